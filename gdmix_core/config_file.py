@@ -1,0 +1,146 @@
+"""Reading the pipeline's YAML: templates, overrides, and errors that name the key path, the line and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from gdmix_core.config import Config
+from gdmix_core.errors import ConfigError
+
+KeyPath = tuple[str | int, ...]
+
+
+def load_yaml(path: str | Path) -> dict[str, Any]:
+    """The file's mapping as plain data, unchecked. Raises ConfigError when it is absent or no mapping."""
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected a mapping with keys such as name, input, coordinates")
+    return content
+
+
+def load_config(
+    path: str | Path,
+    variables: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Config:
+    """Reads, renders the templates with `variables`, applies `overrides` (dotted key path → value), checks."""
+    content = render(load_yaml(path), variables or {}, where=str(path))
+    return parse_config(override(content, overrides or {}), where=str(path), lines=_lines(path))
+
+
+def parse_config(content: Mapping[str, Any], where: str = "config", lines: Mapping[KeyPath, int] | None = None) -> Config:
+    """Checks plain data against the models. Raises ConfigError with every fault found, one a line."""
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        faults = [_describe(fault, where, lines or {}) for fault in error.errors()]
+        raise ConfigError("\n".join(dict.fromkeys(faults))) from None
+
+
+def override(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of `content` with values set at dotted key paths, such as passes.max or coordinates.global.l2."""
+    result = _copy(content)
+    for dotted, value in changes.items():
+        *parents, last = dotted.split(".")
+        at = result
+        for key in parents:
+            at = at.setdefault(key, {})
+            if not isinstance(at, dict):
+                raise ConfigError(f"cannot set {dotted}: {key} is not a mapping")
+        at[last] = value
+    return result
+
+
+def render(content: Any, variables: Mapping[str, str], where: str = "config") -> Any:
+    """Renders every string that holds a Jinja template. Raises ConfigError for a variable that is not given."""
+    if isinstance(content, dict):
+        return {key: render(value, variables, where) for key, value in content.items()}
+    if isinstance(content, list):
+        return [render(value, variables, where) for value in content]
+    if not isinstance(content, str) or "{{" not in content:
+        return content
+    import jinja2
+
+    try:
+        return jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(content).render(variables)
+    except jinja2.UndefinedError as error:
+        hint = "give it with --var NAME=VALUE, for example --var ds=2026-11-01"
+        raise ConfigError(f"{where}: template {content!r}: {error}; {hint}") from None
+    except jinja2.TemplateSyntaxError as error:
+        raise ConfigError(f"{where}: template {content!r}: {error}") from None
+
+
+def _copy(value: Any) -> Any:
+    return {key: _copy(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+
+
+def _describe(fault: Any, where: str, lines: Mapping[KeyPath, int]) -> str:
+    path: KeyPath = tuple(part for part in fault["loc"] if part != "[key]")
+    line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
+    place = f"{where}:{line}" if line else where
+    dotted = ".".join(str(part) for part in path) or "(top level)"
+    if fault["type"] == "extra_forbidden":
+        allowed = _allowed_keys(path[:-1])
+        near = difflib.get_close_matches(str(path[-1]), allowed, n=1)
+        suggestion = f"; did you mean {near[0]}?" if near else ""
+        return f"{place}: {dotted}: unknown key{suggestion} Allowed here: {', '.join(allowed)}"
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "missing":
+        message = "is required"
+    given = fault.get("input")
+    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+    return f"{place}: {dotted}: {message[:1].lower()}{message[1:]}{shown}"
+
+
+def _allowed_keys(path: KeyPath) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in path:
+        # A part that is no field is the name of a coordinate: its model is the one already found.
+        field = model.model_fields.get(str(part))
+        if field is not None:
+            model = next(_models_in(field.annotation), model)
+    return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in getattr(annotation, "__args__", ()):
+        yield from _models_in(argument)
+
+
+def _lines(path: str | Path) -> dict[KeyPath, int]:
+    """Line number of every key of the file, by key path."""
+
+    def walk(node: Any, at: KeyPath) -> Iterator[tuple[KeyPath, int]]:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                here = (*at, key.value)
+                yield here, key.start_mark.line + 1
+                yield from walk(value, here)
+        elif isinstance(node, yaml.SequenceNode):
+            for index, value in enumerate(node.value):
+                yield (*at, index), value.start_mark.line + 1
+                yield from walk(value, (*at, index))
+
+    return dict(walk(yaml.compose(Path(path).read_text(), Loader=yaml.SafeLoader), ()))
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """NAME=VALUE of --set: the value is read as YAML, so 2 is a number and [a, b] a list."""
+    match = re.fullmatch(r"([^=\s]+)=(.*)", text, re.DOTALL)
+    if match is None:
+        raise ConfigError(f"{text!r}: expected KEY=VALUE, for example passes.max=2")
+    return match[1], yaml.safe_load(match[2])

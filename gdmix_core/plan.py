@@ -1,0 +1,160 @@
+"""From a configuration to the ordered steps of a pipeline, as plain data.
+
+`gdmix run` and the Airflow DAG factory both walk this list, so both do the same. A step's key is a fingerprint of
+everything its result depends on: its own settings and the keys of the steps it reads. A result on disk that carries
+the step's key is current and is not computed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from gdmix_core.config import Config
+
+StepKind = Literal["validate", "partition", "gate", "train_fixed", "train_random", "evaluate", "select", "export"]
+
+# Raise when a change of the code changes results: older results are then computed again.
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Step:
+    """One unit of work.
+
+    id: unique, dotted: `pass_01.global.train`
+    reads: ids of the steps whose results it reads
+    settings: the part of the configuration that its result depends on (plain data)
+    """
+
+    id: str
+    kind: StepKind
+    reads: tuple[str, ...] = ()
+    pass_number: int | None = None
+    coordinate: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    steps: tuple[Step, ...]
+
+    def __getitem__(self, step_id: str) -> Step:
+        for step in self.steps:
+            if step.id == step_id:
+                return step
+        raise KeyError(step_id)
+
+    def of_pass(self, number: int) -> list[Step]:
+        return [step for step in self.steps if step.pass_number == number]
+
+    @property
+    def passes(self) -> int:
+        return max((step.pass_number or 0 for step in self.steps), default=0)
+
+    def keys(self, input_fingerprint: str) -> dict[str, str]:
+        """The key of every step, given the fingerprint of the input files."""
+        keys: dict[str, str] = {}
+        for step in self.steps:
+            upstream = [keys[read] for read in step.reads] or [input_fingerprint]
+            content = json.dumps([FORMAT_VERSION, step.kind, dict(step.settings), upstream], sort_keys=True)
+            keys[step.id] = hashlib.sha256(content.encode()).hexdigest()[:24]
+        return keys
+
+
+def train_id(pass_number: int, coordinate: str) -> str:
+    return f"pass_{pass_number:02d}.{coordinate}.train"
+
+
+def evaluate_id(pass_number: int, coordinate: str) -> str:
+    return f"pass_{pass_number:02d}.{coordinate}.evaluate"
+
+
+def gate_id(pass_number: int) -> str:
+    return f"pass_{pass_number:02d}.gate"
+
+
+def build_plan(config: Config) -> Plan:
+    """The steps in an order in which they can run one after another."""
+    data = config.model_dump(mode="json")
+    steps = [
+        Step("validate", "validate", settings=_validate_settings(data)),
+        Step("partition", "partition", ("validate",), settings=_partition_settings(data)),
+    ]
+    names = list(config.coordinates)
+    # With a single coordinate a second pass would train the same model on the same offsets again.
+    passes = config.passes.max if len(names) > 1 else 1
+    for number in range(1, passes + 1):
+        if number > 1:
+            steps.append(Step(gate_id(number), "gate", (evaluate_id(number - 1, names[-1]),), number))
+        for position, name in enumerate(names):
+            steps += _coordinate_steps(config, data, number, position)
+    last = tuple(evaluate_id(number, names[-1]) for number in range(1, passes + 1))
+    steps.append(Step("select", "select", last, settings={"passes": data["passes"], "metrics": data["metrics"]}))
+    steps.append(Step("export", "export", ("select",), settings={"export": data["export"], "task": data["task"]}))
+    return Plan(tuple(steps))
+
+
+def latest_scores(config: Config, pass_number: int, coordinate: str) -> dict[str, int]:
+    """For every other coordinate, the pass whose scores are part of this one's offset; none yet: left out."""
+    names = list(config.coordinates)
+    at = names.index(coordinate)
+    before = {name: pass_number for name in names[:at]}
+    after = {name: pass_number - 1 for name in names[at + 1 :] if pass_number > 1}
+    return before | after
+
+
+def _coordinate_steps(config: Config, data: dict[str, Any], number: int, position: int) -> list[Step]:
+    names = list(config.coordinates)
+    name = names[position]
+    settings = data["coordinates"][name]
+    fixed = settings["fixed_effect"] is not None
+    offsets = tuple(evaluate_id(p, other) for other, p in latest_scores(config, number, name).items())
+    warm_start = (train_id(number - 1, name),) if number > 1 else ()
+    train = Step(
+        train_id(number, name),
+        "train_fixed" if fixed else "train_random",
+        ("validate" if fixed else "partition", *offsets, *warm_start),
+        number,
+        name,
+        {"task": data["task"], "coordinate": name, "effect": _result_settings(settings)},
+    )
+    evaluate = Step(
+        evaluate_id(number, name), "evaluate", (train.id, *offsets), number, name, {"metrics": data["metrics"]}
+    )
+    return [train, evaluate]
+
+
+def _result_settings(coordinate: dict[str, Any]) -> dict[str, Any]:
+    """Without what changes where and how the work is done, but not its result."""
+    settings = dict(coordinate)
+    if settings["random_effect"] is not None:
+        settings["random_effect"] = {k: v for k, v in settings["random_effect"].items() if k != "groups"}
+    if settings["fixed_effect"] is not None:
+        settings["fixed_effect"] = {k: v for k, v in settings["fixed_effect"].items() if k != "restarts"}
+    return settings
+
+
+def _validate_settings(data: dict[str, Any]) -> dict[str, Any]:
+    sources = {
+        name: {
+            "data": c["data"],
+            "bag": c["bag"],
+            "entity": (c["random_effect"] or {}).get("entity"),
+        }
+        for name, c in data["coordinates"].items()
+    }
+    kept = ("task", "columns", "checks", "frame", "metrics")
+    return {"sources": sources, **{key: data[key] for key in kept}}
+
+
+def _partition_settings(data: dict[str, Any]) -> dict[str, Any]:
+    kept = ("entity", "shards", "rows_per_shard", "samples")
+    return {
+        name: {key: c["random_effect"][key] for key in kept} | {"bag": c["bag"], "data": c["data"]}
+        for name, c in data["coordinates"].items()
+        if c["random_effect"] is not None
+    }

@@ -1,0 +1,136 @@
+"""One run of a pipeline: its directory, its configuration, and which steps are already done.
+
+Every path of the run directory is spelled here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import yaml
+
+from gdmix_core import storage
+from gdmix_core.config import Config
+from gdmix_core.config_file import parse_config
+from gdmix_core.errors import StepError
+from gdmix_core.plan import Plan, Step, build_plan
+
+SPLITS = ("training", "validation")
+
+_LIBRARIES = ("gdmix-airflow", "numpy", "scipy", "numba", "pyarrow", "pyspark", "tensorflow", "apache-airflow")
+
+
+class Run:
+    """root: directory or URL; config: the resolved configuration it was made with."""
+
+    def __init__(self, root: str, config: Config) -> None:
+        self.root = root
+        self.config = config
+        self.plan: Plan = build_plan(config)
+
+    @classmethod
+    def create(cls, config: Config) -> Run:
+        """Starts (or continues) the run in config.output and writes its config.yaml."""
+        run = cls(config.output.rstrip("/"), config)
+        content = {"config": config.model_dump(mode="json", exclude_none=True), "versions": _versions()}
+        with storage.open_for_write(run.path("config.yaml")) as file:
+            file.write(yaml.safe_dump(content, sort_keys=False).encode())
+        return run
+
+    @classmethod
+    def open(cls, root: str) -> Run:
+        """An existing run. Raises StepError when there is none."""
+        path = storage.join(root.rstrip("/"), "config.yaml")
+        if not storage.exists(path):
+            raise StepError(f"{root}: not a run directory (no config.yaml); start with `gdmix run CONFIG`")
+        with storage.open_for_read(path) as file:
+            content = yaml.safe_load(file.read())
+        return cls(root.rstrip("/"), parse_config(content["config"], where=path))
+
+    # Paths
+
+    def path(self, *parts: str) -> str:
+        return storage.join(self.root, *parts)
+
+    def frame(self, *parts: str) -> str:
+        return self.path("frame", *parts)
+
+    def shard(self, coordinate: str, split: str, number: int) -> str:
+        return self.path("shards", coordinate, split, f"shard-{number:05d}.parquet")
+
+    def shards_manifest(self, coordinate: str) -> str:
+        return self.path("shards", coordinate, "manifest.json")
+
+    def coordinate(self, pass_number: int, coordinate: str, *parts: str) -> str:
+        return self.path("passes", f"{pass_number:02d}", coordinate, *parts)
+
+    def model(self, pass_number: int, coordinate: str, number: int) -> str:
+        return self.coordinate(pass_number, coordinate, "model", f"shard-{number:05d}.parquet")
+
+    def score_part(self, pass_number: int, coordinate: str, split: str, number: int) -> str:
+        return self.coordinate(pass_number, coordinate, "scores", split, f"part-{number:05d}.npy")
+
+    def scores(self, pass_number: int, coordinate: str, split: str) -> str:
+        return self.coordinate(pass_number, coordinate, "scores", f"{split}.npy")
+
+    def marker(self, step: Step) -> str:
+        """The file whose presence, with the step's key in it, says that the step's result is whole."""
+        if step.pass_number is None or step.coordinate is None:
+            return {
+                "validate": self.frame("manifest.json"),
+                "partition": self.path("shards", "manifest.json"),
+                "select": self.path("best.json"),
+                "export": self.path("export", "manifest.json"),
+            }[step.kind]
+        name = "metrics.json" if step.kind == "evaluate" else "model/manifest.json"
+        return self.coordinate(step.pass_number, step.coordinate, name)
+
+    # What is done
+
+    @cached_property
+    def input_fingerprint(self) -> str:
+        """Of the input files validate read. Raises StepError before validate."""
+        manifest = self.result("validate")
+        return str(manifest["input_fingerprint"])
+
+    @cached_property
+    def keys(self) -> dict[str, str]:
+        return self.plan.keys(self.input_fingerprint)
+
+    def result(self, step_id: str) -> dict[str, Any]:
+        """The marker's content. Raises StepError when the step is not done."""
+        path = self.marker(self.plan[step_id])
+        if not storage.exists(path):
+            raise StepError(f"{self.root}: step {step_id} has not been run ({path} is missing); run it first")
+        content: dict[str, Any] = storage.read_json(path)
+        return content
+
+    def is_done(self, step: Step) -> bool:
+        path = self.marker(step)
+        return storage.exists(path) and storage.read_json(path).get("key") == self.keys[step.id]
+
+    def commit(self, step: Step, content: Mapping[str, Any]) -> dict[str, Any]:
+        """Declares the step's result whole; returns what was written."""
+        marked = {"key": self.keys[step.id], "step": step.id, **content}
+        storage.write_json(self.marker(step), marked)
+        return marked
+
+    def require(self, step: Step) -> None:
+        """Raises StepError unless every step that `step` reads is done and current."""
+        for read in step.reads:
+            if not self.is_done(self.plan[read]):
+                raise StepError(f"{self.root}: {step.id} needs {read}, which is missing or out of date; run it first")
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions

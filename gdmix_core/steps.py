@@ -1,0 +1,58 @@
+"""Carrying out one step of a plan. The command line, the Airflow operators and the worker processes all call this."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from typing import Any
+
+from gdmix_core.errors import StepError
+from gdmix_core.plan import Step
+from gdmix_core.run import Run
+
+SPARK_STEPS = ("validate", "partition")
+
+
+def execute(run: Run, step: Step, *, group: int | None = None) -> dict[str, Any]:
+    """Runs a step that needs no Spark and returns a small JSON-able summary of its result.
+
+    A step that is done already is not done again. group: for train_random, which of the configuration's groups of
+    shards; None: all of them. Raises StepError when a step it reads is missing.
+    """
+    if step.kind == "gate":
+        from gdmix_core.evaluation.selection import pass_pays
+
+        return pass_pays(run, step)
+    if step.kind == "select":
+        from gdmix_core.evaluation.selection import select
+
+        return select(run, step)
+    if step.kind == "export":
+        from gdmix_core.models.export import export
+
+        return export(run, step)
+    run.require(step)
+    if step.kind == "train_fixed":
+        from gdmix_core.effects import fixed
+
+        return fixed.train(run, step)
+    if step.kind == "train_random":
+        from gdmix_core.effects import random
+
+        return random.train(run, step, group=group)
+    if step.kind == "evaluate":
+        from gdmix_core.evaluation.evaluate import evaluate
+
+        return evaluate(run, step)
+    raise StepError(f"{step.id}: runs as a Spark application: {spark_application(step)}")
+
+
+def spark_application(step: Step) -> str:
+    """Path of the step's spark-submit entry point; its only argument is `--run ROOT`.
+
+    Found without importing it: Airflow's scheduler must not load Spark to parse a DAG.
+    """
+    package = importlib.util.find_spec("spark_jobs")
+    if package is None or not package.submodule_search_locations:
+        raise StepError("package spark_jobs is not importable; install gdmix-airflow, or add its folder to PYTHONPATH")
+    return os.path.join(next(iter(package.submodule_search_locations)), f"{step.kind}.py")

@@ -1,0 +1,171 @@
+"""Files behind one small interface: plain local paths, or any fsspec URL (s3://, gs://, hdfs://, memory://).
+
+A reader never sees half a file: a write goes to a temporary name and is renamed, or, on an object store, becomes
+visible when the upload completes. A directory of results counts as whole once its commit marker is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gdmix_core.errors import DataError
+
+
+def is_url(path: str) -> bool:
+    return "://" in path
+
+
+def local_path(path: str) -> str | None:
+    """The plain path of a local file (also of file:// URLs), None for a remote one."""
+    if path.startswith("file://"):
+        return path[len("file://") :]
+    return None if is_url(path) else path
+
+
+def join(base: str, *parts: str) -> str:
+    return "/".join([base.rstrip("/") or "/", *parts]) if parts else base
+
+
+def _remote(path: str) -> tuple[Any, str]:
+    import fsspec
+
+    return fsspec.core.url_to_fs(path)
+
+
+def exists(path: str) -> bool:
+    local = local_path(path)
+    if local is not None:
+        return os.path.exists(local)
+    filesystem, key = _remote(path)
+    return bool(filesystem.exists(key))
+
+
+@contextlib.contextmanager
+def open_for_read(path: str) -> Iterator[IO[bytes]]:
+    """A binary, seekable file. Raises DataError when it is not there."""
+    local = local_path(path)
+    try:
+        if local is not None:
+            file: IO[bytes] = open(local, "rb")  # noqa: SIM115
+        else:
+            filesystem, key = _remote(path)
+            file = filesystem.open(key, "rb")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    with file:
+        yield file
+
+
+@contextlib.contextmanager
+def open_for_write(path: str) -> Iterator[IO[bytes]]:
+    """A binary file that appears under its name only when the block ends without an error."""
+    local = local_path(path)
+    if local is None:
+        # An object appears when its upload completes; a failed block must not complete it, so buffer on local disk.
+        filesystem, key = _remote(path)
+        with tempfile.TemporaryFile() as buffer:
+            yield buffer
+            buffer.seek(0)
+            with filesystem.open(key, "wb") as file:
+                shutil.copyfileobj(buffer, file, 1 << 20)
+        return
+    target = Path(local)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            # mkstemp makes private files; results are as readable as the user's umask allows.
+            os.fchmod(file.fileno(), 0o666 & ~_umask())
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def list_files(directory: str) -> list[tuple[str, int, str]]:
+    """(path, size in bytes, change stamp) of every visible file directly in `directory`, by name; [] if it is absent.
+
+    Hidden files and Hadoop's markers (names with a leading . or _) are left out.
+    """
+    local = local_path(directory)
+    found: list[tuple[str, int, str]] = []
+    if local is not None:
+        if not os.path.isdir(local):
+            return []
+        for entry in os.scandir(local):
+            if entry.is_file():
+                stat = entry.stat()
+                found.append((join(directory, entry.name), stat.st_size, str(stat.st_mtime_ns)))
+    else:
+        filesystem, key = _remote(directory)
+        if not filesystem.exists(key):
+            return []
+        for info in filesystem.ls(key, detail=True):
+            if info["type"] == "file":
+                stamp = str(info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("LastModified"))
+                found.append((join(directory, info["name"].rsplit("/", 1)[-1]), int(info["size"]), stamp))
+    return sorted(item for item in found if item[0].rsplit("/", 1)[-1][:1] not in {".", "_"})
+
+
+def remove(path: str) -> None:
+    """Removes a file or a directory with all that is in it; nothing happens if it is absent."""
+    local = local_path(path)
+    if local is not None:
+        if os.path.isdir(local):
+            shutil.rmtree(local)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(local)
+        return
+    filesystem, key = _remote(path)
+    if filesystem.exists(key):
+        filesystem.rm(key, recursive=True)
+
+
+def read_json(path: str) -> Any:
+    with open_for_read(path) as file:
+        try:
+            return json.loads(file.read())
+        except ValueError as error:
+            raise DataError(f"{path}: not valid JSON ({error})") from None
+
+
+def write_json(path: str, content: Mapping[str, Any] | list[Any]) -> None:
+    with open_for_write(path) as file:
+        file.write(json.dumps(content, indent=2, sort_keys=True).encode() + b"\n")
+
+
+def read_array(path: str, *, memory_map: bool = False) -> NDArray[Any]:
+    """A .npy file; memory-mapped (read-only) when asked for and the file is local."""
+    local = local_path(path)
+    if local is not None and memory_map:
+        if not os.path.exists(local):
+            raise DataError(f"{path}: no such file")
+        return np.load(local, mmap_mode="r")
+    with open_for_read(path) as file:
+        return np.load(io.BytesIO(file.read()))
+
+
+def write_array(path: str, array: NDArray[Any]) -> None:
+    with open_for_write(path) as file:
+        np.save(file, array)

@@ -1,0 +1,1 @@
+"""Airflow operators and the DAG factory for mixed-effect model training."""
