@@ -1,0 +1,16 @@
+"""Poisson loss e^z − y z, the negative log-likelihood of a count y ≥ 0 up to a constant."""
+
+from __future__ import annotations
+
+import math
+
+from numba import njit
+
+# e^z above this margin would overflow within a sum; a rate of e^300 is no rate, and the line search steps back from it.
+LARGEST_MARGIN = 300.0
+
+
+@njit(cache=True, nogil=True)
+def terms(z: float, y: float) -> tuple[float, float, float]:
+    rate = math.exp(min(z, LARGEST_MARGIN))
+    return rate - y * z, rate - y, rate
