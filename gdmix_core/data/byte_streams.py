@@ -69,7 +69,9 @@ def open_source(path: str, *, start: int = 0) -> ByteSource:
     """
     compression = compression_of(path)
     if compression and start:
-        raise DataError(f"{path}: a compressed file has no byte ranges; read it from byte 0, not from {start}")
+        raise DataError(
+            f"{path}: a compressed file has no byte ranges; read it from byte 0, not from {start}"
+        )
     raw: _RawFile
     with _readable(path):
         if is_url(path):
@@ -117,7 +119,9 @@ class _DecompressedSource:
             self._any_bytes = self._any_bytes or not file_ended
             # at the end of the file the inflater may still hold output
             inflated = self._inflater.decompress(self._pending, len(view))
-            self._pending = self._inflater.unused_data if self._inflater.eof else self._inflater.unconsumed_tail
+            self._pending = (
+                self._inflater.unused_data if self._inflater.eof else self._inflater.unconsumed_tail
+            )
             if inflated:
                 view[: len(inflated)] = inflated
                 return len(inflated)

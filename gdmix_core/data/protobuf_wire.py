@@ -26,79 +26,89 @@ PROBLEMS = {
 }
 
 
-@numba.njit(cache=True, nogil=True)
-def read_varint(data: NDArray[np.uint8], at: int, end: int) -> tuple[int, int]:
-    """The 64-bit number at data[at:end], as int64 in two's complement, and the position behind it."""
+@numba.njit(cache=True, nogil=True, forceinline=True)
+def _read_long_varint(data: NDArray[np.uint8], at: int, end: int) -> tuple[int, int]:
     value = np.int64(0)
     shift = np.int64(0)
+    problem = TRUNCATED_VARINT
     while at < end:
         byte = np.int64(data[at])
         at += 1
         value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
         shift += 7
+        if byte < 0x80:
+            problem = 0
+            break
         if shift > 63:
-            return value, OVERLONG_VARINT
-    return value, TRUNCATED_VARINT
+            problem = OVERLONG_VARINT
+            break
+    return value, at if problem == 0 else problem
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, forceinline=True)
+def read_varint(data: NDArray[np.uint8], at: int, end: int) -> tuple[int, int]:
+    """The 64-bit number at data[at:end], as int64 in two's complement, and the position behind it."""
+    # tags and most lengths take one byte; so short a function is inlined
+    if at < end and data[at] < 0x80:
+        value, behind = np.int64(data[at]), at + 1
+    else:
+        value, behind = _read_long_varint(data, at, end)
+    return value, behind
+
+
+@numba.njit(cache=True, nogil=True, forceinline=True)
 def next_field(data: NDArray[np.uint8], at: int, end: int) -> tuple[int, int, int]:
     """The field at data[at:end], at < end: its tag, and the start and end of its payload.
 
     The payload of a length-delimited field is what its length counts. The next field starts where it ends.
     """
-    tag, at = read_varint(data, at, end)
-    if at < 0:
-        return tag, at, at
-    if tag < 8 or tag > 0xFFFFFFFF:
-        return tag, at, BAD_TAG
-    wire_type = tag & 7
-    if wire_type == 2:
-        length, at = read_varint(data, at, end)
-        if at < 0:
-            return tag, at, at
-        if length < 0 or length > end - at:
-            return tag, at, BEYOND_END
-        return tag, at, at + length
-    if wire_type == 0:
-        _, behind = read_varint(data, at, end)
-        return tag, at, behind
-    if wire_type == 1:
-        behind = at + 8
-    elif wire_type == 5:
-        behind = at + 4
-    else:
-        return tag, at, BAD_WIRE_TYPE
-    return tag, at, behind if behind <= end else BEYOND_END
+    tag, start = read_varint(data, at, end)
+    behind = start
+    if start >= 0:
+        wire_type = tag & 7
+        if tag < 8 or tag > 0xFFFFFFFF:
+            behind = BAD_TAG
+        elif wire_type == 2:
+            length, start = read_varint(data, start, end)
+            if start < 0:
+                behind = start
+            elif length < 0 or length > end - start:
+                behind = BEYOND_END
+            else:
+                behind = start + length
+        elif wire_type == 0:
+            behind = read_varint(data, start, end)[1]
+        elif wire_type == 1:
+            behind = start + 8
+        elif wire_type == 5:
+            behind = start + 4
+        else:
+            behind = BAD_WIRE_TYPE
+        if behind > end:
+            behind = BEYOND_END
+    return tag, start, behind
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, forceinline=True)
 def next_inner_field(
     data: NDArray[np.uint8], at: int, inner_end: int, outer_end: int, outer_tag: int
 ) -> tuple[int, int, int, int]:
     """The next field inside the sub-messages with tag `outer_tag` of the message that ends at outer_end.
 
     A message may hold such a sub-message in several pieces, which count as one. Start with inner_end = at = the
-    start of the message; go on with the third and fourth result. Returns the field's tag (0: there is no further one),
-    the start and the end of its payload, and the end of the sub-message that holds it.
+    start of the message; go on with the third and fourth result. Returns the field's tag (0: there is no
+    further one), the start and the end of its payload, and the end of the sub-message that holds it.
     """
-    while True:
-        if at < inner_end:
-            tag, start, behind = next_field(data, at, inner_end)
-            return tag, start, behind, inner_end
-        if at >= outer_end:
-            return 0, at, at, inner_end
-        tag, start, behind = next_field(data, at, outer_end)
-        if behind < 0:
-            return tag, start, behind, inner_end
-        if tag == outer_tag:
+    while at >= inner_end and at >= 0 and at < outer_end:
+        tag, start, at = next_field(data, at, outer_end)
+        inner_end = at
+        if tag == outer_tag and at >= 0:
             at = start
-            inner_end = behind
-        else:
-            at = behind
-            inner_end = behind
+    tag = 0
+    start = at
+    if at < inner_end and at >= 0:
+        tag, start, at = next_field(data, at, inner_end)
+    return tag, start, at, inner_end
 
 
 @numba.njit(cache=True, nogil=True)

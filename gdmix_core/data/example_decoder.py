@@ -1,0 +1,128 @@
+"""tf.train.Example records to columns, without TensorFlow or protobuf.
+
+Two passes over a chunk, both compiled. The first finds each wanted feature of each record (the last one, if a record
+holds it twice, as in every protobuf map), its kind and how many values it has. The second fills arrays of just the
+right size. Message definitions: tensorflow/core/example/example.proto and feature.proto.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from gdmix_core.data import example_decoding_kernels as kernels
+from gdmix_core.data.protobuf_wire import PROBLEMS
+from gdmix_core.data.tfrecord import Chunk
+from gdmix_core.errors import ConfigError, DataError
+
+Kind = Literal["int64", "float", "bytes"]
+# status of a row's feature: absent (or without a list), with a list of another kind, fine
+MISSING, WRONG_KIND, OK = np.uint8(0), np.uint8(1), np.uint8(2)
+
+# The field number of each kind's list in the Feature message
+LIST_OF_KIND: dict[Kind, int] = {"bytes": 1, "float": 2, "int64": 3}
+
+
+@dataclass(frozen=True)
+class Field:
+    """A feature to read: its key in the record, and the kind of list it must have."""
+
+    name: str
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Column:
+    """One feature of n records: row i has the values values[offsets[i] : offsets[i + 1]], none unless it is OK.
+
+    offsets: int64 [n + 1]
+    values:  int64 or float32 [entries], or a pyarrow.LargeBinaryArray
+    status:  uint8 [n], MISSING, WRONG_KIND or OK
+    """
+
+    offsets: NDArray[np.int64]
+    values: Any
+    status: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.status)
+
+
+def decode(chunk: Chunk, fields: Sequence[Field]) -> dict[str, Column]:
+    """The wanted features of a chunk's records, by name.
+
+    Lists may be packed or not, and come in any order and number of pieces, as protobuf allows. Other features are
+    skipped unread. Raises DataError for a record that is not a tf.train.Example, ConfigError for a field named twice.
+    """
+    names = [field.name for field in fields]
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise ConfigError(f"field asked for twice: {', '.join(sorted(repeated))}; name each field once")
+    keys = [name.encode() for name in names]
+    key_offsets = np.cumsum([0, *map(len, keys)], dtype=np.int64)
+    key_bytes = np.array(list(b"".join(keys)), np.uint8)
+    shape = (len(fields), len(chunk))
+    entry_starts, entry_ends = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    lists = np.zeros(shape, np.uint8)
+    offsets = np.zeros((len(fields), len(chunk) + 1), np.int64)
+    _raise_problem(
+        chunk,
+        *kernels.find_features(
+            chunk.data,
+            chunk.starts,
+            chunk.lengths,
+            key_bytes,
+            key_offsets,
+            entry_starts,
+            entry_ends,
+            lists,
+            offsets[:, 1:],
+        ),
+    )
+    columns = {}
+    for f, field in enumerate(fields):
+        wanted = LIST_OF_KIND[field.kind]
+        status = np.where(lists[f] == wanted, OK, np.where(lists[f] == 0, MISSING, WRONG_KIND))
+        counts = offsets[f, 1:]
+        counts[status != OK] = 0
+        np.cumsum(counts, out=counts)
+        spans = chunk.data, entry_starts[f], entry_ends[f], offsets[f]
+        columns[field.name] = Column(offsets[f], _FILL[field.kind](chunk, *spans), status)
+    return columns
+
+
+def _int64_values(chunk: Chunk, *spans: NDArray[Any]) -> NDArray[np.int64]:
+    values = np.empty(spans[-1][-1], np.int64)
+    _raise_problem(chunk, *kernels.fill_int64(*spans, values))
+    return values
+
+
+def _float_values(chunk: Chunk, *spans: NDArray[Any]) -> NDArray[np.float32]:
+    values = np.empty(spans[-1][-1], np.float32)
+    _raise_problem(chunk, *kernels.fill_float(*spans, values.view(np.uint32)))
+    return values
+
+
+def _bytes_values(chunk: Chunk, *spans: NDArray[Any]) -> pa.LargeBinaryArray:
+    _, entry_starts, entry_ends, offsets = spans
+    value_offsets = np.zeros(offsets[-1] + 1, np.int64)
+    value_bytes = np.empty(int((entry_ends - entry_starts).sum()), np.uint8)
+    _raise_problem(chunk, *kernels.fill_bytes(*spans, value_offsets, value_bytes))
+    used = value_bytes[: value_offsets[-1]].copy()
+    buffers = [None, pa.py_buffer(value_offsets), pa.py_buffer(used)]
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(value_offsets) - 1, buffers)
+
+
+_FILL: dict[Kind, Any] = {"int64": _int64_values, "float": _float_values, "bytes": _bytes_values}
+
+
+def _raise_problem(chunk: Chunk, record: int, problem: int) -> None:
+    if problem < 0:
+        raise DataError(
+            f"{chunk.where(record)}: this is not a tf.train.Example: {PROBLEMS[problem]}. "
+            "Write the records as serialized Examples, the only kind that is read."
+        )

@@ -1,0 +1,74 @@
+"""Reading the frame: the validated, columnar, row-numbered copy of the input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from gdmix_core import storage
+from gdmix_core.data import bags
+from gdmix_core.data.feature_list import FeatureList, read_feature_list
+from gdmix_core.data.ragged import Bag
+from gdmix_core.run import Run
+
+
+class Frame:
+    """The frame of a run. Row numbers follow from the manifest: a block's start and the position within it."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.manifest = run.result("validate")
+
+    def rows(self, split: str) -> int:
+        return int(self.manifest["splits"][split]["rows"])
+
+    def feature_count(self, bag: str) -> int:
+        return int(self.manifest["bags"][bag]["features"])
+
+    def feature_list(self, bag: str) -> FeatureList:
+        return read_feature_list(self._run.frame("features", f"{bag}.csv"))
+
+    def bag_of(self, coordinate: str) -> str | None:
+        """The frame's name of the coordinate's bag, None for an intercept-only one."""
+        key: str | None = self.manifest["coordinates"][coordinate]["bag"]
+        return key
+
+    def blocks(self, split: str) -> list[tuple[str, int, int]]:
+        """(path, first row, rows) of each block, in row order."""
+        return [
+            (self._run.frame(split, block["file"]), block["start"], block["rows"])
+            for block in self.manifest["splits"][split]["blocks"]
+        ]
+
+    def read(
+        self, split: str, columns: Sequence[str], start: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[int, pa.Table]]:
+        """(first row, table) of every block, cut to the rows start … stop−1."""
+        stop = self.rows(split) if stop is None else stop
+        for path, first, rows in self.blocks(split):
+            low, high = max(start, first), min(stop, first + rows)
+            if low >= high:
+                continue
+            with storage.open_for_read(path) as file:
+                table = pq.read_table(file, columns=list(columns))
+            yield low, table.slice(low - first, high - low)
+
+    def column(self, split: str, name: str, start: int = 0, stop: int | None = None) -> NDArray[np.float64]:
+        """float64 of the numeric column (label, weight, offset)."""
+        parts = [table[name].to_numpy() for _, table in self.read(split, [name], start, stop)]
+        return np.concatenate([np.empty(0, np.float64), *parts])
+
+    def ids(self, split: str, name: str) -> pa.ChunkedArray:
+        """An entity or group column, or uid."""
+        kind = self.manifest["uid_type"] if name == "uid" else self.manifest["ids"][name]
+        chunks = [chunk for _, table in self.read(split, [name]) for chunk in table[name].chunks]
+        return pa.chunked_array(chunks, pa.string() if kind == "text" else pa.int64())
+
+    def bag(self, split: str, key: str, start: int = 0, stop: int | None = None) -> Bag:
+        names = [f"{key}_indices", f"{key}_values"]
+        parts = [bags.from_arrow(table[names[0]], table[names[1]]) for _, table in self.read(split, names, start, stop)]
+        return bags.concatenate(parts, np.dtype(self.manifest["bags"][key]["dtype"]))

@@ -1,0 +1,100 @@
+"""Parquet input with the columns of the TFRecord layout: scalars, and X_indices and X_values lists (or X for a dense bag)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gdmix_core import storage
+from gdmix_core.data.bags import flatten_lists
+from gdmix_core.data.example_decoder import MISSING, OK, WRONG_KIND, Column, Field
+from gdmix_core.data.source import Piece
+from gdmix_core.errors import DataError
+
+_BATCH_ROWS = 65_536
+
+
+def read(piece: Piece, fields: list[Field]) -> Iterator[tuple[int, dict[str, Column]]]:
+    """(number of the first record in the file, columns) of each batch of the piece's row groups.
+
+    A column that the file does not have is MISSING in every record, one of another type WRONG_KIND.
+    """
+    with storage.open_for_read(piece.path) as file:
+        try:
+            parquet = pq.ParquetFile(file)
+            first = sum(parquet.metadata.row_group(n).num_rows for n in range(piece.start))
+            present = [field.name for field in fields if field.name in parquet.schema_arrow.names]
+            groups = list(range(piece.start, piece.stop))
+            for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, row_groups=groups, columns=present):
+                yield first, {field.name: _column(batch, field) for field in fields}
+                first += batch.num_rows
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{piece.path}: row groups {piece.start} to {piece.stop - 1}: {error}") from None
+
+
+def _column(batch: pa.RecordBatch, field: Field) -> Column:
+    rows = batch.num_rows
+    if field.name not in batch.schema.names:
+        return _absent(rows, field, MISSING)
+    array = batch.column(field.name)
+    kind = array.type.value_type if _is_list(array.type) else array.type
+    if not _matches(kind, field):
+        return _absent(rows, field, WRONG_KIND)
+    null = array.is_null().to_numpy(zero_copy_only=False)
+    if _is_list(array.type):
+        if array.flatten().null_count:
+            raise pa.ArrowInvalid(f"column {field.name}: a list holds a null")
+        if field.kind == "bytes":
+            offsets = np.concatenate(
+                [[0], np.cumsum(np.nan_to_num(array.value_lengths().to_numpy(zero_copy_only=False)))]
+            )
+            values: object = array.flatten().cast(pa.large_binary())
+        else:
+            offsets, flat = flatten_lists(array)
+            values = _typed(flat, field)
+        offsets = offsets.astype(np.int64)
+    else:
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(~null, dtype=np.int64)])
+        kept = array.drop_null()
+        values = (
+            kept.cast(pa.large_binary())
+            if field.kind == "bytes"
+            else _typed(kept.to_numpy(zero_copy_only=False), field)
+        )
+    return Column(offsets, values, np.where(null, MISSING, OK).astype(np.uint8))
+
+
+def _typed(values: np.ndarray, field: Field) -> np.ndarray:
+    # Doubles stay doubles: only TFRecord cannot hold them.
+    if field.kind == "int64":
+        return values.astype(np.int64, copy=False)
+    return values if values.dtype in (np.float32, np.float64) else values.astype(np.float64)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _matches(kind: pa.DataType, field: Field) -> bool:
+    if field.kind == "int64":
+        return bool(pa.types.is_integer(kind) or pa.types.is_boolean(kind))
+    if field.kind == "float":
+        return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind))
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+    )
+
+
+def _absent(rows: int, field: Field, status: int) -> Column:
+    empty: object = (
+        pa.array([], pa.large_binary())
+        if field.kind == "bytes"
+        else np.empty(0, np.int64 if field.kind == "int64" else np.float32)
+    )
+    return Column(np.zeros(rows + 1, np.int64), empty, np.full(rows, status, np.uint8))

@@ -1,0 +1,89 @@
+"""What is checked of each record and of each uid, and how a broken rule is told to the user."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gdmix_core.config import Config
+from gdmix_core.data.source import Source
+
+
+@dataclass(frozen=True)
+class Check:
+    """name: key in the report; rule: what must hold; advice: what to do when it does not."""
+
+    name: str
+    rule: str
+    advice: str
+
+
+LEGAL_LABELS = {
+    "logistic_regression": "label is 0 or 1",
+    "linear_regression": "label is finite",
+    "poisson_regression": "label is finite and not negative",
+}
+
+UID_UNIQUE = Check(
+    "uid.unique", "no uid twice in a split", "remove the duplicates; dropping drops every record of that uid"
+)
+UID_IN_ALL = Check(
+    "uid.in_all_directories", "every directory has the uid", "write the same records for every coordinate"
+)
+UID_DISJOINT = Check(
+    "uid.disjoint", "no uid in both training and validation", "take it out of one of the two"
+)
+UID_CHECKS = (UID_UNIQUE, UID_IN_ALL, UID_DISJOINT)
+
+
+def checks_of(source: Source, config: Config) -> list[Check]:
+    """The record checks of one directory; a record's violations are a bit mask over this list."""
+    columns = config.columns
+    found = [Check("uid.present", "every record has a uid", "write a uid for every record")]
+    scalars = []
+    if source.primary:
+        scalars = [c for c in (columns.label, columns.weight, columns.offset) if c is not None]
+    for column in (*scalars, *source.ids):
+        found.append(
+            Check(f"{column}.present", f"every record has {column}", f"write {column} for every record")
+        )
+        found.append(
+            Check(
+                f"{column}.type",
+                f"{column} is one {source.tensors[column].dtype} value",
+                "write it so, or correct tensor_metadata.json",
+            )
+        )
+    if source.primary:
+        found.append(
+            Check(f"{columns.label}.legal", LEGAL_LABELS[config.task], "correct the label or the task")
+        )
+        if columns.weight is not None:
+            found.append(
+                Check(
+                    f"{columns.weight}.positive",
+                    "weight is finite and above 0",
+                    "leave out records of weight 0",
+                )
+            )
+        if columns.offset is not None:
+            found.append(Check(f"{columns.offset}.finite", "offset is finite", "correct the offset"))
+    for bag in source.bags:
+        found += [
+            Check(
+                f"{bag.key}.type",
+                f"bag {bag.name} has the described type",
+                "correct it or tensor_metadata.json",
+            ),
+            Check(
+                f"{bag.key}.length",
+                "as many indices as values" if bag.sparse else f"{bag.features} values",
+                "write both lists with the same length" if bag.sparse else "write every value of the vector",
+            ),
+            Check(
+                f"{bag.key}.index",
+                f"indices are within 0 … {bag.features - 1}",
+                "compare with the feature list",
+            ),
+            Check(f"{bag.key}.finite", "feature values are finite", "leave out or correct NaN and infinity"),
+        ]
+    return found

@@ -1,0 +1,112 @@
+"""The frames around the records of a TFRecord file, compiled: found, checked, walked over, put on.
+
+A frame is the record's length (uint64), the masked CRC-32C of these eight bytes (uint32), the payload, and the masked
+CRC-32C of the payload (uint32); all little-endian.
+Source: https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from gdmix_core.data.crc32c import load_uint32, masked_crc32c_of_range
+
+HEADER_BYTES = 12
+FOOTER_BYTES = 4
+FRAME_BYTES = HEADER_BYTES + FOOTER_BYTES
+# protobuf allows no larger message, so a larger record cannot hold a tf.train.Example
+MAX_RECORD_BYTES = (1 << 31) - 1
+
+NO_PROBLEM, BAD_LENGTH_CRC, BAD_PAYLOAD_CRC, ABSURD_LENGTH = 0, 1, 2, 3
+
+
+@numba.njit(cache=True, nogil=True)
+def record_length(data: NDArray[np.uint8], at: int) -> int:
+    """The length that the header at data[at : at + 12] states; below zero if it takes all 64 bits."""
+    return np.int64(load_uint32(data, at)) | (np.int64(load_uint32(data, at + 4)) << np.int64(32))
+
+
+@numba.njit(cache=True, nogil=True)
+def find_records(
+    data: NDArray[np.uint8],
+    end: int,
+    verify: bool,
+    starts: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+) -> tuple[int, int, int]:
+    """Find the whole records in data[:end], up to the first one that is damaged or cut off by the end.
+
+    verify: compare both CRCs. starts, lengths: int64 [end // FRAME_BYTES or more], filled with where the payloads are.
+    Returns how many records were found, the position behind the last one, and what is wrong with the next one.
+    """
+    at = 0
+    count = 0
+    while end - at >= HEADER_BYTES:
+        if verify and load_uint32(data, at + 8) != masked_crc32c_of_range(data, at, at + 8):
+            return count, at, BAD_LENGTH_CRC
+        length = record_length(data, at)
+        if length < 0 or length > MAX_RECORD_BYTES:
+            return count, at, ABSURD_LENGTH
+        start = at + HEADER_BYTES
+        if length > end - start - FOOTER_BYTES:
+            break
+        footer = start + length
+        if verify and load_uint32(data, footer) != masked_crc32c_of_range(data, start, footer):
+            return count, at, BAD_PAYLOAD_CRC
+        starts[count] = start
+        lengths[count] = length
+        count += 1
+        at = footer + FOOTER_BYTES
+    return count, at, NO_PROBLEM
+
+
+@numba.njit(cache=True, nogil=True)
+def walk_records(data: NDArray[np.uint8], target_bytes: int, cuts: NDArray[np.int64]) -> tuple[int, int, int]:
+    """Step from header to header through data, noting a cut at each record that begins target_bytes after the last.
+
+    cuts: int64 [len(data) // target_bytes + 1 or more], filled with positions. Returns how many cuts were made, how
+    many records were passed, and the position behind them: len(data), unless a record is cut off or its length absurd.
+    """
+    end = len(data)
+    at = 0
+    count = 0
+    last_cut = 0
+    cut_count = 0
+    while end - at >= HEADER_BYTES:
+        length = record_length(data, at)
+        if length < 0 or length > end - at - FRAME_BYTES:
+            break
+        if at - last_cut >= target_bytes:
+            cuts[cut_count] = at
+            cut_count += 1
+            last_cut = at
+        count += 1
+        at += FRAME_BYTES + length
+    return cut_count, count, at
+
+
+@numba.njit(cache=True, nogil=True)
+def _store_uint32(out: NDArray[np.uint8], at: int, value: int) -> None:
+    for i in range(4):
+        out[at + i] = np.uint8((np.int64(value) >> np.int64(8 * i)) & 0xFF)
+
+
+@numba.njit(cache=True, nogil=True)
+def put_frames(payloads: NDArray[np.uint8], offsets: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+    """Frame the records payloads[offsets[i] : offsets[i + 1]].
+
+    out: uint8 [offsets[-1] - offsets[0] + n * FRAME_BYTES], filled from its beginning.
+    """
+    at = 0
+    for i in range(len(offsets) - 1):
+        length = offsets[i + 1] - offsets[i]
+        _store_uint32(out, at, length & 0xFFFFFFFF)
+        _store_uint32(out, at + 4, length >> 32)
+        _store_uint32(out, at + 8, np.int64(masked_crc32c_of_range(out, at, at + 8)))
+        start = at + HEADER_BYTES
+        footer = start + length
+        out[start:footer] = payloads[offsets[i] : offsets[i + 1]]
+        _store_uint32(out, footer, np.int64(masked_crc32c_of_range(out, start, footer)))
+        at = footer + FOOTER_BYTES

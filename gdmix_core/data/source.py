@@ -1,0 +1,266 @@
+"""Input directories: which files they hold, which columns the pipeline takes from them, and where each goes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from gdmix_core import storage
+from gdmix_core.config import Config
+from gdmix_core.data.feature_list import read_feature_list
+from gdmix_core.data.metadata import Tensor, read_metadata
+from gdmix_core.data.tfrecord import split_points
+from gdmix_core.errors import DataError
+from gdmix_core.evaluation.registry import parse_metric
+
+DIRECTORIES = {"training": "trainingData", "validation": "validationData"}
+TFRECORD_SUFFIXES = (".tfrecord", ".tfrecord.gz", ".tfrecord.deflate")
+_PIECE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class BagColumn:
+    """A feature bag of the input and the name it has in the frame."""
+
+    name: str
+    key: str
+    features: int
+    sparse: bool
+    dtype: str  # of the values: float32 or float64
+
+    @property
+    def numpy_dtype(self) -> np.dtype:
+        return np.dtype(self.dtype)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One input directory. ids: entity and group columns taken from it; primary: it gives label, weight and offset."""
+
+    number: int
+    path: str
+    tensors: dict[str, Tensor]
+    primary: bool
+    ids: tuple[str, ...]
+    bags: tuple[BagColumn, ...]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of one input file that one task reads: a byte range of a TFRecord file, row groups of a Parquet file."""
+
+    path: str
+    file: int
+    source: int
+    split: Literal["training", "validation"]
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Everything validate knows of the input before it reads a record."""
+
+    sources: tuple[Source, ...]
+    pieces: tuple[Piece, ...]
+    files: tuple[str, ...]
+    fingerprint: str
+    uid_type: Literal["integer", "text"]
+    feature_lists: dict[str, str] = field(default_factory=dict)  # bag key → path
+    coordinate_bags: dict[str, str | None] = field(default_factory=dict)  # coordinate → bag key
+
+    @property
+    def bags(self) -> dict[str, BagColumn]:
+        return {bag.key: bag for source in self.sources for bag in source.bags}
+
+    def id_tensors(self) -> dict[str, Tensor]:
+        return {name: source.tensors[name] for source in self.sources for name in source.ids}
+
+
+def open_layout(config: Config) -> Layout:
+    """Reads metadata and feature lists and lists the files.
+
+    Raises DataError for a directory, column or feature list that is missing or contradicts another.
+    """
+    directories = list(dict.fromkeys(c.data for c in config.coordinates.values()))
+    paths = {
+        d: config.input.rstrip("/") if d in {".", ""} else storage.join(config.input, d) for d in directories
+    }
+    tensors = {
+        d: read_metadata(storage.join(paths[d], "metadata", "tensor_metadata.json")) for d in directories
+    }
+    bag_keys = _bag_keys(config)
+    ids = _id_columns(config, directories, tensors, paths)
+    _check_scalars(config, directories, tensors, paths)
+    feature_lists: dict[str, str] = {}
+    sources = []
+    for number, directory in enumerate(directories):
+        bags = []
+        for bag in dict.fromkeys(c.bag for c in config.coordinates.values() if c.data == directory and c.bag):
+            key = bag_keys[directory, bag]
+            feature_lists[key] = storage.join(paths[directory], "featureList", bag)
+            bags.append(_bag_column(paths[directory], bag, key, tensors[directory], feature_lists[key]))
+        sources.append(
+            Source(
+                number, paths[directory], tensors[directory], number == 0, tuple(ids[directory]), tuple(bags)
+            )
+        )
+    pieces, files, listing = _list_pieces(sources)
+    described = [listing, feature_lists, [storage.read_json(_metadata_path(s)) for s in sources]]
+    fingerprint = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:24]
+    uid = tensors[directories[0]][config.columns.uid]
+    return Layout(
+        tuple(sources),
+        tuple(pieces),
+        tuple(files),
+        fingerprint,
+        "text" if uid.type == "text" else "integer",
+        feature_lists,
+        {name: bag_keys[c.data, c.bag] if c.bag else None for name, c in config.coordinates.items()},
+    )
+
+
+def _metadata_path(source: Source) -> str:
+    return storage.join(source.path, "metadata", "tensor_metadata.json")
+
+
+def _bag_keys(config: Config) -> dict[tuple[str, str], str]:
+    """A bag keeps its name in the frame unless two directories use the same one."""
+    pairs = list(dict.fromkeys((c.data, c.bag) for c in config.coordinates.values() if c.bag))
+    names = [bag for _, bag in pairs]
+    return {
+        (data, bag): bag if names.count(bag) == 1 else f"{data.replace('/', '.')}.{bag}"
+        for data, bag in pairs
+    }
+
+
+def _id_columns(
+    config: Config, directories: list[str], tensors: dict[str, dict[str, Tensor]], paths: dict[str, str]
+) -> dict[str, list[str]]:
+    """Which directory gives each entity and group column: the coordinate's own, else the first that has it."""
+    ids: dict[str, list[str]] = {d: [] for d in directories}
+    wanted = [(c.random_effect.entity, c.data) for c in config.coordinates.values() if c.random_effect]
+    groups = [parse_metric(name).column for name in config.metrics]
+    wanted += [(column, "") for column in groups if column is not None]
+    for column, directory in wanted:
+        if any(column in taken for taken in ids.values()):
+            continue
+        at = directory or next((d for d in directories if column in tensors[d]), directories[0])
+        tensor = tensors[at].get(column)
+        if tensor is None:
+            raise DataError(
+                f"{_in(paths[at])}: column {column} (an entity or a metric's group) is not described; "
+                f"described are: {', '.join(tensors[at])}"
+            )
+        if tensor.size is not None or tensor.type == "real":
+            raise DataError(
+                f"{_in(paths[at])}: column {column} must be an integer or string scalar to group by it"
+            )
+        ids[at].append(column)
+    return ids
+
+
+def _check_scalars(
+    config: Config, directories: list[str], tensors: dict[str, dict[str, Tensor]], paths: dict[str, str]
+) -> None:
+    names = config.columns
+    first = directories[0]
+    for directory in directories:
+        uid = tensors[directory].get(names.uid)
+        if uid is None:
+            raise DataError(f"{_in(paths[directory])}: uid column {names.uid} is not described")
+        if uid.size is not None or uid.type == "real":
+            raise DataError(
+                f"{_in(paths[directory])}: uid column {names.uid} must be an integer or string scalar"
+            )
+        if uid.type != tensors[first][names.uid].type:
+            raise DataError(
+                f"{_in(paths[directory])}: uid column {names.uid} is {uid.dtype}, "
+                f"but {tensors[first][names.uid].dtype} in {paths[first]}; records are joined by it"
+            )
+    for role, column in (("label", names.label), ("weight", names.weight), ("offset", names.offset)):
+        if column is None:
+            continue
+        tensor = tensors[first].get(column)
+        if tensor is None:
+            raise DataError(
+                f"{_in(paths[first])}: {role} column {column} is not described; described are: "
+                f"{', '.join(tensors[first])}. Set columns.{role} in the configuration"
+            )
+        if tensor.size is not None or tensor.type == "text":
+            raise DataError(f"{_in(paths[first])}: {role} column {column} must be a number")
+
+
+def _in(path: str) -> str:
+    return storage.join(path, "metadata", "tensor_metadata.json")
+
+
+def _bag_column(path: str, bag: str, key: str, tensors: dict[str, Tensor], feature_list: str) -> BagColumn:
+    tensor = tensors.get(bag)
+    if tensor is None:
+        raise DataError(f"{_in(path)}: bag {bag} is not described; described are: {', '.join(tensors)}")
+    if tensor.size is None or tensor.type == "text":
+        raise DataError(
+            f"{_in(path)}: bag {bag} must be a vector of numbers, such as shape [100] and dtype float"
+        )
+    names = read_feature_list(feature_list)
+    if len(names) != tensor.size:
+        raise DataError(
+            f"{feature_list}: {len(names)} features, but the metadata gives bag {bag} the shape [{tensor.size}]; "
+            f"line number = feature index, without a line for the intercept"
+        )
+    duplicates = list(names.duplicates())
+    if duplicates:
+        raise DataError(f"{feature_list}: features listed twice: {', '.join(map(str, duplicates[:5]))}")
+    return BagColumn(
+        bag, key, tensor.size, tensor.sparse, "float64" if tensor.dtype == "double" else "float32"
+    )
+
+
+def _list_pieces(sources: list[Source]) -> tuple[list[Piece], list[str], list[list[str | int]]]:
+    pieces: list[Piece] = []
+    files: list[str] = []
+    listing: list[list[str | int]] = []
+    for source in sources:
+        for split, directory in DIRECTORIES.items():
+            found = [
+                item
+                for item in storage.list_files(storage.join(source.path, directory))
+                if item[0].endswith((*TFRECORD_SUFFIXES, ".parquet"))
+            ]
+            if split == "training" and not found:
+                raise DataError(
+                    f"{storage.join(source.path, directory)}: no training files; expected *.tfrecord, "
+                    f"*.tfrecord.gz, *.tfrecord.deflate or *.parquet"
+                )
+            for path, size, stamp in found:
+                listing.append([path, size, stamp])
+                for start, stop in _ranges(path):
+                    pieces.append(Piece(path, len(files), source.number, split, start, stop))  # type: ignore[arg-type]
+                files.append(path)
+    missing = [
+        source.path
+        for source in sources
+        if not any(p.source == source.number and p.split == "validation" for p in pieces)
+    ]
+    if missing and len(missing) < len(sources):
+        raise DataError(
+            f"{missing[0]}: has no validation files, but other coordinates have; give all or none"
+        )
+    return pieces, files, listing
+
+
+def _ranges(path: str) -> list[tuple[int, int]]:
+    if not path.endswith(".parquet"):
+        return split_points(path, _PIECE_BYTES)
+    import pyarrow.parquet as pq
+
+    try:
+        with storage.open_for_read(path) as file:
+            return [(n, n + 1) for n in range(pq.ParquetFile(file).num_row_groups)]
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not a readable Parquet file: {error}") from None

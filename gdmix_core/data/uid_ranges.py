@@ -1,0 +1,54 @@
+"""Cutting the uids into ranges of about equal size, so that each becomes one block of the frame, in uid order.
+
+The ranges follow from a sample of the uids: those with the smallest hashes. It depends on the set of uids alone,
+not on files, their order or the number of tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from gdmix_core.data.hashing import hash_ids
+
+SAMPLE_SIZE = 65_536
+
+
+def smallest_hashes(uids: pa.Array, limit: int = SAMPLE_SIZE) -> pa.Array:
+    """At most `limit` of the given uids: those whose hashes are smallest."""
+    if len(uids) <= limit:
+        return uids
+    hashes = hash_ids(uids)
+    return uids.take(pa.array(np.sort(np.argpartition(hashes, limit)[:limit])))
+
+
+def sample_uids(batches: Iterable[pa.Array], limit: int = SAMPLE_SIZE) -> tuple[pa.Array | None, int]:
+    """(sample, number of uids) of a stream; never holds more than a few batches."""
+    kept: pa.Array | None = None
+    count = 0
+    for batch in batches:
+        count += len(batch)
+        kept = smallest_hashes(batch if kept is None else pa.concat_arrays([kept, batch]), limit)
+    return kept, count
+
+
+def range_starts(sample: pa.Array, ranges: int) -> pa.Array:
+    """The uids at which the second and every later range starts: the sample's quantiles, each once."""
+    ordered = sample.take(pc.sort_indices(sample))
+    positions = np.arange(1, ranges) * len(ordered) // ranges
+    return pc.unique(ordered.take(pa.array(positions, pa.int64())))
+
+
+def range_of(uids: pa.Array, starts: pa.Array) -> NDArray[np.int32]:
+    """int32 [n] number of the range each uid lies in; that of a null is 0."""
+    if pa.types.is_integer(uids.type):
+        values = uids.fill_null(np.iinfo(np.int64).min).to_numpy(zero_copy_only=False)
+        return np.searchsorted(starts.to_numpy(zero_copy_only=False), values, side="right").astype(np.int32)
+    found = np.zeros(len(uids), np.int32)
+    for start in starts:
+        found += pc.fill_null(pc.greater_equal(uids, start), False).to_numpy(zero_copy_only=False)
+    return found

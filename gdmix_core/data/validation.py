@@ -1,0 +1,109 @@
+"""What validate decides once every block is written: the report, and whether the frame may be used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from gdmix_core import storage
+from gdmix_core.config import Config
+from gdmix_core.data.blocks import FIRST_OFFENDERS, SPLITS, block_name
+from gdmix_core.data.feature_list import read_feature_list, write_feature_list
+from gdmix_core.data.record_checks import UID_CHECKS, checks_of
+from gdmix_core.data.source import Layout
+from gdmix_core.errors import DataError
+from gdmix_core.run import Run
+
+
+def merge_report(statistics: Iterable[dict[str, Any]], layout: Layout, config: Config) -> dict[str, Any]:
+    """validate/report.json: rows by split, and every check with its count and the first offenders."""
+    rules = {check.name: check for check in UID_CHECKS}
+    for source in layout.sources:
+        prefix = f"{source.path.rsplit('/', 1)[-1]}: " if len(layout.sources) > 1 else ""
+        rules |= {prefix + check.name: check for check in checks_of(source, config)}
+    checks: dict[str, dict[str, Any]] = {
+        name: {"rule": check.rule, "broken": 0, "first": []} for name, check in rules.items()
+    }
+    splits = {name: {"records": 0, "rows": 0, "label_mean": None} for name in SPLITS}
+    labels = dict.fromkeys(SPLITS, 0.0)
+    duplicates: dict[str, int] = {}
+    for block in sorted(statistics, key=lambda item: item["number"]):
+        for name, counts in block["splits"].items():
+            splits[name]["records"] += counts["records"]
+            splits[name]["rows"] += counts["rows"]
+            labels[name] += counts["labels"]
+        for name, violation in block["violations"].items():
+            checks[name]["broken"] += violation["count"]
+            checks[name]["first"] = (checks[name]["first"] + violation["first"])[:FIRST_OFFENDERS]
+            checks[name]["advice"] = rules[name].advice
+        for key, count in block["duplicates"].items():
+            duplicates[key] = duplicates.get(key, 0) + count
+    for name in SPLITS:
+        splits[name]["dropped"] = splits[name]["records"] - splits[name]["rows"] * len(layout.sources)
+        splits[name]["label_mean"] = labels[name] / splits[name]["rows"] if splits[name]["rows"] else None
+    return {"splits": splits, "checks": checks, "duplicate_indices_summed": duplicates, "files": len(layout.files)}
+
+
+def judge(report: dict[str, Any], config: Config, report_path: str) -> None:
+    """Raises DataError when the configuration does not allow what the report says."""
+    broken = {name: check for name, check in report["checks"].items() if check["broken"]}
+    if broken and config.checks.on_error == "fail":
+        lines = [_fault(name, check) for name, check in broken.items()]
+        raise DataError(
+            "the input breaks rules:\n  "
+            + "\n  ".join(lines)
+            + f"\n  whole report: {report_path}. Correct the input, or set checks.on_error: drop to train without "
+            "the records named"
+        )
+    records = sum(split["records"] for split in report["splits"].values())
+    dropped = sum(split["dropped"] for split in report["splits"].values())
+    if dropped > config.checks.max_dropped * records:
+        lines = [_fault(name, check) for name, check in broken.items()]
+        raise DataError(
+            f"{dropped} of {records} records would be dropped, more than checks.max_dropped allows "
+            f"({config.checks.max_dropped:.2%}):\n  " + "\n  ".join(lines) + f"\n  whole report: {report_path}"
+        )
+    if report["splits"]["training"]["rows"] == 0:
+        raise DataError("the training split is empty: no record is left to train on")
+    if report["splits"]["validation"]["records"] and not report["splits"]["validation"]["rows"]:
+        raise DataError("the validation split is empty: every record of it was dropped")
+
+
+def _fault(name: str, check: dict[str, Any]) -> str:
+    first = check["first"][0]
+    return f"{name}: {check['broken']} records break '{check['rule']}', first uid {first['uid']} in {first['file']}; {check['advice']}"
+
+
+def frame_manifest(statistics: Iterable[dict[str, Any]], layout: Layout, config: Config) -> dict[str, Any]:
+    """What a reader of the frame has to know: rows of every block, columns, bags, which coordinate uses which."""
+    splits: dict[str, Any] = {name: {"rows": 0, "blocks": []} for name in SPLITS}
+    for block in sorted(statistics, key=lambda item: item["number"]):
+        for name, counts in block["splits"].items():
+            if counts["rows"]:
+                splits[name]["blocks"].append(
+                    {"file": block_name(block["number"]), "start": splits[name]["rows"], "rows": counts["rows"]}
+                )
+                splits[name]["rows"] += counts["rows"]
+    return {
+        "input_fingerprint": layout.fingerprint,
+        "splits": splits,
+        "uid_type": layout.uid_type,
+        "ids": {name: tensor.type for name, tensor in layout.id_tensors().items()},
+        "bags": {key: {"features": bag.features, "dtype": bag.dtype} for key, bag in layout.bags.items()},
+        "coordinates": {
+            name: {"bag": layout.coordinate_bags[name], "entity": c.random_effect.entity if c.random_effect else None}
+            for name, c in config.coordinates.items()
+        },
+    }
+
+
+def copy_feature_lists(run: Run, layout: Layout) -> None:
+    """Keeps the names of the features beside the frame, so that a model can be exported when the input is gone."""
+    for key, path in layout.feature_lists.items():
+        write_feature_list(run.frame("features", f"{key}.csv"), read_feature_list(path))
+
+
+def remove_frame(run: Run) -> None:
+    """Before a new frame is written: the marker first, so that nobody takes a mixture for whole."""
+    storage.remove(run.frame("manifest.json"))
+    storage.remove(run.frame())

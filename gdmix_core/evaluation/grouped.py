@@ -1,0 +1,151 @@
+"""Metrics per group (per user, per query): computed within each group, then averaged over groups.
+
+They answer what a global metric cannot: whether the order is right for each user, rather than whether the
+model knows which users click a lot. Values do not depend on the order of the rows, nor on how groups are
+numbered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import ArrayLike, NDArray
+
+from gdmix_core.errors import ConfigError, DataError
+from gdmix_core.evaluation.metrics import Floats, MetricValue, Rows, exact_sum
+from gdmix_core.evaluation.roc import area_under_roc
+
+Codes = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Grouped:
+    """Rows moved together by group: group g owns offsets[g] : offsets[g + 1]. Any of them may be empty."""
+
+    offsets: Codes
+    score: Floats
+    signed_weight: Floats
+
+    @property
+    def not_empty(self) -> int:
+        return int(np.count_nonzero(np.diff(self.offsets)))
+
+
+def auc_per_group(
+    label: ArrayLike, score: ArrayLike, weight: ArrayLike | None, groups: ArrayLike
+) -> MetricValue:
+    """Mean over groups of the group's weighted AUC; groups with one class only are left out, and counted.
+
+    label, score, weight: float64 [n]; groups: int64 [n], equal numbers mean the same group (0 … G-1 is
+    fastest). The mean is not weighted: each group counts once. Value None when no group has both classes.
+    Raises DataError for unusable columns.
+    """
+    grouped = _group(label, score, weight, groups)
+    values = _group_aucs(grouped.offsets, grouped.score, grouped.signed_weight)
+    return _mean(values[~np.isnan(values)], grouped.not_empty)
+
+
+def precision_per_group(
+    label: ArrayLike, score: ArrayLike, weight: ArrayLike | None, groups: ArrayLike, k: int
+) -> MetricValue:
+    """Mean over groups of the share of positives (label > 0.5) among the group's min(k, size) highest scores.
+
+    label, score, weight: float64 [n]; groups: int64 [n], equal numbers mean the same group (0 … G-1 is
+    fastest).
+
+    - A group smaller than k is divided by its own size: no more can be shown than there is, and a group of
+      positives only scores 1. (Photon ML divides by k, so its figure falls with the size of groups, whatever
+      the model does.)
+    - Rows tied at the cut count by the expected number of hits over a random order of them: the order of rows
+      has no say, and a model that gives every row the same score gains nothing by luck.
+    - Groups without positives count, as 0. Each row counts once whatever its weight; rows of weight 0 are
+      absent.
+
+    Raises ConfigError for k < 1, DataError for unusable columns.
+    """
+    if k < 1:
+        raise ConfigError(f"precision@{k}: K must be at least 1")
+    grouped = _group(label, score, weight, groups)
+    values = _group_precisions(grouped.offsets, grouped.score, grouped.signed_weight, k)
+    return _mean(values[~np.isnan(values)], grouped.not_empty)
+
+
+def _mean(values: Floats, groups: int) -> MetricValue:
+    counted = len(values)
+    value = exact_sum(values) / counted if counted else None
+    return MetricValue(value, groups_counted=counted, groups_left_out=groups - counted)
+
+
+def _group(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None, groups: ArrayLike) -> _Grouped:
+    rows = Rows.checked(label, score, weight)
+    codes = np.asarray(groups)
+    if codes.shape != rows.label.shape or (len(codes) and codes.dtype.kind not in "iu"):
+        raise DataError(
+            f"metrics per group need one integer group code a row ({len(rows.label)} rows); "
+            f"got {codes.dtype} of shape {codes.shape}"
+        )
+    if not rows.weight.all():
+        present = rows.weight > 0.0
+        rows, codes = Rows(rows.label[present], rows.score[present], rows.weight[present]), codes[present]
+    if len(codes) and (codes.min() < 0 or codes.max() >= 2 * len(codes)):
+        codes = np.unique(codes, return_inverse=True)[1]  # raw ids: number the groups that there are
+    codes = codes.astype(np.int64, copy=False)
+    signed_weight = np.where(rows.label > 0.5, rows.weight, -rows.weight)
+    return _Grouped(*_move_together(codes, rows.score, signed_weight, int(codes.max(initial=-1)) + 1))
+
+
+@njit(cache=True, nogil=True)
+def _move_together(
+    codes: Codes, score: Floats, signed_weight: Floats, groups: int
+) -> tuple[Codes, Floats, Floats]:
+    """A counting sort by group; rows keep their order within a group."""
+    offsets = np.zeros(groups + 1, dtype=np.int64)
+    for code in codes:
+        offsets[code + 1] += 1
+    for group in range(groups):
+        offsets[group + 1] += offsets[group]
+    next_row = offsets[:-1].copy()
+    grouped_score = np.empty_like(score)
+    grouped_weight = np.empty_like(signed_weight)
+    for row in range(len(codes)):
+        place = next_row[codes[row]]
+        next_row[codes[row]] += 1
+        grouped_score[place] = score[row]
+        grouped_weight[place] = signed_weight[row]
+    return offsets, grouped_score, grouped_weight
+
+
+@njit(cache=True, nogil=True)
+def _group_aucs(offsets: Codes, score: Floats, signed_weight: Floats) -> Floats:
+    """AUC of each group, float64 [G]; nan for groups that are empty or have one class only."""
+    values = np.empty(len(offsets) - 1)
+    for group in range(len(values)):
+        first, last = offsets[group], offsets[group + 1]
+        order = np.argsort(score[first:last])
+        values[group] = area_under_roc(score[first:last][order], signed_weight[first:last][order])
+    return values
+
+
+@njit(cache=True, nogil=True)
+def _group_precisions(offsets: Codes, score: Floats, signed_weight: Floats, k: int) -> Floats:
+    """Expected precision of the top k of each group, float64 [G]; nan for empty groups."""
+    values = np.full(len(offsets) - 1, np.nan)
+    for group in range(len(values)):
+        first, last = offsets[group], offsets[group + 1]
+        if first == last:
+            continue
+        shown = min(k, last - first)
+        cut = np.sort(score[first:last])[last - first - shown]
+        above, hits_above, tied, hits_tied = 0, 0, 0, 0
+        for row in range(first, last):
+            hit = 1 if signed_weight[row] > 0.0 else 0
+            if score[row] > cut:
+                above += 1
+                hits_above += hit
+            elif score[row] == cut:
+                tied += 1
+                hits_tied += hit
+        values[group] = (hits_above + hits_tied * (shown - above) / tied) / shown
+    return values

@@ -1,0 +1,146 @@
+"""Metrics over all rows. Each takes what a model gives before any link function: the margin with offsets.
+
+No metric depends on the order of the rows, not even in the last bit: sums are rounded once (math.fsum). The
+same scores give the same number however many workers wrote them. A row of weight 0 counts as absent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gdmix_core.errors import DataError
+from gdmix_core.evaluation.roc import area_under_roc
+
+Floats = NDArray[np.float64]
+
+# Larger margins count as exp(500) ~ 1e217 in the Poisson loss: beyond any sane mean, and any data can sum it.
+_LARGEST_POISSON_MARGIN = 500.0
+
+
+@dataclass(frozen=True)
+class MetricValue:
+    """value: None where undefined (one class only, no rows). The counts are set for metrics per group."""
+
+    value: float | None
+    groups_counted: int | None = None
+    groups_left_out: int | None = None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What every metric looks at: float64 [n] each, finite, weights >= 0."""
+
+    label: Floats
+    score: Floats
+    weight: Floats
+
+    @classmethod
+    def checked(cls, label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) -> Rows:
+        """Raises DataError for lengths that differ, values that are not finite and negative weights."""
+        columns = {"label": label, "score": score}
+        columns["weight"] = np.ones(np.shape(label)) if weight is None else weight
+        arrays = {name: np.asarray(column, dtype=np.float64) for name, column in columns.items()}
+        shapes = {name: array.shape for name, array in arrays.items()}
+        if len(set(shapes.values())) != 1 or arrays["label"].ndim != 1:
+            raise DataError(
+                f"metrics need label, score and weight of one length, one value a row; got {shapes}"
+            )
+        for name, array in arrays.items():
+            usable = np.isfinite(array)
+            if name == "weight":
+                usable &= array >= 0
+            if not usable.all():
+                row = int(np.argmin(usable))
+                kind = "finite and not negative" if name == "weight" else "finite"
+                raise DataError(
+                    f"metrics: {name} of row {row} is {array[row]}, but every {name} must be {kind}; "
+                    "look at the step that wrote it"
+                )
+        return cls(**arrays)
+
+
+def auc(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) -> float:
+    """Weighted area under the ROC curve, exact, equal scores counted half; positives have label > 0.5.
+
+    label, score, weight: float64 [n]. nan when one class has no weight. Raises DataError (see Rows.checked).
+    """
+    rows = Rows.checked(label, score, weight)
+    order = np.argsort(rows.score)
+    signed_weight = np.where(rows.label > 0.5, rows.weight, -rows.weight)
+    return float(area_under_roc(rows.score[order], signed_weight[order]))
+
+
+def logloss(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) -> float:
+    """Weighted mean of log(1 + e^z) - y z, with labels y in [0, 1] and margins z; nan without rows.
+
+    label, score, weight: float64 [n]. Raises DataError (see Rows.checked).
+    """
+    rows = Rows.checked(label, score, weight)
+    # max(z, 0) - y z is formed first: it is exactly 0 for a right answer, whose logarithm may be tiny.
+    certain = np.maximum(rows.score, 0.0) - rows.label * rows.score
+    return _weighted_mean(certain + np.log1p(np.exp(-np.abs(rows.score))), rows.weight)
+
+
+def mse(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) -> float:
+    """Weighted mean of (z - y)²; nan without rows. label, score, weight: float64 [n]. Raises DataError."""
+    rows = Rows.checked(label, score, weight)
+    with np.errstate(over="ignore"):
+        return _weighted_mean(np.square(rows.score - rows.label), rows.weight)
+
+
+def rmse(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) -> float:
+    """Square root of mse, in the label's units; nan without rows."""
+    return math.sqrt(mse(label, score, weight))
+
+
+def poisson_loss(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) -> float:
+    """Weighted mean of e^z - y z, the negative Poisson log-likelihood without its constant; nan without rows.
+
+    label (counts >= 0), score (log of the mean), weight: float64 [n]. e^z is held at e^500: a diverged model
+    gets an enormous loss, not an overflow. Raises DataError (see Rows.checked).
+    """
+    rows = Rows.checked(label, score, weight)
+    mean = np.exp(np.minimum(rows.score, _LARGEST_POISSON_MARGIN))
+    return _weighted_mean(mean - rows.label * rows.score, rows.weight)
+
+
+def smoothed_hinge(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) -> float:
+    """Weighted mean of the smooth hinge loss of t = y z, y = +1 where label > 0.5, else -1; nan without rows.
+
+    0.5 - t for t <= 0, (1 - t)² / 2 for 0 < t < 1, 0 from there on (Rennie 2005, "Smooth Hinge
+    Classification"). label, score, weight: float64 [n]. Raises DataError (see Rows.checked).
+    """
+    rows = Rows.checked(label, score, weight)
+    t = np.where(rows.label > 0.5, rows.score, -rows.score)
+    # Between its kinks the loss is quadratic in the clipped margin; below 0 it goes on with slope -1.
+    loss = 0.5 * np.square(1.0 - np.clip(t, 0.0, 1.0)) - np.minimum(t, 0.0)
+    return _weighted_mean(loss, rows.weight)
+
+
+def exact_sum(values: Floats) -> float:
+    """The sum rounded once, so that it does not depend on the order; inf where it exceeds float64."""
+    try:
+        return math.fsum(values)
+    except OverflowError:
+        return math.inf
+
+
+def _weighted_mean(loss: Floats, weight: Floats) -> float:
+    total = exact_sum(weight)
+    with np.errstate(over="ignore"):
+        return exact_sum(weight * loss) / total if total > 0.0 else math.nan
+
+
+GLOBAL_METRICS: Mapping[str, Callable[[ArrayLike, ArrayLike, ArrayLike | None], float]] = {
+    "auc": auc,
+    "logloss": logloss,
+    "rmse": rmse,
+    "mse": mse,
+    "poisson_loss": poisson_loss,
+    "smoothed_hinge": smoothed_hinge,
+}

@@ -1,0 +1,44 @@
+"""Coefficients in memory, in the shape that training writes, scoring reads and Avro files are made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+INTERCEPT_INDEX = -1
+
+
+@dataclass(frozen=True)
+class CoefficientTable:
+    """Coefficients of one coordinate, or of one shard of it: one row per entity, sorted by entity.
+
+    entities:  string or int64 [n]; a fixed effect has one row, whose entity is "global"
+    offsets:   int64 [n + 1], offsets[0] == 0; entity i owns the entries offsets[i] : offsets[i + 1]
+    features:  int32 [entries]; INTERCEPT_INDEX first where the model has an intercept, then ascending
+    means:     float64 [entries]
+    variances: float64 [entries], nan where there is none for an entry; None where there are none at all
+
+    Raises ValueError when the lengths do not fit together.
+    """
+
+    entities: pa.Array
+    offsets: NDArray[np.int64]
+    features: NDArray[np.int32]
+    means: NDArray[np.float64]
+    variances: NDArray[np.float64] | None = None
+
+    def __post_init__(self) -> None:
+        entries = len(self.features)
+        if len(self.offsets) != len(self.entities) + 1:
+            raise ValueError(f"{len(self.entities)} entities need one more offset, not {len(self.offsets)}")
+        if self.offsets[0] != 0 or self.offsets[-1] != entries:
+            raise ValueError(f"offsets span {self.offsets[0]} to {self.offsets[-1]}, not 0 to {entries} entries")
+        if len(self.means) != entries or (self.variances is not None and len(self.variances) != entries):
+            raise ValueError(f"features, means and variances differ in length ({entries} features)")
+
+    def __len__(self) -> int:
+        """Number of entities."""
+        return len(self.entities)

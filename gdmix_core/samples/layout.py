@@ -1,0 +1,193 @@
+"""Writes an input directory: feature lists, metadata, and records of both splits as TFRecord or Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from types import TracebackType
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from gdmix_core import storage
+from gdmix_core.data.bags import take
+from gdmix_core.data.example_encoder import write_tfrecord
+from gdmix_core.data.feature_list import FeatureList, write_feature_list
+from gdmix_core.data.ragged import Bag
+from gdmix_core.errors import DataError
+
+Columns: TypeAlias = Mapping[str, NDArray[Any] | Bag | list[str]]
+Split = Literal["training", "validation"]
+Format = Literal["tfrecord", "parquet"]
+
+_DIRECTORIES: dict[Split, str] = {"training": "trainingData", "validation": "validationData"}
+_DTYPES = {"int32": "int", "int64": "long", "float32": "float", "float64": "double"}
+
+
+class SourceWriter:
+    """One input directory, written file by file: only the rows of one file are in memory.
+
+    As a context manager it first removes an older source in the same place, and writes tensor_metadata.json last,
+    only if the block ends without an error: a directory without that file is not a source, so no reader takes a
+    half-written one for whole.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        *,
+        bags: Mapping[str, FeatureList],
+        metadata: Mapping[str, Any],
+        format: Format = "tfrecord",
+        compression: Literal["", ".gz"] = "",
+    ) -> None:
+        """bags: the names of each bag's features. metadata: as `describe` gives it, or the caller's own.
+
+        Raises DataError for a compression of Parquet files, which compress themselves.
+        """
+        if format == "parquet" and compression:
+            raise DataError(
+                f"{directory}: compression {compression} is for tfrecord; Parquet files compress themselves"
+            )
+        self._directory = directory
+        self._bags = bags
+        self._metadata = dict(metadata)
+        self._suffix = "parquet" if format == "parquet" else f"tfrecord{compression}"
+        self._rows: dict[Split, int] = {"training": 0, "validation": 0}
+        self._files: dict[Split, int] = {"training": 0, "validation": 0}
+
+    def __enter__(self) -> SourceWriter:
+        storage.remove(self._path("metadata"))
+        for name in ("featureList", *_DIRECTORIES.values()):
+            storage.remove(self._path(name))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            return
+        for bag, names in self._bags.items():
+            write_feature_list(self._path("featureList", bag), names)
+        described = {**self._metadata, "numberOfTrainingSamples": self._rows["training"]}
+        storage.write_json(self._path("metadata", "tensor_metadata.json"), described)
+
+    def write(self, split: Split, columns: Columns) -> int:
+        """One more file of a split; the number of its rows. Without rows no file is written."""
+        rows = _row_count(columns, self._directory)
+        if rows == 0:
+            return 0
+        path = self._path(_DIRECTORIES[split], f"part-{self._files[split]:05d}.{self._suffix}")
+        if self._suffix == "parquet":
+            _write_parquet(path, columns)
+        else:
+            write_tfrecord(path, columns)
+        self._files[split] += 1
+        self._rows[split] += rows
+        return rows
+
+    def rows(self, split: Split) -> int:
+        """The rows written so far."""
+        return self._rows[split]
+
+    def _path(self, *parts: str) -> str:
+        return storage.join(self._directory, *parts)
+
+
+def write_source(
+    directory: str,
+    *,
+    bags: Mapping[str, FeatureList],
+    metadata: Mapping[str, Any],
+    training: Columns,
+    validation: Columns | None = None,
+    files: int = 1,
+    format: Format = "tfrecord",
+    compression: Literal["", ".gz"] = "",
+) -> None:
+    """Writes an input directory whose rows fit in memory.
+
+    directory: plain path or fsspec URL; an older source there is replaced
+    bags: bag name → its features, those of index 0 first
+    metadata: the content of tensor_metadata.json without numberOfTrainingSamples; `describe` makes it
+    training, validation: columns of equal length; a Bag named X becomes the lists X_indices and X_values
+    files: rows of each split are spread over so many files, in their order
+
+    Raises DataError for columns of different lengths.
+    """
+    with SourceWriter(
+        directory, bags=bags, metadata=metadata, format=format, compression=compression
+    ) as writer:
+        for split, columns in _splits(training, validation):
+            rows = _row_count(columns, directory)
+            edges = [rows * k // files for k in range(files + 1)]
+            for begin, end in pairwise(edges):
+                writer.write(split, _slice(columns, begin, end))
+
+
+def describe(columns: Columns, bags: Mapping[str, FeatureList], labels: tuple[str, ...]) -> dict[str, Any]:
+    """The metadata of columns: `int`, `long`, `float`, `double` or `string` by their dtype; a Bag is sparse.
+
+    labels: the names that go under labels; all others go under features. Raises DataError for another dtype.
+    """
+    features: list[dict[str, Any]] = []
+    targets: list[dict[str, Any]] = []
+    for name, column in columns.items():
+        shape = [len(bags[name])] if isinstance(column, Bag) else []
+        entry = {
+            "name": name,
+            "dtype": _dtype(name, column),
+            "shape": shape,
+            "isSparse": isinstance(column, Bag),
+        }
+        (targets if name in labels else features).append(entry)
+    return {"features": features, "labels": targets}
+
+
+def _dtype(name: str, column: NDArray[Any] | Bag | list[str]) -> str:
+    if isinstance(column, list):
+        return "string"
+    dtype = (column.values if isinstance(column, Bag) else column).dtype
+    if dtype.name not in _DTYPES:
+        raise DataError(
+            f"column {name}: dtype {dtype} is not one of the layout's; use one of {', '.join(_DTYPES)}"
+        )
+    return _DTYPES[dtype.name]
+
+
+def _splits(training: Columns, validation: Columns | None) -> list[tuple[Split, Columns]]:
+    splits: list[tuple[Split, Columns]] = [("training", training)]
+    return splits if validation is None else [*splits, ("validation", validation)]
+
+
+def _row_count(columns: Columns, directory: str) -> int:
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) != 1:
+        raise DataError(f"{directory}: columns must have the same number of rows, but have {lengths}")
+    return next(iter(lengths.values()))
+
+
+def _slice(columns: Columns, begin: int, end: int) -> Columns:
+    rows = np.arange(begin, end)
+    return {
+        name: take(column, rows) if isinstance(column, Bag) else column[begin:end]
+        for name, column in columns.items()
+    }
+
+
+def _write_parquet(path: str, columns: Columns) -> None:
+    arrays: dict[str, pa.Array] = {}
+    for name, column in columns.items():
+        if isinstance(column, Bag):
+            # Lists with 32-bit offsets: the types every engine reads.
+            offsets = pa.array(column.offsets.astype(np.int32))
+            indices = pa.array(column.indices.astype(np.int64))
+            arrays[f"{name}_indices"] = pa.ListArray.from_arrays(offsets, indices)
+            arrays[f"{name}_values"] = pa.ListArray.from_arrays(offsets, pa.array(column.values))
+        else:
+            arrays[name] = pa.array(column)
+    with storage.open_for_write(path) as file:
+        pq.write_table(pa.table(arrays), file)

@@ -1,0 +1,137 @@
+"""Ratings of movies by users as three sources of a mixed-effect model: `global`, `per_user`, `per_movie`.
+
+A user's model weighs features of the movie, a movie's model weighs features of the user or of the occasion, and
+the global model has both. Every source holds all ratings, with one bag that has the source's own name.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from gdmix_core import storage
+from gdmix_core.data.feature_list import FeatureList
+from gdmix_core.data.hashing import hash_ids
+from gdmix_core.samples.features import FeatureName, Features, side_by_side
+from gdmix_core.samples.layout import Columns, Format, SourceWriter, Split, describe
+
+logger = logging.getLogger(__name__)
+
+COORDINATES = ("global", "per_user", "per_movie")
+
+VALIDATION_SHARE = 0.2
+# Later steps choose rows by the plain hash of the uid; the split must not depend on the same bits.
+_SPLIT_SALT = 0x5DEECE66D
+
+_ROWS_PER_FILE = 1_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Features that many ratings share. position: int [ratings], the row of `features` that a rating has."""
+
+    features: Features
+    position: NDArray[np.integer] | None = None  # None: rating i has row i
+
+    def rows(self, rows: NDArray[np.integer]) -> Features:
+        return self.features.rows(rows if self.position is None else self.position[rows])
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """Ratings, row number = uid.
+
+    user_id, movie_id: int64 [n]
+    response: int64 [n], 0 or 1
+    of_movie: what a user's model weighs
+    of_user: what a movie's model weighs; a part that is also in of_movie is in the global bag once
+    """
+
+    user_id: NDArray[np.int64]
+    movie_id: NDArray[np.int64]
+    response: NDArray[np.int64]
+    of_movie: tuple[Part, ...]
+    of_user: tuple[Part, ...]
+
+    def __len__(self) -> int:
+        return len(self.response)
+
+    @cached_property
+    def parts(self) -> Mapping[str, tuple[Part, ...]]:
+        """The parts of each source's bag; in the global one those of the user come first."""
+        both = self.of_user + tuple(part for part in self.of_movie if part not in self.of_user)
+        return {"global": both, "per_user": self.of_movie, "per_movie": self.of_user}
+
+    def feature_names(self, source: str) -> tuple[FeatureName, ...]:
+        return tuple(name for part in self.parts[source] for name in part.features.names)
+
+    def features(self, source: str, rows: NDArray[np.integer]) -> Features:
+        return side_by_side([part.rows(rows) for part in self.parts[source]])
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was written: number of ratings, of distinct users and movies, and of rows of each split."""
+
+    ratings: int
+    users: int
+    movies: int
+    training: int
+    validation: int
+    positive_share: float
+
+
+def is_validation(uid: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """bool [n]: one row in five, chosen by a hash of its uid: the same in every run and on every machine."""
+    threshold = np.uint64(int(VALIDATION_SHARE * 2.0**64))
+    return hash_ids(pa.array(uid ^ _SPLIT_SALT)) < threshold
+
+
+def write_rating_sources(
+    directory: str, ratings: Ratings, *, format: Format = "tfrecord", compression: Literal["", ".gz"] = ""
+) -> Summary:
+    """Writes <directory>/{global,per_user,per_movie}; sources that are there already are replaced."""
+    uid = np.arange(len(ratings), dtype=np.int64)
+    held_out = is_validation(uid)
+    splits: dict[Split, NDArray[np.int64]] = {"training": uid[~held_out], "validation": uid[held_out]}
+    for source in COORDINATES:
+        names = FeatureList(list(ratings.feature_names(source)))
+        metadata = _metadata(ratings, source, names)
+        path = storage.join(directory, source)
+        with SourceWriter(
+            path, bags={source: names}, metadata=metadata, format=format, compression=compression
+        ) as writer:
+            for split, rows in splits.items():
+                for begin in range(0, len(rows), _ROWS_PER_FILE):
+                    writer.write(split, _columns(ratings, source, rows[begin : begin + _ROWS_PER_FILE]))
+        logger.info("%s: %d features, %d training rows", path, len(names), len(splits["training"]))
+    return Summary(
+        len(ratings),
+        len(np.unique(ratings.user_id)),
+        len(np.unique(ratings.movie_id)),
+        len(splits["training"]),
+        len(splits["validation"]),
+        float(ratings.response.mean()),
+    )
+
+
+def _columns(ratings: Ratings, source: str, rows: NDArray[np.int64]) -> Columns:
+    return {
+        "uid": rows,
+        "weight": np.ones(len(rows), np.float32),
+        "user_id": ratings.user_id[rows],
+        "movie_id": ratings.movie_id[rows],
+        "response": ratings.response[rows].astype(np.int32),
+        source: ratings.features(source, rows).bag(),
+    }
+
+
+def _metadata(ratings: Ratings, source: str, names: FeatureList) -> dict[str, Any]:
+    return describe(_columns(ratings, source, np.empty(0, np.int64)), {source: names}, ("response",))

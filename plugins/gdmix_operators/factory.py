@@ -1,0 +1,169 @@
+"""From a pipeline's YAML to an Airflow DAG.
+
+The graph reads as the maths does: validate → partition → for every pass a group, in it a group per coordinate
+with train → evaluate → …, a gate before every further pass → select → export. It is the plan's list of steps,
+one task each, so the DAG and `gdmix run` do the same work.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from airflow.sdk import (
+    DAG,
+    CronDataIntervalTimetable,
+    ExceptionRetryPolicy,
+    RetryAction,
+    RetryRule,
+    TaskGroup,
+)
+from airflow.sdk.exceptions import AirflowTimetableInvalid
+
+from gdmix_core.config import Config
+from gdmix_core.config_file import _lines, load_yaml, parse_config
+from gdmix_core.errors import ConfigError, DataError
+from gdmix_core.plan import Step, StepKind, build_plan
+from gdmix_operators.operators.base import StepOperator
+from gdmix_operators.operators.evaluate import EvaluateOperator
+from gdmix_operators.operators.export import ExportOperator
+from gdmix_operators.operators.gate import PassGateOperator
+from gdmix_operators.operators.partition import PartitionOperator
+from gdmix_operators.operators.select import SelectOperator
+from gdmix_operators.operators.train_fixed_effect import TrainFixedEffectOperator
+from gdmix_operators.operators.train_random_effect import TrainRandomEffectOperator
+from gdmix_operators.operators.validate import ValidateOperator
+from gdmix_operators.params import trigger_params
+
+OPERATORS: dict[StepKind, type[StepOperator]] = {
+    "validate": ValidateOperator,
+    "partition": PartitionOperator,
+    "gate": PassGateOperator,
+    "train_fixed": TrainFixedEffectOperator,
+    "train_random": TrainRandomEffectOperator,
+    "evaluate": EvaluateOperator,
+    "select": SelectOperator,
+    "export": ExportOperator,
+}
+
+# Trying again helps against a lost connection or a killed process, not against a wrong input or setting.
+RETRY_POLICY = ExceptionRetryPolicy(
+    rules=[RetryRule(exception=[ConfigError, DataError], action=RetryAction.FAIL)]
+)
+
+
+def build_dag(config: str | Path | Mapping[str, Any], **dag_arguments: Any) -> DAG:
+    """The DAG of one pipeline.
+
+    config: path of the YAML, best `Path(__file__).with_name("movielens.yaml")`; or its content as plain data.
+    dag_arguments: further arguments of airflow.sdk.DAG, such as callbacks; they win over the YAML.
+    Raises ConfigError, which Airflow shows as the file's import error.
+    """
+    if isinstance(config, Mapping):
+        content, where, lines = config, "config", None
+    else:
+        content, where, lines = load_yaml(config), str(config), _lines(config)
+    checked = parse_config(content, where=where, lines=lines)
+    # YAML knows dates, which neither a template field nor the form can hold.
+    plain = json.loads(json.dumps(content, default=str))
+    arguments = _dag_arguments(checked, plain, where) | dag_arguments
+    arguments["default_args"] = _task_defaults(checked) | dag_arguments.get("default_args", {})
+    with DAG(**arguments) as dag:
+        _add_tasks(checked, plain)
+    return dag
+
+
+def _task_defaults(config: Config) -> dict[str, Any]:
+    return {
+        "retries": config.airflow.retries,
+        "retry_delay": datetime.timedelta(seconds=config.airflow.retry_delay_seconds),
+        "retry_policy": RETRY_POLICY,
+    }
+
+
+def _dag_arguments(config: Config, content: Mapping[str, Any], where: str) -> dict[str, Any]:
+    airflow = config.airflow
+    midnight = datetime.time(tzinfo=datetime.UTC)
+    return {
+        "dag_id": config.name,
+        "description": config.description,
+        "doc_md": _documentation(config, content),
+        "schedule": _schedule(config, where),
+        "start_date": airflow.start_date and datetime.datetime.combine(airflow.start_date, midnight),
+        "catchup": airflow.catchup,
+        "max_active_runs": airflow.max_active_runs,
+        "tags": airflow.tags,
+        "params": trigger_params(config),
+    }
+
+
+def _schedule(config: Config, where: str) -> CronDataIntervalTimetable | str | None:
+    """With data intervals: `ds` of a daily run is the day that has just ended, whose data it reads."""
+    schedule = config.airflow.schedule
+    if schedule in (None, "@once"):
+        return schedule
+    if "{{" not in config.output:
+        raise ConfigError(
+            f"{where}: output: {config.output!r} is the same for every run of the schedule {schedule!r}, "
+            "so each would write over the last; put a date into it, for example {{ ds }}"
+        )
+    if schedule == "@continuous":
+        return schedule
+    timetable = CronDataIntervalTimetable(schedule, timezone="UTC")
+    try:
+        timetable.validate()
+    except AirflowTimetableInvalid as error:
+        raise ConfigError(
+            f"{where}: airflow.schedule: {schedule!r} is neither a cron expression nor a preset "
+            f"such as @daily ({error})"
+        ) from None
+    return timetable
+
+
+def _documentation(config: Config, content: Mapping[str, Any]) -> str:
+    text = yaml.safe_dump(content, sort_keys=False, width=110)
+    return f"{config.description or 'Mixed-effect model.'}\n\n```yaml\n{text}```\n"
+
+
+def _add_tasks(config: Config, content: Mapping[str, Any]) -> None:
+    """A task for every step, in the plan's order; select joins the ends of all passes, made or skipped."""
+    tasks: dict[str, Any] = {}
+    groups: dict[str, TaskGroup] = {}
+    previous: Any = None
+    for step in build_plan(config).steps:
+        group, _, task_id = step.id.rpartition(".")
+        arguments: dict[str, Any] = {"task_id": task_id, "step": step.id}
+        if group:
+            arguments["task_group"] = _group(group, groups)
+        task = tasks[step.id] = _task(step, config, content, arguments)
+        if step.kind == "select":
+            task.set_upstream([tasks[read] for read in step.reads])
+        elif previous is not None:
+            task.set_upstream(previous)
+        previous = task
+
+
+def _group(path: str, groups: dict[str, TaskGroup]) -> TaskGroup:
+    """The task group pass_01.global, inside pass_01; made when first asked for."""
+    if path not in groups:
+        outer, _, name = path.rpartition(".")
+        groups[path] = TaskGroup(name, parent_group=_group(outer, groups) if outer else None)
+    return groups[path]
+
+
+def _task(step: Step, config: Config, content: Mapping[str, Any], arguments: dict[str, Any]) -> Any:
+    operator = OPERATORS[step.kind]
+    if step.kind == "validate":
+        return operator(config=content, **arguments)
+    if step.kind == "train_random":
+        effect = config.coordinates[str(step.coordinate)].random_effect
+        assert effect is not None
+        label = f"group {{{{ task.group + 1 }}}} of {effect.groups}"
+        return operator.partial(map_index_template=label, **arguments).expand(
+            group=list(range(effect.groups))
+        )
+    return operator(**arguments)

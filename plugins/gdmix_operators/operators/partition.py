@@ -1,0 +1,25 @@
+"""The second step: rows of each random effect, grouped into shards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gdmix_core.plan import Step
+from gdmix_operators.operators.spark import SparkStepOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from gdmix_core.run import Run
+
+
+class PartitionOperator(SparkStepOperator):
+    """Groups the rows by entity into shards, the units of work, memory and retry of random effects."""
+
+    doing = "Partitioning rows by entity"
+
+    def carry_out(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
+        if run.is_done(step):
+            return self.result(run, step)
+        run.require(step)
+        return super().carry_out(run, step, context)

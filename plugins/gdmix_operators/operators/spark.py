@@ -1,0 +1,51 @@
+"""Steps that run as Spark applications."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+from gdmix_core.plan import Step
+from gdmix_operators.operators.base import StepOperator
+
+if TYPE_CHECKING:
+    from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
+    from airflow.sdk import Context
+
+    from gdmix_core.run import Run
+
+
+class SparkStepOperator(StepOperator):
+    """Submits the step's application with spark-submit, through the connection that the configuration names.
+
+    Built on the provider's hook and not on its operator. Importing the operator loads the Kubernetes client:
+    half a second on every parse of the DAG and every start of a task. And only the hook lets spark-submit
+    have its own stdin: the task's is a socket of Airflow's supervisor, and a child that holds it delays the
+    retry of a crashed task.
+    """
+
+    _hook: SparkSubmitHook | None = None
+
+    def carry_out(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
+        from airflow.exceptions import AirflowException
+
+        from gdmix_core.spark_submit import raise_reported
+        from gdmix_core.steps import spark_application
+        from gdmix_operators.spark_submit import spark_submit_hook
+
+        self._hook = spark_submit_hook(run, step)
+        try:
+            self._hook.submit(spark_application(step), stdin=subprocess.DEVNULL)
+        except AirflowException as error:
+            raise_reported(run, step, otherwise=f"{step.id}: the Spark application failed. {error}")
+        return self.result(run, step)
+
+    def result(self, run: Run, step: Step) -> dict[str, Any]:
+        """The numbers among what the application wrote as its result."""
+        found = run.result(step.id)
+        return {key: value for key, value in found.items() if isinstance(value, int | float)}
+
+    def on_kill(self) -> None:
+        super().on_kill()
+        if self._hook is not None:
+            self._hook.on_kill()

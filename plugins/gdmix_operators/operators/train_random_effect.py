@@ -1,0 +1,33 @@
+"""Training of a random effect: one group of its shards, in a task with a process pool."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gdmix_core.plan import Step
+from gdmix_operators.operators.base import StepOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from gdmix_core.run import Run
+
+
+class TrainRandomEffectOperator(StepOperator):
+    """Trains one group of shards and scores its rows; a retry trains the shards that are still missing.
+
+    Made to be mapped over the groups: `TrainRandomEffectOperator.partial(task_id=...).expand(group=[0, 1,
+    2])`.
+    group: which of the configuration's groups of shards, from 0; None: all shards.
+    """
+
+    doing = "Training the random effect"
+
+    def __init__(self, *, group: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.group = group
+
+    def carry_out(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
+        from gdmix_core.steps import execute
+
+        return execute(run, step, group=self.group)

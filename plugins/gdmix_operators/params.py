@@ -1,0 +1,110 @@
+"""The trigger form: what a single run may change, and how its values reach the configuration."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from airflow.sdk import Param
+
+from gdmix_core.config import Config
+from gdmix_core.config_file import override
+from gdmix_core.errors import ConfigError
+from gdmix_core.plan import build_plan
+from gdmix_operators.templates import render_path
+
+_L2_PREFIX = "l2_"
+
+
+def trigger_params(config: Config) -> dict[str, Param]:
+    """The form's fields, in order. All defaults mean "as in the YAML": scheduled runs need no form."""
+    passes = build_plan(config).passes
+    fields = {
+        "date": Param(
+            None,
+            type=["null", "string"],
+            format="date",
+            title="Date",
+            description_md="Day whose data is read: `ds` in the paths. Empty: the day of the run itself.",
+        ),
+        "input": Param(
+            None,
+            type=["null", "string"],
+            title="Input",
+            description_md=f"Directory or URL of the input. Empty: `{config.input}`.",
+        ),
+        "output": Param(
+            None,
+            type=["null", "string"],
+            title="Output",
+            description_md=f"Directory or URL of the run. Empty: `{config.output}`.",
+        ),
+        "passes": Param(
+            passes,
+            type="integer",
+            minimum=1,
+            maximum=passes,
+            title="Passes",
+            description_md=f"Sweeps over all coordinates at most (1 to {passes}).",
+        ),
+        "l2": _penalty("l2", "For every coordinate. Empty: as in the YAML."),
+    }
+    for name, coordinate in config.coordinates.items():
+        text = f"For `{name}` alone. Empty: the field above, or {coordinate.l2:g} as in the YAML."
+        fields[_L2_PREFIX + name] = _penalty(f"l2 of {name}", text, section="Penalty by coordinate")
+    return fields
+
+
+def check_conf(conf: Mapping[str, Any] | None, content: Mapping[str, Any]) -> None:
+    """Raises ConfigError for a key that no field has: Airflow itself takes any and ignores it.
+
+    conf: the run's dag_run.conf. content: the pipeline's YAML as plain data.
+    """
+    allowed = ["date", "input", "output", "passes", "l2"]
+    allowed += [_L2_PREFIX + name for name in content["coordinates"]]
+    unknown = [key for key in conf or {} if key not in allowed]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], allowed, n=1)
+        suggestion = f" (did you mean {near[0]}?)" if near else ""
+        raise ConfigError(
+            f"unknown key in the run's conf: {', '.join(unknown)}{suggestion}; "
+            f"allowed: {', '.join(allowed)}. Trigger the run again without it."
+        )
+
+
+def apply_params(
+    content: Mapping[str, Any], params: Mapping[str, Any], dates: Mapping[str, Any], *, backfill: bool = False
+) -> dict[str, Any]:
+    """The YAML's plain data with a run's values set.
+
+    Raises ConfigError for an output that all days of a backfill would share.
+    """
+    output = params.get("output")
+    if backfill and output and "{{" not in output:
+        raise ConfigError(
+            f"output {output!r}: all days of the backfill would write to it, each over the last; "
+            "put a date into it, for example {{ ds }}"
+        )
+    changes: dict[str, Any] = {
+        key: render_path(params[key], dates) for key in ("input", "output") if params.get(key)
+    }
+    if params.get("passes") is not None:
+        changes["passes.max"] = params["passes"]
+    for name in content["coordinates"]:
+        own = params.get(_L2_PREFIX + name)
+        l2 = params.get("l2") if own is None else own
+        if l2 is not None:
+            changes[f"coordinates.{name}.l2"] = l2
+    return override(content, changes)
+
+
+def _penalty(title: str, description: str, **schema: Any) -> Param:
+    return Param(
+        None,
+        type=["null", "number"],
+        minimum=0,
+        title=title,
+        description_md=f"Penalty. {description}",
+        **schema,
+    )

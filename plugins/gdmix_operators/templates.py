@@ -1,0 +1,61 @@
+"""The dates a run's templates may name, in every kind of run.
+
+Airflow defines `ds` and its relatives only for runs with a logical date: not for a trigger by CLI or REST
+without one, nor for a run started by an asset. Here they always exist, and the trigger form's date replaces
+them.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from typing import Any
+
+from gdmix_core.errors import ConfigError
+
+
+def run_dates(dag_run: Any, date: str | None = None) -> dict[str, Any]:
+    """ds, ds_nodash, ts, logical_date, data_interval_start and data_interval_end of a run.
+
+    dag_run: the context's DagRun. date: "YYYY-MM-DD" to process instead of the run's own day, or None.
+    A run without a logical date is of the moment it was due (run_after).
+    """
+    from airflow.sdk.timezone import coerce_datetime
+
+    if date is not None:
+        start = datetime.datetime.combine(_day(date), datetime.time(), datetime.UTC)
+        interval = (start, start + datetime.timedelta(days=1))
+    else:
+        start = dag_run.logical_date or dag_run.run_after
+        interval = (dag_run.data_interval_start or start, dag_run.data_interval_end or start)
+    moment = coerce_datetime(start)
+    return {
+        "ds": f"{moment:%Y-%m-%d}",
+        "ds_nodash": f"{moment:%Y%m%d}",
+        "ts": moment.isoformat(),
+        "logical_date": moment,
+        "data_interval_start": coerce_datetime(interval[0]),
+        "data_interval_end": coerce_datetime(interval[1]),
+    }
+
+
+def render_path(text: str, dates: Mapping[str, Any]) -> str:
+    """Renders a path that a person typed into the trigger form.
+
+    Sandboxed, and with nothing in reach but the dates: whoever may trigger a run need not be allowed to read
+    the Variables and Connections that the DAG author's own templates can reach.
+    """
+    import jinja2
+    from jinja2.sandbox import SandboxedEnvironment
+
+    try:
+        return SandboxedEnvironment(undefined=jinja2.StrictUndefined).from_string(text).render(dates)
+    except jinja2.TemplateError as error:
+        raise ConfigError(f"path {text!r} of the trigger: {error}; usable here: {', '.join(dates)}") from None
+
+
+def _day(date: str) -> datetime.date:
+    try:
+        return datetime.date.fromisoformat(date)
+    except ValueError:
+        raise ConfigError(f"date {date!r} of the trigger: expected YYYY-MM-DD") from None

@@ -1,0 +1,66 @@
+"""What both Spark applications share: their argument, their session, and how an error reaches whoever submitted them."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterator
+
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from gdmix_core import spark_submit
+from gdmix_core.errors import ConfigError, DataError, GdmixError, StepError
+from gdmix_core.plan import Step
+from gdmix_core.run import Run
+
+log = logging.getLogger("gdmix_core.spark")
+
+# The batches between the JVM and the Python workers; larger ones cost memory, smaller ones calls.
+_ROWS_PER_BATCH = 50_000
+
+
+def main(step_id: str, work: Callable[[Run, Step], None]) -> None:
+    """Entry point: `--run ROOT`. Exit code 0 when the step is done, 1 with one clear message when it cannot be."""
+    parser = argparse.ArgumentParser(description=f"Step {step_id} of a pipeline run, as a Spark application.")
+    parser.add_argument("--run", required=True, help="run directory or URL, with its config.yaml")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    try:
+        run = Run.open(arguments.run)
+        with spark_submit.reporting_errors(run, step_id), _workers_errors():
+            work(run, run.plan[step_id])
+    except GdmixError as error:
+        log.error("%s failed: %s", step_id, error)
+        sys.exit(1)
+
+
+@contextlib.contextmanager
+def session(name: str) -> Iterator[SparkSession]:
+    """The session spark-submit configured, or a local one. Stopped at the end."""
+    spark = (
+        SparkSession.builder.appName(name)
+        .config("spark.sql.execution.arrow.maxRecordsPerBatch", str(_ROWS_PER_BATCH))
+        .config("spark.sql.session.timeZone", "UTC")
+        .getOrCreate()
+    )
+    try:
+        yield spark
+    finally:
+        spark.stop()
+
+
+@contextlib.contextmanager
+def _workers_errors() -> Iterator[None]:
+    """Turns Spark's wrapping of a worker's GdmixError back into the error itself."""
+    try:
+        yield
+    except PySparkException as error:
+        for kind in (DataError, ConfigError, StepError):
+            found = re.search(rf"{kind.__module__}\.{kind.__name__}: (.+?)(?:\n\n|\n\s+at |$)", str(error), re.DOTALL)
+            if found:
+                raise kind(found[1].strip()) from None
+        raise

@@ -1,0 +1,116 @@
+"""Checks every record of the input and writes the frame: the input sorted by uid, joined, in blocks of columns.
+
+    spark-submit spark_jobs/validate.py --run ROOT
+
+Two readings: the first takes a sample of the uids and cuts them into ranges; the second decodes and checks everything,
+shuffles each record to its range, and writes every range as one block.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+from pyspark.sql import SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from gdmix_core import storage
+from gdmix_core.config import Config
+from gdmix_core.data.blocks import write_block
+from gdmix_core.data.records import read_records, read_uids
+from gdmix_core.data.shuffled_records import shuffle_schema, to_batch
+from gdmix_core.data.source import Layout, open_layout
+from gdmix_core.data.uid_ranges import range_starts, sample_uids, smallest_hashes
+from gdmix_core.data.validation import copy_feature_lists, frame_manifest, judge, merge_report, remove_frame
+from gdmix_core.errors import DataError
+from gdmix_core.plan import Step
+from gdmix_core.run import Run
+from spark_jobs import application
+
+log = logging.getLogger("gdmix_core.validate")
+
+
+def validate(run: Run, step: Step) -> None:
+    layout = open_layout(run.config)
+    run.input_fingerprint = layout.fingerprint
+    if run.is_done(step):
+        log.info("the frame in %s is up to date with the input; nothing to do", run.frame())
+        return
+    log.info("validating %d files in %d directories", len(layout.files), len(layout.sources))
+    remove_frame(run)
+    with application.session(f"gdmix validate {run.config.name}") as spark:
+        sample, records = _sample(spark, layout, run.config)
+        ranges = max(1, math.ceil(records / len(layout.sources) / run.config.frame.rows_per_block))
+        statistics = _write_blocks(spark, layout, run, range_starts(sample, ranges))
+    report = merge_report(statistics, layout, run.config)
+    report_path = run.path("validate", "report.json")
+    storage.write_json(report_path, report)
+    judge(report, run.config, report_path)
+    copy_feature_lists(run, layout)
+    run.commit(step, frame_manifest(statistics, layout, run.config))
+    rows = {name: split["rows"] for name, split in report["splits"].items()}
+    log.info("frame written: %s rows; report: %s", rows, report_path)
+
+
+def _sample(spark: SparkSession, layout: Layout, config: Config) -> tuple[pa.Array, int]:
+    """A sample of the uids and the number of records."""
+    uid_type = pa.string() if layout.uid_type == "text" else pa.int64()
+    schema = pa.schema([("records", pa.int64()), ("uids", pa.list_(uid_type))])
+
+    def scan(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for number in batch.column(0).to_pylist():
+                piece = layout.pieces[number]
+                uids, count = sample_uids(read_uids(piece, layout.sources[piece.source], config))
+                found = [[] if uids is None else uids.to_pylist()]
+                yield pa.record_batch([pa.array([count]), pa.array(found, schema.field(1).type)], schema=schema)
+
+    table = _pieces(spark, layout).mapInArrow(scan, from_arrow_schema(schema)).toArrow()
+    uids = smallest_hashes(_flat(table["uids"], uid_type))
+    if len(uids) == 0:
+        raise DataError(f"{config.input}: no record with a uid in {len(layout.files)} files")
+    return uids, sum(table["records"].to_pylist())
+
+
+def _flat(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
+    return pa.concat_arrays([pa.array([], kind), *(chunk.flatten().cast(kind) for chunk in column.chunks)])
+
+
+def _write_blocks(spark: SparkSession, layout: Layout, run: Run, starts: pa.Array) -> list[dict[str, Any]]:
+    config, frame = run.config, run.frame()
+    schema = shuffle_schema(layout)
+
+    def decode(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for number in batch.column(0).to_pylist():
+                piece = layout.pieces[number]
+                for records in read_records(piece, layout.sources[piece.source], config):
+                    yield to_batch(records, piece, schema, starts)
+
+    def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        received = [pa.RecordBatch.from_arrays(batch.columns, schema=schema) for batch in batches]
+        if received:
+            statistics = write_block(received[0]["range"][0].as_py(), received, layout, config, frame)
+            yield pa.record_batch([pa.array([json.dumps(statistics)])], names=["statistics"])
+
+    written = (
+        _pieces(spark, layout)
+        .mapInArrow(decode, from_arrow_schema(schema))
+        .repartitionById(len(starts) + 1, "range")
+        .mapInArrow(write, "statistics string")
+        .collect()
+    )
+    return [json.loads(row.statistics) for row in written]
+
+
+def _pieces(spark: SparkSession, layout: Layout) -> Any:
+    """A DataFrame with one row, and one task, for every piece of the input."""
+    return spark.range(0, len(layout.pieces), 1, len(layout.pieces))
+
+
+if __name__ == "__main__":
+    application.main("validate", validate)

@@ -1,0 +1,164 @@
+"""The shape of the DAGs: exact ids and edges, nothing heavy at parse time, the same for every parse."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk.definitions.mappedoperator import MappedOperator
+from airflow.serialization.serialized_objects import DagSerialization
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gdmix_core.config import Config
+from gdmix_core.plan import build_plan
+from gdmix_operators.factory import build_dag
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# The pipeline of conftest.py: every task and what it waits for.
+GRAPH = {
+    "validate": set(),
+    "partition": {"validate"},
+    "pass_01.global.train": {"partition"},
+    "pass_01.global.evaluate": {"pass_01.global.train"},
+    "pass_01.per_user.train": {"pass_01.global.evaluate"},
+    "pass_01.per_user.evaluate": {"pass_01.per_user.train"},
+    "pass_02.gate": {"pass_01.per_user.evaluate"},
+    "pass_02.global.train": {"pass_02.gate"},
+    "pass_02.global.evaluate": {"pass_02.global.train"},
+    "pass_02.per_user.train": {"pass_02.global.evaluate"},
+    "pass_02.per_user.evaluate": {"pass_02.per_user.train"},
+    "select": {"pass_01.per_user.evaluate", "pass_02.per_user.evaluate"},
+    "export": {"select"},
+}
+
+
+def edges(dag: Any) -> dict[str, set[str]]:
+    return {task.task_id: set(task.upstream_task_ids) for task in dag.tasks}
+
+
+def test_graph_reads_as_the_maths_does(pipeline: dict[str, Any]) -> None:
+    dag = build_dag(pipeline)
+    assert edges(dag) == GRAPH
+    assert set(dag.task_group_dict) >= {"pass_01", "pass_01.global", "pass_01.per_user", "pass_02"}
+    assert dag.get_task("select").trigger_rule == "none_failed_min_one_success"
+    rules = {task.trigger_rule for task in dag.tasks if task.task_id != "select"}
+    assert rules == {"all_success"}
+
+
+def test_random_effects_are_mapped_over_groups(pipeline: dict[str, Any]) -> None:
+    dag = build_dag(pipeline)
+    mapped = {task.task_id: task for task in dag.tasks if isinstance(task, MappedOperator)}
+    assert set(mapped) == {"pass_01.per_user.train", "pass_02.per_user.train"}
+    for task in mapped.values():
+        assert task._get_specified_expand_input().value == {"group": [0, 1]}
+
+
+names = st.from_regex(r"[A-Za-z][A-Za-z0-9_]{0,8}", fullmatch=True)
+effects = st.sampled_from([{"fixed_effect": {}}, {"random_effect": {"entity": "user_id"}}])
+
+
+@settings(max_examples=25, deadline=None)
+@given(coordinates=st.dictionaries(names, effects, min_size=1, max_size=4), passes=st.integers(1, 4))
+def test_any_pipeline_becomes_its_plan(coordinates: dict[str, Any], passes: int) -> None:
+    content = {
+        "name": "p",
+        "input": "i",
+        "output": "o",
+        "coordinates": coordinates,
+        "passes": {"max": passes},
+    }
+    plan = build_plan(Config.model_validate(content))
+    dag = build_dag(content)
+    assert {task.task_id for task in dag.tasks} == {step.id for step in plan.steps}
+    for step in plan.steps:
+        upstream = dag.get_task(step.id).get_flat_relative_ids(upstream=True)
+        assert set(step.reads) <= upstream, f"{step.id} may start before what it reads is there"
+        skipped_with = {task for task in upstream if task.endswith(".gate")}
+        gates = {f"pass_{number:02d}.gate" for number in range(2, (step.pass_number or passes) + 1)}
+        assert skipped_with == gates - {step.id}
+
+
+@pytest.fixture(scope="module")
+def dagbag() -> DagBag:
+    return DagBag(ROOT / "dags")
+
+
+def test_dags_folder_imports_without_errors(dagbag: DagBag) -> None:
+    assert dagbag.import_errors == {}
+    assert set(dagbag.dags) == {"movielens"}
+
+
+def test_movielens(dagbag: DagBag) -> None:
+    dag = dagbag.dags["movielens"]
+    assert len(dag.tasks) == 2 + 3 * 3 * 2 + 2 + 2
+    assert edges(dag)["select"] == {f"pass_{number:02d}.per_movie.evaluate" for number in (1, 2, 3)}
+    assert dag.fileloc == str(ROOT / "dags" / "movielens.py")
+
+
+def test_survives_serialization(pipeline: dict[str, Any]) -> None:
+    dag = build_dag(pipeline)
+    serialized = DagSerialization.serialize_dag(dag)
+    json.dumps(serialized)
+    restored = DagSerialization.deserialize_dag(serialized)
+    assert edges(restored) == GRAPH
+    assert restored.task_dict["validate"].retries == 4
+    assert restored.params["l2_per_user"] is None
+
+
+def in_fresh_process(code: str, **environment: str) -> str:
+    path = os.pathsep.join([str(ROOT), str(ROOT / "plugins")])
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": path} | environment,
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+
+def test_every_parse_gives_the_same_dag() -> None:
+    """Anything that changes, such as the order of a set, would be a new version of the DAG at every parse."""
+    code = """
+import json, runpy
+from airflow.serialization.serialized_objects import DagSerialization
+dag = runpy.run_path("dags/movielens.py")["dag"]
+print(json.dumps(DagSerialization.serialize_dag(dag)))
+"""
+    parses = {in_fresh_process(code, PYTHONHASHSEED=seed).splitlines()[-1] for seed in ("1", "2", "3")}
+    assert len(parses) == 1
+
+
+def test_parsing_imports_nothing_heavy() -> None:
+    code = """
+import sys
+from airflow.sdk import DAG, BaseOperator, Param, TaskGroup
+before = set(sys.modules)
+import runpy
+runpy.run_path("dags/movielens.py")
+print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
+"""
+    loaded = set(in_fresh_process(code).splitlines()[-1].split())
+    assert "gdmix_operators" in loaded
+    assert loaded.isdisjoint(
+        {
+            "tensorflow",
+            "pyspark",
+            "numba",
+            "scipy",
+            "numpy",
+            "pyarrow",
+            "pandas",
+            "fsspec",
+            "kubernetes",
+            "requests",
+        }
+    )
