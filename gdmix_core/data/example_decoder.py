@@ -62,58 +62,57 @@ def decode(chunk: Chunk, fields: Sequence[Field]) -> dict[str, Column]:
     names = [field.name for field in fields]
     if repeated := {name for name in names if names.count(name) > 1}:
         raise ConfigError(f"field asked for twice: {', '.join(sorted(repeated))}; name each field once")
-    keys = [name.encode() for name in names]
-    key_offsets = np.cumsum([0, *map(len, keys)], dtype=np.int64)
-    key_bytes = np.array(list(b"".join(keys)), np.uint8)
-    shape = (len(fields), len(chunk))
-    entry_starts, entry_ends = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    lists = np.zeros(shape, np.uint8)
-    offsets = np.zeros((len(fields), len(chunk) + 1), np.int64)
-    _raise_problem(
-        chunk,
-        *kernels.find_features(
-            chunk.data,
-            chunk.starts,
-            chunk.lengths,
-            key_bytes,
-            key_offsets,
-            entry_starts,
-            entry_ends,
-            lists,
-            offsets[:, 1:],
-        ),
-    )
+    runs, run_ranges, kinds, counts = _find_values(chunk, [name.encode() for name in names])
     columns = {}
     for f, field in enumerate(fields):
         wanted = LIST_OF_KIND[field.kind]
-        status = np.where(lists[f] == wanted, OK, np.where(lists[f] == 0, MISSING, WRONG_KIND))
-        counts = offsets[f, 1:]
-        counts[status != OK] = 0
-        np.cumsum(counts, out=counts)
-        spans = chunk.data, entry_starts[f], entry_ends[f], offsets[f]
-        columns[field.name] = Column(offsets[f], _FILL[field.kind](chunk, *spans), status)
+        status = np.where(kinds[f] == wanted, OK, np.where(kinds[f] == kernels.NO_LIST, MISSING, WRONG_KIND))
+        offsets = np.zeros(len(chunk) + 1, np.int64)
+        np.cumsum(np.where(status == OK, counts[f], 0), out=offsets[1:])
+        columns[field.name] = Column(offsets, _FILL[field.kind](chunk, runs, run_ranges[f], offsets), status)
     return columns
 
 
-def _int64_values(chunk: Chunk, *spans: NDArray[Any]) -> NDArray[np.int64]:
-    values = np.empty(spans[-1][-1], np.int64)
-    _raise_problem(chunk, *kernels.fill_int64(*spans, values))
+def _find_values(chunk: Chunk, keys: list[bytes]) -> tuple[NDArray[Any], ...]:
+    """The first pass; its results as kernels.find_values describes them."""
+    key_offsets = np.cumsum([0, *map(len, keys)], dtype=np.int64)
+    key_bytes = np.array(list(b"".join(keys)), np.uint8)
+    records = chunk.data, chunk.starts, chunk.lengths
+    shape = (len(keys), len(chunk))
+    run_ranges = np.empty((*shape, 2), np.int64)
+    kinds, counts = np.zeros(shape, np.uint8), np.zeros(shape, np.int64)
+    # enough for packed lists and single values
+    runs = np.empty((len(keys) * len(chunk), 2), np.int64)
+    record = run_count = 0
+    while True:
+        record, run_count, outcome = kernels.find_values(
+            *records, key_bytes, key_offsets, record, run_count, runs, run_ranges, kinds, counts
+        )
+        if outcome != kernels.MORE_RUNS:
+            break
+        runs = np.concatenate([runs, np.empty((len(runs) + 1024, 2), np.int64)])
+    _raise_problem(chunk, record, outcome)
+    return runs, run_ranges, kinds, counts
+
+
+def _int64_values(chunk: Chunk, *found: NDArray[np.int64]) -> NDArray[np.int64]:
+    values = np.empty(found[-1][-1], np.int64)
+    _raise_problem(chunk, *kernels.fill_int64(chunk.data, *found, values))
     return values
 
 
-def _float_values(chunk: Chunk, *spans: NDArray[Any]) -> NDArray[np.float32]:
-    values = np.empty(spans[-1][-1], np.float32)
-    _raise_problem(chunk, *kernels.fill_float(*spans, values.view(np.uint32)))
+def _float_values(chunk: Chunk, *found: NDArray[np.int64]) -> NDArray[np.float32]:
+    values = np.empty(found[-1][-1], np.float32)
+    kernels.fill_float(chunk.data, *found, values.view(np.uint32))
     return values
 
 
-def _bytes_values(chunk: Chunk, *spans: NDArray[Any]) -> pa.LargeBinaryArray:
-    _, entry_starts, entry_ends, offsets = spans
-    value_offsets = np.zeros(offsets[-1] + 1, np.int64)
-    value_bytes = np.empty(int((entry_ends - entry_starts).sum()), np.uint8)
-    _raise_problem(chunk, *kernels.fill_bytes(*spans, value_offsets, value_bytes))
-    used = value_bytes[: value_offsets[-1]].copy()
-    buffers = [None, pa.py_buffer(value_offsets), pa.py_buffer(used)]
+def _bytes_values(chunk: Chunk, *found: NDArray[np.int64]) -> pa.LargeBinaryArray:
+    value_offsets = np.empty(found[-1][-1] + 1, np.int64)
+    kernels.fill_bytes_offsets(*found, value_offsets)
+    value_bytes = np.empty(value_offsets[-1], np.uint8)
+    kernels.fill_bytes(chunk.data, *found, value_bytes)
+    buffers = [None, pa.py_buffer(value_offsets), pa.py_buffer(value_bytes)]
     return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(value_offsets) - 1, buffers)
 
 

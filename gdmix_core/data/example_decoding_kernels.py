@@ -1,10 +1,13 @@
 """The compiled passes of the tf.train.Example decoder.
 
     message Example  { Features features = 1; }
-    message Features { map<string, Feature> feature = 1; }     an entry: { string key = 1; Feature value = 2; }
-    message Feature  { oneof kind { BytesList = 1; FloatList = 2; Int64List = 3; } }    each: { repeated value = 1; }
+    message Features { map<string, Feature> feature = 1; }     each entry { string key = 1; Feature value = 2; }
+    message Feature  { oneof kind { BytesList = 1; FloatList = 2; Int64List = 3; } }
+    message …List    { repeated value = 1; }                   numbers mostly packed into one field
 
-A kernel returns the record it stopped at and a problem code of protobuf_wire; (n, 0) when there is none.
+The first pass steps through the messages with one loop and a level, not with a function a message: calls that take
+arrays count references, which costs more than the parsing. It notes the values of each wanted feature as runs, pieces
+of the data that hold nothing but values: a packed list is one run, other values are a run each. Later passes copy.
 """
 
 from __future__ import annotations
@@ -15,41 +18,50 @@ from numpy.typing import NDArray
 
 from gdmix_core.data.crc32c import load_uint32
 from gdmix_core.data.protobuf_wire import (
-    BYTES_1,
-    BYTES_2,
-    BYTES_3,
+    BAD_TAG,
+    BAD_WIRE_TYPE,
+    BEYOND_END,
+    DELIMITED_1,
+    DELIMITED_2,
+    DELIMITED_3,
+    FIXED32,
     FIXED32_1,
+    FIXED64,
+    LARGEST_TAG,
+    LENGTH_DELIMITED,
+    OVERLONG_VARINT,
     RAGGED_FLOATS,
     TRUNCATED_VARINT,
+    VARINT,
     VARINT_1,
-    next_field,
-    next_inner_field,
     read_varint,
 )
 
 # Field numbers of Feature; 0 stands for a Feature without a list
 NO_LIST, BYTES_LIST, FLOAT_LIST, INT64_LIST = 0, 1, 2, 3
 
-# Records mostly hold the same keys in the same order: for each of their first entries it is remembered which key the
-# record before had there, and what it was found to be.
+# What find_values returns beside the problem codes
+DONE, MORE_RUNS = 0, 1
+
+# Levels of the messages
+_EXAMPLE, _FEATURES, _ENTRY, _FEATURE, _LIST = 0, 1, 2, 3, 4
+
+# Records mostly hold the same keys in the same order: of each of their first keys it is remembered where it was last,
+# and which field it was found to be.
 _REMEMBERED = 256
 
 
-@numba.njit(cache=True, nogil=True, forceinline=True)
+@numba.njit(cache=True, nogil=True)
 def _same_bytes(a: NDArray[np.uint8], a_start: int, b: NDArray[np.uint8], b_start: int, count: int) -> bool:
-    for i in range(count):
+    for i in range(count):  # noqa: SIM110  (compiled: a generator is no loop)
         if a[a_start + i] != b[b_start + i]:
             return False
     return True
 
 
-@numba.njit(cache=True, nogil=True, forceinline=True)
+@numba.njit(cache=True, nogil=True)
 def _field_of_key(
-    data: NDArray[np.uint8],
-    start: int,
-    end: int,
-    keys: NDArray[np.uint8],
-    key_offsets: NDArray[np.int64],
+    data: NDArray[np.uint8], start: int, end: int, keys: NDArray[np.uint8], key_offsets: NDArray[np.int64]
 ) -> int:
     """Which of the wanted keys data[start:end] is; -1 if none."""
     for f in range(len(key_offsets) - 1):
@@ -59,253 +71,238 @@ def _field_of_key(
     return -1
 
 
-@numba.njit(cache=True, nogil=True, forceinline=True)
-def _entry_key(data: NDArray[np.uint8], start: int, end: int) -> tuple[int, int]:
-    """Where the key of the map entry data[start:end] is; an empty key if it has none."""
-    key_start = start
-    key_end = start
-    at = start
-    while at < end:
-        tag, payload, at = next_field(data, at, end)
-        if at < 0:
-            return payload, at
-        if tag == BYTES_1:
-            key_start = payload
-            key_end = at
-    return key_start, key_end
-
-
-@numba.njit(cache=True, nogil=True, forceinline=True)
-def _next_list(data: NDArray[np.uint8], at: int, value_end: int, entry_end: int) -> tuple[int, int, int, int]:
-    """The next list of an entry's Feature: NO_LIST after the last, its start and end, and the Feature's end."""
-    while True:
-        tag, start, at, value_end = next_inner_field(data, at, value_end, entry_end, BYTES_2)
-        if at < 0 or tag == 0:
-            return NO_LIST, start, at, value_end
-        if tag == BYTES_1 or tag == BYTES_2 or tag == BYTES_3:
-            return tag >> 3, start, at, value_end
-
-
-@numba.njit(cache=True, nogil=True, forceinline=True)
-def _count_values(data: NDArray[np.uint8], kind: int, start: int, end: int) -> int:
-    """How many values the list data[start:end] holds, or a problem code."""
-    count = 0
-    at = start
-    while at < end:
-        tag, payload, at = next_field(data, at, end)
-        if at < 0:
-            return at
-        if tag == BYTES_1:
-            if kind == BYTES_LIST:
-                count += 1
-            elif kind == FLOAT_LIST:
-                if (at - payload) & 3:
-                    return RAGGED_FLOATS
-                count += (at - payload) >> 2
-            elif at > payload:
-                if data[at - 1] >= 0x80:
-                    return TRUNCATED_VARINT
-                for i in range(payload, at):
-                    count += np.int64(data[i] < 0x80)
-        elif (tag == VARINT_1 and kind == INT64_LIST) or (tag == FIXED32_1 and kind == FLOAT_LIST):
-            count += 1
-    return count
-
-
-@numba.njit(cache=True, nogil=True, forceinline=True)
-def _measure_entry(data: NDArray[np.uint8], start: int, end: int) -> tuple[int, int]:
-    """The kind of an entry's list, and how many values it has, or a problem code.
-
-    Of lists of different kinds the last holds; pieces of one kind count together.
-    """
-    kind = NO_LIST
-    count = 0
-    at = start
-    value_end = start
-    while True:
-        piece, piece_start, at, value_end = _next_list(data, at, value_end, end)
-        if at < 0:
-            return kind, at
-        if piece == NO_LIST:
-            return kind, count
-        if piece != kind:
-            kind = piece
-            count = 0
-        more = _count_values(data, kind, piece_start, at)
-        if more < 0:
-            return kind, more
-        count += more
-
-
 @numba.njit(cache=True, nogil=True)
-def find_features(
+def find_values(
     data: NDArray[np.uint8],
     starts: NDArray[np.int64],
     lengths: NDArray[np.int64],
     keys: NDArray[np.uint8],
     key_offsets: NDArray[np.int64],
-    entry_starts: NDArray[np.int64],
-    entry_ends: NDArray[np.int64],
+    first_record: int,
+    run_count: int,
+    runs: NDArray[np.int64],
+    run_ranges: NDArray[np.int64],
     kinds: NDArray[np.uint8],
     counts: NDArray[np.int64],
-) -> tuple[int, int]:
-    """First pass: where record r holds wanted key f, as what kind of list, with how many values.
+) -> tuple[int, int, int]:
+    """First pass, from first_record on: where the values of each wanted feature of each record are.
 
     starts, lengths: int64 [n], the records in data. keys, key_offsets: the wanted keys' bytes, and int64 [fields + 1].
-    entry_starts, entry_ends, kinds, counts: [fields, n], zero on entry, filled at [f, r] where there is an entry.
+    runs:       int64 [any, 2], start and end of each run in data; run_count of them are in use
+    run_ranges: int64 [fields, n, 2], filled with the first run of a feature and the one behind its last
+    kinds:      uint8 [fields, n], zero on entry, filled with the kind of list
+    counts:     int64 [fields, n], zero on entry, filled with the number of values
+
+    Returns the record where it stopped, the runs in use before that record, and why: DONE, behind the last record;
+    MORE_RUNS, to be called again for that record with a longer array; or a problem code of protobuf_wire.
     """
+    empty_key = _field_of_key(data, 0, 0, keys, key_offsets)
     remembered_start = np.zeros(_REMEMBERED, np.int64)
     remembered_length = np.full(_REMEMBERED, -1, np.int64)
     remembered_field = np.zeros(_REMEMBERED, np.int64)
-    for r in range(len(starts)):
+    ends = np.zeros(_LIST + 1, np.int64)
+    for r in range(first_record, len(starts)):
+        record_runs = run_count
+        key_number = 0
         at = starts[r]
-        features_end = at
-        record_end = at + lengths[r]
-        slot = 0
+        level = _EXAMPLE
+        ends[_EXAMPLE] = at + lengths[r]
+        # of the current entry:
+        field, entry_start, entry_runs = -1, at, run_count
+        kind, count = NO_LIST, 0
+        value_seen = late_key = key_final = False
         while True:
-            tag, start, at, features_end = next_inner_field(data, at, features_end, record_end, BYTES_1)
-            if at < 0:
-                return r, at
-            if tag == 0:
-                break
-            if tag != BYTES_1:
+            end = ends[level]
+            if at == end:
+                if level == _EXAMPLE:
+                    break
+                if level == _ENTRY:
+                    if late_key:
+                        # the values were taken for another key's: read the entry again, knowing its key
+                        late_key, key_final = False, True
+                        at, run_count = entry_start, entry_runs
+                        kind, count = NO_LIST, 0
+                        continue
+                    if field >= 0:
+                        # a later entry of the same key replaces an earlier one
+                        run_ranges[field, r, 0] = entry_runs
+                        run_ranges[field, r, 1] = run_count
+                        kinds[field, r] = kind
+                        counts[field, r] = count
+                level -= 1
                 continue
-            key_start, key_end = _entry_key(data, start, at)
-            if key_end < 0:
-                return r, key_end
-            length = key_end - key_start
-            if (
-                slot < _REMEMBERED
-                and length == remembered_length[slot]
-                and _same_bytes(data, key_start, data, remembered_start[slot], length)
-            ):
-                f = remembered_field[slot]
+
+            tag, payload = read_varint(data, at, end)
+            if payload < 0:
+                return r, record_runs, payload
+            if tag <= 7 or tag > LARGEST_TAG:
+                return r, record_runs, BAD_TAG
+            wire_type = tag & 7
+            if wire_type == LENGTH_DELIMITED:
+                length, payload = read_varint(data, payload, end)
+                if payload < 0:
+                    return r, record_runs, payload
+                if length < 0 or length > end - payload:
+                    return r, record_runs, BEYOND_END
+                at = payload + length
+            elif wire_type == VARINT:
+                _, at = read_varint(data, payload, end)
+                if at < 0:
+                    return r, record_runs, at
+            elif wire_type == FIXED32 or wire_type == FIXED64:
+                at = payload + (4 if wire_type == FIXED32 else 8)
+                if at > end:
+                    return r, record_runs, BEYOND_END
             else:
-                f = _field_of_key(data, key_start, key_end, keys, key_offsets)
-                if slot < _REMEMBERED:
-                    remembered_start[slot] = key_start
-                    remembered_length[slot] = length
-                    remembered_field[slot] = f
-            slot += 1
-            if f >= 0:
-                kind, count = _measure_entry(data, start, at)
-                if count < 0:
-                    return r, count
-                entry_starts[f, r] = start
-                entry_ends[f, r] = at
-                kinds[f, r] = kind
-                counts[f, r] = count
-    return len(starts), 0
+                return r, record_runs, BAD_WIRE_TYPE
+
+            added = 0
+            descend = False
+            if level == _LIST:
+                if tag == DELIMITED_1 and kind == INT64_LIST:
+                    if at > payload and data[at - 1] >= 0x80:
+                        return r, record_runs, TRUNCATED_VARINT
+                    for i in range(payload, at):
+                        added += np.int64(data[i] < 0x80)
+                elif tag == DELIMITED_1 and kind == FLOAT_LIST:
+                    if (at - payload) & 3:
+                        return r, record_runs, RAGGED_FLOATS
+                    added = (at - payload) >> 2
+                elif (
+                    (tag == DELIMITED_1 and kind == BYTES_LIST)
+                    or (tag == VARINT_1 and kind == INT64_LIST)
+                    or (tag == FIXED32_1 and kind == FLOAT_LIST)
+                ):
+                    added = 1
+            elif level == _FEATURE:
+                if tag == DELIMITED_1 or tag == DELIMITED_2 or tag == DELIMITED_3:
+                    descend = True
+                    if kind != tag >> 3:
+                        # of lists of different kinds the last one holds; pieces of one kind go together
+                        kind = tag >> 3
+                        run_count, count = entry_runs, 0
+            elif level == _ENTRY:
+                if tag == DELIMITED_1 and not key_final:
+                    length = at - payload
+                    if (
+                        key_number < _REMEMBERED
+                        and length == remembered_length[key_number]
+                        and _same_bytes(data, payload, data, remembered_start[key_number], length)
+                    ):
+                        found = remembered_field[key_number]
+                    else:
+                        found = _field_of_key(data, payload, at, keys, key_offsets)
+                        if key_number < _REMEMBERED:
+                            remembered_start[key_number] = payload
+                            remembered_length[key_number] = length
+                            remembered_field[key_number] = found
+                    key_number += 1
+                    late_key = late_key or (value_seen and found != field)
+                    field = found
+                elif tag == DELIMITED_2:
+                    value_seen = True
+                    descend = field >= 0
+            elif tag == DELIMITED_1:
+                descend = True
+                if level == _FEATURES:
+                    field, entry_start, entry_runs = empty_key, payload, run_count
+                    kind, count = NO_LIST, 0
+                    value_seen = late_key = key_final = False
+
+            if added > 0:
+                if run_count == len(runs):
+                    return r, record_runs, MORE_RUNS
+                runs[run_count, 0] = payload
+                runs[run_count, 1] = at
+                run_count += 1
+                count += added
+            if descend:
+                level += 1
+                ends[level] = at
+                at = payload
+    return len(starts), run_count, DONE
 
 
 @numba.njit(cache=True, nogil=True)
 def fill_int64(
     data: NDArray[np.uint8],
-    entry_starts: NDArray[np.int64],
-    entry_ends: NDArray[np.int64],
+    runs: NDArray[np.int64],
+    run_ranges: NDArray[np.int64],
     offsets: NDArray[np.int64],
     values: NDArray[np.int64],
 ) -> tuple[int, int]:
-    """Second pass for a field of int64 lists.
+    """Second pass for a field of int64 lists: a packed list's varints, one after the other.
 
-    entry_starts, entry_ends: int64 [n], of the first pass. offsets: int64 [n + 1], by its counts; a row that has none
-    is not looked at. values: int64 [offsets[n]], filled.
+    runs: int64 [any, 2] and run_ranges: int64 [n, 2], of the first pass. offsets: int64 [n + 1], by its counts; a row
+    without values is not looked at. values: int64 [offsets[n]], filled.
+    Returns the record where it stopped, and DONE or a problem code.
     """
-    for r in range(len(entry_starts)):
-        out, stop = offsets[r], offsets[r + 1]
-        if out == stop:
+    for r in range(len(run_ranges)):
+        out = offsets[r]
+        if out == offsets[r + 1]:
             continue
-        at = entry_starts[r]
-        value_end = at
-        while True:
-            kind, start, at, value_end = _next_list(data, at, value_end, entry_ends[r])
-            if kind == NO_LIST:
-                break
-            if kind != INT64_LIST:
-                out = offsets[r]  # what came before a list of another kind does not count
-                continue
-            inside = start
-            while inside < at:
-                tag, payload, inside = next_field(data, inside, at)
-                if tag == VARINT_1 or tag == BYTES_1:
-                    while payload < inside:
-                        value, payload = read_varint(data, payload, inside)
-                        if payload < 0:
-                            return r, payload
-                        if out < stop:  # more may come only before a list of another kind
-                            values[out] = value
-                        out += 1
-    return len(entry_starts), 0
+        for run in range(run_ranges[r, 0], run_ranges[r, 1]):
+            at, end = runs[run, 0], runs[run, 1]
+            while at < end:
+                value, at = read_varint(data, at, end)
+                if at < 0:
+                    return r, at
+                values[out] = value
+                out += 1
+    return len(run_ranges), DONE
 
 
 @numba.njit(cache=True, nogil=True)
 def fill_float(
     data: NDArray[np.uint8],
-    entry_starts: NDArray[np.int64],
-    entry_ends: NDArray[np.int64],
+    runs: NDArray[np.int64],
+    run_ranges: NDArray[np.int64],
     offsets: NDArray[np.int64],
     value_bits: NDArray[np.uint32],
-) -> tuple[int, int]:
+) -> None:
     """Second pass for a field of float lists, as fill_int64. value_bits: the float32 array seen as uint32."""
-    for r in range(len(entry_starts)):
-        out, stop = offsets[r], offsets[r + 1]
-        if out == stop:
+    for r in range(len(run_ranges)):
+        out = offsets[r]
+        if out == offsets[r + 1]:
             continue
-        at = entry_starts[r]
-        value_end = at
-        while True:
-            kind, start, at, value_end = _next_list(data, at, value_end, entry_ends[r])
-            if kind == NO_LIST:
-                break
-            if kind != FLOAT_LIST:
-                out = offsets[r]
-                continue
-            inside = start
-            while inside < at:
-                tag, payload, inside = next_field(data, inside, at)
-                if tag == FIXED32_1 or tag == BYTES_1:
-                    for four_bytes in range(payload, inside, 4):
-                        if out < stop:
-                            value_bits[out] = load_uint32(data, four_bytes)
-                        out += 1
-    return len(entry_starts), 0
+        for run in range(run_ranges[r, 0], run_ranges[r, 1]):
+            for at in range(runs[run, 0], runs[run, 1], 4):
+                value_bits[out] = load_uint32(data, at)
+                out += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def fill_bytes_offsets(
+    runs: NDArray[np.int64],
+    run_ranges: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    value_offsets: NDArray[np.int64],
+) -> None:
+    """Second pass for a field of bytes lists; value_offsets: int64 [offsets[n] + 1], filled from the run lengths."""
+    value_offsets[0] = 0
+    for r in range(len(run_ranges)):
+        out = offsets[r]
+        if out == offsets[r + 1]:
+            continue
+        for run in range(run_ranges[r, 0], run_ranges[r, 1]):
+            value_offsets[out + 1] = value_offsets[out] + runs[run, 1] - runs[run, 0]
+            out += 1
 
 
 @numba.njit(cache=True, nogil=True)
 def fill_bytes(
     data: NDArray[np.uint8],
-    entry_starts: NDArray[np.int64],
-    entry_ends: NDArray[np.int64],
+    runs: NDArray[np.int64],
+    run_ranges: NDArray[np.int64],
     offsets: NDArray[np.int64],
-    value_offsets: NDArray[np.int64],
     value_bytes: NDArray[np.uint8],
-) -> tuple[int, int]:
-    """Second pass for a field of bytes lists, as fill_int64.
-
-    value_offsets: int64 [offsets[n] + 1], the first one zero, the others filled. value_bytes: uint8, at least as long
-    as the entries together; filled up to value_offsets[-1].
-    """
-    for r in range(len(entry_starts)):
-        out, stop = offsets[r], offsets[r + 1]
-        if out == stop:
+) -> None:
+    """Third pass for a field of bytes lists; value_bytes: uint8 [value_offsets[-1]], filled."""
+    to = 0
+    for r in range(len(run_ranges)):
+        if offsets[r] == offsets[r + 1]:
             continue
-        at = entry_starts[r]
-        value_end = at
-        while True:
-            kind, start, at, value_end = _next_list(data, at, value_end, entry_ends[r])
-            if kind == NO_LIST:
-                break
-            if kind != BYTES_LIST:
-                out = offsets[r]
-                continue
-            inside = start
-            while inside < at:
-                tag, payload, inside = next_field(data, inside, at)
-                if tag == BYTES_1:
-                    if out < stop:
-                        to = value_offsets[out]
-                        for i in range(payload, inside):
-                            value_bytes[to + i - payload] = data[i]
-                        value_offsets[out + 1] = to + inside - payload
-                    out += 1
-    return len(entry_starts), 0
+        for run in range(run_ranges[r, 0], run_ranges[r, 1]):
+            for at in range(runs[run, 0], runs[run, 1]):
+                value_bytes[to] = data[at]
+                to += 1

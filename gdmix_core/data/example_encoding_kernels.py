@@ -11,7 +11,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core.data.protobuf_wire import BYTES_1, BYTES_2, varint_bytes, write_varint
+from gdmix_core.data.protobuf_wire import DELIMITED_1, DELIMITED_2, varint_bytes, write_varint
 
 
 @numba.njit(cache=True, nogil=True)
@@ -87,7 +87,7 @@ def put_record_heads(
 ) -> None:
     """Write what comes before the first feature; cursors: int64 [n], filled with where that feature goes."""
     for r in range(len(features_sizes)):
-        out[offsets[r]] = BYTES_1
+        out[offsets[r]] = DELIMITED_1
         cursors[r] = write_varint(out, offsets[r] + 1, features_sizes[r])
 
 
@@ -102,19 +102,19 @@ def _put_entry_head(
 ) -> int:
     """Write all of a map entry that comes before the payload; the position behind it."""
     list_bytes = _list_bytes(payload_bytes, packed)
-    out[at] = BYTES_1
+    out[at] = DELIMITED_1
     at = write_varint(out, at + 1, _entry_bytes(payload_bytes, packed, len(key)))
-    out[at] = BYTES_1
+    out[at] = DELIMITED_1
     at = write_varint(out, at + 1, len(key))
     for octet in key:
         out[at] = octet
         at += 1
-    out[at] = BYTES_2
+    out[at] = DELIMITED_2
     at = write_varint(out, at + 1, _field_bytes(list_bytes))
     out[at] = (list_number << 3) | 2
     at = write_varint(out, at + 1, list_bytes)
     if packed and payload_bytes > 0:
-        out[at] = BYTES_1
+        out[at] = DELIMITED_1
         at = write_varint(out, at + 1, payload_bytes)
     return at
 
@@ -176,7 +176,7 @@ def put_bytes_entries(
         if present[r]:
             at = _put_entry_head(out, cursors[r], key, 1, payload_sizes[r], False)
             for i in range(offsets[r], offsets[r + 1]):
-                out[at] = BYTES_1
+                out[at] = DELIMITED_1
                 at = write_varint(out, at + 1, value_offsets[i + 1] - value_offsets[i])
                 for k in range(value_offsets[i], value_offsets[i + 1]):
                     out[at] = value_bytes[k]

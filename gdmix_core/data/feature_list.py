@@ -1,4 +1,4 @@
-"""Feature lists: the names behind the feature indices of a bag, one CSV line `name,term` per feature, in order."""
+"""Feature lists: the names behind the feature indices of a bag, one CSV line `name,term` per index."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class FeatureList:
         return len(self.names)
 
     def index(self, name: str, term: str = "") -> int | None:
-        """The index of a feature, None if it is not in the list; the last one where a feature is listed twice."""
+        """The index of a feature, None if it is not listed; the last one if it is listed twice."""
         return self._indices.get((name, term))
 
     def duplicates(self) -> dict[Feature, list[int]]:
@@ -75,7 +75,7 @@ def read_feature_list(path: str) -> FeatureList:
             feature = (fields[0], fields[1])
             if feature == INTERCEPT:
                 raise DataError(
-                    f"{path}, line {lines.line_num}: the intercept {INTERCEPT[0]!r} is not a feature; the model "
+                    f"{path}, line {lines.line_num}: the intercept {INTERCEPT[0]!r} is no feature; the model "
                     "adds it, so remove the line and renumber the features after it"
                 )
             names.append(feature)

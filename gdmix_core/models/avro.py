@@ -1,8 +1,8 @@
-"""Model files of GDMix and Photon ML: Avro records `BayesianLinearModelAvro`, one per entity, written and read.
+"""Model files of GDMix and Photon ML: Avro records `BayesianLinearModelAvro`, one per entity.
 
-The two predecessors differ in ways the format allows, and this reader takes both: GDMix writes the intercept
-first and then the features in index order; Photon ML orders by absolute value and leaves out small means and
-small variances, each on its own. Neither looks at the modelId of a fixed effect ("global model" in GDMix,
+The format lets its two writers differ, and this reader takes both: GDMix writes the intercept first, then the
+features in index order; Photon ML orders by absolute value and leaves out small means and small variances,
+each on its own. Neither of their readers looks at the modelId of a fixed effect ("global model" in GDMix,
 "fixed-effect" in Photon ML), and both find features by (name, term).
 """
 
@@ -15,19 +15,17 @@ from typing import Any
 
 import fastavro
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from gdmix_core.data.feature_list import INTERCEPT, Feature, FeatureList
 from gdmix_core.errors import ConfigError, DataError
+from gdmix_core.models.avro_records import ModelRecords
 from gdmix_core.models.avro_schema import BAYESIAN_LINEAR_MODEL, MODEL_CLASS_OF_TASK, TASK_OF_MODEL_CLASS
+from gdmix_core.models.avro_tables import UNKNOWN, count_unknown, sort_entities, tabulate
 from gdmix_core.models.table import INTERCEPT_INDEX, CoefficientTable
-from gdmix_core.storage import open_for_read, open_for_write
+from gdmix_core.storage import open_for_write
 
 _FIXED_EFFECT_MODEL_ID = "global model"
-_FIXED_EFFECT_ENTITY = "global"
-_ENTITIES_PER_BLOCK = 1000
+_ENTITIES_AT_ONCE = 1000
 _BYTES_PER_BLOCK = 1 << 16
 
 
@@ -35,9 +33,9 @@ _BYTES_PER_BLOCK = 1 << 16
 class AvroModel:
     """What model files hold.
 
-    features:             the list the table's feature indices refer to
-    task:                 a task of the configuration, None where the files name no model class or an unknown one
-    dropped_coefficients: how many coefficients were left out, their features not being in the given list
+    features:             the list that the table's feature indices refer to
+    task:                 a task of the configuration; None where the files name no class, or an unknown one
+    dropped_coefficients: how many coefficients were left out because their features are not in the given list
     dropped_features:     those features, sorted
     """
 
@@ -46,6 +44,55 @@ class AvroModel:
     task: str | None
     dropped_coefficients: int
     dropped_features: list[Feature]
+
+
+def read_avro(
+    paths: str | Sequence[str],
+    features: FeatureList | None = None,
+    *,
+    fixed: bool = False,
+    integer_entities: bool = False,
+) -> AvroModel:
+    """Reads the model files of one coordinate, by GDMix, Photon ML or write_avro, as one table.
+
+    features: the feature list to index by; what it does not know is dropped, and counted in the result.
+    Without it, the features of the files, sorted by name and term.
+    fixed: the files must hold one model, whose entity becomes "global".
+    integer_entities: entities become int64; every modelId must then be a plain decimal integer.
+
+    Entries may come in any order. A feature that has a variance and no mean (Photon ML leaves out small
+    means) gets mean 0, one that has a mean and no variance gets variance nan; variances are None if no record
+    has any. Raises DataError for files that are absent, damaged or of another kind, for an entity or a
+    coefficient that occurs twice, for means that are not finite, and for files that name different classes.
+    """
+    records = ModelRecords([paths] if isinstance(paths, str) else paths)
+    if features is None:
+        features = FeatureList(sorted(set(records.feature_numbers) - {INTERCEPT}))
+    indices = np.array([_index(feature, features) for feature in records.feature_numbers], dtype=np.int64)
+    entities = sort_entities(records, fixed=fixed, integer=integer_entities)
+    return AvroModel(
+        table=tabulate(records, entities, indices, features),
+        features=features,
+        task=_task(records),
+        dropped_coefficients=count_unknown(records, indices),
+        dropped_features=sorted(
+            feature for feature, number in records.feature_numbers.items() if indices[number] == UNKNOWN
+        ),
+    )
+
+
+def _index(feature: Feature, features: FeatureList) -> int:
+    if feature == INTERCEPT:
+        return INTERCEPT_INDEX
+    index = features.index(*feature)
+    return UNKNOWN if index is None else index
+
+
+def _task(records: ModelRecords) -> str | None:
+    if len(records.model_classes) > 1:
+        named = ", ".join(f"{model_class} in {path}" for model_class, path in records.model_classes.items())
+        raise DataError(f"one coordinate has models of one class, but these files name several: {named}")
+    return TASK_OF_MODEL_CLASS.get(next(iter(records.model_classes), ""))
 
 
 def write_avro(
@@ -60,194 +107,92 @@ def write_avro(
     """Writes a table as one Avro file (codec deflate) that GDMix and Photon ML can load.
 
     features: names of the table's feature indices; an empty list for a model of intercepts alone.
-    fixed: the table is a fixed effect's; its record is named "global model" as in GDMix. Otherwise each record
-    is named by its entity.
+    fixed: the table is a fixed effect's, and its record is named "global model" as in GDMix. Otherwise each
+    record is named by its entity.
     sparsity_threshold: features with |mean| <= threshold are left out; intercepts stay. 0 keeps every entry.
 
-    Intercepts come first, then features in index order; variances, if the table has them, have the support of
-    the means (less the entries whose variance is nan). GDMix loads random effects that have intercepts only.
-    Raises DataError for means that are not finite, indices beyond the feature list, and features listed twice:
-    (name, term) is all that identifies a coefficient in the file.
+    Intercepts come first, then features in index order; variances, if the table has them, have the support
+    of the means, however small they are (entries whose variance is nan have none). GDMix loads a random effect
+    only if each of its models has an intercept. Raises DataError for means that are not finite, for indices
+    beyond the feature list, and for features listed twice, since (name, term) is all that tells coefficients
+    apart in a file.
     """
     if task not in MODEL_CLASS_OF_TASK:
-        raise ConfigError(f"models of task {task!r} have no Avro form; known: {', '.join(MODEL_CLASS_OF_TASK)}")
-    if fixed and len(table) != 1:
-        raise DataError(f"{path}: a fixed effect is one model, but the table has {len(table)} rows")
-    _check_writable(path, table, features)
-    records = _records_of(_above_threshold(table, sparsity_threshold), features, MODEL_CLASS_OF_TASK[task], fixed)
+        raise ConfigError(f"task {task!r} has no model class; known: {', '.join(MODEL_CLASS_OF_TASK)}")
+    _check_writable(path, table, features, fixed)
+    records = _records_of(_above(table, sparsity_threshold), features, MODEL_CLASS_OF_TASK[task], fixed)
     with open_for_write(path) as file:
         fastavro.writer(file, BAYESIAN_LINEAR_MODEL, records, codec="deflate", sync_interval=_BYTES_PER_BLOCK)
 
 
-def _check_writable(path: str, table: CoefficientTable, features: FeatureList) -> None:
+def _check_writable(path: str, table: CoefficientTable, features: FeatureList, fixed: bool) -> None:
+    if fixed and len(table) != 1:
+        raise DataError(f"{path}: a fixed effect is one model, but the table has {len(table)} rows")
     duplicates = features.duplicates()
     if duplicates:
         feature, indices = next(iter(duplicates.items()))
         raise DataError(
-            f"{path}: {len(duplicates)} features are listed more than once, first {feature} at indices {indices}; "
-            "a model file could not tell them apart. Give each its own name or term in the feature list"
+            f"{path}: {len(duplicates)} features are listed more than once, first {feature} at indices "
+            f"{indices}; a model file cannot tell them apart. Give each its own name or term in the feature list"
         )
     largest = int(table.features.max(initial=INTERCEPT_INDEX))
     if largest >= len(features):
         raise DataError(
-            f"{path}: the model uses feature index {largest}, but its feature list has {len(features)} features"
+            f"{path}: the model has feature index {largest}, but the feature list has {len(features)} "
+            "features; use the list that the model was trained with"
         )
     finite = np.isfinite(table.means)
     if not finite.all():
         entry = int(np.argmin(finite))
         entity = table.entities[int(np.searchsorted(table.offsets, entry, side="right")) - 1].as_py()
         raise DataError(
-            f"{path}: coefficient of feature index {table.features[entry]} of entity {entity!r} is "
-            f"{table.means[entry]}; train it again before exporting"
+            f"{path}: the coefficient of feature index {table.features[entry]} of entity {entity!r} is "
+            f"{table.means[entry]}; a model must be finite to be exported, so train it again"
         )
 
 
-def _above_threshold(table: CoefficientTable, threshold: float) -> CoefficientTable:
+def _above(table: CoefficientTable, threshold: float) -> CoefficientTable:
+    """The table without features whose |mean| is at most the threshold."""
     if threshold <= 0.0:
         return table
     kept = (np.abs(table.means) > threshold) | (table.features == INTERCEPT_INDEX)
     kept_before = np.concatenate([[0], np.cumsum(kept)])
+    variances = None if table.variances is None else table.variances[kept]
     return CoefficientTable(
-        table.entities,
-        kept_before[table.offsets],
-        table.features[kept],
-        table.means[kept],
-        None if table.variances is None else table.variances[kept],
+        table.entities, kept_before[table.offsets], table.features[kept], table.means[kept], variances
     )
 
 
 def _records_of(
     table: CoefficientTable, features: FeatureList, model_class: str, fixed: bool
 ) -> Iterator[dict[str, Any]]:
-    """One record per entity; only a block of entities is in Python's hands at a time."""
-    names = [*features.names, INTERCEPT]  # INTERCEPT_INDEX is the last
-    for first in range(0, len(table), _ENTITIES_PER_BLOCK):
-        last = min(first + _ENTITIES_PER_BLOCK, len(table))
-        start, end = table.offsets[first], table.offsets[last]
-        entities = [_FIXED_EFFECT_MODEL_ID] if fixed else table.entities[first:last].to_pylist()
-        offsets = (table.offsets[first : last + 1] - start).tolist()
-        block_names = [names[feature] for feature in table.features[start:end].tolist()]
-        means = table.means[start:end].tolist()
-        variances = None if table.variances is None else table.variances[start:end].tolist()
-        for row, entity in enumerate(entities):
-            entries = slice(offsets[row], offsets[row + 1])
+    """One record per entity. Python objects exist for a few entities at a time only."""
+    names = [*features.names, INTERCEPT]  # so that INTERCEPT_INDEX, -1, finds it
+    for first in range(0, len(table), _ENTITIES_AT_ONCE):
+        last = min(first + _ENTITIES_AT_ONCE, len(table))
+        begin, end = table.offsets[first], table.offsets[last]
+        model_ids = [_FIXED_EFFECT_MODEL_ID] if fixed else map(str, table.entities[first:last].to_pylist())
+        offsets = (table.offsets[first : last + 1] - begin).tolist()
+        features_named = [names[index] for index in table.features[begin:end].tolist()]
+        means = table.means[begin:end].tolist()
+        variances = None if table.variances is None else table.variances[begin:end].tolist()
+        for model_id, start, stop in zip(model_ids, offsets, offsets[1:], strict=False):
+            entries = slice(start, stop)
             yield {
-                "modelId": str(entity),
+                "modelId": model_id,
                 "modelClass": model_class,
-                "means": _name_term_values(block_names[entries], means[entries]),
-                "variances": None if variances is None else _name_term_values(block_names[entries], variances[entries]),
+                "means": _name_term_values(features_named[entries], means[entries]),
+                "variances": None
+                if variances is None
+                else _name_term_values(features_named[entries], variances[entries]),
                 "lossFunction": "",
             }
 
 
-def _name_term_values(names: list[Feature], values: list[float]) -> list[dict[str, Any]]:
-    """Avro entries of one entity; nan, which is how a table says that there is no variance, gets none."""
+def _name_term_values(features: list[Feature], values: list[float]) -> list[dict[str, Any]]:
+    """Avro entries of one model. nan, a table's word for "no variance", gets no entry."""
     return [
         {"name": name, "term": term, "value": value}
-        for (name, term), value in zip(names, values, strict=True)
+        for (name, term), value in zip(features, values, strict=True)
         if not math.isnan(value)
     ]
-
-
-def read_avro(
-    paths: str | Sequence[str],
-    features: FeatureList | None = None,
-    *,
-    fixed: bool = False,
-    integer_entities: bool = False,
-) -> AvroModel:
-    """Reads the model files of one coordinate, by GDMix, Photon ML or write_avro, as one table.
-
-    features: the feature list to index by; what it does not know is dropped, and counted in the result. Without
-    it, the features of the files, sorted by name and term.
-    fixed: the files must hold one model, whose entity becomes "global".
-    integer_entities: entities become int64; every modelId must then be a plain decimal integer.
-
-    Entries may come in any order. A feature that has a variance and no mean (Photon ML leaves out small means)
-    gets mean 0; one that has a mean and no variance gets nan; variances are None if no record has any. Raises
-    DataError for files that are absent, damaged or of another kind, for an entity or a coefficient that occurs
-    twice, and for files that name different model classes.
-    """
-    records = ModelRecords([paths] if isinstance(paths, str) else paths)
-    if fixed and len(records.model_ids) != 1:
-        raise DataError(
-            f"{', '.join(records.paths)}: a fixed effect is one model, found {len(records.model_ids)}"
-        )
-    if features is None:
-        features = FeatureList(sorted(set(records.feature_numbers) - {INTERCEPT}))
-    index_of = {number: _index(feature, features) for feature, number in records.feature_numbers.items()}
-    indices = np.fromiter(index_of.values(), dtype=np.int64, count=len(index_of))
-    entities, row_of_record = _sorted_entities(records, fixed, integer_entities)
-    return AvroModel(
-        table=_tabulate(records, entities, row_of_record, indices, len(features)),
-        features=features,
-        task=_task(records),
-        dropped_coefficients=_count_unknown(records, indices),
-        dropped_features=sorted(
-            feature for feature, number in records.feature_numbers.items() if indices[number] == _UNKNOWN
-        ),
-    )
-
-
-def _index(feature: Feature, features: FeatureList) -> int:
-    if feature == INTERCEPT:
-        return INTERCEPT_INDEX
-    index = features.index(*feature)
-    return _UNKNOWN if index is None else index
-
-
-def _sorted_entities(
-    records: ModelRecords, fixed: bool, integer_entities: bool
-) -> tuple[pa.Array, NDArray[np.int64]]:
-    """The sorted entities [n], and the row of each record in that order, int64 [n]."""
-    if fixed:
-        entities = pa.array([_FIXED_EFFECT_ENTITY])
-    elif integer_entities:
-        entities = pa.array([_integer(model_id, record, records) for record, model_id in enumerate(records.model_ids)], pa.int64())
-    else:
-        entities = pa.array(records.model_ids, pa.string())
-    order = pc.array_sort_indices(entities).to_numpy()
-    entities = entities.take(pa.array(order))
-    repeated = pc.equal(entities[1:], entities[:-1]).to_numpy(zero_copy_only=False)
-    if repeated.any():
-        row = int(np.argmax(repeated))
-        raise DataError(
-            f"entity {entities[row].as_py()!r} has two models, in {records.path_of(order[row])} and "
-            f"{records.path_of(order[row + 1])}; keep one of them"
-        )
-    row_of_record = np.empty(len(order), dtype=np.int64)
-    row_of_record[order] = np.arange(len(order))
-    return entities, row_of_record
-
-
-def _integer(model_id: str, record: int, records: ModelRecords) -> int:
-    # "007" is refused: it would become the entity 7, which may have a model of its own.
-    if _INTEGER.fullmatch(model_id) and -(2**63) <= int(model_id) < 2**63:
-        return int(model_id)
-    raise DataError(
-        f"{records.path_of(record)}: modelId {model_id!r} is no 64-bit integer, but the entity column holds "
-        "integers; make the column a string or use the models of that column"
-    )
-
-
-def _tabulate(
-    records: ModelRecords,
-    entities: pa.Array,
-    row_of_record: NDArray[np.int64],
-    indices: NDArray[np.int64],
-    feature_count: int,
-) -> CoefficientTable:
-    """The table of the known features. indices: feature number -> index, int64 [feature numbers]."""
-    # In the order of its key an entry stands where the table has it: by entity, intercept first, then by index.
-    width = feature_count + 1
-
-    def known_entries(entries: Entries) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        index = indices[entries.features]
-        keys = np.repeat(row_of_record, entries.counts) * width + index - INTERCEPT_INDEX
-        known = index != _UNKNOWN
-        return keys[known], entries.values[known]
-
-    mean_keys, mean_values = known_entries(records.means)
-    variance_keys, variance_values = known_entries(records.variances)
-    keys = np.union1d(mean_keys, variance_keys)
-    ...

@@ -1,4 +1,4 @@
-"""The records of model files as flat arrays: what is in the files, before it is sorted into a coefficient table."""
+"""The records of model files as flat arrays: what is in the files, before it is sorted into a table."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ class Entries:
 class ModelRecords:
     """All records of some model files, in the order of the files.
 
-    paths:         the files read
-    model_ids:     one a record
-    model_classes: each class name met, with the first file that names it
-    feature_numbers: (name, term) -> number in order of appearance; `means.features` refers to it
-    has_variances: whether any record has a variances array
+    paths:           the files read
+    model_ids:       one a record
+    model_classes:   each class name met, with the first file that names it
+    feature_numbers: (name, term) -> number, in order of appearance; the features of entries refer to it
+    has_variances:   whether any record has an array of variances
     """
 
     def __init__(self, paths: Iterable[str]) -> None:
@@ -71,6 +71,8 @@ class ModelRecords:
         self._records_before: list[int] = []
         for path in paths:
             self._read(path)
+        if not all(isinstance(name, str) for name, _ in self.feature_numbers):
+            raise DataError(f"{', '.join(self.paths)}: a coefficient has no feature name")
 
     def path_of(self, record: int) -> str:
         return self.paths[int(np.searchsorted(self._records_before, record, side="right")) - 1]
@@ -83,7 +85,9 @@ class ModelRecords:
                 reader = fastavro.reader(file)
                 columns = [column["name"] for column in reader.writer_schema["fields"]]
                 if not {"modelId", "means"} <= set(columns):
-                    raise DataError(f"{path}: not a model file; its records have the fields {', '.join(columns)}")
+                    raise DataError(
+                        f"{path}: not a model file; its records have the fields {', '.join(columns)}"
+                    )
                 for record in reader:
                     self._append(path, record)
             except (DataError, OSError):
@@ -91,8 +95,8 @@ class ModelRecords:
             except Exception as error:  # Damaged bytes make the decoder raise nearly anything.
                 record_number = len(self.model_ids) - self._records_before[-1]
                 raise DataError(
-                    f"{path}, record {record_number}: damaged, or not a model file ({type(error).__name__}: {error}); "
-                    "write or fetch it again"
+                    f"{path}, record {record_number} (from 0): damaged, or not a model file "
+                    f"({type(error).__name__}: {error}); write or fetch it again"
                 ) from error
 
     def _append(self, path: str, record: Mapping[str, Any]) -> None:
@@ -102,4 +106,7 @@ class ModelRecords:
         model_class = record.get("modelClass")
         if model_class is not None:
             self.model_classes.setdefault(model_class, path)
-        self.model_ids.append(record["modelId"])
+        model_id = record["modelId"]
+        if not isinstance(model_id, str):
+            raise DataError(f"{path}: modelId {model_id!r} is no string")
+        self.model_ids.append(model_id)

@@ -1,6 +1,7 @@
 """The Avro schema of GDMix's and Photon ML's model files, and how a task is named in them.
 
-The names of records, fields and classes are Photon ML's: its reader makes an object of the class `modelClass` names.
+The names of records, fields and classes are Photon ML's: its reader makes an object of the class that
+`modelClass` names.
 """
 
 from __future__ import annotations

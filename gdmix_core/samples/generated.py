@@ -66,13 +66,13 @@ def generate_sample(
     logit P(response = 1) = global(features of user and movie) + the user's model(features of the movie)
                             + the movie's model(features of the user)
 
-    Coefficients are normal with mean 0. Users and movies do not occur equally often: see _SKEW. No user rates a
-    movie twice. Raises ConfigError for sizes below 1, or more ratings than three in ten of all user-movie pairs.
+    Coefficients are normal with mean 0. Users and movies do not occur equally often: see _SKEW. No user rates
+    a movie twice. Raises ConfigError for sizes below 1, or more ratings than three in ten of all pairs.
     """
     if min(users, movies, ratings) < 1 or ratings > _LARGEST_DENSITY * users * movies:
         raise ConfigError(
-            f"users {users}, movies {movies}, ratings {ratings}: each must be at least 1, and ratings at most "
-            f"{int(_LARGEST_DENSITY * users * movies)} (three in ten of all user-movie pairs)"
+            f"users {users}, movies {movies}, ratings {ratings}: each must be at least 1, and ratings "
+            f"at most {int(_LARGEST_DENSITY * users * movies)} (three in ten of all user-movie pairs)"
         )
     deviations = deviations or Deviations()
     rng = np.random.default_rng(seed)
@@ -175,7 +175,7 @@ def _pairs(
 def _score(
     features: Features, coefficients: NDArray[np.float64], entity: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """float64 [n]: intercept + x·w of each row, by the coefficients [entities, 1 + features] of its entity."""
+    """float64 [n]: intercept + x·w of each row, with its entity's row of coefficients."""
     matrix = features.matrix
     row_of = np.repeat(entity, np.diff(matrix.indptr))
     products = matrix.data * coefficients[row_of, matrix.indices + 1]

@@ -50,10 +50,11 @@ def generate_rows(
     format: Format = "tfrecord",
     compression: Literal["", ".gz"] = "",
 ) -> None:
-    """Writes one directory for a fixed effect (bag `features`) and a random effect (entity_id, bag `per_entity`).
+    """Writes one directory for a fixed effect (bag `features`) and a random effect (bag `per_entity`).
 
-    Columns: uid (long), response (int, 0 or 1, from a logistic model), entity_id (long; frequencies follow Zipf's
-    law), features and per_entity (sparse, float). The uids of the validation rows follow those of training.
+    Columns: uid (long), response (int, 0 or 1, from a logistic model), entity_id (long; frequencies follow
+    Zipf's law), features and per_entity (sparse, float). The validation rows have the uids after the training
+    rows'.
     The same arguments give the same rows; another rows_per_file gives other ones.
     """
     shape = shape or RowShape()

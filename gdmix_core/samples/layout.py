@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
@@ -30,9 +31,9 @@ _DTYPES = {"int32": "int", "int64": "long", "float32": "float", "float64": "doub
 class SourceWriter:
     """One input directory, written file by file: only the rows of one file are in memory.
 
-    As a context manager it first removes an older source in the same place, and writes tensor_metadata.json last,
-    only if the block ends without an error: a directory without that file is not a source, so no reader takes a
-    half-written one for whole.
+    As a context manager it first removes an older source in the same place, and writes tensor_metadata.json
+    last, only if the block ends without an error: a directory without that file is not a source, so no reader
+    takes a half-written one for whole.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class SourceWriter:
         if self._suffix == "parquet":
             _write_parquet(path, columns)
         else:
+            _create_directory(self._path(_DIRECTORIES[split]))
             write_tfrecord(path, columns)
         self._files[split] += 1
         self._rows[split] += rows
@@ -176,6 +178,13 @@ def _slice(columns: Columns, begin: int, end: int) -> Columns:
         name: take(column, rows) if isinstance(column, Bag) else column[begin:end]
         for name, column in columns.items()
     }
+
+
+def _create_directory(directory: str) -> None:
+    """Only file systems have directories to create; object stores take any key."""
+    local = storage.local_path(directory)
+    if local is not None:
+        Path(local).mkdir(parents=True, exist_ok=True)
 
 
 def _write_parquet(path: str, columns: Columns) -> None:

@@ -1,4 +1,4 @@
-"""Which features each MovieLens edition gives. Response: 1 for more than three stars, as in GDMix's sample."""
+"""Which features each MovieLens edition gives. Response: 1 above three stars, as in GDMix's sample."""
 
 from __future__ import annotations
 

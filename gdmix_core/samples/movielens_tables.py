@@ -17,7 +17,7 @@ _UNIT_SEPARATOR = "\x1f"  # stands for `::`, as Arrow's reader takes one charact
 
 @dataclass(frozen=True)
 class RatingTable:
-    """In the file's order. user, movie: int64 [n]; stars: float64 [n]; time: int64 [n], seconds since 1970, UTC."""
+    """In the file's order: user, movie int64 [n]; stars float64 [n]; time int64 [n], seconds since 1970."""
 
     path: Path
     user: NDArray[np.int64]
@@ -36,8 +36,8 @@ def read_table(
 ) -> pa.Table:
     """The named columns of a text table; without a header the names are those of its columns, in order.
 
-    Only comma separated files quote. Raises DataError naming the file for a row or value that does not fit, for
-    a missing value of a numeric column, and for a file without rows.
+    Only comma separated files quote. Raises DataError naming the file for a row or value that does not fit,
+    for a missing value of a numeric column, and for a file without rows.
     """
     source: Path | pa.BufferReader = path
     try:
@@ -86,7 +86,7 @@ def position_of(
     missing = np.flatnonzero(known[nearest] != ids)
     if len(missing):
         raise DataError(
-            f"{ratings}: rating {missing[0]} (from 0) has {column} {ids[missing[0]]}, which {listed.name} does not "
-            f"list; {len(missing)} ratings are like this. Take all files from one edition"
+            f"{ratings}: rating {missing[0]} (from 0) has {column} {ids[missing[0]]}, which {listed.name} "
+            f"does not list; {len(missing)} ratings are like this. Take all files from one edition"
         )
     return nearest

@@ -1,7 +1,7 @@
 """Ratings of movies by users as three sources of a mixed-effect model: `global`, `per_user`, `per_movie`.
 
-A user's model weighs features of the movie, a movie's model weighs features of the user or of the occasion, and
-the global model has both. Every source holds all ratings, with one bag that has the source's own name.
+A user's model weighs features of the movie, a movie's model weighs features of the user or of the occasion,
+and the global model has both. Every source holds all ratings, with one bag that has the source's own name.
 """
 
 from __future__ import annotations

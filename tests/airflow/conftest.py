@@ -1,4 +1,6 @@
-"""Points Airflow at a home of its own before anything imports it: its configuration is read once, at the import."""
+"""Points Airflow at a home of its own before anything imports it: its configuration is read once, at the
+import.
+"""
 
 from __future__ import annotations
 

@@ -72,7 +72,8 @@ def test_faults_of_the_yaml_are_import_errors(tmp_path: Path, pipeline_file: Pat
     text = pipeline_file.read_text().replace("passes: {max: 2", "passes: {maximum: 2")
     pipeline_file.write_text(text)
     line = next(n for n, line in enumerate(text.splitlines(), 1) if "maximum" in line)
-    source = f"# airflow dag\nfrom gdmix_operators.factory import build_dag\ndag = build_dag({str(pipeline_file)!r})\n"
+    call = f"dag = build_dag({str(pipeline_file)!r})"
+    source = f"# airflow\nfrom gdmix_operators.factory import build_dag\n{call}\n"
     (tmp_path / "ratings.py").write_text(source)
     (error,) = DagBag(tmp_path).import_errors.values()
     assert f"{pipeline_file}:{line}: passes.maximum: unknown key" in error

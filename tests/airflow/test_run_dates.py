@@ -47,5 +47,5 @@ def test_dates(
 
 
 def test_no_date() -> None:
-    with pytest.raises(ConfigError, match="'3.11.2026' of the trigger: expected YYYY-MM-DD"):
+    with pytest.raises(ConfigError, match=r"'3\.11\.2026' of the trigger: expected YYYY-MM-DD"):
         run_dates(SCHEDULED, "3.11.2026")

@@ -6,6 +6,6 @@ from gdmix_operators.operators.base import StepOperator
 
 
 class EvaluateOperator(StepOperator):
-    """Sums the scores of all coordinates; returns {metric: value} of the validation rows, pass and coordinate."""
+    """Metrics of the summed scores on the validation rows: {metric: value}, with pass and coordinate."""
 
     doing = "Evaluating"

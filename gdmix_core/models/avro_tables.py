@@ -1,0 +1,149 @@
+"""From the records of model files, in any order, to the sorted coefficient table."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from gdmix_core.data.feature_list import INTERCEPT, FeatureList
+from gdmix_core.errors import DataError
+from gdmix_core.models.avro_records import Entries, ModelRecords
+from gdmix_core.models.table import INTERCEPT_INDEX, CoefficientTable
+
+UNKNOWN = -2
+"""Stands for the index of a feature that is not in the feature list."""
+
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+_FIXED_EFFECT_ENTITY = "global"
+# Other spellings are refused: "007" would become the entity 7, which may have a model of its own.
+_PLAIN_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
+
+
+@dataclass(frozen=True)
+class SortedEntities:
+    """entities: string or int64 [n], sorted; row_of_record: int64 [n], the place of each record's entity."""
+
+    entities: pa.Array
+    row_of_record: Integers
+
+
+def sort_entities(records: ModelRecords, *, fixed: bool, integer: bool) -> SortedEntities:
+    """The entities that the records' modelIds name.
+
+    Raises DataError for an entity with two records, for a fixed effect of other than one record, and, with
+    `integer`, for a modelId that is no plain 64-bit integer.
+    """
+    if fixed:
+        if len(records.model_ids) != 1:
+            raise DataError(
+                f"{', '.join(records.paths)}: a fixed effect is one model, found {len(records.model_ids)}"
+            )
+        return SortedEntities(pa.array([_FIXED_EFFECT_ENTITY]), np.zeros(1, dtype=np.int64))
+    unsorted = _integer_entities(records) if integer else pa.array(records.model_ids, pa.string())
+    order = pc.array_sort_indices(unsorted).to_numpy()
+    entities = unsorted.take(pa.array(order))
+    repeated = pc.equal(entities[1:], entities[:-1]).to_numpy(zero_copy_only=False)
+    if repeated.any():
+        row = int(np.argmax(repeated))
+        raise DataError(
+            f"entity {entities[row].as_py()!r} has two models, in {records.path_of(order[row])} and in "
+            f"{records.path_of(order[row + 1])}; keep one of them"
+        )
+    row_of_record = np.empty(len(order), dtype=np.int64)
+    row_of_record[order] = np.arange(len(order))
+    return SortedEntities(entities, row_of_record)
+
+
+def _integer_entities(records: ModelRecords) -> pa.Array:
+    for record, model_id in enumerate(records.model_ids):
+        if not _PLAIN_INTEGER.fullmatch(model_id) or not -(2**63) <= int(model_id) < 2**63:
+            raise DataError(
+                f"{records.path_of(record)}: modelId {model_id!r} is no plain 64-bit integer, but the entity "
+                "column holds integers; make the column a string, or use the models of this column"
+            )
+    return pa.array(list(map(int, records.model_ids)), pa.int64())
+
+
+def tabulate(
+    records: ModelRecords, sorted_entities: SortedEntities, indices: Integers, features: FeatureList
+) -> CoefficientTable:
+    """The coefficients of known features as a table; read_avro says what becomes of absent means and variances.
+
+    indices: int64 [feature numbers], the index in `features` of each feature of the records, INTERCEPT_INDEX
+    or UNKNOWN. Raises DataError for a coefficient that occurs twice and for means that are not finite.
+    """
+    keys = _Keys(sorted_entities, indices, features)
+    mean_keys, means = keys.of(records.means, "mean")
+    variance_keys, variances = keys.of(records.variances, "variance")
+    finite = np.isfinite(means)
+    if not finite.all():
+        entry = int(np.argmin(finite))
+        raise DataError(
+            f"the mean of {keys.describe(mean_keys[entry])} is {means[entry]} in a model file, but "
+            "coefficients must be finite; train the model again"
+        )
+    table_keys = np.union1d(mean_keys, variance_keys)
+    rows = np.arange(len(sorted_entities.entities) + 1)
+    return CoefficientTable(
+        entities=sorted_entities.entities,
+        offsets=np.searchsorted(table_keys, rows * keys.width),
+        features=(table_keys % keys.width + INTERCEPT_INDEX).astype(np.int32),
+        means=_placed(means, mean_keys, table_keys, absent=0.0),
+        variances=_placed(variances, variance_keys, table_keys, absent=np.nan)
+        if records.has_variances
+        else None,
+    )
+
+
+def count_unknown(records: ModelRecords, indices: Integers) -> int:
+    """How many coefficients (pairs of entity and feature with a mean or a variance) are UNKNOWN."""
+    pairs = []
+    for entries in (records.means, records.variances):
+        record = np.repeat(np.arange(len(entries.counts)), entries.counts)
+        unknown = indices[entries.features] == UNKNOWN
+        pairs.append(record[unknown] * len(indices) + entries.features[unknown])
+    return len(np.union1d(*pairs))
+
+
+class _Keys:
+    """Numbers that order entries as the table does: by entity, the intercept first, then by feature index."""
+
+    def __init__(self, sorted_entities: SortedEntities, indices: Integers, features: FeatureList) -> None:
+        self.width = len(features) + 1
+        self._sorted_entities = sorted_entities
+        self._indices = indices
+        self._features = features
+
+    def of(self, entries: Entries, kind: str) -> tuple[Integers, Floats]:
+        """Key and value of each entry whose feature is known; none may occur twice."""
+        index = self._indices[entries.features]
+        known = index != UNKNOWN
+        row = np.repeat(self._sorted_entities.row_of_record, entries.counts)
+        keys = (row * self.width + index - INTERCEPT_INDEX)[known]
+        ordered = np.sort(keys)
+        repeated = ordered[1:] == ordered[:-1]
+        if repeated.any():
+            raise DataError(
+                f"the {kind} of {self.describe(ordered[np.argmax(repeated)])} occurs twice in one model "
+                "record; which one holds cannot be known, so write the model again"
+            )
+        return keys, entries.values[known]
+
+    def describe(self, key: int) -> str:
+        row, place = divmod(int(key), self.width)
+        index = place + INTERCEPT_INDEX
+        feature = INTERCEPT if index == INTERCEPT_INDEX else self._features.names[index]
+        return f"feature {feature} of entity {self._sorted_entities.entities[row].as_py()!r}"
+
+
+def _placed(values: Floats, keys: Integers, table_keys: Integers, *, absent: float) -> Floats:
+    column = np.full(len(table_keys), absent)
+    column[np.searchsorted(table_keys, keys)] = values
+    return column
