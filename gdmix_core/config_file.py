@@ -40,6 +40,14 @@ def load_config(
     return parse_config(override(content, overrides or {}), where=str(path), lines=_lines(path))
 
 
+def check_file(path: str | Path, variables: Mapping[str, str], overrides: Mapping[str, Any]) -> Config:
+    """As load_config, but templates may stay unrendered where their variables are not given."""
+    content = load_yaml(path)
+    if variables:
+        content = render(content, variables, where=str(path))
+    return parse_config(override(content, overrides), where=str(path), lines=_lines(path))
+
+
 def parse_config(content: Mapping[str, Any], where: str = "config", lines: Mapping[KeyPath, int] | None = None) -> Config:
     """Checks plain data against the models. Raises ConfigError with every fault found, one a line."""
     try:

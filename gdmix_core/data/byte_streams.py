@@ -53,7 +53,7 @@ def is_url(path: str) -> bool:
 
 
 def stored_bytes(path: str) -> int:
-    """Size of the file as it is stored (compressed or not), in bytes. Raises DataError if it cannot be read."""
+    """Size of the file as it is stored, compressed or not. Raises DataError if it cannot be read."""
     with _readable(path):
         if is_url(path):
             filesystem, name = fsspec.core.url_to_fs(path)
@@ -72,12 +72,9 @@ def open_source(path: str, *, start: int = 0) -> ByteSource:
         raise DataError(
             f"{path}: a compressed file has no byte ranges; read it from byte 0, not from {start}"
         )
-    raw: _RawFile
     with _readable(path):
-        if is_url(path):
-            raw = fsspec.open(path, "rb").open()
-        else:
-            raw = open(path, "rb", buffering=0)  # noqa: SIM115  (unbuffered: straight into the caller's memory)
+        # a local file is not buffered: it is read straight into the caller's memory
+        raw: _RawFile = fsspec.open(path, "rb").open() if is_url(path) else open(path, "rb", buffering=0)  # noqa: SIM115
     if compression:
         return _DecompressedSource(raw, compression)
     if start:
@@ -148,7 +145,7 @@ class _DecompressedSource:
 
 @contextmanager
 def open_sink(path: str) -> Iterator[ByteSink]:
-    """Write a file, compressed by suffix, that appears under its name only when the block ends without an error.
+    """Write a file, compressed by suffix, that appears under its name when the block ends without an error.
 
     The bytes go to a hidden neighbour first, which is then renamed (on an object store: moved) over `path`.
     Raises DataError if the directory does not exist or may not be written.
@@ -185,7 +182,7 @@ def open_sink(path: str) -> Iterator[ByteSink]:
 
 
 class _CompressedSink:
-    """Deflates what is written, into a gzip stream (without time stamp: same input, same bytes) or a zlib stream."""
+    """Deflates what is written, to zlib or gzip (without its time stamp: same input, same file)."""
 
     def __init__(self, raw: ByteSink, compression: Compression) -> None:
         self._raw = raw

@@ -1,7 +1,7 @@
 """CRC-32C (Castagnoli) and the masked form that TFRecord files store.
 
-Slicing-by-8: eight table look-ups take in eight bytes at a time (Kounavis and Berry, "A systematic approach to
-building high performance software-based CRC generators", ISCC 2005).
+Slicing-by-8: eight table look-ups take in eight bytes at a time. Source: Kounavis and Berry, "A systematic
+approach to building high performance software-based CRC generators", ISCC 2005.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """tf.train.Example records to columns, without TensorFlow or protobuf.
 
-Two passes over a chunk, both compiled. The first finds each wanted feature of each record (the last one, if a record
-holds it twice, as in every protobuf map), its kind and how many values it has. The second fills arrays of just the
-right size. Message definitions: tensorflow/core/example/example.proto and feature.proto.
+Two passes over a chunk, both compiled. The first finds the values of each wanted feature of each record (the
+last feature, if a record holds it twice, as in every protobuf map). The second fills arrays of just the right
+size. Source of the format: tensorflow/core/example/example.proto and feature.proto, in the repository of
+TensorFlow.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gdmix_core.data import example_decoding_kernels as kernels
+from gdmix_core.data import example_runs, example_scan
 from gdmix_core.data.protobuf_wire import PROBLEMS
 from gdmix_core.data.tfrecord import Chunk
 from gdmix_core.errors import ConfigError, DataError
@@ -38,7 +39,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Column:
-    """One feature of n records: row i has the values values[offsets[i] : offsets[i + 1]], none unless it is OK.
+    """One feature of n records: row i has values[offsets[i] : offsets[i + 1]], nothing unless it is OK.
 
     offsets: int64 [n + 1]
     values:  int64 or float32 [entries], or a pyarrow.LargeBinaryArray
@@ -56,8 +57,9 @@ class Column:
 def decode(chunk: Chunk, fields: Sequence[Field]) -> dict[str, Column]:
     """The wanted features of a chunk's records, by name.
 
-    Lists may be packed or not, and come in any order and number of pieces, as protobuf allows. Other features are
-    skipped unread. Raises DataError for a record that is not a tf.train.Example, ConfigError for a field named twice.
+    Lists may be packed or not, and come in any order and number of pieces, as protobuf allows. Other features
+    are skipped unread. Raises DataError for a record that is not a tf.train.Example (or has protobuf groups,
+    which Examples do not), ConfigError for a field named twice.
     """
     names = [field.name for field in fields]
     if repeated := {name for name in names if names.count(name) > 1}:
@@ -66,7 +68,9 @@ def decode(chunk: Chunk, fields: Sequence[Field]) -> dict[str, Column]:
     columns = {}
     for f, field in enumerate(fields):
         wanted = LIST_OF_KIND[field.kind]
-        status = np.where(kinds[f] == wanted, OK, np.where(kinds[f] == kernels.NO_LIST, MISSING, WRONG_KIND))
+        status = np.where(
+            kinds[f] == wanted, OK, np.where(kinds[f] == example_scan.NO_LIST, MISSING, WRONG_KIND)
+        )
         offsets = np.zeros(len(chunk) + 1, np.int64)
         np.cumsum(np.where(status == OK, counts[f], 0), out=offsets[1:])
         columns[field.name] = Column(offsets, _FILL[field.kind](chunk, runs, run_ranges[f], offsets), status)
@@ -74,7 +78,7 @@ def decode(chunk: Chunk, fields: Sequence[Field]) -> dict[str, Column]:
 
 
 def _find_values(chunk: Chunk, keys: list[bytes]) -> tuple[NDArray[Any], ...]:
-    """The first pass; its results as kernels.find_values describes them."""
+    """The first pass; its results as example_scan.find_values describes them."""
     key_offsets = np.cumsum([0, *map(len, keys)], dtype=np.int64)
     key_bytes = np.array(list(b"".join(keys)), np.uint8)
     records = chunk.data, chunk.starts, chunk.lengths
@@ -85,10 +89,10 @@ def _find_values(chunk: Chunk, keys: list[bytes]) -> tuple[NDArray[Any], ...]:
     runs = np.empty((len(keys) * len(chunk), 2), np.int64)
     record = run_count = 0
     while True:
-        record, run_count, outcome = kernels.find_values(
+        record, run_count, outcome = example_scan.find_values(
             *records, key_bytes, key_offsets, record, run_count, runs, run_ranges, kinds, counts
         )
-        if outcome != kernels.MORE_RUNS:
+        if outcome != example_scan.MORE_RUNS:
             break
         runs = np.concatenate([runs, np.empty((len(runs) + 1024, 2), np.int64)])
     _raise_problem(chunk, record, outcome)
@@ -97,21 +101,21 @@ def _find_values(chunk: Chunk, keys: list[bytes]) -> tuple[NDArray[Any], ...]:
 
 def _int64_values(chunk: Chunk, *found: NDArray[np.int64]) -> NDArray[np.int64]:
     values = np.empty(found[-1][-1], np.int64)
-    _raise_problem(chunk, *kernels.fill_int64(chunk.data, *found, values))
+    _raise_problem(chunk, *example_runs.fill_int64(chunk.data, *found, values))
     return values
 
 
 def _float_values(chunk: Chunk, *found: NDArray[np.int64]) -> NDArray[np.float32]:
     values = np.empty(found[-1][-1], np.float32)
-    kernels.fill_float(chunk.data, *found, values.view(np.uint32))
+    example_runs.fill_float(chunk.data, *found, values.view(np.uint32))
     return values
 
 
 def _bytes_values(chunk: Chunk, *found: NDArray[np.int64]) -> pa.LargeBinaryArray:
     value_offsets = np.empty(found[-1][-1] + 1, np.int64)
-    kernels.fill_bytes_offsets(*found, value_offsets)
+    example_runs.fill_bytes_offsets(*found, value_offsets)
     value_bytes = np.empty(value_offsets[-1], np.uint8)
-    kernels.fill_bytes(chunk.data, *found, value_bytes)
+    example_runs.fill_bytes(chunk.data, *found, value_bytes)
     buffers = [None, pa.py_buffer(value_offsets), pa.py_buffer(value_bytes)]
     return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(value_offsets) - 1, buffers)
 

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gdmix_core.data import example_encoding_kernels as kernels
-from gdmix_core.data.example_decoder import LIST_OF_KIND, OK, Column, Kind
+from gdmix_core.data import example_layout as layout
+from gdmix_core.data.example_decoder import OK, Column, Kind
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.tfrecord import EncodedRecords, write_records
 from gdmix_core.errors import DataError
@@ -24,7 +24,10 @@ _BLOCK_ROWS = 8192
 
 @dataclass(frozen=True)
 class _Feature:
-    """One key of n records. values: int64 or float32 [entries]; for bytes: int64 [entries + 1], where they lie in octets."""
+    """One key of n records.
+
+    values: int64 or float32 [entries]; for bytes int64 [entries + 1], where in octets each value begins
+    """
 
     name: str
     kind: Kind
@@ -37,8 +40,9 @@ class _Feature:
 def write_tfrecord(path: str, columns: Mapping[str, ColumnLike]) -> int:
     """Write columns as a TFRecord file of tf.train.Examples; the number of rows.
 
-    columns: as encode_examples takes them. path: local or a URL; .gz and .deflate compress. The file appears under its
-    name when it is whole. Raises DataError for columns that do not fit together, or a directory that cannot be written.
+    columns: as encode_examples takes them. path: local or a URL; .gz and .deflate compress. The file appears
+    under its name when it is whole. Raises DataError for columns that do not fit together, and for a
+    directory that cannot be written to.
     """
     rows = _row_count(columns)
     starts = range(0, rows, _BLOCK_ROWS)
@@ -56,7 +60,8 @@ def encode_examples(columns: Mapping[str, ColumnLike]) -> EncodedRecords:
     Bag of n rows             `<name>_indices`, an int64 list, and `<name>_values`, a float list
     Column of n rows          its values; rows that are not OK go without the feature
 
-    Raises DataError for columns of different lengths, of other types, or with offsets that do not fit their values.
+    Raises DataError for columns of different lengths, of other types, or with offsets that do not fit their
+    values.
     """
     rows = _row_count(columns)
     features = [feature for name, column in columns.items() for feature in _features(name, column)]
@@ -67,12 +72,12 @@ def encode_examples(columns: Mapping[str, ColumnLike]) -> EncodedRecords:
     features_sizes = np.zeros(rows, np.int64)
     for feature, sizes in zip(features, payload_sizes, strict=True):
         key_bytes = len(feature.name.encode())
-        kernels.add_entries(sizes, feature.present, feature.kind != "bytes", key_bytes, features_sizes)
+        layout.add_entries(sizes, feature.present, feature.kind != "bytes", key_bytes, features_sizes)
     offsets = np.empty(rows + 1, np.int64)
-    kernels.record_offsets(features_sizes, offsets)
+    layout.record_offsets(features_sizes, offsets)
     out = np.empty(offsets[-1], np.uint8)
     cursors = np.empty(rows, np.int64)
-    kernels.put_record_heads(features_sizes, offsets, out, cursors)
+    layout.put_record_heads(features_sizes, offsets, out, cursors)
     for feature, sizes in zip(features, payload_sizes, strict=True):
         _put(feature, sizes, out, cursors)
     return EncodedRecords(out, offsets)
@@ -83,9 +88,9 @@ def _payload_sizes(feature: _Feature) -> NDArray[np.int64]:
         return 4 * np.diff(feature.offsets)
     sizes = np.empty(len(feature.present), np.int64)
     if feature.kind == "int64":
-        kernels.int64_payload_bytes(feature.offsets, feature.values, sizes)
+        layout.int64_payload_bytes(feature.offsets, feature.values, sizes)
     else:
-        kernels.bytes_payload_bytes(feature.offsets, feature.values, sizes)
+        layout.bytes_payload_bytes(feature.offsets, feature.values, sizes)
     return sizes
 
 
@@ -95,11 +100,11 @@ def _put(
     key = np.array(list(feature.name.encode()), np.uint8)
     lists = out, cursors, key, feature.present, sizes, feature.offsets
     if feature.kind == "int64":
-        kernels.put_int64_entries(*lists, feature.values)
+        layout.put_int64_entries(*lists, feature.values)
     elif feature.kind == "float":
-        kernels.put_float_entries(*lists, feature.values.view(np.uint32))
+        layout.put_float_entries(*lists, feature.values.view(np.uint32))
     else:
-        kernels.put_bytes_entries(*lists, feature.values, feature.octets)
+        layout.put_bytes_entries(*lists, feature.values, feature.octets)
 
 
 def _row_count(columns: Mapping[str, ColumnLike]) -> int:
@@ -153,7 +158,7 @@ def _binary_array(name: str, column: Any) -> pa.LargeBinaryArray:
         )
     except (pa.ArrowException, TypeError) as error:
         raise DataError(
-            f"column {name}: {type(column).__name__} cannot be written as a list of numbers or strings ({error}); "
+            f"column {name}: {type(column).__name__} has no place in an Example ({error}); "
             "give numbers [n] or [n, d], strings, bytes, or a Bag"
         ) from error
 
@@ -165,7 +170,7 @@ def _list_feature(
     offsets = np.ascontiguousarray(offsets, np.int64)
     if offsets[0] < 0 or offsets[-1] > len(values) or (np.diff(offsets) < 0).any():
         raise DataError(
-            f"column {name}: its offsets do not rise from 0 to at most {len(values)}, the number of its values; "
+            f"column {name}: its offsets do not rise from 0 to the number of its values, {len(values)}; "
             "row i must own the values offsets[i] : offsets[i + 1]"
         )
     if present is None:

@@ -32,8 +32,8 @@ PROBLEMS = {
 
 # Inlined: a call with an array costs more than most varints do
 @numba.njit(cache=True, nogil=True, forceinline=True)
-def read_varint(data: NDArray[np.uint8], at: int, end: int) -> tuple[int, int]:
-    """The 64-bit number at data[at:end], as int64 in two's complement, and the position behind it or a problem."""
+def read_varint(data: NDArray[np.uint8], at: int, end: int) -> tuple[np.int64, int]:
+    """The number at data[at:end], as int64 in two's complement, and the position behind it (or a problem)."""
     value = np.int64(0)
     shift = np.int64(0)
     while at < end:
@@ -59,7 +59,7 @@ def varint_bytes(value: int) -> int:
     return count
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, forceinline=True)
 def write_varint(out: NDArray[np.uint8], at: int, value: int) -> int:
     """Put an int64 as a varint at out[at:]; the position behind it."""
     rest = np.uint64(value)

@@ -1,7 +1,7 @@
 """The frames around the records of a TFRecord file, compiled: found, checked, walked over, put on.
 
-A frame is the record's length (uint64), the masked CRC-32C of these eight bytes (uint32), the payload, and the masked
-CRC-32C of the payload (uint32); all little-endian.
+A frame is the record's length (uint64), the masked CRC-32C of these eight bytes (uint32), the payload, and
+the masked CRC-32C of the payload (uint32); all little-endian.
 Source: https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details.
 """
 
@@ -23,7 +23,7 @@ NO_PROBLEM, BAD_LENGTH_CRC, BAD_PAYLOAD_CRC, ABSURD_LENGTH = 0, 1, 2, 3
 
 
 @numba.njit(cache=True, nogil=True)
-def record_length(data: NDArray[np.uint8], at: int) -> int:
+def record_length(data: NDArray[np.uint8], at: int) -> np.int64:
     """The length that the header at data[at : at + 12] states; below zero if it takes all 64 bits."""
     return np.int64(load_uint32(data, at)) | (np.int64(load_uint32(data, at + 4)) << np.int64(32))
 
@@ -38,8 +38,8 @@ def find_records(
 ) -> tuple[int, int, int]:
     """Find the whole records in data[:end], up to the first one that is damaged or cut off by the end.
 
-    verify: compare both CRCs. starts, lengths: int64 [end // FRAME_BYTES or more], filled with where the payloads are.
-    Returns how many records were found, the position behind the last one, and what is wrong with the next one.
+    verify: compare both CRCs. starts, lengths: int64 [end // FRAME_BYTES or more], filled with where payloads
+    are. Returns how many records were found, the position behind the last one, and the next one's problem.
     """
     at = 0
     count = 0
@@ -64,10 +64,11 @@ def find_records(
 
 @numba.njit(cache=True, nogil=True)
 def walk_records(data: NDArray[np.uint8], target_bytes: int, cuts: NDArray[np.int64]) -> tuple[int, int, int]:
-    """Step from header to header through data, noting a cut at each record that begins target_bytes after the last.
+    """Step from header to header, noting a cut at the first record that is target_bytes behind the last cut.
 
-    cuts: int64 [len(data) // target_bytes + 1 or more], filled with positions. Returns how many cuts were made, how
-    many records were passed, and the position behind them: len(data), unless a record is cut off or its length absurd.
+    cuts: int64 [len(data) // target_bytes + 1 or more], filled with positions. Returns how many cuts were
+    made, how many records were passed, and the position behind them: len(data), unless the next length leads
+    beyond it.
     """
     end = len(data)
     at = 0

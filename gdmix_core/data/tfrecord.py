@@ -1,10 +1,11 @@
-"""TFRecord files: read in chunks of whole records, split into byte ranges, written. record_frames.py has the format."""
+"""TFRecord files: read in chunks of whole records, split into byte ranges, written."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,14 +79,14 @@ class EncodedRecords:
 def iter_chunks(
     path: str, *, chunk_bytes: int = 8 << 20, verify: bool = True, start: int = 0, stop: int | None = None
 ) -> Iterator[Chunk]:
-    """Read a TFRecord file (plain, or compressed: .gz, .deflate) as chunks of about chunk_bytes, each with new memory.
+    """Read a TFRecord file (plain, .gz or .deflate) as chunks of about chunk_bytes, each in new memory.
 
-    verify: compare the CRCs of lengths and payloads. start, stop: byte range on record boundaries, as split_points
-    gives them; a compressed file has only the range from 0 to its stored size (or None). A record larger than
-    chunk_bytes makes a larger chunk.
+    verify: compare the CRCs of lengths and payloads. start, stop: byte range on record boundaries, as
+    split_points gives them; a compressed file has only the range from 0 to its stored size (or None). A
+    record larger than chunk_bytes makes a larger chunk.
 
-    Raises DataError if the file cannot be opened, and for a wrong CRC, a length over 2 GiB, an end within a record and
-    corrupt compressed data; the whole records before the damage come first.
+    Raises DataError if the file cannot be opened, and for a wrong CRC, a length over 2 GiB, an end within a
+    record and corrupt compressed data; the whole records before the damage come first.
     """
     limit = _range_bytes(path, start, stop)
     source = open_source(path, start=start)
@@ -96,7 +97,7 @@ def iter_chunks(
 
 
 def _range_bytes(path: str, start: int, stop: int | None) -> int | None:
-    """The length of the byte range; None for all that the file holds. Raises DataError if the file has no such range."""
+    """The length of the byte range, None for all of the file. DataError if the file has no such range."""
     if start == 0 and stop is None:
         return None
     size = stored_bytes(path)
@@ -150,7 +151,7 @@ def _chunks(
 
 def _fill(source: ByteSource, buffer: NDArray[np.uint8], kept: int, upto: int) -> tuple[int, str]:
     """Read into buffer[kept:upto]. Returns the position reached, and why reading failed, if it did."""
-    view = memoryview(buffer)
+    view = buffer.data
     filled = kept
     while filled < upto:
         try:
@@ -171,7 +172,7 @@ def _record_bytes(frame: NDArray[np.uint8]) -> int:
 def _damage(
     rest: NDArray[np.uint8], problem: int, failure: str, offset: int, start: int, limit: int | None
 ) -> str:
-    """What is wrong with the record at the beginning of `rest` (its first bytes, or all of it), and what to do."""
+    """What is wrong with the record at the beginning of `rest`, and what to do."""
     length = int.from_bytes(rest[:8].tobytes(), "little")
     remedy = _REWRITE
     if offset == 0:
@@ -195,7 +196,7 @@ def _damage(
 
 
 def _place(path: str, range_start: int, record: int, offset: int) -> str:
-    """File, record number and byte offset in words. `record` counts from range_start, the text from the file's 0."""
+    """File, record number and byte offset in words; `record` counts from range_start, the text from 0."""
     stream = " of the decompressed stream" if compression_of(path) else ""
     if range_start:
         if is_url(path):
@@ -207,8 +208,8 @@ def _place(path: str, range_start: int, record: int, offset: int) -> str:
 def split_points(path: str, target_bytes: int) -> list[tuple[int, int]]:
     """Byte ranges [start, stop) of at least target_bytes (the last: of any size), all on record boundaries.
 
-    Only lengths are read, from header to header; CRCs are for iter_chunks. A compressed file and a URL are one range.
-    Raises DataError if the file cannot be read or its lengths do not lead to its end.
+    Only lengths are read, from header to header; CRCs are for iter_chunks. A compressed file or a URL is one
+    range. Raises DataError if the file cannot be read or its lengths do not lead to its end.
     """
     size = stored_bytes(path)
     if compression_of(path) or is_url(path) or size <= target_bytes:
@@ -220,8 +221,7 @@ def split_points(path: str, target_bytes: int) -> list[tuple[int, int]]:
         absurd = size - end >= frames.HEADER_BYTES and _record_bytes(octets[end:]) > frames.MAX_RECORD_BYTES
         problem = frames.ABSURD_LENGTH if absurd else frames.NO_PROBLEM
         raise DataError(f"{_place(path, 0, record, end)}: {_damage(octets[end:], problem, '', end, 0, None)}")
-    bounds = [0, *cuts[:cut_count].tolist(), size]
-    return list(zip(bounds[:-1], bounds[1:], strict=True))
+    return list(pairwise([0, *cuts[:cut_count].tolist(), size]))
 
 
 def _mapped(path: str) -> NDArray[np.uint8]:
@@ -229,7 +229,7 @@ def _mapped(path: str) -> NDArray[np.uint8]:
 
 
 def write_records(path: str, batches: Iterable[EncodedRecords]) -> int:
-    """Write a TFRecord file (compressed by suffix: .gz, .deflate), local or a URL; the number of records written.
+    """Write a TFRecord file, local or a URL, compressed by suffix (.gz, .deflate); the number of records.
 
     The file appears under its name when it is whole. Raises DataError if its directory cannot be written to.
     """

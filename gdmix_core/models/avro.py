@@ -112,10 +112,10 @@ def write_avro(
     sparsity_threshold: features with |mean| <= threshold are left out; intercepts stay. 0 keeps every entry.
 
     Intercepts come first, then features in index order; variances, if the table has them, have the support
-    of the means, however small they are (entries whose variance is nan have none). GDMix loads a random effect
-    only if each of its models has an intercept. Raises DataError for means that are not finite, for indices
-    beyond the feature list, and for features listed twice, since (name, term) is all that tells coefficients
-    apart in a file.
+    of the means, however small they are (entries whose variance is nan have none). GDMix loads a random
+    effect only if each of its models has an intercept. Raises DataError for means that are not finite, for
+    indices beyond the feature list, and for features listed twice, since (name, term) is all that tells
+    coefficients apart in a file.
     """
     if task not in MODEL_CLASS_OF_TASK:
         raise ConfigError(f"task {task!r} has no model class; known: {', '.join(MODEL_CLASS_OF_TASK)}")
@@ -133,7 +133,7 @@ def _check_writable(path: str, table: CoefficientTable, features: FeatureList, f
         feature, indices = next(iter(duplicates.items()))
         raise DataError(
             f"{path}: {len(duplicates)} features are listed more than once, first {feature} at indices "
-            f"{indices}; a model file cannot tell them apart. Give each its own name or term in the feature list"
+            f"{indices}; a model file cannot tell them apart. Give each its own name or term in the list"
         )
     largest = int(table.features.max(initial=INTERCEPT_INDEX))
     if largest >= len(features):

@@ -28,10 +28,17 @@ _PLAIN_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 @dataclass(frozen=True)
 class SortedEntities:
-    """entities: string or int64 [n], sorted; row_of_record: int64 [n], the place of each record's entity."""
+    """entities: string or int64 [n], sorted; records: int64 [n], the number of each entity's record."""
 
     entities: pa.Array
-    row_of_record: Integers
+    records: Integers
+
+    @property
+    def row_of_record(self) -> Integers:
+        """The inverse of `records`, int64 [n]."""
+        row_of_record = np.empty_like(self.records)
+        row_of_record[self.records] = np.arange(len(self.records))
+        return row_of_record
 
 
 def sort_entities(records: ModelRecords, *, fixed: bool, integer: bool) -> SortedEntities:
@@ -56,9 +63,7 @@ def sort_entities(records: ModelRecords, *, fixed: bool, integer: bool) -> Sorte
             f"entity {entities[row].as_py()!r} has two models, in {records.path_of(order[row])} and in "
             f"{records.path_of(order[row + 1])}; keep one of them"
         )
-    row_of_record = np.empty(len(order), dtype=np.int64)
-    row_of_record[order] = np.arange(len(order))
-    return SortedEntities(entities, row_of_record)
+    return SortedEntities(entities, order.astype(np.int64))
 
 
 def _integer_entities(records: ModelRecords) -> pa.Array:
@@ -74,20 +79,20 @@ def _integer_entities(records: ModelRecords) -> pa.Array:
 def tabulate(
     records: ModelRecords, sorted_entities: SortedEntities, indices: Integers, features: FeatureList
 ) -> CoefficientTable:
-    """The coefficients of known features as a table; read_avro says what becomes of absent means and variances.
+    """The coefficients of known features as a table; read_avro says what becomes of absent values.
 
     indices: int64 [feature numbers], the index in `features` of each feature of the records, INTERCEPT_INDEX
     or UNKNOWN. Raises DataError for a coefficient that occurs twice and for means that are not finite.
     """
-    keys = _Keys(sorted_entities, indices, features)
+    keys = _Keys(records, sorted_entities, indices, features)
     mean_keys, means = keys.of(records.means, "mean")
     variance_keys, variances = keys.of(records.variances, "variance")
     finite = np.isfinite(means)
     if not finite.all():
         entry = int(np.argmin(finite))
         raise DataError(
-            f"the mean of {keys.describe(mean_keys[entry])} is {means[entry]} in a model file, but "
-            "coefficients must be finite; train the model again"
+            f"{keys.describe(mean_keys[entry])}: the mean is {means[entry]}, but coefficients must be finite; "
+            "train the model again"
         )
     table_keys = np.union1d(mean_keys, variance_keys)
     rows = np.arange(len(sorted_entities.entities) + 1)
@@ -115,9 +120,13 @@ def count_unknown(records: ModelRecords, indices: Integers) -> int:
 class _Keys:
     """Numbers that order entries as the table does: by entity, the intercept first, then by feature index."""
 
-    def __init__(self, sorted_entities: SortedEntities, indices: Integers, features: FeatureList) -> None:
+    def __init__(
+        self, records: ModelRecords, sorted_entities: SortedEntities, indices: Integers, features: FeatureList
+    ) -> None:
         self.width = len(features) + 1
+        self._records = records
         self._sorted_entities = sorted_entities
+        self._row_of_record = sorted_entities.row_of_record
         self._indices = indices
         self._features = features
 
@@ -125,14 +134,14 @@ class _Keys:
         """Key and value of each entry whose feature is known; none may occur twice."""
         index = self._indices[entries.features]
         known = index != UNKNOWN
-        row = np.repeat(self._sorted_entities.row_of_record, entries.counts)
+        row = np.repeat(self._row_of_record, entries.counts)
         keys = (row * self.width + index - INTERCEPT_INDEX)[known]
         ordered = np.sort(keys)
         repeated = ordered[1:] == ordered[:-1]
         if repeated.any():
             raise DataError(
-                f"the {kind} of {self.describe(ordered[np.argmax(repeated)])} occurs twice in one model "
-                "record; which one holds cannot be known, so write the model again"
+                f"{self.describe(ordered[np.argmax(repeated)])}: the {kind} occurs twice, and which one holds "
+                "cannot be known; write the model again"
             )
         return keys, entries.values[known]
 
@@ -140,7 +149,8 @@ class _Keys:
         row, place = divmod(int(key), self.width)
         index = place + INTERCEPT_INDEX
         feature = INTERCEPT if index == INTERCEPT_INDEX else self._features.names[index]
-        return f"feature {feature} of entity {self._sorted_entities.entities[row].as_py()!r}"
+        path = self._records.path_of(self._sorted_entities.records[row])
+        return f"{path}: feature {feature} of entity {self._sorted_entities.entities[row].as_py()!r}"
 
 
 def _placed(values: Floats, keys: Integers, table_keys: Integers, *, absent: float) -> Floats:

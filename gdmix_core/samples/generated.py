@@ -21,9 +21,9 @@ from gdmix_core.samples.rating_sources import COORDINATES, Part, Ratings, Summar
 _GENRES = ("action", "animation", "comedy", "crime", "documentary", "drama", "horror", "romance")
 _OCCUPATIONS = ("artist", "engineer", "lawyer", "retired", "student", "writer")
 
-# With popularity ∝ 1 / (rank + _HEAD) ** _SKEW one movie in ten gets about half of the ratings.
-_SKEW = 0.9
-_HEAD = 5.0
+# Popularity ∝ 1 / (rank + _HEAD) ** _SKEW: one movie in ten gets a third (small samples) to half of the ratings.
+_SKEW = 1.2
+_HEAD = 10.0
 # Above this share of all user-movie pairs, drawing pairs that are still free takes too long.
 _LARGEST_DENSITY = 0.3
 

@@ -1,13 +1,14 @@
-"""The compiled passes of the tf.train.Example decoder.
+"""The first pass of the tf.train.Example decoder, compiled: where the values of the wanted features are.
 
     message Example  { Features features = 1; }
-    message Features { map<string, Feature> feature = 1; }     each entry { string key = 1; Feature value = 2; }
+    message Features { map<string, Feature> feature = 1; }    an entry: { string key = 1; Feature value = 2; }
     message Feature  { oneof kind { BytesList = 1; FloatList = 2; Int64List = 3; } }
     message …List    { repeated value = 1; }                   numbers mostly packed into one field
 
-The first pass steps through the messages with one loop and a level, not with a function a message: calls that take
-arrays count references, which costs more than the parsing. It notes the values of each wanted feature as runs, pieces
-of the data that hold nothing but values: a packed list is one run, other values are a run each. Later passes copy.
+One loop and a level step through the messages, not a function for each kind of message: calls that take arrays
+count references, which costs more than the parsing. The values of a wanted feature are noted as runs, pieces of
+the data that hold nothing but values: a packed list is one run, other values are a run each. example_runs.py
+makes arrays of them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core.data.crc32c import load_uint32
 from gdmix_core.data.protobuf_wire import (
     BAD_TAG,
     BAD_WIRE_TYPE,
@@ -29,7 +29,6 @@ from gdmix_core.data.protobuf_wire import (
     FIXED64,
     LARGEST_TAG,
     LENGTH_DELIMITED,
-    OVERLONG_VARINT,
     RAGGED_FLOATS,
     TRUNCATED_VARINT,
     VARINT,
@@ -46,8 +45,8 @@ DONE, MORE_RUNS = 0, 1
 # Levels of the messages
 _EXAMPLE, _FEATURES, _ENTRY, _FEATURE, _LIST = 0, 1, 2, 3, 4
 
-# Records mostly hold the same keys in the same order: of each of their first keys it is remembered where it was last,
-# and which field it was found to be.
+# Records mostly hold the same keys in the same order: it is remembered, for the first keys of a record, where
+# the last one at this place was and which field it was found to be.
 _REMEMBERED = 256
 
 
@@ -85,16 +84,18 @@ def find_values(
     kinds: NDArray[np.uint8],
     counts: NDArray[np.int64],
 ) -> tuple[int, int, int]:
-    """First pass, from first_record on: where the values of each wanted feature of each record are.
+    """From first_record on: where the values of each wanted feature of each record are.
 
-    starts, lengths: int64 [n], the records in data. keys, key_offsets: the wanted keys' bytes, and int64 [fields + 1].
+    starts, lengths:   int64 [n], the records in data
+    keys, key_offsets: the wanted keys' bytes, and where each begins: int64 [fields + 1]
     runs:       int64 [any, 2], start and end of each run in data; run_count of them are in use
     run_ranges: int64 [fields, n, 2], filled with the first run of a feature and the one behind its last
     kinds:      uint8 [fields, n], zero on entry, filled with the kind of list
     counts:     int64 [fields, n], zero on entry, filled with the number of values
 
-    Returns the record where it stopped, the runs in use before that record, and why: DONE, behind the last record;
-    MORE_RUNS, to be called again for that record with a longer array; or a problem code of protobuf_wire.
+    Returns the record where it stopped, the runs in use before that record, and why: DONE, behind the last
+    record; MORE_RUNS, to be called again for that record with a longer array; or a problem code of
+    protobuf_wire.
     """
     empty_key = _field_of_key(data, 0, 0, keys, key_offsets)
     remembered_start = np.zeros(_REMEMBERED, np.int64)
@@ -149,7 +150,7 @@ def find_values(
                 _, at = read_varint(data, payload, end)
                 if at < 0:
                     return r, record_runs, at
-            elif wire_type == FIXED32 or wire_type == FIXED64:
+            elif wire_type in (FIXED32, FIXED64):
                 at = payload + (4 if wire_type == FIXED32 else 8)
                 if at > end:
                     return r, record_runs, BEYOND_END
@@ -163,7 +164,7 @@ def find_values(
                     if at > payload and data[at - 1] >= 0x80:
                         return r, record_runs, TRUNCATED_VARINT
                     for i in range(payload, at):
-                        added += np.int64(data[i] < 0x80)
+                        added += int(data[i] < 0x80)
                 elif tag == DELIMITED_1 and kind == FLOAT_LIST:
                     if (at - payload) & 3:
                         return r, record_runs, RAGGED_FLOATS
@@ -175,7 +176,7 @@ def find_values(
                 ):
                     added = 1
             elif level == _FEATURE:
-                if tag == DELIMITED_1 or tag == DELIMITED_2 or tag == DELIMITED_3:
+                if tag in (DELIMITED_1, DELIMITED_2, DELIMITED_3):
                     descend = True
                     if kind != tag >> 3:
                         # of lists of different kinds the last one holds; pieces of one kind go together
@@ -189,7 +190,7 @@ def find_values(
                         and length == remembered_length[key_number]
                         and _same_bytes(data, payload, data, remembered_start[key_number], length)
                     ):
-                        found = remembered_field[key_number]
+                        found = int(remembered_field[key_number])
                     else:
                         found = _field_of_key(data, payload, at, keys, key_offsets)
                         if key_number < _REMEMBERED:
@@ -221,88 +222,3 @@ def find_values(
                 ends[level] = at
                 at = payload
     return len(starts), run_count, DONE
-
-
-@numba.njit(cache=True, nogil=True)
-def fill_int64(
-    data: NDArray[np.uint8],
-    runs: NDArray[np.int64],
-    run_ranges: NDArray[np.int64],
-    offsets: NDArray[np.int64],
-    values: NDArray[np.int64],
-) -> tuple[int, int]:
-    """Second pass for a field of int64 lists: a packed list's varints, one after the other.
-
-    runs: int64 [any, 2] and run_ranges: int64 [n, 2], of the first pass. offsets: int64 [n + 1], by its counts; a row
-    without values is not looked at. values: int64 [offsets[n]], filled.
-    Returns the record where it stopped, and DONE or a problem code.
-    """
-    for r in range(len(run_ranges)):
-        out = offsets[r]
-        if out == offsets[r + 1]:
-            continue
-        for run in range(run_ranges[r, 0], run_ranges[r, 1]):
-            at, end = runs[run, 0], runs[run, 1]
-            while at < end:
-                value, at = read_varint(data, at, end)
-                if at < 0:
-                    return r, at
-                values[out] = value
-                out += 1
-    return len(run_ranges), DONE
-
-
-@numba.njit(cache=True, nogil=True)
-def fill_float(
-    data: NDArray[np.uint8],
-    runs: NDArray[np.int64],
-    run_ranges: NDArray[np.int64],
-    offsets: NDArray[np.int64],
-    value_bits: NDArray[np.uint32],
-) -> None:
-    """Second pass for a field of float lists, as fill_int64. value_bits: the float32 array seen as uint32."""
-    for r in range(len(run_ranges)):
-        out = offsets[r]
-        if out == offsets[r + 1]:
-            continue
-        for run in range(run_ranges[r, 0], run_ranges[r, 1]):
-            for at in range(runs[run, 0], runs[run, 1], 4):
-                value_bits[out] = load_uint32(data, at)
-                out += 1
-
-
-@numba.njit(cache=True, nogil=True)
-def fill_bytes_offsets(
-    runs: NDArray[np.int64],
-    run_ranges: NDArray[np.int64],
-    offsets: NDArray[np.int64],
-    value_offsets: NDArray[np.int64],
-) -> None:
-    """Second pass for a field of bytes lists; value_offsets: int64 [offsets[n] + 1], filled from the run lengths."""
-    value_offsets[0] = 0
-    for r in range(len(run_ranges)):
-        out = offsets[r]
-        if out == offsets[r + 1]:
-            continue
-        for run in range(run_ranges[r, 0], run_ranges[r, 1]):
-            value_offsets[out + 1] = value_offsets[out] + runs[run, 1] - runs[run, 0]
-            out += 1
-
-
-@numba.njit(cache=True, nogil=True)
-def fill_bytes(
-    data: NDArray[np.uint8],
-    runs: NDArray[np.int64],
-    run_ranges: NDArray[np.int64],
-    offsets: NDArray[np.int64],
-    value_bytes: NDArray[np.uint8],
-) -> None:
-    """Third pass for a field of bytes lists; value_bytes: uint8 [value_offsets[-1]], filled."""
-    to = 0
-    for r in range(len(run_ranges)):
-        if offsets[r] == offsets[r + 1]:
-            continue
-        for run in range(run_ranges[r, 0], run_ranges[r, 1]):
-            for at in range(runs[run, 0], runs[run, 1]):
-                value_bytes[to] = data[at]
-                to += 1

@@ -1,0 +1,131 @@
+"""The `gdmix` command."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from typing import Any
+
+import click
+
+from gdmix_core import __version__
+from gdmix_core.errors import GdmixError
+
+
+class _Group(click.Group):
+    """Prints our own errors as one message, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except GdmixError as error:
+            click.secho(f"error: {error}", fg="red", err=True)
+            sys.exit(1)
+
+
+def _variables(assignments: tuple[str, ...]) -> dict[str, str]:
+    from gdmix_core.config_file import parse_assignment
+
+    return {name: str(value) for name, value in map(parse_assignment, assignments)}
+
+
+_var = click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="Value of a template variable.")
+_set = click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Override, such as passes.max=2.")
+
+
+def _load(config: str, variables: tuple[str, ...], changes: tuple[str, ...]) -> Any:
+    from gdmix_core.config_file import load_config, parse_assignment
+
+    return load_config(config, _variables(variables), dict(map(parse_assignment, changes)))
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="gdmix")
+@click.option("-v", "--verbose", is_flag=True, help="Log what every step does.")
+def main(verbose: bool) -> None:
+    """Mixed-effect (GLMix) model training: one global model plus one small model per entity."""
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+
+
+@main.command()
+@click.argument("config", type=click.Path(dir_okay=False))
+@_var
+@_set
+def run(config: str, variables: tuple[str, ...], changes: tuple[str, ...]) -> None:
+    """Run a pipeline on this machine; resume it if it was begun."""
+    from rich.console import Console
+
+    from gdmix_core.runner import run_pipeline
+
+    run_pipeline(_load(config, variables, changes), Console())
+
+
+@main.command()
+@click.argument("config", type=click.Path(dir_okay=False))
+@_var
+@_set
+def validate(config: str, variables: tuple[str, ...], changes: tuple[str, ...]) -> None:
+    """Check the input and write the frame and its report, nothing more."""
+    from rich.console import Console
+
+    from gdmix_core.data.report_table import report_table
+    from gdmix_core.run import Run
+    from gdmix_core.runner import submit
+    from gdmix_core.storage import exists, read_json
+
+    started = Run.create(_load(config, variables, changes))
+    path = started.path("validate", "report.json")
+    try:
+        submit(started, started.plan["validate"])
+    finally:
+        if exists(path):
+            Console().print(report_table(read_json(path)))
+    click.echo(f"report: {path}")
+
+
+@main.command()
+@click.option("--model", required=True, help="A run directory, or its export.")
+@click.option("--input", "source", required=True, help="New data in the input layout (its trainingData directories).")
+@click.option("--output", required=True, help="Parquet file to write: uid, score, and a score for each coordinate.")
+@click.option("--format", "kind", type=click.Choice(["native", "avro"]), default="native", show_default=True)
+@click.option("--split", type=click.Choice(["training", "validation"]), default="training", show_default=True)
+def score(model: str, source: str, output: str, kind: str, split: str) -> None:
+    """Score new data with an exported model."""
+    from gdmix_core.models.scoring import score_input
+
+    rows, unknown = score_input(model, source, output, kind=kind, split=split)
+    click.echo(f"{rows} rows scored: {output}")
+    for coordinate, count in unknown.items():
+        click.echo(f"{coordinate}: {count} rows of entities without a model, scored 0")
+
+
+@main.group("config")
+def config_group() -> None:
+    """Look at configurations."""
+
+
+@config_group.command("check")
+@click.argument("file", type=click.Path(dir_okay=False))
+@_var
+@_set
+def config_check(file: str, variables: tuple[str, ...], changes: tuple[str, ...]) -> None:
+    """Check a configuration; templates whose variables are not given stay as they are."""
+    from gdmix_core.config_file import check_file, parse_assignment
+    from gdmix_core.plan import build_plan
+
+    found = check_file(file, _variables(variables), dict(map(parse_assignment, changes)))
+    click.echo(f"{file} is valid: {len(found.coordinates)} coordinates, {len(build_plan(found).steps)} steps")
+
+
+@config_group.command("schema")
+def config_schema() -> None:
+    """Print the configuration's JSON schema, for editors."""
+    from gdmix_core.config import Config
+
+    click.echo(json.dumps(Config.model_json_schema(), indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Score vectors: float32, addressed by row. What travels between coordinates, instead of data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from gdmix_core import storage
+from gdmix_core.data.frame import Frame
+from gdmix_core.errors import StepError
+from gdmix_core.plan import Step, latest_scores
+from gdmix_core.run import SPLITS, Run
+
+
+class ScoreSum:
+    """The sum of the scores of several coordinates, read where it is needed; memory-mapped when local."""
+
+    def __init__(self, run: Run, passes: Mapping[str, int], split: str) -> None:
+        """passes: for each coordinate, the pass whose scores count."""
+        self._vectors = [
+            storage.read_array(run.scores(number, name, split), memory_map=True) for name, number in passes.items()
+        ]
+
+    def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """float64 [len(rows)], summed in the order of the coordinates."""
+        total = np.zeros(len(rows))
+        for vector in self._vectors:
+            total += vector[rows]
+        return total
+
+    def span(self, start: int, stop: int) -> NDArray[np.float64]:
+        total = np.zeros(stop - start)
+        for vector in self._vectors:
+            total += vector[start:stop]
+        return total
+
+
+def other_scores(run: Run, step: Step, split: str) -> ScoreSum:
+    """What is added to the data's own offset when `step` trains: the latest scores of all other coordinates."""
+    assert step.pass_number is not None
+    assert step.coordinate is not None
+    return ScoreSum(run, latest_scores(run.config, step.pass_number, step.coordinate), split)
+
+
+def assemble(run: Run, step: Step) -> None:
+    """Makes scores/<split>.npy of a trained coordinate out of the parts its workers wrote, and removes the parts."""
+    assert step.pass_number is not None
+    assert step.coordinate is not None
+    number, name = step.pass_number, step.coordinate
+    frame = Frame(run)
+    fixed = run.config.coordinates[name].fixed_effect is not None
+    for split in SPLITS:
+        directory = run.coordinate(number, name, "scores", split)
+        parts = [path for path, _, _ in storage.list_files(directory)]
+        if not parts:
+            continue
+        rows = frame.rows(split)
+        if fixed:
+            scores = np.concatenate([storage.read_array(part) for part in parts])
+        else:
+            scores = _scatter(run, name, split, parts, rows)
+        if len(scores) != rows:
+            raise StepError(f"{directory}: {len(scores)} scores for {rows} rows; run {step.id} again")
+        storage.write_array(run.scores(number, name, split), scores)
+        storage.remove(directory)
+
+
+def _scatter(run: Run, coordinate: str, split: str, parts: Sequence[str], rows: int) -> NDArray[np.float32]:
+    scores = np.full(rows, np.nan, np.float32)
+    for part in parts:
+        shard = int(part.rsplit("-", 1)[-1].removesuffix(".npy"))
+        with storage.open_for_read(run.shard(coordinate, split, shard)) as file:
+            at = pq.read_table(file, columns=["row"])["row"].to_numpy()
+        scores[at] = storage.read_array(part)
+    missing = int(np.count_nonzero(np.isnan(scores)))
+    if missing:
+        raise StepError(f"{coordinate}: {missing} of {rows} {split} rows have no score; a shard's part is missing")
+    return scores

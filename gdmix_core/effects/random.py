@@ -1,0 +1,127 @@
+"""Training a random effect: its shards, each on its own, spread over worker processes or over threads."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gdmix_core import processes, progress, storage
+from gdmix_core.config import Config
+from gdmix_core.plan import Step
+from gdmix_core.run import Run
+from gdmix_core.solvers.entity_newton import STATUS_NAMES
+
+log = logging.getLogger("gdmix_core.random_effect")
+
+
+def train(run: Run, step: Step, *, group: int | None = None) -> dict[str, Any]:
+    """Trains and scores every shard of the step that is not done; returns counts over the shards of the group.
+
+    group: which of the effect's `groups` of shards; None: all. The step's marker is written when no shard is missing.
+    """
+    assert step.coordinate is not None
+    effect = run.config.coordinates[step.coordinate].random_effect
+    assert effect is not None
+    manifest = run.result("partition")["coordinates"][step.coordinate]
+    everything = list(range(manifest["shards"]))
+    mine = everything if group is None else everything[group :: effect.groups]
+    rows = {number: manifest["rows"]["training"].get(str(number), 0) for number in mine}
+    todo = [number for number in mine if not is_shard_done(run, step, number)]
+    if len(todo) < len(mine):
+        log.info("%s: %d of %d shards are done already", step.id, len(mine) - len(todo), len(mine))
+    if todo:
+        _train_shards(run, step, todo, rows)
+    if all(is_shard_done(run, step, number) for number in everything):
+        run.commit(step, summary(run, step, everything))
+    result = summary(run, step, mine)
+    log.info("%s: %s", step.id, describe(result))
+    return result
+
+
+def _train_shards(run: Run, step: Step, todo: Sequence[int], rows: dict[int, int]) -> None:
+    cores = core_count(run.config)
+    report = progress.reporter()
+    if len(todo) == 1 or cores == 1:
+        # One shard cannot be spread over processes, but its entities can be over threads.
+        from gdmix_core.effects.random_shard import train_shard
+
+        for done, number in enumerate(todo):
+            train_shard(run, step, number, threads=cores)
+            report(done + 1, len(todo), step.id)
+        return
+    parts = spread(todo, rows, min(cores, len(todo)))
+    threads = max(1, cores // len(parts))
+    workers = [
+        processes.start(
+            "gdmix_core.effects.random_worker",
+            ["--run", run.root, "--step", step.id, "--threads", str(threads), "--shards", ",".join(map(str, part))],
+        )
+        for part in parts
+    ]
+    done = 0
+    errors: list[str] = []
+
+    def on_event(worker: int, event: processes.Event) -> None:
+        nonlocal done
+        if "error" in event:
+            errors.append(event["error"])
+        else:
+            done += 1
+            report(done, len(todo), step.id)
+
+    codes = processes.wait_all(workers, on_event)
+    if any(codes):
+        raise processes.explain(codes, errors, f"{step.id}: {done} of {len(todo)} shards done, then")
+
+
+def core_count(config: Config) -> int:
+    """Cores to use at once on this machine."""
+    wanted = config.engine.local.processes
+    return wanted if wanted != "auto" else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def spread(numbers: Sequence[int], rows: dict[int, int], parts: int) -> list[list[int]]:
+    """Shards to workers, the largest first, each to the worker with the least to do."""
+    result: list[list[int]] = [[] for _ in range(parts)]
+    load = np.zeros(parts, np.int64)
+    for number in sorted(numbers, key=lambda n: (-rows[n], n)):
+        least = int(np.argmin(load))
+        result[least].append(number)
+        load[least] += rows[number] + 1
+    return result
+
+
+def shard_marker(run: Run, step: Step, number: int) -> str:
+    assert step.pass_number is not None
+    assert step.coordinate is not None
+    return run.coordinate(step.pass_number, step.coordinate, "model", f"shard-{number:05d}.json")
+
+
+def is_shard_done(run: Run, step: Step, number: int) -> bool:
+    path = shard_marker(run, step, number)
+    return storage.exists(path) and storage.read_json(path).get("key") == run.keys[step.id]
+
+
+def summary(run: Run, step: Step, numbers: Sequence[int]) -> dict[str, Any]:
+    """Sums of the shards' counts: entities by outcome, coefficients, objective; and the most iterations."""
+    total: dict[str, Any] = {"shards": len(numbers), "entities": 0, "coefficients": 0, "objective": 0.0, "iterations": 0}
+    total |= dict.fromkeys(STATUS_NAMES, 0)
+    for number in numbers:
+        counts = storage.read_json(shard_marker(run, step, number))
+        for key in ("entities", "coefficients", "objective", *STATUS_NAMES):
+            total[key] += counts[key]
+        total["iterations"] = max(total["iterations"], counts["iterations"])
+    return total
+
+
+def describe(counts: dict[str, Any]) -> str:
+    outcome = ", ".join(f"{counts[name]} {name.replace('_', ' ')}" for name in STATUS_NAMES if counts[name])
+    return (
+        f"{counts['entities']} entities in {counts['shards']} shards ({outcome or 'none'}), "
+        f"{counts['coefficients']} coefficients, at most {counts['iterations']} iterations, "
+        f"objective {counts['objective']:.6g}"
+    )

@@ -1,0 +1,36 @@
+"""A worker process of a random effect: trains the shards it is given, one after another.
+
+    python -m gdmix_core.effects.random_worker --run ROOT --step pass_01.per_user.train --shards 0,3,5 --threads 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from gdmix_core import processes
+from gdmix_core.effects.random_shard import train_shard
+from gdmix_core.errors import GdmixError
+from gdmix_core.run import Run
+
+
+def main() -> None:
+    processes.become_worker()
+    parser = argparse.ArgumentParser(description="Trains shards of a random effect.")
+    parser.add_argument("--run", required=True)
+    parser.add_argument("--step", required=True)
+    parser.add_argument("--shards", required=True, type=lambda text: [int(n) for n in text.split(",")])
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    try:
+        run = Run.open(arguments.run)
+        for number in arguments.shards:
+            train_shard(run, run.plan[arguments.step], number, threads=arguments.threads)
+            processes.send({"shard": number})
+    except GdmixError as error:
+        processes.send({"error": str(error)})
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

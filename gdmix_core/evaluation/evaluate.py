@@ -1,0 +1,78 @@
+"""After a coordinate is trained: its scores brought together, and the metrics of the whole model so far."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gdmix_core.data.frame import Frame
+from gdmix_core.data.scores import ScoreSum, assemble
+from gdmix_core.evaluation.registry import Metric, parse_metric
+from gdmix_core.plan import Step, latest_scores, train_id
+from gdmix_core.run import SPLITS, Run
+
+log = logging.getLogger("gdmix_core.evaluate")
+
+
+def evaluate(run: Run, step: Step) -> dict[str, Any]:
+    """Writes metrics.json; returns {pass, coordinate, metrics: {split: {metric: value or null}}}.
+
+    The model evaluated is the sum of every coordinate's latest scores, this one's among them, and the data's offset.
+    """
+    if run.is_done(step):
+        log.info("%s is done already", step.id)
+        return _result(run.result(step.id))
+    assert step.pass_number is not None
+    assert step.coordinate is not None
+    assemble(run, run.plan[train_id(step.pass_number, step.coordinate)])
+    passes = latest_scores(run.config, step.pass_number, step.coordinate) | {step.coordinate: step.pass_number}
+    # In the configuration's order, so that a sum of floats does not depend on which coordinate was trained last.
+    passes = {name: passes[name] for name in run.config.coordinates if name in passes}
+    frame = Frame(run)
+    metrics = [parse_metric(name) for name in run.config.metrics]
+    values: dict[str, dict[str, float | None]] = {}
+    groups: dict[str, dict[str, dict[str, int]]] = {}
+    for split in SPLITS:
+        if frame.rows(split) == 0:
+            continue
+        margin = frame.column(split, "offset") + ScoreSum(run, passes, split).span(0, frame.rows(split))
+        values[split], groups[split] = _measure(frame, split, margin, metrics)
+    content = {"pass": step.pass_number, "coordinate": step.coordinate, "metrics": values, "groups": groups}
+    result = _result(run.commit(step, content))
+    shown = {split: " ".join(f"{k} {_number(v)}" for k, v in found.items()) for split, found in values.items()}
+    for split, text in shown.items():
+        log.info("pass %d, %s, %s: %s", step.pass_number, step.coordinate, split, text)
+    return result
+
+
+def _measure(
+    frame: Frame, split: str, margin: NDArray[np.float64], metrics: list[Metric]
+) -> tuple[dict[str, float | None], dict[str, dict[str, int]]]:
+    label, weight = frame.column(split, "label"), frame.column(split, "weight")
+    columns = dict.fromkeys(metric.column for metric in metrics if metric.column is not None)
+    codes = {column: group_codes(frame, split, column) for column in columns}
+    values: dict[str, float | None] = {}
+    groups: dict[str, dict[str, int]] = {}
+    for metric in metrics:
+        found = metric.evaluate(label, margin, weight, codes)
+        values[metric.name] = found.value
+        if found.groups_counted is not None:
+            groups[metric.name] = {"counted": found.groups_counted, "left_out": found.groups_left_out or 0}
+    return values, groups
+
+
+def group_codes(frame: Frame, split: str, column: str) -> NDArray[np.int64]:
+    """int64 [rows]: the number of each row's group, 0 … groups − 1."""
+    encoded = frame.ids(split, column).combine_chunks().dictionary_encode()
+    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _result(content: dict[str, Any]) -> dict[str, Any]:
+    return {key: content[key] for key in ("pass", "coordinate", "metrics")}
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.5f}"

@@ -1,0 +1,84 @@
+"""Which pass's model is the best, and whether another pass pays."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from gdmix_core.errors import StepError
+from gdmix_core.evaluation.registry import parse_metric
+from gdmix_core.plan import Step, evaluate_id
+from gdmix_core.run import Run
+
+log = logging.getLogger("gdmix_core.select")
+
+
+def pass_pays(run: Run, step: Step) -> dict[str, Any]:
+    """{continue, reason}: whether the gate of a pass lets it run.
+
+    It does not when the pass before improved the primary validation metric by less than passes.min_delta over the best
+    before that. The first two passes always run: one alone has nothing to be compared with.
+    """
+    assert step.pass_number is not None
+    run.require(step)
+    values = primary_values(run, step.pass_number - 1)
+    metric = parse_metric(run.config.primary_metric)
+    if step.pass_number == 2 or not _has_validation(run):
+        return _decision(step, True, "no earlier pass to compare with" if step.pass_number == 2 else "no validation data")
+    last, before = values[-1], _best(values[:-1], metric)[1]
+    if last is None or before is None:
+        return _decision(step, True, f"{metric.name} is undefined")
+    gain = last - before if metric.higher_is_better else before - last
+    enough = gain >= run.config.passes.min_delta and gain > 0
+    reason = f"pass {step.pass_number - 1} improved {metric.name} by {gain:.6f} (min_delta {run.config.passes.min_delta:g})"
+    return _decision(step, enough, reason)
+
+
+def _decision(step: Step, proceed: bool, reason: str) -> dict[str, Any]:
+    log.info("%s: %s: %s", step.id, "go on" if proceed else "stop", reason)
+    return {"continue": proceed, "reason": reason}
+
+
+def select(run: Run, step: Step) -> dict[str, Any]:
+    """Writes best.json: the pass with the best primary validation metric (the first of equals); without validation data
+    the last one. Raises StepError when no pass is complete."""
+    values = primary_values(run, run.plan.passes)
+    if not values:
+        raise StepError(f"{run.root}: no pass is complete; run the passes first")
+    metric = parse_metric(run.config.primary_metric)
+    if _has_validation(run):
+        best, value = _best(values, metric)
+    else:
+        best, value = len(values), values[-1]
+    name = list(run.config.coordinates)[-1]
+    metrics = run.result(evaluate_id(best, name))["metrics"]
+    content = {"pass": best, "metric": metric.name, "value": value, "passes": len(values), "metrics": metrics}
+    log.info("best of %d passes: pass %d with %s %s", len(values), best, metric.name, value)
+    run.commit(step, content)
+    return content
+
+
+def primary_values(run: Run, upto: int) -> list[float | None]:
+    """The primary metric after each complete, current pass 1 … upto; stops at the first that is not."""
+    last = list(run.config.coordinates)[-1]
+    split = "validation" if _has_validation(run) else "training"
+    values: list[float | None] = []
+    for number in range(1, upto + 1):
+        step = run.plan[evaluate_id(number, last)]
+        if not run.is_done(step):
+            break
+        values.append(run.result(step.id)["metrics"][split][run.config.primary_metric])
+    return values
+
+
+def _best(values: list[float | None], metric: Any) -> tuple[int, float | None]:
+    """(pass, value) of the best, counted from 1."""
+    best = 0
+    for position in range(1, len(values)):
+        if metric.better(values[position], values[best]):
+            best = position
+    return best + 1, values[best]
+
+
+def _has_validation(run: Run) -> bool:
+    return bool(run.result("validate")["splits"]["validation"]["rows"])

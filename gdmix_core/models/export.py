@@ -1,0 +1,75 @@
+"""The best pass's models, copied out of the run in the formats asked for; an export needs nothing else to score."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from gdmix_core import storage
+from gdmix_core.data.feature_list import FeatureList, write_feature_list
+from gdmix_core.data.frame import Frame
+from gdmix_core.models.avro import write_avro
+from gdmix_core.models.native import read_model, write_model
+from gdmix_core.plan import Step
+from gdmix_core.run import Run
+
+log = logging.getLogger("gdmix_core.export")
+
+
+def export(run: Run, step: Step) -> dict[str, Any]:
+    """Writes <run>/export and, last, its manifest.json; returns {path, pass, formats, models}."""
+    run.require(step)
+    if run.is_done(step):
+        log.info("%s is up to date", run.path("export"))
+        return _result(run, run.result(step.id))
+    best = run.result("select")
+    frame = Frame(run)
+    storage.remove(run.path("export"))
+    coordinates = {name: _export_coordinate(run, frame, best["pass"], name) for name in run.config.coordinates}
+    content = {
+        "name": run.config.name,
+        "task": run.config.task,
+        "pass": best["pass"],
+        "metrics": best["metrics"],
+        "formats": list(run.config.export.formats),
+        "uid_type": frame.manifest["uid_type"],
+        "coordinates": coordinates,
+    }
+    result = _result(run, run.commit(step, content))
+    log.info("exported pass %d to %s", best["pass"], result["path"])
+    return result
+
+
+def _export_coordinate(run: Run, frame: Frame, best: int, name: str) -> dict[str, Any]:
+    settings = run.config.coordinates[name]
+    fixed = settings.fixed_effect is not None
+    shards = 1 if fixed else int(run.result("partition")["coordinates"][name]["shards"])
+    key = frame.bag_of(name)
+    features = frame.feature_list(key) if key else FeatureList([])
+    directory = run.path("export", name)
+    if key:
+        write_feature_list(storage.join(directory, "features.csv"), features)
+    models = 0
+    for number in range(shards):
+        table = read_model(run.model(best, name, number))
+        models += len(table.entities)
+        if "native" in run.config.export.formats:
+            write_model(storage.join(directory, f"shard-{number:05d}.parquet"), table)
+        if "avro" in run.config.export.formats:
+            path = storage.join(directory, f"part-{number:05d}.avro")
+            threshold = run.config.export.sparsity_threshold
+            write_avro(path, table, features, run.config.task, fixed=fixed, sparsity_threshold=threshold)
+    entity = None if settings.random_effect is None else settings.random_effect.entity
+    return {
+        "entity": entity,
+        "entity_type": frame.manifest["ids"][entity] if entity else None,
+        "bag": settings.bag,
+        "data": settings.data,
+        "intercept": settings.intercept,
+        "models": models,
+    }
+
+
+def _result(run: Run, content: dict[str, Any]) -> dict[str, Any]:
+    models = {name: c["models"] for name, c in content["coordinates"].items()}
+    return {"path": run.path("export"), "pass": content["pass"], "formats": content["formats"], "models": models}

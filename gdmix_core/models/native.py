@@ -1,0 +1,66 @@
+"""Our own model files: Parquet, one row an entity. Columns entity, indices (−1 is the intercept), means, variances."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gdmix_core import storage
+from gdmix_core.data.bags import flatten_lists
+from gdmix_core.errors import DataError
+from gdmix_core.models.table import CoefficientTable
+
+
+def write_model(path: str, table: CoefficientTable) -> None:
+    offsets = pa.array(table.offsets)
+    columns = {
+        "entity": table.entities,
+        "indices": pa.LargeListArray.from_arrays(offsets, pa.array(table.features)),
+        "means": pa.LargeListArray.from_arrays(offsets, pa.array(table.means)),
+    }
+    if table.variances is not None:
+        columns["variances"] = pa.LargeListArray.from_arrays(offsets, pa.array(table.variances))
+    with storage.open_for_write(path) as file:
+        # Coefficients are noise to a dictionary; indices repeat from entity to entity and do compress.
+        pq.write_table(
+            pa.table(columns), file, compression="lz4", use_dictionary=False, write_statistics=False
+        )
+
+
+def read_model(path: str) -> CoefficientTable:
+    """Raises DataError when the file is absent or no model."""
+    with storage.open_for_read(path) as file:
+        try:
+            table = pq.read_table(file)
+        except pa.ArrowException as error:
+            raise DataError(f"{path}: not a readable Parquet file: {error}") from None
+    missing = {"entity", "indices", "means"} - set(table.column_names)
+    if missing:
+        raise DataError(f"{path}: not a model file: column {', '.join(sorted(missing))} is missing")
+    offsets, indices = flatten_lists(table["indices"])
+    _, means = flatten_lists(table["means"])
+    variances = flatten_lists(table["variances"])[1] if "variances" in table.column_names else None
+    entities = (
+        pa.concat_arrays(table["entity"].chunks)
+        if table.num_rows
+        else pa.array([], table.schema.field("entity").type)
+    )
+    return CoefficientTable(
+        entities,
+        offsets,
+        indices.astype(np.int32, copy=False),
+        means.astype(np.float64, copy=False),
+        variances,
+    )
+
+
+def concatenate(tables: list[CoefficientTable], entity_type: pa.DataType) -> CoefficientTable:
+    """All rows of the tables, one table after another."""
+    lengths = np.concatenate([np.zeros(1, np.int64), *(np.diff(t.offsets) for t in tables)])
+    return CoefficientTable(
+        pa.concat_arrays([pa.array([], entity_type), *(t.entities for t in tables)]),
+        np.cumsum(lengths, dtype=np.int64),
+        np.concatenate([np.empty(0, np.int32), *(t.features for t in tables)]),
+        np.concatenate([np.empty(0), *(t.means for t in tables)]),
+    )

@@ -1,0 +1,130 @@
+"""Worker processes of a step: started alike, watched together, and gone when their parent is.
+
+A worker inherits the process group (whoever kills a task's group kills its workers), gets no standard input (in an
+Airflow task that is the supervisor's socket), and asks the kernel to end it when its parent dies.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from gdmix_core.errors import StepError
+
+log = logging.getLogger("gdmix_core.processes")
+
+Event = dict[str, Any]
+
+_running: set[subprocess.Popen[str]] = set()
+_lock = threading.Lock()
+
+
+def start(module: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """Starts `python -m module arguments`. Its standard output carries events, a JSON object a line."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **(environment or {})},
+    )
+    with _lock:
+        _running.add(process)
+    return process
+
+
+def wait_all(processes: Sequence[subprocess.Popen[str]], on_event: Callable[[int, Event], None]) -> list[int]:
+    """Waits for all, handing every event to on_event(process number, event). Returns the exit codes.
+
+    When one fails the others are ended, as their work would be in vain.
+    """
+    lock = threading.Lock()
+    failed = threading.Event()
+
+    def follow(number: int, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                log.info("worker %d: %s", number, line.rstrip())
+                continue
+            with lock:
+                on_event(number, event)
+        if process.wait() != 0 and not failed.is_set():
+            failed.set()
+            for other in processes:
+                if other is not process and other.poll() is None:
+                    other.terminate()
+
+    threads = [threading.Thread(target=follow, args=item, daemon=True) for item in enumerate(processes)]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            thread.join()
+    finally:
+        terminate(processes)
+    return [process.returncode for process in processes]
+
+
+def terminate(processes: Sequence[subprocess.Popen[str]], grace_seconds: float = 3.0) -> None:
+    """SIGTERM, then SIGKILL to those still there after the grace; returns when all have ended."""
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+    for process in processes:
+        try:
+            process.wait(grace_seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        with _lock:
+            _running.discard(process)
+
+
+def terminate_children(grace_seconds: float = 3.0) -> None:
+    """Ends every worker this process has started; for an operator's on_kill."""
+    with _lock:
+        running = list(_running)
+    terminate(running, grace_seconds)
+
+
+def explain(codes: Sequence[int], errors: Sequence[str], what: str) -> StepError:
+    """The error that says which workers failed, and how."""
+    ended = [f"worker {n}: {_reason(code)}" for n, code in enumerate(codes) if code not in (0, -signal.SIGTERM)]
+    reasons = "; ".join(dict.fromkeys([*errors, *ended])) or "every worker was ended from outside"
+    return StepError(f"{what}: {reasons}. See the workers' lines above in this log; run the step again to resume")
+
+
+def _reason(code: int) -> str:
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"killed by {name}" + (" (out of memory?)" if code == -signal.SIGKILL else "")
+    return f"exit code {code}"
+
+
+# Inside a worker
+
+
+def become_worker() -> None:
+    """Call first in a worker: ties its life to its parent's and sends its log to standard error."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+        if os.getppid() == 1:  # the parent died before the call
+            sys.exit(1)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+
+
+def send(event: Event) -> None:
+    """Hands an event to the parent."""
+    sys.stdout.write(json.dumps(event) + "\n")
+    sys.stdout.flush()

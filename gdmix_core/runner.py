@@ -1,0 +1,102 @@
+"""`gdmix run`: the plan's steps one after another in this process, with progress to look at and a table at the end."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from gdmix_core import progress, spark_submit, steps, storage
+from gdmix_core.config import Config
+from gdmix_core.evaluation.registry import parse_metric
+from gdmix_core.evaluation.selection import primary_values
+from gdmix_core.plan import Step, evaluate_id
+from gdmix_core.run import Run
+
+_SHOWN_LINES = 15
+
+
+def run_pipeline(config: Config, console: Console) -> Run:
+    """Runs (or resumes) a whole pipeline; steps that are done are skipped. Raises GdmixError when one cannot be done."""
+    run = Run.create(config)
+    began = time.monotonic()
+    skipped: set[int] = set()
+    with _display(console) as show:
+        for step in run.plan.steps:
+            if step.pass_number in skipped:
+                continue
+            show(step)
+            if step.kind in steps.SPARK_STEPS:
+                submit(run, step)
+            else:
+                result = steps.execute(run, step)
+                if step.kind == "gate" and not result["continue"]:
+                    skipped |= set(range(step.pass_number or 0, run.plan.passes + 1))
+                    console.print(f"no further pass: {result['reason']}", style="dim")
+    console.print(metrics_table(run))
+    console.print(f"run directory: [bold]{run.root}[/bold]   ({time.monotonic() - began:.1f} s)", soft_wrap=True)
+    return run
+
+
+def submit(run: Run, step: Step) -> None:
+    """Runs a Spark step in a process of its own. Raises the error it reported, or StepError with its last lines."""
+    done = subprocess.run(
+        spark_submit.command(run, step),
+        env=spark_submit.environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        lines = (done.stdout + done.stderr).strip().splitlines()[-_SHOWN_LINES:]
+        spark_submit.raise_reported(run, step, f"{step.id}: spark-submit failed:\n" + "\n".join(lines))
+
+
+def metrics_table(run: Run) -> Table:
+    """Validation metrics (training ones without a validation split) after every coordinate of every pass."""
+    has_validation = bool(run.result("validate")["splits"]["validation"]["rows"])
+    split = "validation" if has_validation else "training"
+    table = Table(title=f"{run.config.name}: {split} metrics")
+    table.add_column("pass", justify="right")
+    table.add_column("coordinate")
+    for name in run.config.metrics:
+        arrow = "↑" if parse_metric(name).higher_is_better else "↓"
+        table.add_column(f"{name} {arrow}", justify="right")
+    best: dict[str, Any] = run.result("select") if storage.exists(run.path("best.json")) else {}
+    for number in range(1, len(primary_values(run, run.plan.passes)) + 1):
+        for name in run.config.coordinates:
+            values = run.result(evaluate_id(number, name))["metrics"][split]
+            cells = ["–" if values[m] is None else f"{values[m]:.5f}" for m in run.config.metrics]
+            last = name == list(run.config.coordinates)[-1]
+            chosen = last and number == best.get("pass")
+            marked = f"{name} ★" if chosen else name
+            table.add_row(str(number), marked, *cells, style="bold" if chosen else None, end_section=last)
+    if best:
+        table.caption = f"★ best by {best['metric']}: pass {best['pass']}, exported"
+    return table
+
+
+@contextmanager
+def _display(console: Console) -> Iterator[Any]:
+    """A line that says which step runs, with a bar where the step reports how far it is."""
+    if not console.is_terminal:
+        yield lambda step: console.print(f"{time.strftime('%H:%M:%S')} {step.id}")
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        task = bars.add_task("", total=None)
+
+        def show(step: Step) -> None:
+            bars.reset(task, description=step.id, total=None)
+
+        progress.listen(lambda done, total, what: bars.update(task, completed=done, total=total, description=what))
+        try:
+            yield show
+        finally:
+            progress.listen(None)

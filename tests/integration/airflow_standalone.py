@@ -1,0 +1,198 @@
+"""A real Airflow for the tests: `airflow standalone` with SQLite and LocalExecutor in a directory of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+_MARK = "GDMIX_TEST_STANDALONE"
+T = TypeVar("T")
+
+
+def airflow_environment(home: Path, dags: Path) -> dict[str, str]:
+    """Variables for an Airflow that has `home` to itself, and finds this project as its plugins folder."""
+    return os.environ | {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "PYTHONPATH": str(ROOT),
+        # Airflow finds its own parts on the PATH.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+
+
+def airflow(environment: Mapping[str, str], *arguments: str, timeout: float = 180) -> str:
+    """Output of an `airflow` command; raises with all of it when the command fails."""
+    done = subprocess.run(
+        [sys.executable, "-m", "airflow", *arguments],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        timeout=timeout,
+    )
+    assert done.returncode == 0, f"airflow {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}"
+    return done.stdout
+
+
+def wait_for(what: str, poll: Callable[[], T | None], timeout: float = 240) -> T:
+    """Calls poll until it returns something; fails with `what` after `timeout` seconds."""
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        if (found := poll()) is not None:
+            return found
+        time.sleep(0.5)
+    raise AssertionError(f"waited {timeout:.0f} s in vain for {what}")
+
+
+class Standalone:
+    """The four processes of `airflow standalone`, and their REST API."""
+
+    def __init__(self, home: Path, dags: Path) -> None:
+        port, *log_ports = _free_ports(3)
+        self.home = home
+        self.url = f"http://127.0.0.1:{port}"
+        self._mark = uuid.uuid4().hex
+        self.environment = airflow_environment(home, dags) | {
+            _MARK: self._mark,
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(port),
+            "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(log_ports[0]),
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(log_ports[1]),
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__CORE__PARALLELISM": "3",
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__API__WORKERS": "1",
+        }
+        self._api = httpx.Client(base_url=f"{self.url}/api/v2", timeout=60)
+
+    def start(self) -> None:
+        self._output = (self.home / "standalone.log").open("wb")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "airflow", "standalone"],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+            # A job in the background ignores SIGINT, which is how standalone is told to stop.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            start_new_session=True,
+        )
+        wait_for("a healthy Airflow", self._healthy, timeout=120)
+
+    def stop(self) -> None:
+        """SIGINT stops all parts in order; what is left after that is killed."""
+        self._api.close()
+        self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        for process in self.processes():
+            process.kill()
+        self._output.close()
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything this Airflow has started and that is alive, at any depth, orphans included."""
+        return [process for process in psutil.process_iter() if self._is_ours(process)]
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        try:
+            if process.status() == psutil.STATUS_ZOMBIE or process.pid == os.getpid():
+                return False
+            return process.environ().get(_MARK) == self._mark
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            return False
+
+    def _healthy(self) -> bool | None:
+        assert self._process.poll() is None, (self.home / "standalone.log").read_text()
+        try:
+            parts = self._api.get("/monitor/health").json()
+        except httpx.HTTPError:
+            return None
+        needed = ("metadatabase", "scheduler", "dag_processor")
+        return all(parts[part]["status"] == "healthy" for part in needed) or None
+
+    # REST
+
+    def get(self, path: str, **query: Any) -> Any:
+        return self._api.get(path, params=query).raise_for_status().json()
+
+    def post(self, path: str, content: Any) -> httpx.Response:
+        return self._api.post(path, json=content)
+
+    def patch(self, path: str, content: Any) -> httpx.Response:
+        return self._api.patch(path, json=content)
+
+    def wait_for_dags(self, *names: str) -> None:
+        def known() -> bool | None:
+            errors = self.get("/importErrors")["import_errors"]
+            assert not errors, errors
+            return {dag["dag_id"] for dag in self.get("/dags")["dags"]} >= set(names) or None
+
+        wait_for(f"DAGs {names}", known, timeout=90)
+
+    def trigger(self, dag: str, conf: Mapping[str, Any], logical_date: str | None = None) -> httpx.Response:
+        """As the UI does it, which sends its logical date; CLI and REST may leave it null."""
+        return self.post(f"/dags/{dag}/dagRuns", {"logical_date": logical_date, "conf": conf})
+
+    def runs(self, dag: str, run_type: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.get(f"/dags/{dag}/dagRuns", run_type=run_type)["dag_runs"]
+        return found
+
+    def wait_for_run(self, dag: str, run_id: str, state: str = "success") -> dict[str, Any]:
+        """The run, once it is over; with the logs of its failed tasks if it ended in another state."""
+
+        def over() -> dict[str, Any] | None:
+            run: dict[str, Any] = self.get(f"/dags/{dag}/dagRuns/{run_id}")
+            return run if run["state"] in ("success", "failed") else None
+
+        run = wait_for(f"the end of {dag} {run_id}", over)
+        failed = [task for task, found in self.tasks(dag, run_id).items() if found["state"] == "failed"]
+        logs = "\n".join(self.log(dag, run_id, task) for task in failed)
+        assert run["state"] == state, f"{dag} {run_id} is {run['state']}, failed: {failed}\n{logs}"
+        return run
+
+    def tasks(self, dag: str, run_id: str) -> dict[str, dict[str, Any]]:
+        """Task instances by task id (for a mapped task, the last of them)."""
+        found = self.get(f"/dags/{dag}/dagRuns/{run_id}/taskInstances", limit=100)["task_instances"]
+        return {task["task_id"]: task for task in found}
+
+    def log(self, dag: str, run_id: str, task: str, attempt: int = 1, map_index: int = -1) -> str:
+        path = f"/dags/{dag}/dagRuns/{run_id}/taskInstances/{task}/logs/{attempt}"
+        content = self.get(path, map_index=map_index)["content"]
+        return "\n".join(_text_of(entry) for entry in content)
+
+
+def _text_of(entry: Any) -> str:
+    if isinstance(entry, str):
+        return entry
+    errors = entry.get("error_detail") or []
+    return "\n".join([entry.get("event", ""), *(f"{e['exc_type']}: {e['exc_value']}" for e in errors)])
+
+
+def _free_ports(count: int) -> Iterator[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return iter(ports)
