@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from gdmix_core.errors import ConfigError
 from gdmix_core.evaluation.registry import DEFAULT_METRIC, parse_metric
 
 Task = Literal["logistic_regression", "linear_regression", "poisson_regression"]
@@ -181,7 +182,10 @@ class Config(Model):
     @field_validator("metrics")
     @classmethod
     def _known(cls, value: list[str]) -> list[str]:
-        names = [parse_metric(name).name for name in value]
+        try:
+            names = [parse_metric(name).name for name in value]
+        except ConfigError as error:
+            raise ValueError(str(error)) from None  # pydantic adds the key path to ValueErrors alone
         if len(set(names)) != len(names):
             raise ValueError("a metric is named twice")
         return names

@@ -2,8 +2,7 @@
 
 Two passes over a chunk, both compiled. The first finds the values of each wanted feature of each record (the
 last feature, if a record holds it twice, as in every protobuf map). The second fills arrays of just the right
-size. Source of the format: tensorflow/core/example/example.proto and feature.proto, in the repository of
-TensorFlow.
+size. Source of the format: example.proto and feature.proto in tensorflow/core/example of TensorFlow.
 """
 
 from __future__ import annotations
@@ -25,8 +24,11 @@ Kind = Literal["int64", "float", "bytes"]
 # status of a row's feature: absent (or without a list), with a list of another kind, fine
 MISSING, WRONG_KIND, OK = np.uint8(0), np.uint8(1), np.uint8(2)
 
-# The field number of each kind's list in the Feature message
-LIST_OF_KIND: dict[Kind, int] = {"bytes": 1, "float": 2, "int64": 3}
+_LIST_OF_KIND: dict[Kind, int] = {
+    "bytes": example_scan.BYTES_LIST,
+    "float": example_scan.FLOAT_LIST,
+    "int64": example_scan.INT64_LIST,
+}
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,10 @@ def decode(chunk: Chunk, fields: Sequence[Field]) -> dict[str, Column]:
     runs, run_ranges, kinds, counts = _find_values(chunk, [name.encode() for name in names])
     columns = {}
     for f, field in enumerate(fields):
-        wanted = LIST_OF_KIND[field.kind]
-        status = np.where(
-            kinds[f] == wanted, OK, np.where(kinds[f] == example_scan.NO_LIST, MISSING, WRONG_KIND)
-        )
+        status_of_kind = np.full(4, WRONG_KIND)
+        status_of_kind[example_scan.NO_LIST] = MISSING
+        status_of_kind[_LIST_OF_KIND[field.kind]] = OK
+        status = status_of_kind[kinds[f]]
         offsets = np.zeros(len(chunk) + 1, np.int64)
         np.cumsum(np.where(status == OK, counts[f], 0), out=offsets[1:])
         columns[field.name] = Column(offsets, _FILL[field.kind](chunk, runs, run_ranges[f], offsets), status)

@@ -23,9 +23,12 @@ def fill_int64(
 ) -> tuple[int, int]:
     """The values of a field of int64 lists, stored as varints one after the other.
 
-    runs: int64 [any, 2], start and end of each run in data. run_ranges: int64 [n, 2], a row's first run and the one
-    behind its last. offsets: int64 [n + 1], by the first pass's counts; a row without values is not looked at.
-    values: int64 [offsets[n]], filled. Returns the row where it stopped and a problem code, or n and 0.
+    runs:       int64 [any, 2], start and end of each run in data
+    run_ranges: int64 [n, 2], a row's first run and the one behind its last
+    offsets:    int64 [n + 1], by the first pass's counts; a row without values is not looked at
+    values:     int64 [offsets[n]], filled
+
+    Returns the row where it stopped and a problem code of protobuf_wire, or n and 0.
     """
     for r in range(len(run_ranges)):
         out = offsets[r]

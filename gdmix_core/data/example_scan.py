@@ -5,10 +5,10 @@
     message Feature  { oneof kind { BytesList = 1; FloatList = 2; Int64List = 3; } }
     message …List    { repeated value = 1; }                   numbers mostly packed into one field
 
-One loop and a level step through the messages, not a function for each kind of message: calls that take arrays
-count references, which costs more than the parsing. The values of a wanted feature are noted as runs, pieces of
-the data that hold nothing but values: a packed list is one run, other values are a run each. example_runs.py
-makes arrays of them.
+One loop and a level step through the messages, not a function for each kind of message: calls that take
+arrays count references, which costs more than the parsing. The values of a wanted feature are noted as runs,
+pieces of the data that hold nothing but values: a packed list is one run, other values are a run each.
+example_runs.py makes arrays of them.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gdmix_core.config import Config
-from gdmix_core.data.source import Source
+from gdmix_core.data.source import Source, number_columns
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,12 @@ UID_DISJOINT = Check(
 UID_CHECKS = (UID_UNIQUE, UID_IN_ALL, UID_DISJOINT)
 
 
-def checks_of(source: Source, config: Config) -> list[Check]:
+def checks_of(source: Source, config: Config, *, labelled: bool = True) -> list[Check]:
     """The record checks of one directory; a record's violations are a bit mask over this list."""
-    columns = config.columns
+    numbers = number_columns(config, labelled=labelled) if source.primary else {}
     found = [Check("uid.present", "every record has a uid", "write a uid for every record")]
-    scalars = []
-    if source.primary:
-        scalars = [c for c in (columns.label, columns.weight, columns.offset) if c is not None]
-    for column in (*scalars, *source.ids):
-        found.append(
-            Check(f"{column}.present", f"every record has {column}", f"write {column} for every record")
-        )
+    for column in (*numbers.values(), *source.ids):
+        found.append(Check(f"{column}.present", f"every record has {column}", f"write {column} for every record"))
         found.append(
             Check(
                 f"{column}.type",
@@ -53,20 +48,14 @@ def checks_of(source: Source, config: Config) -> list[Check]:
                 "write it so, or correct tensor_metadata.json",
             )
         )
-    if source.primary:
-        found.append(
-            Check(f"{columns.label}.legal", LEGAL_LABELS[config.task], "correct the label or the task")
-        )
-        if columns.weight is not None:
-            found.append(
-                Check(
-                    f"{columns.weight}.positive",
-                    "weight is finite and above 0",
-                    "leave out records of weight 0",
-                )
-            )
-        if columns.offset is not None:
-            found.append(Check(f"{columns.offset}.finite", "offset is finite", "correct the offset"))
+    legal = {
+        "label": ("legal", LEGAL_LABELS[config.task], "correct the label or the task"),
+        "weight": ("positive", "weight is finite and above 0", "leave out records of weight 0"),
+        "offset": ("finite", "offset is finite", "correct the offset"),
+    }
+    for role, column in numbers.items():
+        name, rule, advice = legal[role]
+        found.append(Check(f"{column}.{name}", rule, advice))
     for bag in source.bags:
         found += [
             Check(

@@ -15,7 +15,7 @@ from gdmix_core.data.example_decoder import MISSING, OK, WRONG_KIND, Column, Fie
 from gdmix_core.data.metadata import Tensor
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.record_checks import Check, checks_of
-from gdmix_core.data.source import BagColumn, Piece, Source
+from gdmix_core.data.source import BagColumn, Piece, Source, number_columns
 from gdmix_core.errors import DataError
 
 _KINDS: dict[str, Kind] = {"integer": "int64", "real": "float", "text": "bytes"}
@@ -66,20 +66,13 @@ def read_uids(piece: Piece, source: Source, config: Config) -> Iterator[pa.Array
         yield _scalar(columns[tensor.name], tensor, piece)[0].drop_null()
 
 
-def read_records(piece: Piece, source: Source, config: Config) -> Iterator[Records]:
-    """Decodes and checks a piece. Raises DataError for a file that is corrupt."""
-    roles: dict[str, str] = {}
-    if source.primary:
-        names = {
-            "label": config.columns.label,
-            "weight": config.columns.weight,
-            "offset": config.columns.offset,
-        }
-        roles = {role: column for role, column in names.items() if column is not None}
+def read_records(piece: Piece, source: Source, config: Config, *, labelled: bool = True) -> Iterator[Records]:
+    """Decodes and checks a piece, without label and weight unless labelled. Raises DataError for a corrupt file."""
+    roles = number_columns(config, labelled=labelled) if source.primary else {}
     scalars = [config.columns.uid, *roles.values(), *source.ids]
     tensors = [source.tensors[name] for name in dict.fromkeys([*scalars, *(bag.name for bag in source.bags)])]
     fields = [part for tensor in tensors for part in fields_of(tensor)]
-    checks = checks_of(source, config)
+    checks = checks_of(source, config, labelled=labelled)
     if len(checks) > 62:
         raise DataError(
             f"{source.path}: too many columns in one directory ({len(checks)} checks, at most 62)"

@@ -49,6 +49,13 @@ class Source:
     bags: tuple[BagColumn, ...]
 
 
+def number_columns(config: Config, *, labelled: bool = True) -> dict[str, str]:
+    """The columns of numbers that are read, by role: label, weight, offset."""
+    names = config.columns
+    roles = {"label": names.label, "weight": names.weight} if labelled else {}
+    return {role: column for role, column in (roles | {"offset": names.offset}).items() if column is not None}
+
+
 @dataclass(frozen=True)
 class Piece:
     """A part of one input file that one task reads: a byte range of a TFRecord file, row groups of a Parquet file."""
@@ -81,9 +88,10 @@ class Layout:
         return {name: source.tensors[name] for source in self.sources for name in source.ids}
 
 
-def open_layout(config: Config) -> Layout:
+def open_layout(config: Config, *, labelled: bool = True) -> Layout:
     """Reads metadata and feature lists and lists the files.
 
+    labelled: whether label and weight have to be there; data that is only to be scored needs neither.
     Raises DataError for a directory, column or feature list that is missing or contradicts another.
     """
     directories = list(dict.fromkeys(c.data for c in config.coordinates.values()))
@@ -95,7 +103,7 @@ def open_layout(config: Config) -> Layout:
     }
     bag_keys = _bag_keys(config)
     ids = _id_columns(config, directories, tensors, paths)
-    _check_scalars(config, directories, tensors, paths)
+    _check_scalars(config, directories, tensors, paths, labelled)
     feature_lists: dict[str, str] = {}
     sources = []
     for number, directory in enumerate(directories):
@@ -109,7 +117,7 @@ def open_layout(config: Config) -> Layout:
                 number, paths[directory], tensors[directory], number == 0, tuple(ids[directory]), tuple(bags)
             )
         )
-    pieces, files, listing = _list_pieces(sources)
+    pieces, files, listing = _list_pieces(sources, labelled)
     described = [listing, feature_lists, [storage.read_json(_metadata_path(s)) for s in sources]]
     fingerprint = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:24]
     uid = tensors[directories[0]][config.columns.uid]
@@ -165,7 +173,11 @@ def _id_columns(
 
 
 def _check_scalars(
-    config: Config, directories: list[str], tensors: dict[str, dict[str, Tensor]], paths: dict[str, str]
+    config: Config,
+    directories: list[str],
+    tensors: dict[str, dict[str, Tensor]],
+    paths: dict[str, str],
+    labelled: bool,
 ) -> None:
     names = config.columns
     first = directories[0]
@@ -182,9 +194,7 @@ def _check_scalars(
                 f"{_in(paths[directory])}: uid column {names.uid} is {uid.dtype}, "
                 f"but {tensors[first][names.uid].dtype} in {paths[first]}; records are joined by it"
             )
-    for role, column in (("label", names.label), ("weight", names.weight), ("offset", names.offset)):
-        if column is None:
-            continue
+    for role, column in number_columns(config, labelled=labelled).items():
         tensor = tensors[first].get(column)
         if tensor is None:
             raise DataError(
@@ -221,7 +231,7 @@ def _bag_column(path: str, bag: str, key: str, tensors: dict[str, Tensor], featu
     )
 
 
-def _list_pieces(sources: list[Source]) -> tuple[list[Piece], list[str], list[list[str | int]]]:
+def _list_pieces(sources: list[Source], labelled: bool) -> tuple[list[Piece], list[str], list[list[str | int]]]:
     pieces: list[Piece] = []
     files: list[str] = []
     listing: list[list[str | int]] = []
@@ -232,7 +242,7 @@ def _list_pieces(sources: list[Source]) -> tuple[list[Piece], list[str], list[li
                 for item in storage.list_files(storage.join(source.path, directory))
                 if item[0].endswith((*TFRECORD_SUFFIXES, ".parquet"))
             ]
-            if split == "training" and not found:
+            if split == "training" and labelled and not found:
                 raise DataError(
                     f"{storage.join(source.path, directory)}: no training files; expected *.tfrecord, "
                     f"*.tfrecord.gz, *.tfrecord.deflate or *.parquet"
@@ -247,7 +257,7 @@ def _list_pieces(sources: list[Source]) -> tuple[list[Piece], list[str], list[li
         for source in sources
         if not any(p.source == source.number and p.split == "validation" for p in pieces)
     ]
-    if missing and len(missing) < len(sources):
+    if labelled and missing and len(missing) < len(sources):
         raise DataError(
             f"{missing[0]}: has no validation files, but other coordinates have; give all or none"
         )

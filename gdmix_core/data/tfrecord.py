@@ -174,16 +174,16 @@ def _damage(
 ) -> str:
     """What is wrong with the record at the beginning of `rest`, and what to do."""
     length = int.from_bytes(rest[:8].tobytes(), "little")
+    if problem == frames.BAD_PAYLOAD_CRC:
+        return f"the CRC of the record's payload of {length} bytes does not fit the payload. {_REWRITE}"
     remedy = _REWRITE
     if offset == 0:
-        beginnings = (hint for magic, hint in _BEGINNINGS.items() if rest[:4].tobytes().startswith(magic))
-        remedy = next(beginnings, f"{_REWRITE} Or it is no TFRecord file at all.")
+        hints = (hint for magic, hint in _BEGINNINGS.items() if rest[:4].tobytes().startswith(magic))
+        remedy = next(hints, f"{_REWRITE} Or it is no TFRecord file at all.")
     elif offset == start:
-        remedy = "The byte range must begin where a record does: take it from split_points. " + _REWRITE
+        remedy = f"The byte range must begin where a record does: take it from split_points. {_REWRITE}"
     if problem == frames.BAD_LENGTH_CRC:
         return f"the CRC of the record's length does not fit the length {length}. {remedy}"
-    if problem == frames.BAD_PAYLOAD_CRC:
-        return f"the CRC of the record's payload of {length} bytes does not fit the payload. {remedy}"
     if problem == frames.ABSURD_LENGTH:
         return f"the record's length is {length}, and no Example is over {frames.MAX_RECORD_BYTES}. {remedy}"
     if failure:

@@ -91,8 +91,8 @@ def tabulate(
     if not finite.all():
         entry = int(np.argmin(finite))
         raise DataError(
-            f"{keys.describe(mean_keys[entry])}: the mean is {means[entry]}, but coefficients must be finite; "
-            "train the model again"
+            f"{keys.describe(mean_keys[entry])}: the mean is {means[entry]}, but coefficients must be "
+            "finite; train the model again"
         )
     table_keys = np.union1d(mean_keys, variance_keys)
     rows = np.arange(len(sorted_entities.entities) + 1)
@@ -140,8 +140,8 @@ class _Keys:
         repeated = ordered[1:] == ordered[:-1]
         if repeated.any():
             raise DataError(
-                f"{self.describe(ordered[np.argmax(repeated)])}: the {kind} occurs twice, and which one holds "
-                "cannot be known; write the model again"
+                f"{self.describe(ordered[np.argmax(repeated)])}: the {kind} occurs twice, and which one "
+                "holds cannot be known; write the model again"
             )
         return keys, entries.values[known]
 

@@ -27,8 +27,7 @@ def export(run: Run, step: Step) -> dict[str, Any]:
     storage.remove(run.path("export"))
     coordinates = {name: _export_coordinate(run, frame, best["pass"], name) for name in run.config.coordinates}
     content = {
-        "name": run.config.name,
-        "task": run.config.task,
+        "config": run.config.model_dump(mode="json", exclude_none=True),
         "pass": best["pass"],
         "metrics": best["metrics"],
         "formats": list(run.config.export.formats),

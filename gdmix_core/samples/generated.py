@@ -21,7 +21,7 @@ from gdmix_core.samples.rating_sources import COORDINATES, Part, Ratings, Summar
 _GENRES = ("action", "animation", "comedy", "crime", "documentary", "drama", "horror", "romance")
 _OCCUPATIONS = ("artist", "engineer", "lawyer", "retired", "student", "writer")
 
-# Popularity ∝ 1 / (rank + _HEAD) ** _SKEW: one movie in ten gets a third (small samples) to half of the ratings.
+# Popularity ∝ 1 / (rank + _HEAD) ** _SKEW: one movie in ten gets between a third and a half of the ratings.
 _SKEW = 1.2
 _HEAD = 10.0
 # Above this share of all user-movie pairs, drawing pairs that are still free takes too long.

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gdmix_core.data.feature_list import INTERCEPT, FeatureList, read_feature_list, write_feature_list
@@ -22,6 +22,7 @@ def write(directory: Path, content: str | bytes) -> str:
     return str(path)
 
 
+@settings(deadline=None)
 @given(st.lists(features, max_size=20))
 @example(
     [("a,b", 'say "x"'), ("", ""), ("line\nbreak", "carriage\rreturn"), (" space ", "\r\n"), ("\ufeff", "é☃")]
@@ -84,6 +85,7 @@ def test_a_list_in_memory_has_no_intercept_either() -> None:
     assert FeatureList([("(INTERCEPT)", "of a kind")]).index("(INTERCEPT)", "of a kind") == 0
 
 
+@settings(deadline=None)
 @given(st.lists(features, max_size=20))
 def test_lookup_finds_what_is_listed(names: list[tuple[str, str]]) -> None:
     listed = FeatureList(names)
@@ -95,6 +97,7 @@ def test_lookup_finds_what_is_listed(names: list[tuple[str, str]]) -> None:
     assert listed.index("no such", "feature, here") is None
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["", "t"])), max_size=12))
 def test_duplicates_are_reported_with_all_their_lines(names: list[tuple[str, str]]) -> None:
     expected = {

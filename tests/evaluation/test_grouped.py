@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
@@ -66,6 +66,7 @@ def test_auc_is_the_mean_of_scikit_learns(seed: int) -> None:
     assert (found.groups_counted, found.groups_left_out) == (len(values), one_class)
 
 
+@settings(deadline=None)
 @given(grouped_rows)
 def test_one_group_is_the_global_auc(rows: GroupedRows) -> None:
     label, score, weight, _ = rows
@@ -84,6 +85,7 @@ def test_numbers_without_rows_are_no_groups() -> None:
     assert precision_per_group([0, 1], [0.0, 1.0], None, [3, 3], k=1) == MetricValue(1.0, 1, 0)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 1.0, 2.0])), min_size=1, max_size=6
@@ -117,6 +119,7 @@ def test_a_constant_score_has_the_base_rate_as_precision() -> None:
     ).value == pytest.approx(0.3)
 
 
+@settings(deadline=None)
 @given(grouped_rows, st.randoms(use_true_random=False), st.integers(1, 6))
 def test_neither_row_order_nor_group_numbers_change_a_bit(rows: GroupedRows, random: object, k: int) -> None:
     order, numbers = list(range(len(rows[0]))), list(range(6))
@@ -139,6 +142,7 @@ def test_row_order_does_not_change_a_bit_in_long_vectors() -> None:
     assert precision_per_group(*shuffled, 7) == precision_per_group(label, score, weight, group, 7)
 
 
+@settings(deadline=None)
 @given(grouped_rows, st.integers(1, 6))
 def test_rows_of_weight_zero_are_absent(rows: GroupedRows, k: int) -> None:
     label, score, weight, group = rows

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
@@ -49,6 +49,7 @@ def random_rows(n: int, seed: int, positive: float = 0.3) -> Rows:
     return (random.random(n) < positive).astype(float), score, random.gamma(2.0, size=n)
 
 
+@settings(deadline=None)
 @given(binary_rows)
 def test_auc_counts_pairs(rows: Rows) -> None:
     assert metrics.auc(*rows) == pytest.approx(auc_by_pairs(*rows), rel=1e-12, nan_ok=True)
@@ -92,6 +93,7 @@ def test_auc_of_one_weighted_class_is_undefined() -> None:
     assert math.isnan(metrics.auc([0.0, 1.0], [0.0, 1.0], [0.0, 2.0]))
 
 
+@settings(deadline=None)
 @given(binary_rows)
 def test_auc_is_symmetric(rows: Rows) -> None:
     label, score, weight = rows
@@ -99,6 +101,7 @@ def test_auc_is_symmetric(rows: Rows) -> None:
     assert mirrored == pytest.approx(metrics.auc(label, score, weight), rel=1e-12, nan_ok=True)
 
 
+@settings(deadline=None)
 @given(binary_rows)
 def test_logloss_agrees_with_scikit_learn(rows: Rows) -> None:
     label, score, weight = rows
@@ -115,6 +118,7 @@ def test_logloss_is_stable_far_out() -> None:
     assert metrics.logloss([0.3], [0.0]) == pytest.approx(math.log(2), rel=1e-15)
 
 
+@settings(deadline=None)
 @given(rows_of(st.floats(-100, 100)))
 def test_squared_errors_agree_with_scikit_learn(rows: Rows) -> None:
     label, score, weight = rows
@@ -143,6 +147,7 @@ def test_poisson_loss_of_a_diverged_model_is_finite_and_enormous() -> None:
     assert loss > 1e200
 
 
+@settings(deadline=None)
 @given(rows_of(st.sampled_from([0.0, 1.0])))
 def test_smoothed_hinge_follows_its_three_branches(rows: Rows) -> None:
     label, score, weight = rows
@@ -156,6 +161,7 @@ def test_smoothed_hinge_follows_its_three_branches(rows: Rows) -> None:
 
 
 @pytest.mark.parametrize("metric", metrics.GLOBAL_METRICS.values(), ids=list(metrics.GLOBAL_METRICS))
+@settings(deadline=None)
 @given(rows=binary_rows, random=st.randoms(use_true_random=False))
 def test_row_order_does_not_change_a_bit(metric: Callable[..., float], rows: Rows, random: object) -> None:
     order = list(range(len(rows[0])))
@@ -173,6 +179,7 @@ def test_row_order_does_not_change_a_bit_in_long_vectors(metric: Callable[..., f
 
 
 @pytest.mark.parametrize("metric", metrics.GLOBAL_METRICS.values(), ids=list(metrics.GLOBAL_METRICS))
+@settings(deadline=None)
 @given(rows=binary_rows, extra=binary_rows)
 def test_rows_of_weight_zero_are_absent(metric: Callable[..., float], rows: Rows, extra: Rows) -> None:
     label, score, _ = extra

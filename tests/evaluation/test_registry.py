@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gdmix_core.errors import ConfigError
@@ -61,6 +61,7 @@ def test_other_names_are_refused(text: str, message: str) -> None:
         parse_metric(text)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_either_a_metric_or_a_config_error(text: str) -> None:
     for candidate in (text, f"auc@{text}", f"precision@3:{text}"):
@@ -96,6 +97,7 @@ def test_lower_is_better_for_losses(name: str) -> None:
     assert not metric.better(0.8, 0.7)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(["auc", "logloss"]), st.none() | st.floats(), st.none() | st.floats())
 def test_better_is_a_strict_order(name: str, a: float | None, b: float | None) -> None:
     metric = parse_metric(name)

@@ -1,4 +1,4 @@
-"""A real Airflow for the tests: `airflow standalone` with SQLite and LocalExecutor in a directory of its own."""
+"""A real Airflow for the tests: `airflow standalone`, SQLite and LocalExecutor, in a directory of its own."""
 
 from __future__ import annotations
 

@@ -33,10 +33,14 @@ PHOTON_SCHEMA = {
         {"name": "modelId", "type": "string"},
         {"name": "modelClass", "type": ["null", "string"], "default": None},
         {"name": "means", "type": {"type": "array", "items": NAME_TERM_VALUE}},
-        {"name": "variances", "type": ["null", {"type": "array", "items": "NameTermValueAvro"}], "default": None},
+        {
+            "name": "variances",
+            "type": ["null", {"type": "array", "items": "NameTermValueAvro"}],
+            "default": None,
+        },
         {"name": "lossFunction", "type": ["null", "string"], "default": None},
     ],
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -72,12 +76,12 @@ def test_java_reads_what_we_write(jvm: Any, tmp_path: Path) -> None:
 
     model_class = "com.linkedin.photon.ml.supervised.regression.PoissonRegressionModel"
     intercept = {"name": "(INTERCEPT)", "term": ""}
-    snow = {"name": "é, ☃", "term": ""}
+    snow, other = {"name": "é, ☃", "term": ""}, {"name": "g", "term": "t"}
     assert records == [
         {
             "modelId": "-3",
             "modelClass": model_class,
-            "means": [intercept | {"value": 0.5}, snow | {"value": -1.25e-7}, {"name": "g", "term": "t", "value": 3.0}],
+            "means": [intercept | {"value": 0.5}, snow | {"value": -1.25e-7}, other | {"value": 3.0}],
             "variances": [intercept | {"value": 0.25}, snow | {"value": 1e-12}],
             "lossFunction": "",
         },
@@ -88,4 +92,4 @@ def test_java_reads_what_we_write(jvm: Any, tmp_path: Path) -> None:
             "variances": [intercept | {"value": 1e12}],
             "lossFunction": "",
         },
-    ]  # fmt: skip
+    ]

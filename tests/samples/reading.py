@@ -15,7 +15,7 @@ KINDS = {"int": "int64", "long": "int64", "float": "float", "double": "float", "
 
 
 def read_rows(source: Path, split: str) -> list[dict[str, Any]]:
-    """The records of <source>/<split>Data in file order; of a sparse column X, X_indices and X_values are lists."""
+    """The records of <source>/<split>Data in file order; sparse columns are two lists each."""
     metadata = json.loads((source / "metadata" / "tensor_metadata.json").read_text())
     fields: list[Field] = []
     lists: set[str] = set()

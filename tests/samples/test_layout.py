@@ -54,7 +54,9 @@ def expected(source: Columns) -> list[dict[str, Any]]:
 
 def write(directory: Path, training: Columns, validation: Columns | None = None, **options: Any) -> None:
     metadata = describe(training, BAGS, ("response",))
-    write_source(str(directory), bags=BAGS, metadata=metadata, training=training, validation=validation, **options)
+    write_source(
+        str(directory), bags=BAGS, metadata=metadata, training=training, validation=validation, **options
+    )
 
 
 @pytest.mark.parametrize(
@@ -140,12 +142,15 @@ def test_an_older_source_is_replaced_and_other_files_stay(tmp_path: Path) -> Non
 def test_a_source_that_was_not_finished_has_no_metadata(tmp_path: Path) -> None:
     write(tmp_path, columns(0, 8))
     metadata = describe(columns(0, 0), BAGS, ("response",))
-    with (
-        pytest.raises(KeyboardInterrupt),
-        SourceWriter(str(tmp_path), bags=BAGS, metadata=metadata) as writer,
-    ):
-        assert writer.write("training", columns(0, 8)) == 8
-        raise KeyboardInterrupt
+
+    def killed() -> None:
+        with SourceWriter(str(tmp_path), bags=BAGS, metadata=metadata) as writer:
+            assert writer.write("training", columns(0, 8)) == 8
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        killed()
+    assert (tmp_path / "trainingData").exists()
     assert not (tmp_path / "metadata").exists()
 
 

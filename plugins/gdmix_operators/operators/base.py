@@ -50,14 +50,13 @@ class StepOperator(BaseOperator):
         try:
             return run.plan[self.step]
         except KeyError:
-            asked = run.config.passes.max
-            raise AirflowSkipException(f"{self.step}: this run makes {asked} passes at most") from None
+            raise AirflowSkipException(
+                f"{self.step} is beyond this run's {run.plan.passes} pass(es)"
+            ) from None
 
     def timed(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
         """carry_out, between one line that says what begins and one that says how it ended."""
-        where = [f"coordinate {step.coordinate}"] if step.coordinate else []
-        where += [f"pass {step.pass_number} of {run.plan.passes}"] if step.pass_number else []
-        self.log.info("%s", ", ".join([self.doing, *where, f"run {run.root}"]))
+        self.log.info("%s", self.announce(run, step))
         start = time.monotonic()
         try:
             result = self.carry_out(run, step, context)
@@ -68,16 +67,27 @@ class StepOperator(BaseOperator):
         self.log.info("%s done in %.1f s: %s", step.id, time.monotonic() - start, summary(result))
         return result
 
+    def announce(self, run: Run, step: Step) -> str:
+        """The log's first line: what is done, for which coordinate and pass, where."""
+        where = [f"coordinate {step.coordinate}"] if step.coordinate else []
+        where += [f"pass {step.pass_number} of {run.plan.passes}"] if step.pass_number else []
+        return ", ".join([self.doing, *where, f"run {run.root}"])
+
     def carry_out(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
         from gdmix_core.steps import execute
 
-        return execute(run, step)
+        return without_marks(execute(run, step))
 
     def on_kill(self) -> None:
         """Ends the worker processes: Airflow kills this task's process a few seconds later, done or not."""
         from gdmix_core.processes import terminate_children
 
         terminate_children(grace_seconds=3)
+
+
+def without_marks(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A step's result without what marks its file as whole."""
+    return {key: value for key, value in result.items() if key not in ("key", "step")}
 
 
 def summary(result: Mapping[str, Any]) -> str:

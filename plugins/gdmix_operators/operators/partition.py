@@ -23,3 +23,7 @@ class PartitionOperator(SparkStepOperator):
             return self.result(run, step)
         run.require(step)
         return super().carry_out(run, step, context)
+
+    def result(self, run: Run, step: Step) -> dict[str, Any]:
+        coordinates = run.result(step.id)["coordinates"]
+        return {f"{name}_shards": found["shards"] for name, found in coordinates.items()}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from gdmix_core.plan import Step
@@ -34,18 +36,30 @@ class SparkStepOperator(StepOperator):
         from gdmix_operators.spark_submit import spark_submit_hook
 
         self._hook = spark_submit_hook(run, step)
+        failed = False
         try:
             self._hook.submit(spark_application(step), stdin=subprocess.DEVNULL)
-        except AirflowException as error:
-            raise_reported(run, step, otherwise=f"{step.id}: the Spark application failed. {error}")
+        except AirflowException:
+            # It repeats the lines that are in the log already.
+            failed = True
+        if failed:
+            raise_reported(run, step, otherwise=f"{step.id}: the Spark application failed; its lines above say why")
         return self.result(run, step)
 
+    @abstractmethod
     def result(self, run: Run, step: Step) -> dict[str, Any]:
-        """The numbers among what the application wrote as its result."""
-        found = run.result(step.id)
-        return {key: value for key, value in found.items() if isinstance(value, int | float)}
+        """Small counts of what the application wrote."""
 
     def on_kill(self) -> None:
-        super().on_kill()
+        """Ends spark-submit with the JVM and the Python processes below it, then a driver on a cluster."""
+        import psutil  # type: ignore[import-untyped]
+
+        children = psutil.Process().children(recursive=True)
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.terminate()
+        _, alive = psutil.wait_procs(children, timeout=3)
+        for child in alive:
+            child.kill()
         if self._hook is not None:
             self._hook.on_kill()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gdmix_core.plan import Step
-from gdmix_operators.operators.base import StepOperator
+from gdmix_operators.operators.base import StepOperator, without_marks
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -27,7 +27,11 @@ class TrainRandomEffectOperator(StepOperator):
         super().__init__(**kwargs)
         self.group = group
 
+    def announce(self, run: Run, step: Step) -> str:
+        text = super().announce(run, step)
+        return text if self.group is None else f"{text}, group {self.group} of its shards"
+
     def carry_out(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
         from gdmix_core.steps import execute
 
-        return execute(run, step, group=self.group)
+        return without_marks(execute(run, step, group=self.group))

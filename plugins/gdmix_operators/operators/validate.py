@@ -49,6 +49,9 @@ class ValidateOperator(SparkStepOperator):
         self.run = Run.create(parse_config(self.config, where=f"configuration of {self.dag_id}")).root
         return {"run": self.run, **super().execute(context)}
 
+    def announce(self, run: Run, step: Step) -> str:
+        return f"{super().announce(run, step)}, input {run.config.input}"
+
     def result(self, run: Run, step: Step) -> dict[str, Any]:
         splits = run.result(step.id)["splits"]
         return {f"{name}_rows": split["rows"] for name, split in splits.items()}
