@@ -101,6 +101,60 @@ def score(model: str, source: str, output: str, kind: str, split: str) -> None:
         click.echo(f"{coordinate}: {count} rows of entities without a model, scored 0")
 
 
+@main.command()
+@click.argument("run_directory")
+def show(run_directory: str) -> None:
+    """Show the metrics of a run, pass by pass."""
+    from rich.console import Console
+
+    from gdmix_core.run import Run
+    from gdmix_core.runner import metrics_table
+
+    found = Run.open(run_directory)
+    console = Console()
+    console.print(metrics_table(found))
+    console.print(f"run directory: [bold]{found.root}[/bold]", soft_wrap=True)
+
+
+@main.group()
+def sample() -> None:
+    """Write sample input."""
+
+
+@sample.command("movielens")
+@click.option("--data", help="Folder of ml-latest-small, ml-100k or ml-1m as GroupLens publishes them.")
+@click.option("--download", is_flag=True, help="Fetch ml-latest-small from GroupLens.")
+@click.option("--output", required=True, help="Input directory to write.")
+@click.option("--format", "kind", type=click.Choice(["tfrecord", "parquet"]), default="tfrecord", show_default=True)
+def sample_movielens(data: str | None, download: bool, output: str, kind: Any) -> None:
+    """Convert published MovieLens files."""
+    import tempfile
+
+    from gdmix_core.samples.download import download_movielens
+    from gdmix_core.samples.movielens import write_movielens
+
+    if (data is None) != download:
+        raise click.UsageError("give either --data FOLDER or --download")
+    with tempfile.TemporaryDirectory() as folder:
+        source = data if data is not None else download_movielens(folder)
+        click.echo(write_movielens(source, output, format=kind))
+
+
+@sample.command("generated")
+@click.option("--output", required=True, help="Input directory to write; the truth is in its folder truth.")
+@click.option("--users", default=500, show_default=True)
+@click.option("--movies", default=800, show_default=True)
+@click.option("--ratings", default=50_000, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--format", "kind", type=click.Choice(["tfrecord", "parquet"]), default="tfrecord", show_default=True)
+def sample_generated(output: str, users: int, movies: int, ratings: int, seed: int, kind: Any) -> None:
+    """Generate a MovieLens-shaped sample with known true coefficients."""
+    from gdmix_core.samples.generated import generate_sample, write_generated
+
+    found = generate_sample(users=users, movies=movies, ratings=ratings, seed=seed)
+    click.echo(write_generated(output, found, format=kind))
+
+
 @main.group("config")
 def config_group() -> None:
     """Look at configurations."""

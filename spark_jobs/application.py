@@ -40,7 +40,8 @@ def main(step_id: str, work: Callable[[Run, Step], None]) -> None:
 
 @contextlib.contextmanager
 def session(name: str) -> Iterator[SparkSession]:
-    """The session spark-submit configured, or a local one. Stopped at the end."""
+    """The session spark-submit configured, or a local one, stopped at the end; or the caller's own, which stays."""
+    existing = SparkSession.getActiveSession()
     spark = (
         SparkSession.builder.appName(name)
         .config("spark.sql.execution.arrow.maxRecordsPerBatch", str(_ROWS_PER_BATCH))
@@ -50,7 +51,8 @@ def session(name: str) -> Iterator[SparkSession]:
     try:
         yield spark
     finally:
-        spark.stop()
+        if existing is None:
+            spark.stop()
 
 
 @contextlib.contextmanager

@@ -54,14 +54,14 @@ def encode_examples(columns: Mapping[str, ColumnLike]) -> EncodedRecords:
     """One tf.train.Example a row. By type of the column (n rows, features in the order of the mapping):
 
     integers, booleans [n]    an int64 list of one value
-    floats [n]                a float list of one value (float64 is rounded to float32)
+    floats [n]                a float list of one value, rounded to float32
     numbers [n, d]            a list of d values
     str, bytes, pyarrow [n]   a bytes list of one value; a None (null) leaves the feature out of its record
     Bag of n rows             `<name>_indices`, an int64 list, and `<name>_values`, a float list
     Column of n rows          its values; rows that are not OK go without the feature
 
-    Raises DataError for columns of different lengths, of other types, or with offsets that do not fit their
-    values.
+    Raises DataError for columns of different lengths or other types, with offsets that do not fit their
+    values, or with values that int64 or float32 cannot hold.
     """
     rows = _row_count(columns)
     features = [feature for name, column in columns.items() for feature in _features(name, column)]
@@ -180,7 +180,11 @@ def _list_feature(
     if not isinstance(used, np.ndarray):
         return _Feature(name, "bytes", present, offsets, *_bytes_buffers(used))
     if used.dtype.kind == "f":
-        return _Feature(name, "float", present, offsets, np.ascontiguousarray(used, np.float32))
+        try:
+            with np.errstate(over="raise"):
+                return _Feature(name, "float", present, offsets, np.ascontiguousarray(used, np.float32))
+        except FloatingPointError as error:
+            raise DataError(f"column {name}: a value is too large for float32; scale the column") from error
     if used.dtype == np.uint64 and len(used) and used.max() > np.iinfo(np.int64).max:
         raise DataError(f"column {name}: {used.max()} is too large for an int64 list; use a string")
     return _Feature(name, "int64", present, offsets, np.ascontiguousarray(used, np.int64))

@@ -23,3 +23,14 @@ class Bag:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    @classmethod
+    def empty(cls, rows: int) -> Bag:
+        """Rows without features, as those of an intercept-only model."""
+        return cls(np.zeros(rows + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
+
+    def between(self, first: int, last: int) -> Bag:
+        """The rows first … last − 1; indices and values are views."""
+        offsets = self.offsets[first : last + 1]
+        entries = slice(int(offsets[0]), int(offsets[-1]))
+        return Bag(offsets - offsets[0], self.indices[entries], self.values[entries])

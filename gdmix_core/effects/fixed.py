@@ -112,7 +112,7 @@ class TrainingRows:
     def bag_of(self, split: str) -> Bag:
         start, stop = self.span(split)
         if self.key is None:
-            return Bag(np.zeros(stop - start + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
+            return Bag.empty(stop - start)
         return self.frame.bag(split, self.key, start, stop)
 
     @property

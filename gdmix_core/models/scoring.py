@@ -56,7 +56,7 @@ class ScoringModel:
             found = pc.index_in(ids.cast(self.table.entities.type), value_set=self.table.entities)
             model_of = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
         if bag is None:
-            bag = Bag(np.zeros(rows + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
+            bag = Bag.empty(rows)
         indices = self.feature_map[bag.indices] if len(bag.indices) else bag.indices
         local = np.empty(len(indices), np.int32)
         begin = np.arange(rows)

@@ -44,3 +44,14 @@ class CoefficientTable:
     def __len__(self) -> int:
         """Number of entities."""
         return len(self.entities)
+
+    def between(self, first: int, last: int) -> CoefficientTable:
+        """The entities first … last − 1; the coefficients are views."""
+        entries = slice(int(self.offsets[first]), int(self.offsets[last]))
+        return CoefficientTable(
+            self.entities[first:last],
+            self.offsets[first : last + 1] - self.offsets[first],
+            self.features[entries],
+            self.means[entries],
+            None if self.variances is None else self.variances[entries],
+        )

@@ -58,8 +58,7 @@ def read_1m(folder: Path) -> Ratings:
     table = read_ratings(folder / "ratings.dat", delimiter="::", names=("user", "movie", "stars", "time"))
     users = read_table(
         folder / "users.dat",
-        dict.fromkeys(("user",), pa.int64())
-        | dict.fromkeys(("gender", "age", "occupation", "zip"), pa.string()),
+        {"user": pa.int64(), **dict.fromkeys(("gender", "age", "occupation", "zip"), pa.string())},
         delimiter="::",
         encoding="latin-1",
     )

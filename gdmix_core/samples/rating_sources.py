@@ -87,6 +87,13 @@ class Summary:
     validation: int
     positive_share: float
 
+    def __str__(self) -> str:
+        return (
+            f"{self.ratings} ratings of {self.movies} movies by {self.users} users, "
+            f"{self.positive_share:.1%} positive: "
+            f"{self.training} to train on, {self.validation} to validate with"
+        )
+
 
 def is_validation(uid: NDArray[np.int64]) -> NDArray[np.bool_]:
     """bool [n]: one row in five, chosen by a hash of its uid: the same in every run and on every machine."""

@@ -10,7 +10,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from gdmix_core.solvers import cg_newton, dense_newton
-from gdmix_core.solvers.losses import LINEAR, loss_terms
+from gdmix_core.solvers.losses import LINEAR, POISSON, loss_terms
 
 CONVERGED = 0
 ITERATION_LIMIT = 1
@@ -117,7 +117,13 @@ def solve_entities(
             largest_gradient = gradient_of(
                 gradient, slope, w, lam, m, size, intercept, begin, end, offsets, local, values
             )
-            separated = free and loss != LINEAR and data_loss <= _NEGLIGIBLE_LOSS * total_weight
+            # What the loss may still fall by: its value; of a Poisson loss, whose value may be anything, the rates.
+            left = data_loss
+            if loss == POISSON:
+                left = 0.0
+                for i in range(end - begin):
+                    left += curvature[i]
+            separated = free and loss != LINEAR and left <= _NEGLIGIBLE_LOSS * total_weight
             if separated and largest_gradient <= goal:
                 status[e] = UNBOUNDED
                 break
@@ -144,7 +150,8 @@ def solve_entities(
             change = 0.0
             for i in range(end - begin):
                 change = max(change, abs(dz[i]))
-            t = 1.0 if change <= _LARGEST_CHANGE else _LARGEST_CHANGE / change
+            # A quadratic is its own model, however far the step goes; labels of a linear model have any size.
+            t = 1.0 if loss == LINEAR or change <= _LARGEST_CHANGE else _LARGEST_CHANGE / change
             improved = False
             for _ in range(50):
                 trial_loss = 0.0

@@ -67,6 +67,7 @@ UnpackedExample = _example_class("unpacked_oracle", packed=False)
 def serialize(features: dict[str, tuple[str, list[Any]]], *, packed: bool = True) -> bytes:
     """An Example of features by name, each a kind and its values; protobuf sorts the keys here."""
     example = (Example if packed else UnpackedExample)()
+    example.features.SetInParent()
     for name, (kind, values) in features.items():
         feature = example.features.feature[name]
         if kind != "none":

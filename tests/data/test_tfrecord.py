@@ -342,7 +342,7 @@ def test_files_that_cannot_be_opened(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_urls(suffix: str) -> None:
-    url = f"memory://urls/{suffix}/part{suffix}"
+    url = f"memory://urls{suffix}/part{suffix}"
     assert write_records(url, [encoded(RECORDS)]) == 3
     assert write_records(url, [encoded(RECORDS[1:])]) == 2
     assert payloads_of(iter_chunks(url, chunk_bytes=20)) == RECORDS[1:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -10,8 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gdmix_core.config import Config
+from gdmix_core.data.records import read_records
+from gdmix_core.data.source import open_layout
 from gdmix_core.errors import ConfigError
 from gdmix_core.models.table import INTERCEPT_INDEX
+from gdmix_core.samples import rating_sources
 from gdmix_core.samples.generated import Deviations, GeneratedSample, generate_sample, write_generated
 from gdmix_core.samples.rating_sources import COORDINATES
 from tests.samples.reading import features_of, read_names, read_rows
@@ -138,15 +143,18 @@ def test_deviations() -> None:
 def test_written_sample(sample: GeneratedSample, tmp_path: Path) -> None:
     summary = write_generated(str(tmp_path), sample)
     assert summary.ratings == 12_000
+    share = f"{100 * sample.ratings.response.mean():.1f}%"
+    rows = f"{summary.training} to train on, {12_000 - summary.training} to validate with"
+    assert str(summary) == f"12000 ratings of {summary.movies} movies by 200 users, {share} positive: {rows}"
     for coordinate in COORDINATES:
         truth = pq.read_table(tmp_path / "truth" / f"{coordinate}.parquet").to_pylist()
         models = {row["entity"]: dict(zip(row["indices"], row["means"], strict=True)) for row in truth}
         names = read_names(tmp_path / coordinate, coordinate)
         assert all(list(model) == [-1, *range(len(names))] for model in models.values())
-        rows = read_rows(tmp_path / coordinate, "validation")
-        assert len(rows) == summary.validation
+        records = read_rows(tmp_path / coordinate, "validation")
+        assert len(records) == summary.validation
         scores = true_score(sample, coordinate)
-        for row in rows[:50]:
+        for row in records[:50]:
             entity = {"global": "global", "per_user": row["user_id"], "per_movie": row["movie_id"]}[
                 coordinate
             ]
@@ -155,3 +163,43 @@ def test_written_sample(sample: GeneratedSample, tmp_path: Path) -> None:
                 models[entity][names.index(name)] * v for name, v in held.items()
             )
             assert score == pytest.approx(scores[row["uid"]], abs=1e-5)
+
+
+def test_a_split_over_several_files(
+    sample: GeneratedSample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_generated(str(tmp_path / "one"), sample)
+    monkeypatch.setattr(rating_sources, "_ROWS_PER_FILE", 4000)
+    write_generated(str(tmp_path / "several"), sample)
+    files = sorted(path.name for path in (tmp_path / "several" / "global" / "trainingData").iterdir())
+    assert files == [f"part-0000{k}.tfrecord" for k in range(3)]
+    for split in ("training", "validation"):
+        one, several = (read_rows(tmp_path / name / "global", split) for name in ("one", "several"))
+        assert one == several
+
+
+def test_the_pipeline_reads_it_without_a_violation(sample: GeneratedSample, tmp_path: Path) -> None:
+    write_generated(str(tmp_path / "in"), sample)
+    effects: dict[str, Any] = {"global": {"fixed_effect": {}}} | {
+        f"per_{entity}": {"random_effect": {"entity": f"{entity}_id"}} for entity in ("user", "movie")
+    }
+    config = Config.model_validate(
+        {
+            "name": "sample",
+            "input": str(tmp_path / "in"),
+            "output": str(tmp_path / "out"),
+            "columns": {"label": "response", "weight": "weight"},
+            "coordinates": {name: {**effect, "data": name, "bag": name} for name, effect in effects.items()},
+        }
+    )
+    layout = open_layout(config)
+    assert {name: bag.features for name, bag in layout.bags.items()} == {
+        name: len(sample.ratings.feature_names(name)) for name in COORDINATES
+    }
+    rows = 0
+    for piece in layout.pieces:
+        for records in read_records(piece, layout.sources[piece.source], config):
+            assert not records.violations.any()
+            assert not records.duplicates.any()
+            rows += len(records.uid)
+    assert rows == 3 * len(sample.ratings)

@@ -43,7 +43,9 @@ class SparkStepOperator(StepOperator):
             # It repeats the lines that are in the log already.
             failed = True
         if failed:
-            raise_reported(run, step, otherwise=f"{step.id}: the Spark application failed; its lines above say why")
+            raise_reported(
+                run, step, otherwise=f"{step.id}: the Spark application failed; its lines above say why"
+            )
         return self.result(run, step)
 
     @abstractmethod

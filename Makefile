@@ -1,0 +1,56 @@
+# The two commands of the README: make demo, make test. Both set up everything they need in .venv (and .jdk).
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+DEMO := $(CURDIR)/demo
+export JAVA_HOME = $(shell cat .venv/java_home 2>/dev/null)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup demo test lint types unit lock bench clean
+
+help:
+	@echo "make demo [DATA=folder]  set up, then train the demo pipeline through Airflow; DATA: a MovieLens folder"
+	@echo "make test                set up, then lint, types and all tests"
+	@echo "make setup               only the environment in .venv"
+	@echo "make bench               benchmarks, as ratios against peers run beside them"
+
+setup: .venv/ready
+
+.venv/ready: requirements.lock pyproject.toml tools/java.py
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	  || { echo "Python 3.11 to 3.13 is needed; say which with: make PYTHON=python3.11"; exit 1; }
+	@echo "Setting up .venv: about 2 GB of packages, once. A few minutes."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python tools/java.py > .venv/java_home
+	@touch $@
+
+demo: setup
+	@$(BIN)/python tools/demo.py "$(DEMO)" "$(DATA)"
+
+test: lint types unit
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+unit: setup
+	$(BIN)/python -m pytest
+
+bench: setup
+	for script in random_effect fixed_effect ingest pipeline; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+
+# Exact versions of everything, resolved anew; review the difference before committing it.
+lock:
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --quiet -e '.[dev]'
+	.venv-lock/bin/pip freeze --exclude-editable > requirements.lock
+	rm -rf .venv-lock
+
+clean:
+	rm -rf .venv .jdk demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,88 @@
+"""Rows of whole entities in memory: what a random effect is trained on, some entities at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from gdmix_core.data import bags
+from gdmix_core.data.ragged import Bag
+from gdmix_core.data.scores import ScoreSum
+from gdmix_core.data.shards import entity_runs, read_entities
+from gdmix_core.run import Run
+
+
+@dataclass(frozen=True)
+class EntityRows:
+    """Rows of E entities, each entity's rows consecutive.
+
+    ids: int64 or string [E]; begin, end: int64 [E], entity e owns the rows begin[e] … end[e] − 1
+    row: int64 [n] number of each row in the frame; label, weight, offset: float64 [n]
+    bag: features of the n rows; without entries for an intercept-only model
+    """
+
+    ids: pa.Array
+    begin: NDArray[np.int64]
+    end: NDArray[np.int64]
+    row: NDArray[np.int64]
+    label: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    offset: NDArray[np.float64]
+    bag: Bag
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def cut(self, parts: int) -> list[EntityRows]:
+        """At most `parts` pieces of whole entities with about as many rows each, in order."""
+        goals = np.arange(1, parts) * (len(self.row) / parts)
+        cuts = np.unique(np.concatenate([[0], np.searchsorted(self.end, goals), [len(self)]]))
+        return [self._between(int(low), int(high)) for low, high in zip(cuts[:-1], cuts[1:], strict=True)]
+
+    def _between(self, low: int, high: int) -> EntityRows:
+        first, last = int(self.begin[low]), int(self.end[high - 1])
+        rows = slice(first, last)
+        return EntityRows(
+            self.ids[low:high],
+            self.begin[low:high] - first,
+            self.end[low:high] - first,
+            self.row[rows],
+            self.label[rows],
+            self.weight[rows],
+            self.offset[rows],
+            self.bag.between(first, last),
+        )
+
+
+def read_entity_rows(
+    run: Run, coordinate: str, split: str, shard: int, scores: ScoreSum | None, target_rows: int
+) -> Iterator[EntityRows]:
+    """A shard's entities, about `target_rows` rows at a time.
+
+    scores: what is added to the data's own offset; None where no offset matters.
+    """
+    for table in read_entities(run, coordinate, split, shard, target_rows):
+        entity = pa.concat_arrays(table["entity"].chunks)
+        begin, lengths = entity_runs(entity)
+        row = table["row"].to_numpy()
+        offset = table["offset"].to_numpy()
+        if scores is not None:
+            offset = offset + scores.gather(row)
+        if "indices" in table.column_names:
+            bag = bags.from_arrow(table["indices"], table["values"])
+        else:
+            bag = Bag.empty(len(row))
+        yield EntityRows(
+            entity.take(pa.array(begin)),
+            begin,
+            begin + lengths,
+            row,
+            table["label"].to_numpy(),
+            table["weight"].to_numpy(),
+            offset,
+            bag,
+        )

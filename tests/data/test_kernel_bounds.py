@@ -1,0 +1,20 @@
+"""Compiled kernels check no bounds; uncompiled, the fuzz tests show that they need not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def test_fuzz_without_compilation_stays_in_bounds() -> None:
+    files = [str(HERE / name) for name in ("test_example_decoder.py", "test_tfrecord.py")]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "fuzz", *files]
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    outcome = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert " passed" in outcome.stdout
