@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gdmix_core import progress, storage
-from gdmix_core.data.frame import Frame
-from gdmix_core.data.ragged import Bag
-from gdmix_core.data.scores import other_scores
+from gdmix_core.config import FixedEffect
+from gdmix_core.effects.checkpoint import Checkpoint, Iterate
 from gdmix_core.effects.random import core_count
+from gdmix_core.effects.training_rows import TrainingRows
 from gdmix_core.models.native import read_model, write_model
 from gdmix_core.models.table import INTERCEPT_INDEX, CoefficientTable
 from gdmix_core.plan import Step
 from gdmix_core.run import SPLITS, Run
-from gdmix_core.solvers.global_objective import GlobalObjective, score_bag
-from gdmix_core.solvers.lbfgs import Minimum, minimize
-from gdmix_core.solvers.losses import LOSS_OF_TASK
+from gdmix_core.solvers.all_reduce import AllReduce, Alone, SharedObjective
+from gdmix_core.solvers.global_objective import score_bag
+from gdmix_core.solvers.lbfgs import minimize
 
 log = logging.getLogger("gdmix_core.fixed_effect")
 
@@ -28,14 +29,14 @@ GLOBAL = "global"  # the one entity of a fixed effect
 
 
 def train(run: Run, step: Step) -> dict[str, Any]:
-    """Trains and scores the fixed effect; returns objective, iterations and whether it converged."""
+    """Trains and scores the fixed effect; returns objective, iterations and whether it converged.
+
+    A step that was killed goes on from its checkpoint.
+    """
     if run.is_done(step):
         log.info("%s is done already", step.id)
         return run.result(step.id)
-    assert step.coordinate is not None
-    effect = run.config.coordinates[step.coordinate].fixed_effect
-    assert effect is not None
-    if effect.workers > 1:
+    if settings_of(run, step).workers > 1:
         from gdmix_core.effects.fixed_workers import train_with_workers
 
         result = train_with_workers(run, step)
@@ -46,91 +47,87 @@ def train(run: Run, step: Step) -> dict[str, Any]:
             "%s did not converge: gradient %.3g after %d iterations (goal %.3g); raise max_iterations or l2",
             step.id, result["gradient"], result["iterations"], result["goal"],
         )  # fmt: skip
-    log.info("%s: objective %.8g, %d iterations, gradient %.2g", step.id, *_shown(result))
-    return run.commit(step, result)
+    log.info(
+        "%s: objective %.8g, %d iterations, gradient %.2g",
+        step.id, result["objective"], result["iterations"], result["gradient"],
+    )  # fmt: skip
+    committed = run.commit(step, result)
+    Checkpoint(run, step).remove()
+    return committed
 
 
-def _shown(result: dict[str, Any]) -> tuple[float, int, float]:
-    return result["objective"], result["iterations"], result["gradient"]
+def settings_of(run: Run, step: Step) -> FixedEffect:
+    assert step.coordinate is not None
+    effect = run.config.coordinates[step.coordinate].fixed_effect
+    assert effect is not None
+    return effect
 
 
 def _train_alone(run: Run, step: Step) -> dict[str, Any]:
-    data = TrainingRows(run, step, 0, 1)
-    objective = data.objective(threads=core_count(run.config))
-    effect = data.effect
     report = progress.reporter()
+    most = settings_of(run, step).max_iterations
 
-    def on_iteration(number: int, value: float, w: NDArray[np.float64]) -> None:
-        report(number, effect.max_iterations, f"{step.id}: objective {value:.6g}")
+    def on_iteration(number: int, objective: float) -> None:
+        report(number, most, f"{step.id}: objective {objective:.6g}")
 
-    goal = effect.tolerance * max(1.0, data.total_weight)
+    return fit(run, step, Alone(), threads=core_count(run.config), on_iteration=on_iteration)
+
+
+def fit(
+    run: Run, step: Step, group: AllReduce, *, threads: int, on_iteration: Callable[[int, float], None]
+) -> dict[str, Any]:
+    """Trains together with the others of the group, each on its share of the rows, which it then scores.
+
+    The first of the group keeps the checkpoint and writes the model. Returns the outcome, the same for all.
+    """
+    effect = settings_of(run, step)
+    rows = TrainingRows(run, step, group.rank, group.workers)
+    checkpoint = Checkpoint(run, step)
+    if group.rank == 0:
+        _remove_scores(run, step)
+    start, total_weight = _agree_on_start(run, step, rows, checkpoint, group)
+    objective = SharedObjective(rows.objective(threads).value_and_gradient, group)
+
+    def iterated(number: int, value: float, w: NDArray[np.float64]) -> None:
+        number += start.iterations
+        if group.rank == 0:
+            checkpoint.offer(Iterate(w, number, start.evaluations + objective.evaluations))
+        on_iteration(number, value)
+
+    goal = effect.tolerance * max(1.0, total_weight)
     minimum = minimize(
-        objective.value_and_gradient, data.penalty, start_value(run, step, data.features), goal=goal,
-        max_iterations=effect.max_iterations, history=effect.history, on_iteration=on_iteration,
+        objective.value_and_gradient, rows.penalty, start.w, goal=goal,
+        # One is left even after the checkpoint of the last one: SciPy's way to learn whether it has converged.
+        max_iterations=max(1, effect.max_iterations - start.iterations),
+        history=effect.history, on_iteration=iterated,
     )  # fmt: skip
-    write_result(run, step, data, minimum.w)
-    return outcome(minimum, goal)
-
-
-def outcome(minimum: Minimum, goal: float) -> dict[str, Any]:
+    _write_result(run, step, rows, minimum.w)
     return {
         "objective": minimum.objective,
         "gradient": minimum.gradient,
         "goal": goal,
-        "iterations": minimum.iterations,
-        "evaluations": minimum.evaluations,
+        "iterations": start.iterations + minimum.iterations,
+        "evaluations": start.evaluations + objective.evaluations,
         "converged": minimum.converged,
         "coefficients": len(minimum.w),
     }
 
 
-class TrainingRows:
-    """The rows worker `rank` of `workers` trains on: an even share of consecutive rows of the frame."""
-
-    def __init__(self, run: Run, step: Step, rank: int, workers: int) -> None:
-        assert step.coordinate is not None
-        self.settings = run.config.coordinates[step.coordinate]
-        assert self.settings.fixed_effect is not None
-        self.effect = self.settings.fixed_effect
-        self._loss = LOSS_OF_TASK[run.config.task]
-        self.rank, self.workers = rank, workers
-        self.frame = Frame(run)
-        self.key = self.frame.bag_of(step.coordinate)
-        self.features = self.frame.feature_count(self.key) if self.key else 0
-        start, stop = self.span("training")
-        self.label = self.frame.column("training", "label", start, stop)
-        self.weight = self.frame.column("training", "weight", start, stop)
-        self.offset = self.frame.column("training", "offset", start, stop)
-        self.offset += other_scores(run, step, "training").span(start, stop)
-        self.bag = self.bag_of("training")
-        self.total_weight = float(np.sum(self.weight))
-
-    def span(self, split: str) -> tuple[int, int]:
-        rows = self.frame.rows(split)
-        return rows * self.rank // self.workers, rows * (self.rank + 1) // self.workers
-
-    def bag_of(self, split: str) -> Bag:
-        start, stop = self.span(split)
-        if self.key is None:
-            return Bag.empty(stop - start)
-        return self.frame.bag(split, self.key, start, stop)
-
-    @property
-    def penalty(self) -> NDArray[np.float64]:
-        """λ of each coefficient, float64 [features + 1], the intercept's first."""
-        penalty = np.full(self.features + 1, self.settings.l2)
-        if not self.settings.regularize_intercept:
-            penalty[0] = 0.0
-        return penalty
-
-    def objective(self, threads: int) -> GlobalObjective:
-        return GlobalObjective(
-            self._loss, self.bag, self.features, self.label, self.weight, self.offset,
-            intercept=self.settings.intercept, threads=threads,
-        )  # fmt: skip
+def _agree_on_start(
+    run: Run, step: Step, rows: TrainingRows, checkpoint: Checkpoint, group: AllReduce
+) -> tuple[Iterate, float]:
+    """(where all begin, Σ weight over all rows). The first worker knows where, the others add zeros to it."""
+    own = Iterate(np.zeros(rows.features + 1))
+    if group.rank == 0:
+        found = checkpoint.read()
+        if found is not None:
+            log.info("%s goes on from its checkpoint, after %d iterations", step.id, found.iterations)
+        own = found or Iterate(_first_value(run, step, rows.features))
+    total = group.sum(np.concatenate([[rows.total_weight, own.iterations, own.evaluations], own.w]))
+    return Iterate(total[3:], int(total[1]), int(total[2])), float(total[0])
 
 
-def start_value(run: Run, step: Step, features: int) -> NDArray[np.float64]:
+def _first_value(run: Run, step: Step, features: int) -> NDArray[np.float64]:
     """The earlier pass's coefficients, or zeros in the first one; float64 [features + 1]."""
     w = np.zeros(features + 1)
     assert step.pass_number is not None
@@ -141,18 +138,24 @@ def start_value(run: Run, step: Step, features: int) -> NDArray[np.float64]:
     return w
 
 
-def write_result(run: Run, step: Step, data: TrainingRows, w: NDArray[np.float64]) -> None:
+def _remove_scores(run: Run, step: Step) -> None:
+    """Another number of workers may have left parts that nobody would overwrite."""
+    assert step.pass_number is not None
+    assert step.coordinate is not None
+    for split in SPLITS:
+        storage.remove(run.coordinate(step.pass_number, step.coordinate, "scores", split))
+
+
+def _write_result(run: Run, step: Step, rows: TrainingRows, w: NDArray[np.float64]) -> None:
     """Scores this worker's rows of both splits; the first worker also writes the model."""
     assert step.pass_number is not None
     assert step.coordinate is not None
-    number, name, intercept = step.pass_number, step.coordinate, data.settings.intercept
+    number, name, intercept = step.pass_number, step.coordinate, rows.settings.intercept
     for split in SPLITS:
-        if data.frame.rows(split):
-            scores = score_bag(data.bag if split == "training" else data.bag_of(split), w, intercept)
-            storage.write_array(run.score_part(number, name, split, data.rank), scores)
-    if data.rank == 0:
-        indices = np.arange(INTERCEPT_INDEX if intercept else 0, data.features, dtype=np.int32)
-        table = CoefficientTable(
-            pa.array([GLOBAL]), np.array([0, len(indices)]), indices, w[indices + 1]
-        )
+        if rows.frame.rows(split):
+            scores = score_bag(rows.bag if split == "training" else rows.bag_of(split), w, intercept)
+            storage.write_array(run.score_part(number, name, split, rows.rank), scores)
+    if rows.rank == 0:
+        indices = np.arange(INTERCEPT_INDEX if intercept else 0, rows.features, dtype=np.int32)
+        table = CoefficientTable(pa.array([GLOBAL]), np.array([0, len(indices)]), indices, w[indices + 1])
         write_model(run.model(number, name, 0), table)

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 # a looser value costs outer iterations and a tighter one inner iterations. Measured: benchmarks/random_effect.py.
 FORCING = 1e-3
 LARGEST_ROUNDS = 500
+# A direction whose curvature is below this share of what its entries' own curvatures add up to is one the data and the
+# penalty say nothing about, up to rounding: a step along it would have any length.
+SINGULAR = 1e-12
 
 
 @njit(cache=True, nogil=True)
@@ -79,9 +82,11 @@ def newton_step(
             break
         multiply(product, direction, size, intercept, begin, end, offsets, local, values, curvature, penalty)
         bend = 0.0
+        separate = 0.0
         for j in range(size):
             bend += direction[j] * product[j]
-        if bend <= 0.0:
+            separate += diagonal[j] * direction[j] * direction[j]
+        if bend <= SINGULAR * separate:
             break
         alpha = rho / bend
         rho_next = 0.0

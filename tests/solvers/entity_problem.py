@@ -139,10 +139,11 @@ class Objective:
         return min(self.value(found), self.value(polished))
 
     def scale(self, w: NDArray[np.float64]) -> float:
-        """What a relative error of F is relative to: its terms, as a Poisson loss may cancel to all but zero."""
+        """What a relative error of F is relative to: its terms, as a Poisson loss may cancel, or fit without a rest."""
         z, y = self.X @ w + self.entity.offset, self.entity.label
         terms = np.exp(np.minimum(z, 700)) + np.abs(y * z) if self.loss == "poisson" else np.zeros(len(z))
-        return abs(self.value(w)) + float(self.entity.weight @ terms)
+        rounding = 1e-6 * abs(self.value(np.zeros(len(w))))
+        return abs(self.value(w)) + float(self.entity.weight @ terms) + rounding
 
 
 def random_entity(

@@ -1,0 +1,98 @@
+"""Ingest: TFRecord to frame through the Spark job, and its parts alone, beside protobuf's own parser.
+
+    python benchmarks/ingest.py [--rows 4000000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+
+import machine
+
+from gdmix_core.config import Config
+from gdmix_core.data.records import read_records, read_uids
+from gdmix_core.data.source import open_layout
+from gdmix_core.run import Run
+from gdmix_core.runner import submit
+from gdmix_core.samples.generated_rows import RowShape, generate_rows
+from gdmix_core.storage import read_json
+
+
+def config(folder: str) -> Config:
+    return Config.model_validate(
+        {
+            "name": "ingest",
+            "input": f"{folder}/input",
+            "output": f"{folder}/run",
+            "columns": {"label": "response", "weight": "weight"},
+            "coordinates": {
+                "global": {"fixed_effect": {}, "bag": "global"},
+                "per_user": {"random_effect": {"entity": "user_id"}, "bag": "global"},
+                "per_item": {"random_effect": {"entity": "item_id"}},
+            },
+        }
+    )
+
+
+def protobuf_rate(path: str, records: int = 20_000) -> float:
+    """Rows per second of protobuf's parser on the same records, on one core; it does not even build the columns."""
+    from tensorflow.core.example.example_pb2 import Example
+
+    from gdmix_core.data.tfrecord import iter_chunks
+
+    payloads = []
+    for chunk in iter_chunks(path):
+        payloads += [chunk.data[s : s + n].tobytes() for s, n in zip(chunk.starts, chunk.lengths, strict=True)]
+        if len(payloads) >= records:
+            break
+
+    def parse() -> None:
+        for payload in payloads[:records]:
+            Example.FromString(payload)
+
+    return min(records, len(payloads)) / machine.median_seconds(parse, 3)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=4_000_000)
+    arguments = parser.parse_args()
+    print(machine.describe())
+    with tempfile.TemporaryDirectory() as folder:
+        generate_rows(f"{folder}/input", rows=arguments.rows, shape=RowShape())
+        settings = config(folder)
+        layout = open_layout(settings)
+        print(f"{arguments.rows} rows, 10 non-zeros each, {len(layout.pieces)} pieces")
+        piece, source = layout.pieces[0], layout.sources[0]
+        count = sum(len(uids) for uids in read_uids(piece, source, settings))
+        uids = count / machine.median_seconds(lambda: list(read_uids(piece, source, settings)), 3)
+        decode = count / machine.median_seconds(lambda: [None for _ in read_records(piece, source, settings)], 3)
+        peer = protobuf_rate(piece.path)
+        print(f"protobuf's parser, one core            {peer:12.0f} rows/s")
+        print(f"ours: uids alone, one core             {uids:12.0f} rows/s   {uids / peer:5.1f} x protobuf")
+        print(f"ours: decode and check, one core       {decode:12.0f} rows/s   {decode / peer:5.1f} x protobuf")
+        run = Run.create(settings)
+        for step, what in (("validate", "TFRecord to frame"), ("partition", "frame to shards, both effects")):
+            began = time.perf_counter()
+            submit(run, run.plan[step])
+            total = time.perf_counter() - began
+            start_up = _start_up(settings, folder)
+            rate = arguments.rows / (total - start_up)
+            print(f"{what}: {total:.1f} s, of which {start_up:.1f} s start-up: {rate:,.0f} rows/s after it")
+        assert read_json(run.frame("manifest.json"))["splits"]["training"]["rows"] == arguments.rows
+
+
+def _start_up(settings: Config, folder: str) -> float:
+    """Seconds of the same step on next to nothing: the JVM, the session, Python workers, imports."""
+    small = f"{folder}/small"
+    generate_rows(f"{small}/input", rows=1000, shape=RowShape())
+    run = Run.create(settings.model_copy(update={"input": f"{small}/input", "output": f"{small}/run-{time.time_ns()}"}))
+    began = time.perf_counter()
+    submit(run, run.plan["validate"])
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Random effect: entities solved per second, beside a loop of SciPy's L-BFGS over the same entities.
+
+    python benchmarks/random_effect.py [--entities 20000] [--rows 400000] [--threshold]
+
+The peer does what GDMix does for each model: scipy.optimize.fmin_l_bfgs_b with its settings (m=10, factr from a
+tolerance of 1e-12, at most 100 iterations), here with dense matrices, which is faster for it than sparse ones. It runs on
+a sample of the entities. --threshold measures where conjugate gradients overtake the dense Hessian.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+
+import machine
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from scipy.optimize import fmin_l_bfgs_b
+
+from gdmix_core import storage
+from gdmix_core.config import Coordinate
+from gdmix_core.data.bags import to_arrow
+from gdmix_core.data.entity_rows import EntityRows
+from gdmix_core.data.ragged import Bag
+from gdmix_core.effects.entity_models import FittedModels, fit_entity_models
+from gdmix_core.models.native import concatenate, write_model
+from gdmix_core.solvers import entity_newton
+from gdmix_core.solvers.entity_newton import STATUS_NAMES
+
+SETTINGS = Coordinate.model_validate({"random_effect": {"entity": "id"}, "bag": "x", "l2": 1.0})
+
+
+def problem(entities: int, rows: int, features: int = 20, nonzeros: int = 8, seed: int = 0) -> EntityRows:
+    """Logistic rows of entities of random sizes, each with its own true model."""
+    rng = np.random.default_rng(seed)
+    sizes = np.maximum(rng.multinomial(rows - entities, np.ones(entities) / entities) + 1, 1)
+    ends = np.cumsum(sizes)
+    rows = int(ends[-1])
+    indices = np.sort(np.argsort(rng.random((rows, features)), axis=1)[:, :nonzeros], axis=1).astype(np.int32)
+    values = rng.standard_normal((rows, nonzeros)).astype(np.float32)
+    truth = rng.standard_normal((entities, features + 1)) * 0.5
+    entity = np.repeat(np.arange(entities), sizes)
+    offset = rng.standard_normal(rows)
+    margin = offset + truth[entity, 0] + np.sum(truth[entity[:, None], indices + 1] * values, axis=1)
+    label = (rng.random(rows) < 1 / (1 + np.exp(-margin))).astype(np.float64)
+    bag = Bag(np.arange(rows + 1) * nonzeros, indices.ravel(), values.ravel())
+    ids = pa.array(np.arange(entities))
+    return EntityRows(ids, ends - sizes, ends, np.arange(rows), label, np.ones(rows), offset, bag)
+
+
+def solve(rows: EntityRows, threads: int) -> list[FittedModels]:
+    features = int(rows.bag.indices.max()) + 1
+    with ThreadPoolExecutor(threads) as pool:
+        fit = lambda piece: fit_entity_models(piece, SETTINGS, "logistic_regression", features)  # noqa: E731
+        return list(pool.map(fit, rows.cut(8 * threads)))
+
+
+def scipy_loop(rows: EntityRows, count: int) -> float:
+    """Entities per second of the peer, on one core."""
+    problems = []
+    for e in range(count):
+        begin, end = rows.begin[e], rows.end[e]
+        x = np.zeros((end - begin, int(rows.bag.indices.max()) + 2))
+        x[:, 0] = 1.0
+        for i in range(begin, end):
+            entries = slice(rows.bag.offsets[i], rows.bag.offsets[i + 1])
+            x[i - begin, rows.bag.indices[entries] + 1] = rows.bag.values[entries]
+        problems.append((x, rows.label[begin:end], rows.offset[begin:end]))
+    penalty = np.ones(problems[0][0].shape[1])
+    penalty[0] = 0.0
+
+    def objective(w: np.ndarray, x: np.ndarray, y: np.ndarray, offset: np.ndarray) -> tuple[float, np.ndarray]:
+        z = x @ w + offset
+        loss = np.sum(np.logaddexp(0.0, z) - y * z) + 0.5 * np.sum(penalty * w * w)
+        return loss, x.T @ (1.0 / (1.0 + np.exp(-z)) - y) + penalty * w
+
+    def loop() -> None:
+        for data in problems:
+            start = np.zeros(len(penalty))
+            fmin_l_bfgs_b(objective, start, args=data, m=10, factr=1e-12 / np.finfo(float).eps, maxiter=100)
+
+    return count / machine.median_seconds(loop, 3)
+
+
+def whole_path(rows: EntityRows, threads: int) -> float:
+    """Seconds for reading a shard, solving, scoring and writing the models."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/shard.parquet"
+        indices, values = to_arrow(rows.bag)
+        entity = pa.array(np.repeat(rows.ids.to_numpy(), rows.end - rows.begin))
+        columns = {"row": rows.row, "label": rows.label, "weight": rows.weight, "offset": rows.offset}
+        table = pa.table({"entity": entity, **columns, "indices": indices, "values": values})
+        pq.write_table(table, path, compression="lz4", use_dictionary=["label", "weight", "offset"])
+
+        def work() -> None:
+            from gdmix_core.data.bags import from_arrow
+            from gdmix_core.data.shards import entity_runs
+
+            found = pq.read_table(path)
+            begin, lengths = entity_runs(found["entity"].combine_chunks())
+            again = EntityRows(
+                found["entity"].take(pa.array(begin)).combine_chunks(), begin, begin + lengths, found["row"].to_numpy(),
+                found["label"].to_numpy(), found["weight"].to_numpy(), found["offset"].to_numpy(),
+                from_arrow(found["indices"], found["values"]),
+            )  # fmt: skip
+            fitted = solve(again, threads)
+            write_model(f"{folder}/model.parquet", concatenate([part.table for part in fitted], pa.int64()))
+            storage.write_array(f"{folder}/scores.npy", np.concatenate([part.scores for part in fitted]))
+
+        return machine.median_seconds(work)
+
+
+def threshold() -> None:
+    """Where conjugate gradients overtake the dense Hessian, by number of local features."""
+    print("features   dense/s      cg/s   dense/cg")
+    for features in (16, 32, 64, 96, 128, 192, 256, 512):
+        rows = problem(max(40, 40_000 // features), max(40, 40_000 // features) * 2 * features, features, min(16, features))
+        speed = []
+        for limit in (10_000, 0):
+            entity_newton.DENSE_LIMIT = limit
+            from gdmix_core.effects import entity_models
+
+            entity_models.DENSE_LIMIT = limit
+            speed.append(len(rows) / machine.median_seconds(lambda: solve(rows, 1), 3))  # noqa: B023
+        print(f"{features:8d} {speed[0]:9.0f} {speed[1]:9.0f} {speed[0] / speed[1]:10.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--entities", type=int, default=20_000)
+    parser.add_argument("--rows", type=int, default=400_000)
+    parser.add_argument("--peer-entities", type=int, default=400)
+    parser.add_argument("--threshold", action="store_true")
+    arguments = parser.parse_args()
+    print(machine.describe())
+    if arguments.threshold:
+        threshold()
+        return
+    rows = problem(arguments.entities, arguments.rows)
+    print(f"{len(rows)} entities, {len(rows.row)} rows, {len(rows.bag.indices)} non-zeros, d = 21, l2 = 1, logistic")
+    fitted = solve(rows, machine.cores())
+    counts = sum(np.bincount(part.status, minlength=len(STATUS_NAMES)) for part in fitted)
+    print("outcome:", dict(zip(STATUS_NAMES, map(int, counts), strict=True)))
+    peer = scipy_loop(rows, arguments.peer_entities)
+    one = len(rows) / machine.median_seconds(lambda: solve(rows, 1))
+    every = len(rows) / machine.median_seconds(lambda: solve(rows, machine.cores()))
+    path = len(rows) / whole_path(rows, machine.cores())
+    print(f"SciPy fmin_l_bfgs_b loop, one core       {peer:10.0f} entities/s")
+    print(f"ours, solve, one core                    {one:10.0f} entities/s   {one / peer:6.1f} x SciPy")
+    print(f"ours, solve, {machine.cores()} cores                   {every:10.0f} entities/s   {every / peer:6.1f} x SciPy")
+    print(f"ours, read + solve + score + write       {path:10.0f} entities/s   {path / peer:6.1f} x SciPy")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""A worker process of a fixed effect: trains together with those that TF_CONFIG names.
+
+    python -m gdmix_core.effects.fixed_worker --run ROOT --step pass_01.global.train --threads 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+
+from gdmix_core import processes
+from gdmix_core.effects import fixed
+from gdmix_core.errors import GdmixError, StepError
+from gdmix_core.run import Run
+from gdmix_core.solvers.all_reduce import LostWorker
+from gdmix_core.solvers.tensorflow_all_reduce import TensorFlowAllReduce, place_in_cluster
+
+LOST_WORKER = 75  # exit code: nothing is wrong here, but another worker is gone (EX_TEMPFAIL of sysexits.h)
+
+
+def main() -> None:
+    processes.become_worker()
+    parser = argparse.ArgumentParser(description="Trains a fixed effect, as one of the workers in TF_CONFIG.")
+    parser.add_argument("--run", required=True)
+    parser.add_argument("--step", required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    code = 0
+    try:
+        work(arguments.run, arguments.step, arguments.threads)
+    except LostWorker as error:
+        processes.send({"lost": str(error)})
+        code = LOST_WORKER
+    except GdmixError as error:
+        processes.send({"error": str(error)})
+        code = 1
+    except Exception as error:
+        traceback.print_exc()
+        processes.send({"failure": f"{type(error).__name__}: {error}"})
+        code = 1
+    sys.stderr.flush()
+    # At once: taking TensorFlow down in order takes a while, in which the others would see the connections break
+    # before the parent sees the exit code, and who died of what would be lost.
+    os._exit(code)
+
+
+def work(root: str, step_id: str, threads: int) -> None:
+    run = Run.open(root)
+    step = run.plan[step_id]
+    rank, workers = place_in_cluster()
+    wanted = fixed.settings_of(run, step).workers
+    if workers != wanted:
+        raise StepError(f"{step_id}: TF_CONFIG names {workers} workers, but fixed_effect.workers is {wanted}")
+    group = TensorFlowAllReduce()
+
+    def on_iteration(number: int, objective: float) -> None:
+        if rank == 0:
+            processes.send({"iteration": number, "objective": objective})
+
+    outcome = fixed.fit(run, step, group, threads=threads, on_iteration=on_iteration)
+    # Only when everyone's scores are written is there an outcome.
+    group.barrier()
+    if rank == 0:
+        processes.send({"outcome": outcome})
+    group.leave()
+
+
+if __name__ == "__main__":
+    main()
