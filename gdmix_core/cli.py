@@ -91,7 +91,7 @@ def validate(config: str, variables: tuple[str, ...], changes: tuple[str, ...]) 
 @click.option("--output", required=True, help="Parquet file to write: uid, score, and a score for each coordinate.")
 @click.option("--format", "kind", type=click.Choice(["native", "avro"]), default="native", show_default=True)
 @click.option("--split", type=click.Choice(["training", "validation"]), default="training", show_default=True)
-def score(model: str, source: str, output: str, kind: str, split: str) -> None:
+def score(model: str, source: str, output: str, kind: Any, split: str) -> None:
     """Score new data with an exported model."""
     from gdmix_core.models.scoring import score_input
 

@@ -24,28 +24,28 @@ class Model(BaseModel):
 class Columns(Model):
     """Names of the input's columns."""
 
-    uid: str = Field("uid", description="Unique id of a record, integer or string.")
-    label: str = Field("label", description="What is predicted.")
-    weight: str | None = Field(None, description="Weight of a record (> 0). Without it every record weighs 1.")
-    offset: str | None = Field(None, description="Known part of the score, added before the loss. Default 0.")
+    uid: str = Field(default="uid", description="Unique id of a record, integer or string.")
+    label: str = Field(default="label", description="What is predicted.")
+    weight: str | None = Field(default=None, description="Weight of a record (> 0). Without it every record weighs 1.")
+    offset: str | None = Field(default=None, description="Known part of the score, added before the loss. Default 0.")
 
 
 class Convergence(Model):
-    tolerance: float = Field(1e-6, gt=0, description="Stop at gradient max-norm <= tolerance x max(1, sum of weights).")
-    max_iterations: int = Field(200, ge=1, description="Iterations after which a model counts as not converged.")
+    tolerance: float = Field(default=1e-6, gt=0, description="Stop at gradient max-norm <= tolerance x max(1, sum of weights).")
+    max_iterations: int = Field(default=200, ge=1, description="Iterations after which a model counts as not converged.")
 
 
 class FixedEffect(Convergence):
     """One global model."""
 
-    workers: int = Field(1, ge=1, le=1024, description="Synchronous worker processes; 1 trains without TensorFlow.")
-    restarts: int = Field(2, ge=0, description="Restarts from the last checkpoint after a worker died.")
-    history: int = Field(10, ge=1, description="Curvature pairs of L-BFGS.")
+    workers: int = Field(default=1, ge=1, le=1024, description="Synchronous worker processes; 1 trains without TensorFlow.")
+    restarts: int = Field(default=2, ge=0, description="Restarts from the last checkpoint after a worker died.")
+    history: int = Field(default=10, ge=1, description="Curvature pairs of L-BFGS.")
 
 
 class Samples(Model):
-    min: int = Field(1, ge=1, description="Entities with fewer training rows get no model (score 0).")
-    max: int | None = Field(None, ge=1, description="At most so many rows train an entity; the rest are only scored.")
+    min: int = Field(default=1, ge=1, description="Entities with fewer training rows get no model (score 0).")
+    max: int | None = Field(default=None, ge=1, description="At most so many rows train an entity; the rest are only scored.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Samples:
@@ -58,11 +58,11 @@ class RandomEffect(Convergence):
     """One small model per entity."""
 
     entity: str = Field(description="Column with the entity's id, integer or string.")
-    shards: int | Literal["auto"] = Field("auto", description="Number of shards, or auto: by rows_per_shard.")
-    rows_per_shard: int = Field(2_000_000, ge=1, description="Target size of a shard when shards is auto.")
+    shards: int | Literal["auto"] = Field(default="auto", description="Number of shards, or auto: by rows_per_shard.")
+    rows_per_shard: int = Field(default=2_000_000, ge=1, description="Target size of a shard when shards is auto.")
     samples: Samples = Samples()
-    groups: int = Field(1, ge=1, le=1000, description="Airflow tasks the shards are spread over.")
-    max_iterations: int = Field(100, ge=1, description="Newton iterations after which an entity is not converged.")
+    groups: int = Field(default=1, ge=1, le=1000, description="Airflow tasks the shards are spread over.")
+    max_iterations: int = Field(default=100, ge=1, description="Newton iterations after which an entity is not converged.")
 
     @field_validator("shards")
     @classmethod
@@ -77,9 +77,9 @@ class Coordinate(Model):
 
     fixed_effect: FixedEffect | None = None
     random_effect: RandomEffect | None = None
-    data: str = Field(".", description="Directory under input; coordinates may share one.")
-    bag: str | None = Field(None, description="Feature bag; without it the model is an intercept alone.")
-    l2: float = Field(1.0, ge=0, description="Weight of the penalty l2/2 * sum of squared coefficients.")
+    data: str = Field(default=".", description="Directory under input; coordinates may share one.")
+    bag: str | None = Field(default=None, description="Feature bag; without it the model is an intercept alone.")
+    l2: float = Field(default=1.0, ge=0, description="Weight of the penalty l2/2 * sum of squared coefficients.")
     intercept: bool = True
     regularize_intercept: bool = Field(False, description="Whether l2 covers the intercept too.")
 
@@ -93,33 +93,33 @@ class Coordinate(Model):
 
 
 class Passes(Model):
-    max: int = Field(1, ge=1, le=100, description="Sweeps over all coordinates at most.")
-    min_delta: float = Field(0.0, description="Stop when a pass improves the first metric by less than this.")
+    max: int = Field(default=1, ge=1, le=100, description="Sweeps over all coordinates at most.")
+    min_delta: float = Field(default=0.0, description="Stop when a pass improves the first metric by less than this.")
 
 
 class Checks(Model):
     """What validate does with records that break a rule."""
 
     on_error: Literal["fail", "drop"] = "fail"
-    max_dropped: float = Field(0.01, ge=0, le=1, description="Under drop: fail above this share of dropped records.")
+    max_dropped: float = Field(default=0.01, ge=0, le=1, description="Under drop: fail above this share of dropped records.")
 
 
 class Frame(Model):
-    rows_per_block: int = Field(500_000, ge=1, description="Target rows of one block of the frame.")
+    rows_per_block: int = Field(default=500_000, ge=1, description="Target rows of one block of the frame.")
 
 
 class Spark(Model):
     """How the two Spark jobs run."""
 
     master: str = "local[*]"
-    driver_memory: str = Field("2g", pattern=r"^\d+[kmgt]$")
+    driver_memory: str = Field(default="2g", pattern=r"^\d+[kmgt]$")
     conf: dict[str, str] = Field(default_factory=dict, description="Further Spark settings.")
 
 
 class Local(Model):
     """Everything on one machine."""
 
-    processes: int | Literal["auto"] = Field("auto", description="Cores used at once; auto: all of them.")
+    processes: int | Literal["auto"] = Field(default="auto", description="Cores used at once; auto: all of them.")
 
     @field_validator("processes")
     @classmethod
@@ -135,18 +135,18 @@ class Engine(Model):
 
 class Export(Model):
     formats: list[Literal["native", "avro"]] = ["native", "avro"]
-    sparsity_threshold: float = Field(0.0, ge=0, description="Avro: coefficients up to this size are left out.")
+    sparsity_threshold: float = Field(default=0.0, ge=0, description="Avro: coefficients up to this size are left out.")
 
 
 class Airflow(Model):
-    schedule: str | None = Field(None, description="Cron expression or preset such as @daily; none: by trigger only.")
+    schedule: str | None = Field(default=None, description="Cron expression or preset such as @daily; none: by trigger only.")
     start_date: datetime.date | None = None
     catchup: bool = False
-    max_active_runs: int = Field(1, ge=1)
-    retries: int = Field(2, ge=0)
-    retry_delay_seconds: int = Field(60, ge=0)
+    max_active_runs: int = Field(default=1, ge=1)
+    retries: int = Field(default=2, ge=0)
+    retry_delay_seconds: int = Field(default=60, ge=0)
     tags: list[str] = ["gdmix"]
-    spark_connection: str = Field("spark_local", description="Airflow connection of spark-submit.")
+    spark_connection: str = Field(default="spark_local", description="Airflow connection of spark-submit.")
 
     @model_validator(mode="after")
     def _scheduled_since(self) -> Airflow:

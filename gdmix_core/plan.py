@@ -90,7 +90,7 @@ def build_plan(config: Config) -> Plan:
     for number in range(1, passes + 1):
         if number > 1:
             steps.append(Step(gate_id(number), "gate", (evaluate_id(number - 1, names[-1]),), number))
-        for position, name in enumerate(names):
+        for position in range(len(names)):
             steps += _coordinate_steps(config, data, number, position)
     last = tuple(evaluate_id(number, names[-1]) for number in range(1, passes + 1))
     steps.append(Step("select", "select", last, settings={"passes": data["passes"], "metrics": data["metrics"]}))
@@ -102,8 +102,8 @@ def latest_scores(config: Config, pass_number: int, coordinate: str) -> dict[str
     """For every other coordinate, the pass whose scores are part of this one's offset; none yet: left out."""
     names = list(config.coordinates)
     at = names.index(coordinate)
-    before = {name: pass_number for name in names[:at]}
-    after = {name: pass_number - 1 for name in names[at + 1 :] if pass_number > 1}
+    before = dict.fromkeys(names[:at], pass_number)
+    after = dict.fromkeys(names[at + 1 :], pass_number - 1) if pass_number > 1 else {}
     return before | after
 
 

@@ -12,11 +12,10 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from pyspark.sql import SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
-
-import numpy as np
 
 from gdmix_core import storage
 from gdmix_core.data.frame import Frame

@@ -43,7 +43,12 @@ def write_block(number: int, batches: Iterable[pa.RecordBatch], layout: Layout, 
     for code, name in enumerate(SPLITS):
         block = _assemble(joined, joined.first[split == code], layout)
         records = int(np.count_nonzero(table["split"].to_numpy() == code))
-        statistics["splits"][name] = {"records": records, "rows": block.num_rows, "labels": _label_sum(block)}
+        statistics["splits"][name] = {
+            "records": records,
+            "rows": block.num_rows,
+            "labels": _label_sum(block),
+            "entries": {key: len(block[f"{key}_indices"].combine_chunks().flatten()) for key in layout.bags},
+        }
         if block.num_rows:
             _write(storage.join(frame, name, block_name(number)), block, layout)
     return statistics

@@ -91,7 +91,7 @@ def _matches(kind: pa.DataType, field: Field) -> bool:
     )
 
 
-def _absent(rows: int, field: Field, status: int) -> Column:
+def _absent(rows: int, field: Field, status: np.uint8) -> Column:
     empty: object = (
         pa.array([], pa.large_binary())
         if field.kind == "bytes"

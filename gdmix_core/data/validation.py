@@ -24,7 +24,7 @@ def merge_report(statistics: Iterable[dict[str, Any]], layout: Layout, config: C
     checks: dict[str, dict[str, Any]] = {
         name: {"rule": check.rule, "broken": 0, "first": []} for name, check in rules.items()
     }
-    splits = {name: {"records": 0, "rows": 0, "label_mean": None} for name in SPLITS}
+    splits: dict[str, dict[str, Any]] = {name: {"records": 0, "rows": 0, "label_mean": None} for name in SPLITS}
     labels = dict.fromkeys(SPLITS, 0.0)
     duplicates: dict[str, int] = {}
     for block in sorted(statistics, key=lambda item: item["number"]):
@@ -81,7 +81,12 @@ def frame_manifest(statistics: Iterable[dict[str, Any]], layout: Layout, config:
         for name, counts in block["splits"].items():
             if counts["rows"]:
                 splits[name]["blocks"].append(
-                    {"file": block_name(block["number"]), "start": splits[name]["rows"], "rows": counts["rows"]}
+                    {
+                        "file": block_name(block["number"]),
+                        "start": splits[name]["rows"],
+                        "rows": counts["rows"],
+                        "entries": counts["entries"],
+                    }
                 )
                 splits[name]["rows"] += counts["rows"]
     return {

@@ -1,4 +1,4 @@
-"""The checkpoint of a fixed effect in training: the latest coefficients, so that a killed step goes on from there."""
+"""The checkpoint of a fixed effect in training: its latest coefficients, for a killed step to go on from."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from gdmix_core.run import Run
 
 log = logging.getLogger("gdmix_core.fixed_effect")
 
-# Share of the time that writing checkpoints may take: on a local disk most iterations are kept, on an object store
-# one in a few seconds.
+# Share of the time that writing checkpoints may take. On a local disk most iterations are kept, on an object
+# store one in a few seconds.
 _SHARE = 0.05
 
 
@@ -57,7 +57,7 @@ class Checkpoint:
                     return None
                 return Iterate(stored["w"], int(stored["iterations"]), int(stored["evaluations"]))
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            log.warning("%s: not a readable checkpoint (%s); training starts from the beginning", self._path, error)
+            log.warning("%s: not a readable checkpoint (%s); training starts anew", self._path, error)
             return None
 
     def offer(self, iterate: Iterate) -> None:
@@ -66,9 +66,8 @@ class Checkpoint:
         if begin < self._next_write:
             return
         with storage.open_for_write(self._path) as file:
-            np.savez(
-                file, key=self._key, w=iterate.w, iterations=iterate.iterations, evaluations=iterate.evaluations
-            )
+            counts = {"iterations": iterate.iterations, "evaluations": iterate.evaluations}
+            np.savez(file, key=self._key, w=iterate.w, **counts)
         end = time.monotonic()
         self._next_write = end + (end - begin) / _SHARE
 

@@ -97,7 +97,7 @@ def fit(
     goal = effect.tolerance * max(1.0, total_weight)
     minimum = minimize(
         objective.value_and_gradient, rows.penalty, start.w, goal=goal,
-        # One is left even after the checkpoint of the last one: SciPy's way to learn whether it has converged.
+        # One more even after the checkpoint of the last: SciPy knows no other way to tell whether it converged.
         max_iterations=max(1, effect.max_iterations - start.iterations),
         history=effect.history, on_iteration=iterated,
     )  # fmt: skip

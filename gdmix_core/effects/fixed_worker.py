@@ -1,6 +1,6 @@
 """A worker process of a fixed effect: trains together with those that TF_CONFIG names.
 
-    python -m gdmix_core.effects.fixed_worker --run ROOT --step pass_01.global.train --threads 1
+python -m gdmix_core.effects.fixed_worker --run ROOT --step pass_01.global.train --threads 1
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gdmix_core import processes
 from gdmix_core.effects import fixed
 from gdmix_core.errors import GdmixError, StepError
 from gdmix_core.run import Run
-from gdmix_core.solvers.all_reduce import LostWorker
+from gdmix_core.solvers.all_reduce import WorkerLostError
 from gdmix_core.solvers.tensorflow_all_reduce import TensorFlowAllReduce, place_in_cluster
 
 LOST_WORKER = 75  # exit code: nothing is wrong here, but another worker is gone (EX_TEMPFAIL of sysexits.h)
@@ -30,7 +30,7 @@ def main() -> None:
     code = 0
     try:
         work(arguments.run, arguments.step, arguments.threads)
-    except LostWorker as error:
+    except WorkerLostError as error:
         processes.send({"lost": str(error)})
         code = LOST_WORKER
     except GdmixError as error:
@@ -41,8 +41,8 @@ def main() -> None:
         processes.send({"failure": f"{type(error).__name__}: {error}"})
         code = 1
     sys.stderr.flush()
-    # At once: taking TensorFlow down in order takes a while, in which the others would see the connections break
-    # before the parent sees the exit code, and who died of what would be lost.
+    # At once: TensorFlow takes a while to go down in order, and the others would see their connections break before
+    # the parent sees the exit code; who died, and of what, would be lost.
     os._exit(code)
 
 

@@ -1,4 +1,4 @@
-"""A fixed effect trained by several processes of this machine: started, watched, and started again when one dies."""
+"""A fixed effect trained by several processes of this machine: started, watched, restarted when one dies."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _GRACE_SECONDS = 5.0
 def train_with_workers(run: Run, step: Step) -> dict[str, Any]:
     """Returns the outcome of `fit`. When a worker dies all start again, `restarts` times at most.
 
-    Raises StepError: at once for a mistake that a worker reports, as it would be made again; otherwise when no restart
-    is left.
+    Raises StepError: at once for a mistake that a worker reports, as it would be made again; otherwise when no
+    restart is left.
     """
     effect = settings_of(run, step)
     report = progress.reporter()
@@ -52,7 +52,7 @@ def train_with_workers(run: Run, step: Step) -> dict[str, Any]:
 class _Attempt:
     """All workers once, from their start to their end.
 
-    outcome: what the first one reports at the end; codes: exit codes, by rank; errors: mistakes that were reported
+    outcome: what the first one reports at the end; codes: exit codes, by rank; errors: the mistakes reported
     """
 
     def __init__(self, run: Run, step: Step, report: progress.Listener) -> None:
@@ -119,7 +119,7 @@ class _Attempt:
             self._patience.start()
 
     def _end_frozen(self) -> None:
-        """A worker that is stopped or stuck in the kernel does not follow SIGTERM, and would be waited for forever."""
+        """A worker that is stopped, or stuck in the kernel, ignores SIGTERM and would be waited for forever."""
         for rank, worker in enumerate(self._workers):
             if worker.poll() is None:
                 self._frozen.add(rank)
@@ -130,8 +130,8 @@ class _Attempt:
 def _reserved_ports(count: int) -> Iterator[list[int]]:
     """Free ports that stay this process's own until its workers have them.
 
-    TensorFlow's import takes seconds, long enough for a port that was merely found free to be given to somebody else.
-    So they are kept, bound but without listening; SO_REUSEPORT lets the workers bind them too.
+    TensorFlow's import takes seconds, in which a port that was merely found free may be given to somebody else. So
+    they are kept, bound but without listening; SO_REUSEPORT lets the workers bind them too.
     """
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
@@ -148,6 +148,6 @@ def _environment(rank: int, ports: list[int]) -> dict[str, str]:
         "TF_GRPC_REUSE_PORT": "1",
         # gRPC would ask a proxy for the way to this very machine, and wait for ever.
         "no_grpc_proxy": _HOST,
-        # Every worker does the optimiser's vector arithmetic: with one thread, all get the same bits at less cost.
+        # Every worker does the optimiser's vector arithmetic; with one thread all get the same bits.
         "OPENBLAS_NUM_THREADS": "1",
     }

@@ -15,9 +15,10 @@ from gdmix_core.solvers.losses import LOSS_OF_TASK
 
 
 class TrainingRows:
-    """An even share of consecutive rows: worker `rank` of `workers` has none where there are fewer rows than workers.
+    """Worker `rank`'s even share of consecutive rows; none where there are fewer rows than workers.
 
-    label, weight, offset: float64 [n], the offset with the scores of all other coordinates; bag: the rows' features
+    label, weight, offset: float64 [n], the offset with the scores of all other coordinates
+    bag: the rows' features
     """
 
     def __init__(self, run: Run, step: Step, rank: int, workers: int) -> None:

@@ -12,7 +12,7 @@ from gdmix_core.errors import StepError
 from gdmix_core.solvers.lbfgs import ValueAndGradient
 
 
-class LostWorker(StepError):
+class WorkerLostError(StepError):
     """Another worker is gone, or does not answer; all have to start again from the checkpoint."""
 
 
@@ -23,7 +23,7 @@ class AllReduce(Protocol):
     workers: int
 
     def sum(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """float64 [n] of every worker → their sum, the same to the bit on each. Raises LostWorker."""
+        """float64 [n] of every worker → their sum, the same to the bit on each. Raises WorkerLostError."""
 
 
 class Alone:
@@ -39,9 +39,9 @@ class Alone:
 class SharedObjective:
     """The data term over the rows of all workers, from each worker's own: one all-reduce an evaluation.
 
-    Every worker runs the same optimiser on the same numbers, so that all ask for the same w without being told. On
-    machines with different processors or libraries that could fail in the last bit, and they would drift apart
-    unnoticed; so a checksum of w is summed along.
+    Every worker runs the same optimiser on the same numbers, so that all ask for the same w without being told.
+    Between machines with different processors or libraries that could fail in the last bit, and they would drift
+    apart unnoticed; so a checksum of w is summed along.
     """
 
     def __init__(self, own: ValueAndGradient, group: AllReduce) -> None:
@@ -50,7 +50,7 @@ class SharedObjective:
         self.evaluations = 0
 
     def value_and_gradient(self, w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """Raises LostWorker, and StepError when the workers do not evaluate the same w."""
+        """Raises WorkerLostError, and StepError when the workers do not evaluate the same w."""
         self.evaluations += 1
         value, gradient = self._own(w)
         if self._group.workers == 1:
@@ -61,7 +61,7 @@ class SharedObjective:
         if total[1] != checksum * self._group.workers:
             raise StepError(
                 f"worker {self._group.rank} evaluates other coefficients than the rest after {self.evaluations} "
-                "evaluations: all workers need the same versions of NumPy and SciPy, the same kind of processor, and "
+                "evaluations; all workers need the same NumPy and SciPy, the same kind of processor, and "
                 "OPENBLAS_NUM_THREADS=1"
             )
         return float(total[0]), total[2:]

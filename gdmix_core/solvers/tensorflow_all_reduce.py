@@ -1,7 +1,7 @@
 """All-reduce by TensorFlow's collectives, between the processes that TF_CONFIG names.
 
-tf.distribute.MultiWorkerMirroredStrategy rather than the raw collective operations: it is the public way to the same
-ring, and it brings the coordination service, whose heartbeats end a sum that waits for a worker that is frozen.
+tf.distribute.MultiWorkerMirroredStrategy rather than the raw collective operations: it is the public way to the
+same ring, and it brings the coordination service, whose heartbeats end a sum that waits for a frozen worker.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core.errors import StepError
-from gdmix_core.solvers.all_reduce import LostWorker
+from gdmix_core.solvers.all_reduce import WorkerLostError
 
 
 def place_in_cluster(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
-    """(rank, workers) that TF_CONFIG states. Raises StepError when it is absent or has no place for this process.
+    """(rank, workers) by TF_CONFIG. Raises StepError when it is absent or has no place for this process.
 
-    {"cluster": {"worker": ["host:port", …]}, "task": {"type": "worker", "index": rank}}; the format is explained at
+    {"cluster": {"worker": ["host:port", …]}, "task": {"type": "worker", "index": rank}}, as explained at
     https://www.tensorflow.org/guide/distributed_training#setting_up_the_tf_config_environment_variable
     """
     text = environment.get("TF_CONFIG", "")
@@ -36,9 +36,9 @@ def place_in_cluster(environment: Mapping[str, str] = os.environ) -> tuple[int, 
             return rank, len(workers)
     except (ValueError, KeyError, TypeError):
         pass
+    example = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
     raise StepError(
-        f"TF_CONFIG must name the workers, and which of them this process is, as in "
-        f'{{"cluster": {{"worker": ["host:port", ...]}}, "task": {{"type": "worker", "index": 0}}}}; it is {text!r}'
+        f"TF_CONFIG must name the workers, and which of them this process is, as in {example}; it is {text!r}"
     )
 
 
@@ -46,10 +46,10 @@ class TensorFlowAllReduce:
     """The group TF_CONFIG describes. One a process, before anything else uses TensorFlow there."""
 
     def __init__(self) -> None:
-        """Returns when all workers are there. Raises StepError without TensorFlow, LostWorker when one dies early."""
+        """Returns when all workers are there. Raises StepError without TensorFlow, WorkerLostError when one dies."""
         self.rank, self.workers = place_in_cluster()
         self._tf = tf = _import_tensorflow()
-        # The cores are for the loss and its gradient; TensorFlow adds up and sends, a thread is enough for either.
+        # The cores are for the loss and its gradient; TensorFlow only adds up and sends.
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(2)
         ring = tf.distribute.experimental.CommunicationImplementation.RING
@@ -58,8 +58,9 @@ class TensorFlowAllReduce:
             strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
 
         def in_replica(values: Any) -> Any:
+            replica = tf.distribute.get_replica_context()
             # identity: a collective does not take a function's argument itself.
-            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(values))
+            return replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(values))
 
         signature = [tf.TensorSpec([None], tf.float64)]
         self._sum = tf.function(lambda values: strategy.run(in_replica, (values,)), input_signature=signature)
@@ -70,15 +71,15 @@ class TensorFlowAllReduce:
         return total
 
     def barrier(self) -> None:
-        """Returns when every worker has called it. Raises LostWorker."""
+        """Returns when every worker has called it. Raises WorkerLostError."""
         self.sum(np.zeros(1))
 
     def leave(self) -> None:
-        """Call last: waits for the others, so that none finds its peers gone while it still reads their last words.
+        """Call last: waits for the others, so that none finds its peers gone while it reads their last words.
 
         After a barrier nothing can be lost any more; so that the others are gone already is no error.
         """
-        with contextlib.suppress(LostWorker):
+        with contextlib.suppress(WorkerLostError):
             self.barrier()
 
     @contextlib.contextmanager
@@ -88,13 +89,13 @@ class TensorFlowAllReduce:
             yield
         except (
             errors.UnavailableError,  # its connection broke, or its heartbeats stopped
-            errors.DeadlineExceededError,  # the first worker, which listens to the heartbeats, does not answer
+            errors.DeadlineExceededError,  # the first worker, who listens to heartbeats, does not answer
             errors.AbortedError,
             errors.CancelledError,
             errors.FailedPreconditionError,  # it has been started again
             errors.InternalError,
         ) as error:
-            raise LostWorker(_reason(str(error))) from None
+            raise WorkerLostError(_reason(str(error))) from None
 
 
 def _reason(message: str) -> str:

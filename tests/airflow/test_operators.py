@@ -13,14 +13,14 @@ import pytest
 import yaml
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowSkipException
+
+from gdmix_core.errors import ConfigError, DataError, StepError
+from gdmix_core.samples.generated import generate_sample, write_generated
 from gdmix_operators.factory import build_dag
 from gdmix_operators.operators.base import StepOperator, summary
 from gdmix_operators.operators.evaluate import EvaluateOperator
 from gdmix_operators.operators.partition import PartitionOperator
 from gdmix_operators.operators.validate import ValidateOperator
-
-from gdmix_core.errors import ConfigError, DataError, StepError
-from gdmix_core.samples.generated import generate_sample, write_generated
 
 RATINGS = 160
 DAY = datetime.datetime(2026, 11, 3, tzinfo=datetime.UTC)

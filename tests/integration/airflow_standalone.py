@@ -35,7 +35,7 @@ def airflow_environment(home: Path, dags: Path) -> dict[str, str]:
     }
 
 
-def airflow(environment: Mapping[str, str], *arguments: str, timeout: float = 180) -> str:
+def airflow(environment: Mapping[str, str], *arguments: str, timeout: float = 600) -> str:
     """Output of an `airflow` command; raises with all of it when the command fails."""
     done = subprocess.run(
         [sys.executable, "-m", "airflow", *arguments],
@@ -50,7 +50,7 @@ def airflow(environment: Mapping[str, str], *arguments: str, timeout: float = 18
     return done.stdout
 
 
-def wait_for(what: str, poll: Callable[[], T | None], timeout: float = 240) -> T:
+def wait_for(what: str, poll: Callable[[], T | None], timeout: float = 600) -> T:
     """Calls poll until it returns something; fails with `what` after `timeout` seconds."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:
@@ -95,7 +95,7 @@ class Standalone:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             start_new_session=True,
         )
-        wait_for("a healthy Airflow", self._healthy, timeout=120)
+        wait_for("a healthy Airflow", self._healthy, timeout=300)
 
     def stop(self) -> None:
         """SIGINT stops all parts in order; what is left after that is killed."""
@@ -147,7 +147,7 @@ class Standalone:
             assert not errors, errors
             return {dag["dag_id"] for dag in self.get("/dags")["dags"]} >= set(names) or None
 
-        wait_for(f"DAGs {names}", known, timeout=90)
+        wait_for(f"DAGs {names}", known)
 
     def trigger(self, dag: str, conf: Mapping[str, Any], logical_date: str | None = None) -> httpx.Response:
         """As the UI does it, which sends its logical date; CLI and REST may leave it null."""

@@ -21,7 +21,7 @@ def test_movielens(tmp_path: Path) -> None:
     environment = airflow_environment(tmp_path / "home", ROOT / "dags")
     airflow(environment, "db", "migrate")
     conf = {"input": str(tmp_path / "input"), "output": str(tmp_path / "run"), "passes": 2}
-    output = airflow(environment, "dags", "test", "movielens", "--conf", json.dumps(conf), timeout=300)
+    output = airflow(environment, "dags", "test", "movielens", "--conf", json.dumps(conf))
     assert "Spark runs on local[*], the YAML's spark.master" in output
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["config"]
     assert config["input"] == str(tmp_path / "input")

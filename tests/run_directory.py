@@ -1,0 +1,189 @@
+"""Builds a run directory as validate and partition leave it, without Spark: for tests of the steps that follow.
+
+rows = Rows(label=y, bags={"global": X}, ids={"user": users})
+run = make_run(tmp_path, {"coordinates": {...}}, training=rows, validation=more_rows)
+fixed.train(run, run.plan["pass_01.global.train"])
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+
+from gdmix_core import storage
+from gdmix_core.config import RandomEffect
+from gdmix_core.config_file import parse_config
+from gdmix_core.data.blocks import block_name
+from gdmix_core.data.feature_list import FeatureList, write_feature_list
+from gdmix_core.data.frame import Frame
+from gdmix_core.data.shards import rows_to_shuffle, shard_count, shuffle_schema, write_shard
+from gdmix_core.run import SPLITS, Run
+
+
+@dataclass
+class Rows:
+    """The rows of a split, in the order they get in the frame.
+
+    label, weight, offset: [n]; uid: integers or strings, ascending; by default 0 … n − 1
+    ids: entity and group columns by name, integers or strings [n]
+    bags: [n, features] by their name in the frame, dense or sparse; float32 and float64 keep their type
+    """
+
+    label: ArrayLike
+    weight: ArrayLike | None = None
+    offset: ArrayLike | None = None
+    uid: Any = None
+    ids: Mapping[str, Any] = field(default_factory=dict)
+    bags: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(np.asarray(self.label))
+
+    def matrix(self, bag: str) -> sp.csr_matrix:
+        """The bag as validate keeps it: indices ascending, without duplicates; stored zeros stay."""
+        matrix = sp.csr_matrix(self.bags[bag])
+        if matrix.dtype not in (np.float32, np.float64):
+            matrix = matrix.astype(np.float32)
+        matrix.sum_duplicates()
+        return matrix
+
+
+def make_run(
+    root: Path | str,
+    config: Mapping[str, Any],
+    training: Rows,
+    validation: Rows | None = None,
+    *,
+    rows_per_block: int = 1000,
+) -> Run:
+    """Writes config.yaml, the frame and, where there are random effects, their shards; returns the run.
+
+    config: as in a pipeline's YAML; name, input and output have defaults
+    rows_per_block: small, so that the rows of any but the smallest test lie in several blocks
+    """
+    defaults = {"name": "test", "input": str(Path(root) / "input"), "output": str(Path(root) / "run")}
+    run = Run.create(parse_config({**defaults, **config}))
+    splits = {"training": training} | ({"validation": validation} if validation is not None else {})
+    _write_frame(run, splits, rows_per_block)
+    _write_shards(run)
+    return run
+
+
+def _write_frame(run: Run, splits: Mapping[str, Rows], rows_per_block: int) -> None:
+    training = splits["training"]
+    bags = {name: training.matrix(name) for name in training.bags}
+    manifest: dict[str, Any] = {
+        # Other rows are another input: a run made again with other rows must not take old results for its own.
+        "input_fingerprint": _fingerprint(splits),
+        "splits": {split: {"rows": 0, "blocks": []} for split in SPLITS},
+        "uid_type": _type_name(_uid(training)),
+        "ids": {name: _type_name(pa.array(values)) for name, values in training.ids.items()},
+        "bags": {name: {"features": m.shape[1], "dtype": str(m.dtype)} for name, m in bags.items()},
+        "coordinates": {
+            name: {"bag": c.bag, "entity": c.random_effect.entity if c.random_effect else None}
+            for name, c in run.config.coordinates.items()
+        },
+    }
+    for split, rows in splits.items():
+        table = _frame_table(rows, bags)
+        described = manifest["splits"][split]
+        for start in range(0, len(rows), rows_per_block):
+            block = table.slice(start, rows_per_block)
+            name = block_name(start // rows_per_block)
+            with storage.open_for_write(run.frame(split, name)) as file:
+                pq.write_table(block, file, row_group_size=max(1, rows_per_block // 3))
+            entries = {key: sum(map(len, block[f"{key}_indices"].to_pylist())) for key in bags}
+            described["blocks"].append({"file": name, "start": start, "rows": block.num_rows, "entries": entries})
+        described["rows"] = len(rows)
+    for name, matrix in bags.items():
+        features = FeatureList([("feature", str(index)) for index in range(matrix.shape[1])])
+        write_feature_list(run.frame("features", f"{name}.csv"), features)
+    run.input_fingerprint = manifest["input_fingerprint"]
+    run.commit(run.plan["validate"], manifest)
+
+
+def _frame_table(rows: Rows, bags: Mapping[str, sp.csr_matrix]) -> pa.Table:
+    def number(values: ArrayLike | None, default: float) -> pa.Array:
+        return pa.array(np.full(len(rows), default) if values is None else np.asarray(values, np.float64))
+
+    columns: dict[str, pa.Array] = {
+        "uid": _uid(rows),
+        "label": number(rows.label, 0.0),
+        "weight": number(rows.weight, 1.0),
+        "offset": number(rows.offset, 0.0),
+        **{name: pa.array(values) for name, values in rows.ids.items()},
+    }
+    for name, like in bags.items():
+        matrix = rows.matrix(name).astype(like.dtype)
+        offsets = pa.array(matrix.indptr.astype(np.int64))
+        columns[f"{name}_indices"] = pa.LargeListArray.from_arrays(offsets, pa.array(matrix.indices.astype(np.int32)))
+        columns[f"{name}_values"] = pa.LargeListArray.from_arrays(offsets, pa.array(matrix.data))
+    return pa.table(columns)
+
+
+def _uid(rows: Rows) -> pa.Array:
+    return pa.array(np.arange(len(rows)) if rows.uid is None else rows.uid)
+
+
+def _type_name(column: pa.Array) -> str:
+    return "integer" if pa.types.is_integer(column.type) else "text"
+
+
+def _fingerprint(splits: Mapping[str, Rows]) -> str:
+    digest = hashlib.sha256()
+    for split, rows in splits.items():
+        digest.update(split.encode())
+        for column in _frame_table(rows, {name: rows.matrix(name) for name in rows.bags}).columns:
+            digest.update(json.dumps(column.to_pylist()).encode())
+    return digest.hexdigest()[:24]
+
+
+def _write_shards(run: Run) -> None:
+    """What the Spark job does, with one sort in memory in place of the shuffle."""
+    frame = Frame(run)
+    coordinates = {name: _partition(run, frame, name) for name in run.config.random_effects}
+    run.commit(run.plan["partition"], {"coordinates": coordinates})
+
+
+def _partition(run: Run, frame: Frame, coordinate: str) -> dict[str, Any]:
+    effect = run.config.coordinates[coordinate].random_effect
+    assert effect is not None
+    bag = frame.bag_of(coordinate)
+    value_dtype = np.dtype(frame.manifest["bags"][bag]["dtype"]) if bag else None
+    shards = shard_count(effect, frame.rows("training"))
+    batches = list(_shuffled(frame, coordinate, effect, shards))
+    everything = pa.Table.from_batches(batches, schema=shuffle_schema(frame, coordinate, effect))
+    order = [(name, "ascending") for name in ("shard", "split", "entity", "rank", "row")]
+    everything = everything.sort_by(order).combine_chunks()
+    shard_of: NDArray[np.int32] = everything["shard"].to_numpy()
+    written = []
+    for shard in range(shards):
+        low, high = np.searchsorted(shard_of, [shard, shard + 1])
+        if low < high:
+            rows = everything.slice(low, high - low).to_batches()
+            written.append(write_shard(run, coordinate, effect, value_dtype, rows))
+    totals = {
+        split: {
+            key: (max if key == "largest_entity" else sum)(shard[split][key] for shard in written)
+            for key in written[0][split]
+        }
+        for split in SPLITS
+    }
+    counts = {split: {shard["number"]: shard[split]["rows"] for shard in written} for split in SPLITS}
+    return {"shards": shards, "totals": totals, "rows": counts}
+
+
+def _shuffled(frame: Frame, coordinate: str, effect: RandomEffect, shards: int) -> Iterator[pa.RecordBatch]:
+    for split in SPLITS:
+        for path, first_row, _ in frame.blocks(split):
+            yield from rows_to_shuffle(frame, coordinate, effect, split, path, first_row, shards)
