@@ -1,6 +1,6 @@
 """Fixed effect: one loss and gradient, beside SciPy's CSR products; and a whole fit, beside scikit-learn's.
 
-    python benchmarks/fixed_effect.py [--rows 1000000] [--features 100000] [--nonzeros 30]
+python benchmarks/fixed_effect.py [--rows 1000000] [--features 100000] [--nonzeros 30]
 """
 
 from __future__ import annotations
@@ -40,9 +40,7 @@ def main() -> None:
     print(machine.describe())
     print(f"{rows} rows x {arguments.nonzeros} non-zeros, {features} features, logistic, l2 = 1")
     ones, zeros = np.ones(rows), np.zeros(rows)
-    ours = GlobalObjective(
-        LOGISTIC, bag, features, label, ones, zeros, intercept=True, threads=machine.cores()
-    )
+    ours = GlobalObjective(LOGISTIC, bag, features, label, ones, zeros, intercept=True, threads=machine.cores())
     w = np.random.default_rng(1).standard_normal(features + 1) * 0.1
     matrix = csr_matrix((bag.values.astype(np.float64), bag.indices, bag.offsets), shape=(rows, features))
 
@@ -79,7 +77,12 @@ def fit(ours: GlobalObjective, matrix: csr_matrix, label: np.ndarray, features: 
     mine = machine.once(
         lambda: found.append(
             minimize(
-                ours.value_and_gradient, penalty, np.zeros(features + 1), goal=1e-6 * rows, max_iterations=500, history=10
+                ours.value_and_gradient,
+                penalty,
+                np.zeros(features + 1),
+                goal=1e-6 * rows,
+                max_iterations=500,
+                history=10,
             )
         )
     )

@@ -1,6 +1,6 @@
 """Ingest: TFRecord to frame through the Spark job, and its parts alone, beside protobuf's own parser.
 
-    python benchmarks/ingest.py [--rows 4000000]
+python benchmarks/ingest.py [--rows 4000000]
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""A whole pipeline of MovieLens-100k's size, three passes, `gdmix run` in a process of its own, both Spark jobs included.
+"""A whole pipeline of MovieLens-100k's size, three passes: `gdmix run` as a user would call it, Spark jobs included.
 
     python benchmarks/pipeline.py [--data MOVIELENS_FOLDER]
 
-Without a folder a generated sample of the same size (943 users, 1,682 films, 100,000 ratings) is trained on. The peer is
-the same maths as a user would write it by hand, and as GDMix does it for each model: SciPy's fmin_l_bfgs_b for the global
-model and for every entity, three passes, on data that is in memory already.
+Without a folder a generated sample of the same size (943 users, 1,682 films, 100,000 ratings) is trained on. The
+peer is the same maths as a user would write it by hand, and as GDMix does it for each model: SciPy's fmin_l_bfgs_b
+for the global model and for every entity, three passes, on data that is in memory already.
 """
 
 from __future__ import annotations

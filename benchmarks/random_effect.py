@@ -3,8 +3,8 @@
     python benchmarks/random_effect.py [--entities 20000] [--rows 400000] [--threshold]
 
 The peer does what GDMix does for each model: scipy.optimize.fmin_l_bfgs_b with its settings (m=10, factr from a
-tolerance of 1e-12, at most 100 iterations), here with dense matrices, which is faster for it than sparse ones. It runs on
-a sample of the entities. --threshold measures where conjugate gradients overtake the dense Hessian.
+tolerance of 1e-12, at most 100 iterations), here with dense matrices, which is faster for it than sparse ones. It runs
+on a sample of the entities. --threshold measures where conjugate gradients overtake the dense Hessian.
 """
 
 from __future__ import annotations
@@ -116,7 +116,9 @@ def threshold() -> None:
     """Where conjugate gradients overtake the dense Hessian, by number of local features."""
     print("features   dense/s      cg/s   dense/cg")
     for features in (16, 32, 64, 96, 128, 192, 256, 512):
-        rows = problem(max(40, 40_000 // features), max(40, 40_000 // features) * 2 * features, features, min(16, features))
+        rows = problem(
+            max(40, 40_000 // features), max(40, 40_000 // features) * 2 * features, features, min(16, features)
+        )
         speed = []
         for limit in (10_000, 0):
             entity_newton.DENSE_LIMIT = limit
@@ -149,7 +151,9 @@ def main() -> None:
     path = len(rows) / whole_path(rows, machine.cores())
     print(f"SciPy fmin_l_bfgs_b loop, one core       {peer:10.0f} entities/s")
     print(f"ours, solve, one core                    {one:10.0f} entities/s   {one / peer:6.1f} x SciPy")
-    print(f"ours, solve, {machine.cores()} cores                   {every:10.0f} entities/s   {every / peer:6.1f} x SciPy")
+    print(
+        f"ours, solve, {machine.cores()} cores                   {every:10.0f} entities/s   {every / peer:6.1f} x SciPy"
+    )
     print(f"ours, read + solve + score + write       {path:10.0f} entities/s   {path / peer:6.1f} x SciPy")
 
 

@@ -1,3 +1,45 @@
-"""Mixed-effect (GLMix) model training: the library and the `gdmix` command."""
+"""Mixed-effect (GLMix) model training: the library and the `gdmix` command.
+
+For notebooks, the names below can be imported from here; each is loaded when it is first asked for, so that importing
+the package costs nothing (Airflow parses DAG files every half minute).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Bag": "gdmix_core.data.ragged",
+    "Config": "gdmix_core.config",
+    "Coordinate": "gdmix_core.config",
+    "CoefficientTable": "gdmix_core.models.table",
+    "EntityRows": "gdmix_core.data.entity_rows",
+    "Frame": "gdmix_core.data.frame",
+    "GlobalObjective": "gdmix_core.solvers.global_objective",
+    "Run": "gdmix_core.run",
+    "fit_entity_models": "gdmix_core.effects.entity_models",
+    "load_config": "gdmix_core.config_file",
+    "minimize": "gdmix_core.solvers.lbfgs",
+    "parse_metric": "gdmix_core.evaluation.registry",
+    "read_avro": "gdmix_core.models.avro",
+    "read_model": "gdmix_core.models.native",
+    "run_pipeline": "gdmix_core.runner",
+    "score_entity_rows": "gdmix_core.effects.entity_models",
+    "score_input": "gdmix_core.models.scoring",
+    "write_avro": "gdmix_core.models.avro",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -31,21 +31,29 @@ class Columns(Model):
 
 
 class Convergence(Model):
-    tolerance: float = Field(default=1e-6, gt=0, description="Stop at gradient max-norm <= tolerance x max(1, sum of weights).")
-    max_iterations: int = Field(default=200, ge=1, description="Iterations after which a model counts as not converged.")
+    tolerance: float = Field(
+        default=1e-6, gt=0, description="Stop at gradient max-norm <= tolerance x max(1, sum of weights)."
+    )
+    max_iterations: int = Field(
+        default=200, ge=1, description="Iterations after which a model counts as not converged."
+    )
 
 
 class FixedEffect(Convergence):
     """One global model."""
 
-    workers: int = Field(default=1, ge=1, le=1024, description="Synchronous worker processes; 1 trains without TensorFlow.")
+    workers: int = Field(
+        default=1, ge=1, le=1024, description="Synchronous worker processes; 1 trains without TensorFlow."
+    )
     restarts: int = Field(default=2, ge=0, description="Restarts from the last checkpoint after a worker died.")
     history: int = Field(default=10, ge=1, description="Curvature pairs of L-BFGS.")
 
 
 class Samples(Model):
     min: int = Field(default=1, ge=1, description="Entities with fewer training rows get no model (score 0).")
-    max: int | None = Field(default=None, ge=1, description="At most so many rows train an entity; the rest are only scored.")
+    max: int | None = Field(
+        default=None, ge=1, description="At most so many rows train an entity; the rest are only scored."
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Samples:
@@ -62,7 +70,9 @@ class RandomEffect(Convergence):
     rows_per_shard: int = Field(default=2_000_000, ge=1, description="Target size of a shard when shards is auto.")
     samples: Samples = Samples()
     groups: int = Field(default=1, ge=1, le=1000, description="Airflow tasks the shards are spread over.")
-    max_iterations: int = Field(default=100, ge=1, description="Newton iterations after which an entity is not converged.")
+    max_iterations: int = Field(
+        default=100, ge=1, description="Newton iterations after which an entity is not converged."
+    )
 
     @field_validator("shards")
     @classmethod
@@ -101,7 +111,9 @@ class Checks(Model):
     """What validate does with records that break a rule."""
 
     on_error: Literal["fail", "drop"] = "fail"
-    max_dropped: float = Field(default=0.01, ge=0, le=1, description="Under drop: fail above this share of dropped records.")
+    max_dropped: float = Field(
+        default=0.01, ge=0, le=1, description="Under drop: fail above this share of dropped records."
+    )
 
 
 class Frame(Model):
@@ -139,7 +151,9 @@ class Export(Model):
 
 
 class Airflow(Model):
-    schedule: str | None = Field(default=None, description="Cron expression or preset such as @daily; none: by trigger only.")
+    schedule: str | None = Field(
+        default=None, description="Cron expression or preset such as @daily; none: by trigger only."
+    )
     start_date: datetime.date | None = None
     catchup: bool = False
     max_active_runs: int = Field(default=1, ge=1)

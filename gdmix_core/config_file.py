@@ -1,4 +1,4 @@
-"""Reading the pipeline's YAML: templates, overrides, and errors that name the key path, the line and what is allowed."""
+"""Reading the pipeline's YAML: templates, overrides, and errors that name key path, line and what is allowed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def check_file(path: str | Path, variables: Mapping[str, str], overrides: Mappin
     return parse_config(override(content, overrides), where=str(path), lines=_lines(path))
 
 
-def parse_config(content: Mapping[str, Any], where: str = "config", lines: Mapping[KeyPath, int] | None = None) -> Config:
+def parse_config(
+    content: Mapping[str, Any], where: str = "config", lines: Mapping[KeyPath, int] | None = None
+) -> Config:
     """Checks plain data against the models. Raises ConfigError with every fault found, one a line."""
     try:
         return Config.model_validate(content)

@@ -23,7 +23,7 @@ _SHOWN_LINES = 15
 
 
 def run_pipeline(config: Config, console: Console) -> Run:
-    """Runs (or resumes) a whole pipeline; steps that are done are skipped. Raises GdmixError when one cannot be done."""
+    """Runs (or resumes) a whole pipeline; steps that are done are skipped. Raises GdmixError when one cannot be."""
     run = Run.create(config)
     began = time.monotonic()
     skipped: set[int] = set()

@@ -1,4 +1,4 @@
-"""What both Spark applications share: their argument, their session, and how an error reaches whoever submitted them."""
+"""What both Spark applications share: argument, session, and how an error reaches whoever submitted them."""
 
 from __future__ import annotations
 

@@ -194,9 +194,7 @@ def _take(
 def take(bag: Bag, rows: NDArray[np.int64]) -> Bag:
     """The rows at the given positions, in that order."""
     entries = int(np.sum(bag.offsets[rows + 1] - bag.offsets[rows]))
-    out = Bag(
-        np.empty(len(rows) + 1, np.int64), np.empty(entries, np.int32), np.empty(entries, bag.values.dtype)
-    )
+    out = Bag(np.empty(len(rows) + 1, np.int64), np.empty(entries, np.int32), np.empty(entries, bag.values.dtype))
     _take(bag.offsets, bag.indices, bag.values, rows, out.offsets, out.indices, out.values)
     return out
 

@@ -28,7 +28,9 @@ def block_name(number: int) -> str:
     return f"block-{number:05d}.parquet"
 
 
-def write_block(number: int, batches: Iterable[pa.RecordBatch], layout: Layout, config: Config, frame: str) -> dict[str, Any]:
+def write_block(
+    number: int, batches: Iterable[pa.RecordBatch], layout: Layout, config: Config, frame: str
+) -> dict[str, Any]:
     """Writes frame/<split>/block-<number>.parquet for the records of range `number`; returns counts, JSON-able."""
     table = pa.Table.from_batches(list(batches), schema=shuffle_schema(layout))
     joined = join_by_uid(table, len(layout.sources))

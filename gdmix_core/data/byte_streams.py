@@ -69,9 +69,7 @@ def open_source(path: str, *, start: int = 0) -> ByteSource:
     """
     compression = compression_of(path)
     if compression and start:
-        raise DataError(
-            f"{path}: a compressed file has no byte ranges; read it from byte 0, not from {start}"
-        )
+        raise DataError(f"{path}: a compressed file has no byte ranges; read it from byte 0, not from {start}")
     with _readable(path):
         # a local file is not buffered: it is read straight into the caller's memory
         raw: _RawFile = fsspec.open(path, "rb").open() if is_url(path) else open(path, "rb", buffering=0)  # noqa: SIM115
@@ -116,9 +114,7 @@ class _DecompressedSource:
             self._any_bytes = self._any_bytes or not file_ended
             # at the end of the file the inflater may still hold output
             inflated = self._inflater.decompress(self._pending, len(view))
-            self._pending = (
-                self._inflater.unused_data if self._inflater.eof else self._inflater.unconsumed_tail
-            )
+            self._pending = self._inflater.unused_data if self._inflater.eof else self._inflater.unconsumed_tail
             if inflated:
                 view[: len(inflated)] = inflated
                 return len(inflated)

@@ -94,9 +94,7 @@ def _payload_sizes(feature: _Feature) -> NDArray[np.int64]:
     return sizes
 
 
-def _put(
-    feature: _Feature, sizes: NDArray[np.int64], out: NDArray[np.uint8], cursors: NDArray[np.int64]
-) -> None:
+def _put(feature: _Feature, sizes: NDArray[np.int64], out: NDArray[np.uint8], cursors: NDArray[np.int64]) -> None:
     key = np.array(list(feature.name.encode()), np.uint8)
     lists = out, cursors, key, feature.present, sizes, feature.offsets
     if feature.kind == "int64":
@@ -153,9 +151,7 @@ def _features(name: str, column: ColumnLike) -> list[_Feature]:
 def _binary_array(name: str, column: Any) -> pa.LargeBinaryArray:
     try:
         array = column if isinstance(column, pa.Array) else pa.array(column)
-        return array.cast(pa.large_string() if pa.types.is_null(array.type) else array.type).cast(
-            pa.large_binary()
-        )
+        return array.cast(pa.large_string() if pa.types.is_null(array.type) else array.type).cast(pa.large_binary())
     except (pa.ArrowException, TypeError) as error:
         raise DataError(
             f"column {name}: {type(column).__name__} has no place in an Example ({error}); "

@@ -21,9 +21,7 @@ def _field_bytes(payload_bytes: int) -> int:
 
 
 @numba.njit(cache=True, nogil=True)
-def int64_payload_bytes(
-    offsets: NDArray[np.int64], values: NDArray[np.int64], sizes: NDArray[np.int64]
-) -> None:
+def int64_payload_bytes(offsets: NDArray[np.int64], values: NDArray[np.int64], sizes: NDArray[np.int64]) -> None:
     """sizes[r]: payload of the int64 list values[offsets[r] : offsets[r + 1]]."""
     for r in range(len(sizes)):
         size = 0
@@ -33,9 +31,7 @@ def int64_payload_bytes(
 
 
 @numba.njit(cache=True, nogil=True)
-def bytes_payload_bytes(
-    offsets: NDArray[np.int64], value_offsets: NDArray[np.int64], sizes: NDArray[np.int64]
-) -> None:
+def bytes_payload_bytes(offsets: NDArray[np.int64], value_offsets: NDArray[np.int64], sizes: NDArray[np.int64]) -> None:
     """sizes[r]: payload of the list of the values numbered offsets[r] to offsets[r + 1] - 1."""
     for r in range(len(sizes)):
         size = 0

@@ -69,7 +69,7 @@ class Frame:
         return pa.chunked_array(chunks, pa.string() if kind == "text" else pa.int64())
 
     def bag(self, split: str, key: str, start: int = 0, stop: int | None = None) -> Bag:
-        """The rows start … stop−1 of a bag, read block by block into arrays made once: it is the largest thing there is."""
+        """The rows start … stop−1 of a bag, read block by block into arrays made once: nothing in memory is larger."""
         stop = self.rows(split) if stop is None else stop
         blocks = self.manifest["splits"][split]["blocks"]
         room = sum(b["entries"][key] for b in blocks if b["start"] < stop and b["start"] + b["rows"] > start)

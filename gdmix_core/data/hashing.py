@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @njit(cache=True, nogil=True, inline="always")
 def mix(x: np.uint64) -> np.uint64:
-    """The finaliser of SplitMix64 (Steele, Lea, Flood 2014): every input bit flips every output bit half of the time."""
+    """The finaliser of SplitMix64 (Steele, Lea, Flood 2014): each input bit flips each output bit half of the time."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
@@ -25,9 +25,7 @@ def _hash_integers(ids: NDArray[np.int64], out: NDArray[np.uint64]) -> None:
 @njit(cache=True, nogil=True)
 def _hash_strings(data: NDArray[np.uint8], offsets: NDArray[np.int64], out: NDArray[np.uint64]) -> None:
     for i in range(len(out)):
-        h = np.uint64(
-            0xCBF29CE484222325
-        )  # FNV-1a, then mixed: FNV alone leaves the high bits of short strings alike
+        h = np.uint64(0xCBF29CE484222325)  # FNV-1a, then mixed: FNV alone leaves the high bits of short strings alike
         for s in range(offsets[i], offsets[i + 1]):
             h = (h ^ np.uint64(data[s])) * np.uint64(0x100000001B3)
         out[i] = mix(h)

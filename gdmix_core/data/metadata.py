@@ -62,9 +62,7 @@ def _parse(entry: Any, where: str) -> Tensor:
     if dtype not in _TYPES:
         raise DataError(f"{where} ({name}): dtype {dtype!r} is not known; use one of {', '.join(_TYPES)}")
     shape = entry.get("shape", [])
-    if not isinstance(shape, list) or any(
-        not isinstance(n, int) or isinstance(n, bool) or n < 1 for n in shape
-    ):
+    if not isinstance(shape, list) or any(not isinstance(n, int) or isinstance(n, bool) or n < 1 for n in shape):
         raise DataError(f"{where} ({name}): shape must be a list of positive integers, [] for a scalar")
     if len(shape) > 1:
         raise DataError(

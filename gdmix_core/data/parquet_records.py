@@ -1,4 +1,4 @@
-"""Parquet input with the columns of the TFRecord layout: scalars, and X_indices and X_values lists (or X for a dense bag)."""
+"""Parquet input with the columns of the TFRecord layout: scalars, X_indices and X_values lists, X for a dense bag."""
 
 from __future__ import annotations
 

@@ -29,9 +29,7 @@ UID_UNIQUE = Check(
 UID_IN_ALL = Check(
     "uid.in_all_directories", "every directory has the uid", "write the same records for every coordinate"
 )
-UID_DISJOINT = Check(
-    "uid.disjoint", "no uid in both training and validation", "take it out of one of the two"
-)
+UID_DISJOINT = Check("uid.disjoint", "no uid in both training and validation", "take it out of one of the two")
 UID_CHECKS = (UID_UNIQUE, UID_IN_ALL, UID_DISJOINT)
 
 

@@ -48,9 +48,7 @@ def fields_of(tensor: Tensor) -> list[Field]:
     return [Field(tensor.name, _KINDS[tensor.type])]
 
 
-def read_columns(
-    piece: Piece, fields: list[Field], *, verify: bool = True
-) -> Iterator[tuple[int, dict[str, Column]]]:
+def read_columns(piece: Piece, fields: list[Field], *, verify: bool = True) -> Iterator[tuple[int, dict[str, Column]]]:
     """(number of the first record, columns by name) of each batch of a piece, whatever its format."""
     if piece.path.endswith(".parquet"):
         yield from parquet_records.read(piece, fields)
@@ -74,9 +72,7 @@ def read_records(piece: Piece, source: Source, config: Config, *, labelled: bool
     fields = [part for tensor in tensors for part in fields_of(tensor)]
     checks = checks_of(source, config, labelled=labelled)
     if len(checks) > 62:
-        raise DataError(
-            f"{source.path}: too many columns in one directory ({len(checks)} checks, at most 62)"
-        )
+        raise DataError(f"{source.path}: too many columns in one directory ({len(checks)} checks, at most 62)")
     for first_record, columns in read_columns(piece, fields):
         yield _checked(first_record, columns, piece, source, config, roles, _Violations(checks))
 
@@ -158,9 +154,7 @@ def _scalar(column: Column, tensor: Tensor, piece: Piece) -> tuple[pa.Array, NDA
     return values, status
 
 
-def _bag(
-    columns: dict[str, Column], bag: BagColumn, violations: _Violations
-) -> tuple[Bag, NDArray[np.uint8]]:
+def _bag(columns: dict[str, Column], bag: BagColumn, violations: _Violations) -> tuple[Bag, NDArray[np.uint8]]:
     """A sparse bag that is absent altogether is an empty one; a dense one must be there in full."""
     if bag.sparse:
         index_column, value_column = columns[f"{bag.name}_indices"], columns[f"{bag.name}_values"]
@@ -177,9 +171,7 @@ def _bag(
         unequal = np.diff(column.offsets) != bag.features
         offsets, values = _only(column, ~unequal) if unequal.any() else (column.offsets, column.values)
         offsets, indices, values = bags.sparse_of_dense(offsets, values.astype(bag.numpy_dtype))
-    result, faults = bags.canonical(
-        offsets, indices, values.astype(bag.numpy_dtype, copy=False), bag.features
-    )
+    result, faults = bags.canonical(offsets, indices, values.astype(bag.numpy_dtype, copy=False), bag.features)
     violations.add(f"{bag.key}.type", wrong)
     violations.add(f"{bag.key}.length", unequal & ~wrong)
     violations.add(f"{bag.key}.index", (faults & bags.OUT_OF_RANGE) != 0)

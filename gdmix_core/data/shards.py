@@ -100,7 +100,10 @@ def write_shard(
                     file = stack.enter_context(storage.open_for_write(run.shard(coordinate, split, number)))
                     writers[split] = stack.enter_context(
                         pq.ParquetWriter(
-                            file, table.schema, compression="lz4", use_dictionary=["label", "weight", "offset"],
+                            file,
+                            table.schema,
+                            compression="lz4",
+                            use_dictionary=["label", "weight", "offset"],
                             write_statistics=False,
                         )
                     )

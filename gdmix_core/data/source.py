@@ -95,12 +95,8 @@ def open_layout(config: Config, *, labelled: bool = True) -> Layout:
     Raises DataError for a directory, column or feature list that is missing or contradicts another.
     """
     directories = list(dict.fromkeys(c.data for c in config.coordinates.values()))
-    paths = {
-        d: config.input.rstrip("/") if d in {".", ""} else storage.join(config.input, d) for d in directories
-    }
-    tensors = {
-        d: read_metadata(storage.join(paths[d], "metadata", "tensor_metadata.json")) for d in directories
-    }
+    paths = {d: config.input.rstrip("/") if d in {".", ""} else storage.join(config.input, d) for d in directories}
+    tensors = {d: read_metadata(storage.join(paths[d], "metadata", "tensor_metadata.json")) for d in directories}
     bag_keys = _bag_keys(config)
     ids = _id_columns(config, directories, tensors, paths)
     _check_scalars(config, directories, tensors, paths, labelled)
@@ -113,9 +109,7 @@ def open_layout(config: Config, *, labelled: bool = True) -> Layout:
             feature_lists[key] = storage.join(paths[directory], "featureList", bag)
             bags.append(_bag_column(paths[directory], bag, key, tensors[directory], feature_lists[key]))
         sources.append(
-            Source(
-                number, paths[directory], tensors[directory], number == 0, tuple(ids[directory]), tuple(bags)
-            )
+            Source(number, paths[directory], tensors[directory], number == 0, tuple(ids[directory]), tuple(bags))
         )
     pieces, files, listing = _list_pieces(sources, labelled)
     described = [listing, feature_lists, [storage.read_json(_metadata_path(s)) for s in sources]]
@@ -140,10 +134,7 @@ def _bag_keys(config: Config) -> dict[tuple[str, str], str]:
     """A bag keeps its name in the frame unless two directories use the same one."""
     pairs = list(dict.fromkeys((c.data, c.bag) for c in config.coordinates.values() if c.bag))
     names = [bag for _, bag in pairs]
-    return {
-        (data, bag): bag if names.count(bag) == 1 else f"{data.replace('/', '.')}.{bag}"
-        for data, bag in pairs
-    }
+    return {(data, bag): bag if names.count(bag) == 1 else f"{data.replace('/', '.')}.{bag}" for data, bag in pairs}
 
 
 def _id_columns(
@@ -165,9 +156,7 @@ def _id_columns(
                 f"described are: {', '.join(tensors[at])}"
             )
         if tensor.size is not None or tensor.type == "real":
-            raise DataError(
-                f"{_in(paths[at])}: column {column} must be an integer or string scalar to group by it"
-            )
+            raise DataError(f"{_in(paths[at])}: column {column} must be an integer or string scalar to group by it")
         ids[at].append(column)
     return ids
 
@@ -186,9 +175,7 @@ def _check_scalars(
         if uid is None:
             raise DataError(f"{_in(paths[directory])}: uid column {names.uid} is not described")
         if uid.size is not None or uid.type == "real":
-            raise DataError(
-                f"{_in(paths[directory])}: uid column {names.uid} must be an integer or string scalar"
-            )
+            raise DataError(f"{_in(paths[directory])}: uid column {names.uid} must be an integer or string scalar")
         if uid.type != tensors[first][names.uid].type:
             raise DataError(
                 f"{_in(paths[directory])}: uid column {names.uid} is {uid.dtype}, "
@@ -214,9 +201,7 @@ def _bag_column(path: str, bag: str, key: str, tensors: dict[str, Tensor], featu
     if tensor is None:
         raise DataError(f"{_in(path)}: bag {bag} is not described; described are: {', '.join(tensors)}")
     if tensor.size is None or tensor.type == "text":
-        raise DataError(
-            f"{_in(path)}: bag {bag} must be a vector of numbers, such as shape [100] and dtype float"
-        )
+        raise DataError(f"{_in(path)}: bag {bag} must be a vector of numbers, such as shape [100] and dtype float")
     names = read_feature_list(feature_list)
     if len(names) != tensor.size:
         raise DataError(
@@ -226,9 +211,7 @@ def _bag_column(path: str, bag: str, key: str, tensors: dict[str, Tensor], featu
     duplicates = list(names.duplicates())
     if duplicates:
         raise DataError(f"{feature_list}: features listed twice: {', '.join(map(str, duplicates[:5]))}")
-    return BagColumn(
-        bag, key, tensor.size, tensor.sparse, "float64" if tensor.dtype == "double" else "float32"
-    )
+    return BagColumn(bag, key, tensor.size, tensor.sparse, "float64" if tensor.dtype == "double" else "float32")
 
 
 def _list_pieces(sources: list[Source], labelled: bool) -> tuple[list[Piece], list[str], list[list[str | int]]]:
@@ -258,9 +241,7 @@ def _list_pieces(sources: list[Source], labelled: bool) -> tuple[list[Piece], li
         if not any(p.source == source.number and p.split == "validation" for p in pieces)
     ]
     if labelled and missing and len(missing) < len(sources):
-        raise DataError(
-            f"{missing[0]}: has no validation files, but other coordinates have; give all or none"
-        )
+        raise DataError(f"{missing[0]}: has no validation files, but other coordinates have; give all or none")
     return pieces, files, listing
 
 

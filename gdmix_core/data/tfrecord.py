@@ -109,9 +109,7 @@ def _range_bytes(path: str, start: int, stop: int | None) -> int | None:
     if compression_of(path):
         if (start, stop) == (0, size):
             return None
-        raise DataError(
-            f"{path}: a compressed file has no byte ranges; read all of it, not {start} to {stop}."
-        )
+        raise DataError(f"{path}: a compressed file has no byte ranges; read all of it, not {start} to {stop}.")
     return (size if stop is None else stop) - start
 
 
@@ -169,9 +167,7 @@ def _record_bytes(frame: NDArray[np.uint8]) -> int:
     return int.from_bytes(frame[:8].tobytes(), "little") + frames.FRAME_BYTES
 
 
-def _damage(
-    rest: NDArray[np.uint8], problem: int, failure: str, offset: int, start: int, limit: int | None
-) -> str:
+def _damage(rest: NDArray[np.uint8], problem: int, failure: str, offset: int, start: int, limit: int | None) -> str:
     """What is wrong with the record at the beginning of `rest`, and what to do."""
     length = int.from_bytes(rest[:8].tobytes(), "little")
     if problem == frames.BAD_PAYLOAD_CRC:

@@ -71,7 +71,10 @@ def judge(report: dict[str, Any], config: Config, report_path: str) -> None:
 
 def _fault(name: str, check: dict[str, Any]) -> str:
     first = check["first"][0]
-    return f"{name}: {check['broken']} records break '{check['rule']}', first uid {first['uid']} in {first['file']}; {check['advice']}"
+    return (
+        f"{name}: {check['broken']} records break '{check['rule']}', first uid {first['uid']} in {first['file']}; "
+        f"{check['advice']}"
+    )
 
 
 def frame_manifest(statistics: Iterable[dict[str, Any]], layout: Layout, config: Config) -> dict[str, Any]:

@@ -73,7 +73,9 @@ def fit_entity_models(
         settings.intercept, np.arange(count), rows.begin, rows.end, rows.bag.offsets, local, rows.bag.values,
         coefficient_begin, theta, scores,
     )  # fmt: skip
-    return FittedModels(CoefficientTable(rows.ids, coefficient_begin, listed, theta), scores, status, iterations, objective)
+    return FittedModels(
+        CoefficientTable(rows.ids, coefficient_begin, listed, theta), scores, status, iterations, objective
+    )
 
 
 def score_entity_rows(rows: EntityRows, models: CoefficientTable, settings: Coordinate) -> NDArray[np.float32]:

@@ -70,18 +70,24 @@ def _train_alone(run: Run, step: Step) -> dict[str, Any]:
     def on_iteration(number: int, objective: float) -> None:
         report(number, most, f"{step.id}: objective {objective:.6g}")
 
-    return fit(run, step, Alone(), threads=core_count(run.config), on_iteration=on_iteration)
+    rows = TrainingRows(run, step, rank=0, workers=1)
+    return fit(run, step, rows, Alone(), threads=core_count(run.config), on_iteration=on_iteration)
 
 
 def fit(
-    run: Run, step: Step, group: AllReduce, *, threads: int, on_iteration: Callable[[int, float], None]
+    run: Run,
+    step: Step,
+    rows: TrainingRows,
+    group: AllReduce,
+    *,
+    threads: int,
+    on_iteration: Callable[[int, float], None],
 ) -> dict[str, Any]:
-    """Trains together with the others of the group, each on its share of the rows, which it then scores.
+    """Trains together with the others of the group, each on its own share of the rows, which it then scores.
 
     The first of the group keeps the checkpoint and writes the model. Returns the outcome, the same for all.
     """
     effect = settings_of(run, step)
-    rows = TrainingRows(run, step, group.rank, group.workers)
     checkpoint = Checkpoint(run, step)
     if group.rank == 0:
         _remove_scores(run, step)

@@ -12,6 +12,7 @@ import traceback
 
 from gdmix_core import processes
 from gdmix_core.effects import fixed
+from gdmix_core.effects.training_rows import TrainingRows
 from gdmix_core.errors import GdmixError, StepError
 from gdmix_core.run import Run
 from gdmix_core.solvers.all_reduce import WorkerLostError
@@ -53,13 +54,15 @@ def work(root: str, step_id: str, threads: int) -> None:
     wanted = fixed.settings_of(run, step).workers
     if workers != wanted:
         raise StepError(f"{step_id}: TF_CONFIG names {workers} workers, but fixed_effect.workers is {wanted}")
+    # Before the group meets: what is wrong with the data is then told before TensorFlow's import.
+    rows = TrainingRows(run, step, rank, workers)
     group = TensorFlowAllReduce()
 
     def on_iteration(number: int, objective: float) -> None:
         if rank == 0:
             processes.send({"iteration": number, "objective": objective})
 
-    outcome = fixed.fit(run, step, group, threads=threads, on_iteration=on_iteration)
+    outcome = fixed.fit(run, step, rows, group, threads=threads, on_iteration=on_iteration)
     # Only when everyone's scores are written is there an outcome.
     group.barrier()
     if rank == 0:

@@ -81,7 +81,13 @@ def _train_shards(run: Run, step: Step, todo: Sequence[int], rows: dict[int, int
 def core_count(config: Config) -> int:
     """Cores to use at once on this machine."""
     wanted = config.engine.local.processes
-    return wanted if wanted != "auto" else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return (
+        wanted
+        if wanted != "auto"
+        else len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1
+    )
 
 
 def spread(numbers: Sequence[int], rows: dict[int, int], parts: int) -> list[list[int]]:
@@ -108,7 +114,13 @@ def is_shard_done(run: Run, step: Step, number: int) -> bool:
 
 def summary(run: Run, step: Step, numbers: Sequence[int]) -> dict[str, Any]:
     """Sums of the shards' counts: entities by outcome, coefficients, objective; and the most iterations."""
-    total: dict[str, Any] = {"shards": len(numbers), "entities": 0, "coefficients": 0, "objective": 0.0, "iterations": 0}
+    total: dict[str, Any] = {
+        "shards": len(numbers),
+        "entities": 0,
+        "coefficients": 0,
+        "objective": 0.0,
+        "iterations": 0,
+    }
     total |= dict.fromkeys(STATUS_NAMES, 0)
     for number in numbers:
         counts = storage.read_json(shard_marker(run, step, number))

@@ -1,6 +1,6 @@
 """A worker process of a random effect: trains the shards it is given, one after another.
 
-    python -m gdmix_core.effects.random_worker --run ROOT --step pass_01.per_user.train --shards 0,3,5 --threads 1
+python -m gdmix_core.effects.random_worker --run ROOT --step pass_01.per_user.train --shards 0,3,5 --threads 1
 """
 
 from __future__ import annotations

@@ -33,9 +33,7 @@ class _Grouped:
         return int(np.count_nonzero(np.diff(self.offsets)))
 
 
-def auc_per_group(
-    label: ArrayLike, score: ArrayLike, weight: ArrayLike | None, groups: ArrayLike
-) -> MetricValue:
+def auc_per_group(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None, groups: ArrayLike) -> MetricValue:
     """Mean over groups of the group's weighted AUC; groups with one class only are left out, and counted.
 
     label, score, weight: float64 [n]; groups: int64 [n], equal numbers mean the same group (0 … G-1 is
@@ -97,9 +95,7 @@ def _group(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None, groups:
 
 
 @njit(cache=True, nogil=True)
-def _move_together(
-    codes: Codes, score: Floats, signed_weight: Floats, groups: int
-) -> tuple[Codes, Floats, Floats]:
+def _move_together(codes: Codes, score: Floats, signed_weight: Floats, groups: int) -> tuple[Codes, Floats, Floats]:
     """A counting sort by group; rows keep their order within a group."""
     offsets = np.zeros(groups + 1, dtype=np.int64)
     for code in codes:

@@ -47,9 +47,7 @@ class Rows:
         arrays = {name: np.asarray(column, dtype=np.float64) for name, column in columns.items()}
         shapes = {name: array.shape for name, array in arrays.items()}
         if len(set(shapes.values())) != 1 or arrays["label"].ndim != 1:
-            raise DataError(
-                f"metrics need label, score and weight of one length, one value a row; got {shapes}"
-            )
+            raise DataError(f"metrics need label, score and weight of one length, one value a row; got {shapes}")
         for name, array in arrays.items():
             usable = np.isfinite(array)
             if name == "weight":

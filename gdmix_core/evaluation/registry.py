@@ -112,8 +112,7 @@ def parse_metric(text: str) -> Metric:
         parts = _DEPTH_AND_COLUMN.fullmatch(rest)
         if parts is None:
             raise ConfigError(
-                f"metric {text!r}: precision needs a depth of at least 1 and a group column, "
-                "as in precision@10:user_id"
+                f"metric {text!r}: precision needs a depth of at least 1 and a group column, as in precision@10:user_id"
             )
         return Metric(kind, column=parts["column"], k=int(parts["k"]))
     if at and not rest:

@@ -24,13 +24,17 @@ def pass_pays(run: Run, step: Step) -> dict[str, Any]:
     values = primary_values(run, step.pass_number - 1)
     metric = parse_metric(run.config.primary_metric)
     if step.pass_number == 2 or not _has_validation(run):
-        return _decision(step, True, "no earlier pass to compare with" if step.pass_number == 2 else "no validation data")
+        return _decision(
+            step, True, "no earlier pass to compare with" if step.pass_number == 2 else "no validation data"
+        )
     last, before = values[-1], _best(values[:-1], metric)[1]
     if last is None or before is None:
         return _decision(step, True, f"{metric.name} is undefined")
     gain = last - before if metric.higher_is_better else before - last
     enough = gain >= run.config.passes.min_delta and gain > 0
-    reason = f"pass {step.pass_number - 1} improved {metric.name} by {gain:.6f} (min_delta {run.config.passes.min_delta:g})"
+    reason = (
+        f"pass {step.pass_number - 1} improved {metric.name} by {gain:.6f} (min_delta {run.config.passes.min_delta:g})"
+    )
     return _decision(step, enough, reason)
 
 

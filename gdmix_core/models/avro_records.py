@@ -85,9 +85,7 @@ class ModelRecords:
                 reader = fastavro.reader(file)
                 columns = [column["name"] for column in reader.writer_schema["fields"]]
                 if not {"modelId", "means"} <= set(columns):
-                    raise DataError(
-                        f"{path}: not a model file; its records have the fields {', '.join(columns)}"
-                    )
+                    raise DataError(f"{path}: not a model file; its records have the fields {', '.join(columns)}")
                 for record in reader:
                     self._append(path, record)
             except (DataError, OSError):

@@ -45,6 +45,4 @@ MODEL_CLASS_OF_TASK: Mapping[str, str] = {
     "poisson_regression": "com.linkedin.photon.ml.supervised.regression.PoissonRegressionModel",
     "smoothed_hinge": "com.linkedin.photon.ml.supervised.classification.SmoothedHingeLossLinearSVMModel",
 }
-TASK_OF_MODEL_CLASS: Mapping[str, str] = {
-    model_class: task for task, model_class in MODEL_CLASS_OF_TASK.items()
-}
+TASK_OF_MODEL_CLASS: Mapping[str, str] = {model_class: task for task, model_class in MODEL_CLASS_OF_TASK.items()}

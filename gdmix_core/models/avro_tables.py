@@ -49,9 +49,7 @@ def sort_entities(records: ModelRecords, *, fixed: bool, integer: bool) -> Sorte
     """
     if fixed:
         if len(records.model_ids) != 1:
-            raise DataError(
-                f"{', '.join(records.paths)}: a fixed effect is one model, found {len(records.model_ids)}"
-            )
+            raise DataError(f"{', '.join(records.paths)}: a fixed effect is one model, found {len(records.model_ids)}")
         return SortedEntities(pa.array([_FIXED_EFFECT_ENTITY]), np.zeros(1, dtype=np.int64))
     unsorted = _integer_entities(records) if integer else pa.array(records.model_ids, pa.string())
     order = pc.array_sort_indices(unsorted).to_numpy()
@@ -101,9 +99,7 @@ def tabulate(
         offsets=np.searchsorted(table_keys, rows * keys.width),
         features=(table_keys % keys.width + INTERCEPT_INDEX).astype(np.int32),
         means=_placed(means, mean_keys, table_keys, absent=0.0),
-        variances=_placed(variances, variance_keys, table_keys, absent=np.nan)
-        if records.has_variances
-        else None,
+        variances=_placed(variances, variance_keys, table_keys, absent=np.nan) if records.has_variances else None,
     )
 
 

@@ -23,9 +23,7 @@ def write_model(path: str, table: CoefficientTable) -> None:
         columns["variances"] = pa.LargeListArray.from_arrays(offsets, pa.array(table.variances))
     with storage.open_for_write(path) as file:
         # Coefficients are noise to a dictionary; indices repeat from entity to entity and do compress.
-        pq.write_table(
-            pa.table(columns), file, compression="lz4", use_dictionary=False, write_statistics=False
-        )
+        pq.write_table(pa.table(columns), file, compression="lz4", use_dictionary=False, write_statistics=False)
 
 
 def read_model(path: str) -> CoefficientTable:
@@ -42,9 +40,7 @@ def read_model(path: str) -> CoefficientTable:
     _, means = flatten_lists(table["means"])
     variances = flatten_lists(table["variances"])[1] if "variances" in table.column_names else None
     entities = (
-        pa.concat_arrays(table["entity"].chunks)
-        if table.num_rows
-        else pa.array([], table.schema.field("entity").type)
+        pa.concat_arrays(table["entity"].chunks) if table.num_rows else pa.array([], table.schema.field("entity").type)
     )
     return CoefficientTable(
         entities,

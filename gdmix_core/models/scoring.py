@@ -66,7 +66,16 @@ class ScoringModel:
         )
         scores = np.empty(rows, np.float32)
         score_rows(
-            self.intercept, model_of, begin, begin + 1, bag.offsets, local, bag.values, table.offsets, table.means, scores
+            self.intercept,
+            model_of,
+            begin,
+            begin + 1,
+            bag.offsets,
+            local,
+            bag.values,
+            table.offsets,
+            table.means,
+            scores,
         )
         return scores, int(np.count_nonzero(model_of < 0))
 
@@ -111,7 +120,9 @@ def score_input(
                 columns.append(pa.array(scores))
                 if scorer.entity is not None:
                     unknown[scorer.name] += without
-            writer.write_table(pa.Table.from_arrays([records.uid, pa.array(total.astype(np.float32)), *columns], schema=schema))
+            writer.write_table(
+                pa.Table.from_arrays([records.uid, pa.array(total.astype(np.float32)), *columns], schema=schema)
+            )
             rows += len(records.uid)
     return rows, unknown
 
@@ -150,7 +161,9 @@ def _load(
         feature_map = np.array([known.get(feature, -2) for feature in names], np.int32)
         lost = int(np.count_nonzero(feature_map == -2))
         if lost:
-            log.warning("%s: %d of %d features of the data are not in the model and count nothing", name, lost, len(names))
+            log.warning(
+                "%s: %d of %d features of the data are not in the model and count nothing", name, lost, len(names)
+            )
     source = next(s.number for s in layout.sources if s.path == _path_of(config, settings.data))
     return ScoringModel(name, table, described["entity"], key, source, settings.intercept, feature_map)
 
@@ -185,14 +198,18 @@ class _Everything:
         uid_type = pa.string() if layout.uid_type == "text" else pa.int64()
         self._uid = pa.concat_arrays([pa.array([], uid_type), *(r.uid for r in found)])
         self._ids = {name: pa.concat_arrays([r.ids[name] for r in found]) for name in source.ids} if found else {}
-        self._bags = {bag.key: bags.concatenate([r.bags[bag.key] for r in found], bag.numpy_dtype) for bag in source.bags}
+        self._bags = {
+            bag.key: bags.concatenate([r.bags[bag.key] for r in found], bag.numpy_dtype) for bag in source.bags
+        }
 
     def of(self, uid: pa.Array) -> Records:
         """The records with these uids, in their order. Raises DataError for one that is absent."""
         at = pc.index_in(uid, value_set=self._uid)
         if at.null_count:
             missing = uid.filter(pc.is_null(at))[0].as_py()
-            raise DataError(f"{self._path}: uid {missing} is missing ({at.null_count} are); every directory must have it")
+            raise DataError(
+                f"{self._path}: uid {missing} is missing ({at.null_count} are); every directory must have it"
+            )
         rows = at.to_numpy(zero_copy_only=False).astype(np.int64)
         return Records(
             0, uid, {name: values.take(at) for name, values in self._ids.items()},

@@ -35,9 +35,7 @@ class CoefficientTable:
         if len(self.offsets) != len(self.entities) + 1:
             raise ValueError(f"{len(self.entities)} entities need one more offset, not {len(self.offsets)}")
         if self.offsets[0] != 0 or self.offsets[-1] != entries:
-            raise ValueError(
-                f"offsets span {self.offsets[0]} to {self.offsets[-1]}, not 0 to {entries} entries"
-            )
+            raise ValueError(f"offsets span {self.offsets[0]} to {self.offsets[-1]}, not 0 to {entries} entries")
         if len(self.means) != entries or (self.variances is not None and len(self.variances) != entries):
             raise ValueError(f"features, means and variances differ in length ({entries} features)")
 

@@ -54,8 +54,8 @@ def solve_entities(
     """Solves entities 0 … E−1.
 
     row_begin, row_end: int64 [E] rows each entity trains on
-    offsets [n + 1], local, values: its rows' features; local is the position within the entity's coefficients, ascending
-        in a row (with an intercept, position 0 is the intercept's and no row lists it); −1: not part of the model
+    offsets [n + 1], local, values: its rows' features; local is the position within the entity's coefficients,
+        ascending in a row (with an intercept, position 0 is the intercept's and no row lists it)
     label, weight, margin_offset: float64 [n]
     coefficient_begin: int64 [E + 1]; theta, penalty, prior: float64 [all coefficients]
     theta: in: start, out: solution

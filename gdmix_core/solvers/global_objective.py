@@ -1,4 +1,4 @@
-"""Loss and gradient of one global model over many rows: compiled, on all cores, the same to the bit on any number of them.
+"""Loss and gradient of one global model over many rows: compiled, on all cores, the same bits on any number of them.
 
     F(w) = Σ_i weight_i · loss(y_i, x_i·w + b + offset_i) + ½ Σ_j λ_j w_j²
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gdmix_core.data.ragged import Bag
 from gdmix_core.solvers.losses import loss_terms
 
-# Each lane owns a dense gradient: few lanes for many features, or memory and adding them up would cost more than it saves.
+# Each lane owns a dense gradient: few lanes for many features, or memory and adding up would cost more than they save.
 _LANE_BYTES = 64 << 20
 _MOST_LANES = 16
 

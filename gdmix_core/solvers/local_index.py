@@ -1,4 +1,4 @@
-"""Local indices: each entity's model holds only the features its own training rows have, numbered from its intercept on."""
+"""Local indices: an entity's model holds only the features its own training rows have, numbered from its intercept."""
 
 from __future__ import annotations
 

@@ -42,9 +42,8 @@ def test_what_protobuf_writes(examples: list[dict[str, Any]], wanted: list[Field
     assert_same_as_oracle(decode(chunk_of(records), wanted), [Example.FromString(r) for r in records], wanted)
 
 
-few_names = ["a", "ключ", ""]
-few_fields = st.lists(kinds, min_size=3, max_size=3).map(
-    lambda drawn: [Field(name, kind) for name, kind in zip(few_names, drawn, strict=True)]
+few_fields = st.permutations(["a", "ключ", ""]).flatmap(
+    lambda few: st.lists(kinds, min_size=1, max_size=3).map(lambda drawn: list(map(Field, few, drawn)))
 )
 examples_on_wire = st.integers(0, 2**63).map(lambda seed: WireWriter(random.Random(seed)).example())
 
@@ -73,10 +72,7 @@ def damaged(data: bytes, draw: st.DataObject) -> bytes:
     return bytes(mutant)
 
 
-@settings(deadline=None, max_examples=400)
-@given(examples_on_wire, few_fields, st.data())
-def test_fuzz_damaged_records(record: bytes, wanted: list[Field], draw: st.DataObject) -> None:
-    mutant = damaged(record, draw)
+def check_damaged(mutant: bytes, wanted: list[Field]) -> None:
     try:
         parsed = Example.FromString(mutant)
     except DecodeError:
@@ -90,6 +86,19 @@ def test_fuzz_damaged_records(record: bytes, wanted: list[Field], draw: st.DataO
         return
     if parsed is not None and not has_odd_entries(parsed):
         assert_same_as_oracle(columns, [parsed], wanted)
+
+
+@settings(deadline=None, max_examples=400)
+@given(examples_on_wire, few_fields, st.data())
+def test_fuzz_damaged_records(record: bytes, wanted: list[Field], draw: st.DataObject) -> None:
+    check_damaged(damaged(record, draw), wanted)
+
+
+@settings(deadline=None, max_examples=20)
+@given(examples_on_wire, few_fields)
+def test_fuzz_every_byte_missing(record: bytes, wanted: list[Field]) -> None:
+    for at in range(len(record)):
+        check_damaged(record[:at] + record[at + 1 :], wanted)
 
 
 @settings(deadline=None, max_examples=200)

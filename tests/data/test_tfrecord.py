@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -166,9 +167,7 @@ def test_a_range_that_the_file_does_not_have(tmp_path: Path) -> None:
     path = tmp_path / "part"
     path.write_bytes(file_of([b"x"]))
     for start, stop in ((0, 18), (18, None), (-1, 5), (5, 4)):
-        with pytest.raises(
-            DataError, match=f"range from {start} to {stop} is not within the file's 17 bytes"
-        ):
+        with pytest.raises(DataError, match=f"range from {start} to {stop} is not within the file's 17 bytes"):
             list(iter_chunks(str(path), start=start, stop=stop))
 
 
@@ -263,9 +262,7 @@ def test_fuzz_damaged_compressed_data(tmp_path: Path, suffix: str, draw: st.Data
 
 @settings(deadline=None)
 @given(st.binary(max_size=80) | payload_lists.map(file_of), st.booleans(), st.integers(1, 40), st.data())
-def test_fuzz_positions_stay_within_the_data(
-    data: bytes, verify: bool, target: int, draw: st.DataObject
-) -> None:
+def test_fuzz_positions_stay_within_the_data(data: bytes, verify: bool, target: int, draw: st.DataObject) -> None:
     mutant = bytearray(data)
     for at in draw.draw(st.lists(st.integers(0, max(len(data) - 1, 0)), max_size=3 if data else 0)):
         mutant[at] = draw.draw(st.sampled_from([0, 1, 16, 0x7F, 0xFF]))
@@ -306,7 +303,10 @@ def test_a_long_record_that_is_not_there_takes_no_memory(tmp_path: Path) -> None
     header = struct.pack("<Q", 1 << 30)
     path = tmp_path / "part"
     path.write_bytes(header + masked(header) + b"short")
-    _, message = read_until_error(path, chunk_bytes=100)
+    tracemalloc.start()
+    _, message = read_until_error(path, chunk_bytes=16)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
     assert "file ends after 17 of the record's 1073741840 bytes" in message
     with pytest.raises(DataError, match="file ends after 17 of the record's 1073741840 bytes"):
         split_points(str(path), 1)

@@ -1,0 +1,248 @@
+"""A fixed effect trained by several real processes: the same result, whoever dies on the way."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gdmix_core import processes, progress, storage
+from gdmix_core.effects import fixed
+from gdmix_core.effects.checkpoint import Checkpoint
+from gdmix_core.errors import StepError
+from gdmix_core.run import SPLITS, Run
+from tests.run_directory import Rows, make_run
+
+pytestmark = [
+    pytest.mark.tensorflow,
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc"),
+]
+
+STEP = "pass_01.global.train"
+
+
+def make(root: Path, workers: int, restarts: int = 2) -> Run:
+    """A problem that takes hundreds of iterations: the features differ in scale, and little is penalised."""
+    random = np.random.default_rng(20)
+    scale = np.logspace(-1.5, 1.0, 30)
+
+    def split(n: int) -> Rows:
+        X = random.normal(size=(n, 30)) * scale
+        label = random.random(n) < 1 / (1 + np.exp(-X @ (random.normal(size=30) / scale)))
+        return Rows(label=label.astype(float), weight=random.uniform(0.5, 2.0, n), bags={"global": X})
+
+    effect = {"workers": workers, "restarts": restarts, "tolerance": 1e-10, "max_iterations": 3000, "history": 2}
+    settings = {"fixed_effect": effect, "bag": "global", "l2": 1e-3}
+    return make_run(root, {"coordinates": {"global": settings}}, split(5000), split(700))
+
+
+def train(run: Run) -> dict[str, Any]:
+    return fixed.train(run, run.plan[STEP])
+
+
+def scores(run: Run, split: str) -> NDArray[np.float32]:
+    parts = storage.list_files(run.coordinate(1, "global", "scores", split))
+    return np.concatenate([storage.read_array(path) for path, _, _ in parts])
+
+
+def written(run: Run) -> list[bytes]:
+    return [Path(run.model(1, "global", 0)).read_bytes(), *(scores(run, split).tobytes() for split in SPLITS)]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Run]:
+    run = make(tmp_path_factory.mktemp("alone"), workers=1)
+    result = train(run)
+    assert result["iterations"] > 150
+    return result, run
+
+
+def assert_same_as_alone(run: Run, result: dict[str, Any], alone: tuple[dict[str, Any], Run]) -> None:
+    expected, run_alone = alone
+    assert result["converged"]
+    assert result["objective"] == pytest.approx(expected["objective"], rel=1e-8)
+    for split in SPLITS:
+        np.testing.assert_allclose(scores(run, split), scores(run_alone, split), atol=1e-4)
+    assert not storage.exists(run.coordinate(1, "global", "checkpoint"))
+
+
+def workers_of(parent: int) -> dict[int, int]:
+    """rank → pid of the worker processes that `parent` has started and that have not ended."""
+    found = {}
+    for process in Path("/proc").iterdir():
+        try:
+            fields = (process / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[1]) != parent or fields[0] == "Z":
+                continue
+            environment = (process / "environ").read_bytes().split(b"\0")
+        except (OSError, IndexError):  # no process, or ended meanwhile
+            continue
+        for entry in environment:
+            if entry.startswith(b"TF_CONFIG="):
+                found[json.loads(entry.partition(b"=")[2])["task"]["index"]] = int(process.name)
+    return found
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(condition: Callable[[], Any]) -> Any:
+    """Its value, as soon as it is true."""
+    while not (value := condition()):
+        time.sleep(0.02)
+    return value
+
+
+@pytest.fixture
+def listen() -> Iterator[Callable[[progress.Listener], None]]:
+    yield progress.listen
+    progress.listen(None)
+
+
+def test_two_workers_find_what_one_finds_and_the_same_bits_again(
+    tmp_path: Path, alone: tuple[dict[str, Any], Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make(tmp_path / "first", workers=2)
+    result = train(run)
+    assert_same_as_alone(run, result, alone)
+    assert len(storage.list_files(run.coordinate(1, "global", "scores", "training"))) == 2
+    # A proxy, as many companies have one, is not asked for the way to the machine itself.
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    again = make(tmp_path / "again", workers=2)
+    assert train(again) == result
+    assert written(again) == written(run)
+
+
+def test_three_workers_find_what_one_finds(tmp_path: Path, alone: tuple[dict[str, Any], Run]) -> None:
+    run = make(tmp_path, workers=3)
+    assert_same_as_alone(run, train(run), alone)
+
+
+def test_killed_parent_and_killed_worker_cost_only_time(
+    tmp_path: Path,
+    alone: tuple[dict[str, Any], Run],
+    listen: Callable[[progress.Listener], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run = make(tmp_path, workers=2, restarts=1)
+    checkpoint = Checkpoint(run, run.plan[STEP])
+    program = f"from tests.effects.test_fixed_workers import *; train(Run.open({run.root!r}))"
+    parent = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    stored = wait_until(lambda: (found := checkpoint.read()) and found.iterations >= 20 and found)
+    workers = workers_of(parent.pid)
+    # The one that goes on waits in an all-reduce for the one that is stopped, when the parent dies.
+    os.kill(workers[1], signal.SIGSTOP)
+    time.sleep(0.3)
+    parent.kill()
+    parent.wait()
+    wait_until(lambda: not is_running(workers[0]))
+    os.kill(workers[1], signal.SIGCONT)
+    wait_until(lambda: not is_running(workers[1]))
+
+    iterations: list[int] = []
+    killed: list[int] = []
+
+    def kill_one(done: int, total: int, what: str) -> None:
+        iterations.append(done)
+        if done >= stored.iterations + 30 and not killed:
+            killed.append(workers_of(os.getpid())[1])
+            os.kill(killed[0], signal.SIGKILL)
+
+    listen(kill_one)
+    result = train(run)
+    assert killed
+    assert "worker 1 was killed by SIGKILL" in caplog.text
+    assert "restart 1 of 1" in caplog.text
+    assert min(iterations) > stored.iterations  # neither start began anew
+    assert iterations != sorted(iterations) or len(set(iterations)) == len(iterations)
+    assert result["iterations"] == iterations[-1]
+    assert_same_as_alone(run, result, alone)
+
+
+def test_a_frozen_worker_is_named_and_ended(tmp_path: Path, listen: Callable[[progress.Listener], None]) -> None:
+    run = make(tmp_path, workers=2, restarts=0)
+    frozen: list[int] = []
+
+    def freeze(done: int, total: int, what: str) -> None:
+        if done >= 5 and not frozen:
+            frozen.append(workers_of(os.getpid())[0])
+            os.kill(frozen[0], signal.SIGSTOP)
+
+    listen(freeze)
+    with pytest.raises(StepError, match="worker 0 did not answer"):
+        train(run)
+    assert not is_running(frozen[0])
+    assert not run.is_done(run.plan[STEP])
+
+
+def test_when_no_restart_is_left_the_worker_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = make(tmp_path, workers=2, restarts=1)
+    killed: set[int] = set()
+    over = threading.Event()
+
+    def kill_every_second_worker() -> None:
+        while not over.is_set():
+            pid = workers_of(os.getpid()).get(1)
+            if pid is not None and pid not in killed:
+                killed.add(pid)
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)
+
+    killer = threading.Thread(target=kill_every_second_worker)
+    killer.start()
+    try:
+        with pytest.raises(StepError, match="after 1 restarts: worker 1 was killed by SIGKILL"):
+            train(run)
+    finally:
+        over.set()
+        killer.join()
+    assert len(killed) == 2
+    assert "restart 1 of 1" in caplog.text
+    assert workers_of(os.getpid()) == {}
+
+
+def test_a_mistake_is_told_and_not_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = make(tmp_path, workers=2)
+    missing = run.frame("training", "block-00003.parquet")
+    storage.remove(missing)
+    with pytest.raises(StepError, match="block-00003.parquet: no such file"):
+        train(run)
+    assert "restart" not in caplog.text
+
+
+def test_a_cluster_of_another_size_is_told(tmp_path: Path) -> None:
+    run = make(tmp_path, workers=2)
+    cluster = {"cluster": {"worker": ["127.0.0.1:1"]}, "task": {"type": "worker", "index": 0}}
+    worker = processes.start(
+        "gdmix_core.effects.fixed_worker", ["--run", run.root, "--step", STEP], {"TF_CONFIG": json.dumps(cluster)}
+    )
+    events: list[processes.Event] = []
+    assert processes.wait_all([worker], lambda rank, event: events.append(event)) == [1]
+    assert events == [{"error": f"{STEP}: TF_CONFIG names 1 workers, but fixed_effect.workers is 2"}]
+
+
+def test_the_log_names_the_workers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    run = make(tmp_path, workers=2, restarts=0)
+    storage.remove(run.frame("training", "block-00000.parquet"))
+    with pytest.raises(StepError):
+        train(run)
+    assert "2 workers (pids " in caplog.text

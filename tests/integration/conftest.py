@@ -1,0 +1,53 @@
+"""One Spark session for every test of the two jobs: starting one takes longer than most of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[None]:
+    """A local session with two cores; the jobs find it active, use it and leave it running."""
+    _use_sparks_own_python()
+    from pyspark.sql import SparkSession
+
+    from gdmix_core import spark_submit
+
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    builder = SparkSession.builder.master("local[2]").appName("tests")
+    for key, value in (spark_submit.DEFAULT_CONF | {"spark.driver.memory": "1g"}).items():
+        builder = builder.config(key, value)
+    session = builder.getOrCreate()
+    yield
+    session.stop()
+
+
+def _use_sparks_own_python() -> None:
+    """As spark-submit does: the modules in the Spark distribution's own archive come before those installed.
+
+    Airflow's Spark provider installs pyspark-client, which lays an older pyspark over the installed one.
+    """
+    spec = importlib.util.find_spec("pyspark")
+    assert spec is not None
+    home = Path(next(iter(spec.submodule_search_locations or [])))
+    archive = home / "python" / "lib" / "pyspark.zip"
+    if not archive.exists() or str(archive) in sys.path:
+        return
+    os.environ["SPARK_HOME"] = str(home)
+    sys.path.insert(0, str(archive))
+    importlib.invalidate_caches()
+    for name in [name for name in sys.modules if name.partition(".")[0] in {"pyspark", "spark_jobs"}]:
+        del sys.modules[name]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "spark" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.spark)
