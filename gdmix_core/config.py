@@ -42,6 +42,7 @@ class Convergence(Model):
 class FixedEffect(Convergence):
     """One global model."""
 
+    max_iterations: int = Field(default=500, ge=1, description="Iterations after which it counts as not converged.")
     workers: int = Field(
         default=1, ge=1, le=1024, description="Synchronous worker processes; 1 trains without TensorFlow."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -41,7 +42,7 @@ class EntityRows:
         """At most `parts` pieces of whole entities with about as many rows each, in order."""
         goals = np.arange(1, parts) * (len(self.row) / parts)
         cuts = np.unique(np.concatenate([[0], np.searchsorted(self.end, goals), [len(self)]]))
-        return [self._between(int(low), int(high)) for low, high in zip(cuts[:-1], cuts[1:], strict=True)]
+        return [self._between(int(low), int(high)) for low, high in pairwise(cuts)]
 
     def _between(self, low: int, high: int) -> EntityRows:
         first, last = int(self.begin[low]), int(self.end[high - 1])

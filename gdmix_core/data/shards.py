@@ -129,7 +129,7 @@ class _EntityCounts:
         self._counts = {"rows": 0, "entities": 0, "largest_entity": 0, "active_rows": 0, "trained_entities": 0}
 
     def add(self, entities: pa.Array) -> None:
-        begins, lengths = entity_runs(entities)
+        _, lengths = entity_runs(entities)
         first, last = entities[0].as_py(), entities[-1].as_py()
         if self._open and first == self._last:
             lengths[0] += self._open

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -106,7 +107,9 @@ def _reason(message: str) -> str:
 
 def _import_tensorflow() -> Any:
     """TensorFlow without GPUs, without Keras (half of its import) and without what it prints at the start."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # What goes wrong is raised; TensorFlow's log besides is of use to its developers.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.WARNING)
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     with _quiet_start(), _import_fails("keras"):
