@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 
+import pyarrow as pa
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
@@ -53,6 +54,12 @@ def session(name: str) -> Iterator[SparkSession]:
     finally:
         if existing is None:
             spark.stop()
+
+
+def without_dots(schema: pa.Schema) -> pa.Schema:
+    """The schema with names that Spark does not take for paths into structs; as distinct as they were."""
+    encoded = [name.replace("%", "%25").replace(".", "%2E").replace("`", "%60") for name in schema.names]
+    return pa.schema([field.with_name(name) for field, name in zip(schema, encoded, strict=True)])
 
 
 @contextlib.contextmanager

@@ -83,13 +83,14 @@ def _flat(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
 def _write_blocks(spark: SparkSession, layout: Layout, run: Run, starts: pa.Array) -> list[dict[str, Any]]:
     config, frame = run.config, run.frame()
     schema = shuffle_schema(layout)
+    named = application.without_dots(schema)
 
     def decode(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for number in batch.column(0).to_pylist():
                 piece = layout.pieces[number]
                 for records in read_records(piece, layout.sources[piece.source], config):
-                    yield to_batch(records, piece, schema, starts)
+                    yield to_batch(records, piece, schema, starts).rename_columns(named.names)
 
     def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         received = [pa.RecordBatch.from_arrays(batch.columns, schema=schema) for batch in batches]
@@ -99,7 +100,7 @@ def _write_blocks(spark: SparkSession, layout: Layout, run: Run, starts: pa.Arra
 
     written = (
         _pieces(spark, layout)
-        .mapInArrow(decode, from_arrow_schema(schema))
+        .mapInArrow(decode, from_arrow_schema(named))
         .repartitionById(len(starts) + 1, "range")
         .mapInArrow(write, "statistics string")
         .collect()

@@ -17,20 +17,18 @@ from gdmix_core.errors import DataError
 _BATCH_ROWS = 65_536
 
 
-def read(piece: Piece, fields: list[Field]) -> Iterator[tuple[int, dict[str, Column]]]:
-    """(number of the first record in the file, columns) of each batch of the piece's row groups.
+def read(piece: Piece, fields: list[Field]) -> Iterator[dict[str, Column]]:
+    """The columns of each batch of the piece's row groups.
 
     A column that the file does not have is MISSING in every record, one of another type WRONG_KIND.
     """
     with storage.open_for_read(piece.path) as file:
         try:
             parquet = pq.ParquetFile(file)
-            first = sum(parquet.metadata.row_group(n).num_rows for n in range(piece.start))
             present = [field.name for field in fields if field.name in parquet.schema_arrow.names]
             groups = list(range(piece.start, piece.stop))
             for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, row_groups=groups, columns=present):
-                yield first, {field.name: _column(batch, field) for field in fields}
-                first += batch.num_rows
+                yield {field.name: _column(batch, field) for field in fields}
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{piece.path}: row groups {piece.start} to {piece.stop - 1}: {error}") from None
 

@@ -18,6 +18,8 @@ from gdmix_core.data.record_checks import Check, checks_of
 from gdmix_core.data.source import BagColumn, Piece, Source, number_columns
 from gdmix_core.errors import DataError
 
+# Small enough for a core's cache: a few thousand records.
+_CHUNK_BYTES = 2 << 20
 _KINDS: dict[str, Kind] = {"integer": "int64", "real": "float", "text": "bytes"}
 
 
@@ -25,14 +27,12 @@ _KINDS: dict[str, Kind] = {"integer": "int64", "real": "float", "text": "bytes"}
 class Records:
     """A batch of decoded records of one piece.
 
-    first_record: number of the first one within its file, from 0
     uid: int64 or string [n], null where absent; ids: int64 or string [n] by column name
     numbers: float64 [n] by role (label, weight, offset); empty unless the source is the primary one
     bags: by frame key; violations: int64 [n], bit k set where the source's check k fails
     duplicates: int64 [n], bit k set where the source's bag k holds an index twice
     """
 
-    first_record: int
     uid: pa.Array
     ids: dict[str, pa.Array] = field(default_factory=dict)
     numbers: dict[str, NDArray[np.float64]] = field(default_factory=dict)
@@ -48,19 +48,19 @@ def fields_of(tensor: Tensor) -> list[Field]:
     return [Field(tensor.name, _KINDS[tensor.type])]
 
 
-def read_columns(piece: Piece, fields: list[Field], *, verify: bool = True) -> Iterator[tuple[int, dict[str, Column]]]:
-    """(number of the first record, columns by name) of each batch of a piece, whatever its format."""
+def read_columns(piece: Piece, fields: list[Field], *, verify: bool = True) -> Iterator[dict[str, Column]]:
+    """The columns by name of each batch of a piece, whatever its format."""
     if piece.path.endswith(".parquet"):
         yield from parquet_records.read(piece, fields)
         return
-    for chunk in tfrecord.iter_chunks(piece.path, verify=verify, start=piece.start, stop=piece.stop):
-        yield chunk.first_record, decode(chunk, fields)
+    for chunk in tfrecord.iter_chunks(piece.path, chunk_bytes=_CHUNK_BYTES, verify=verify, start=piece.start, stop=piece.stop):
+        yield decode(chunk, fields)
 
 
 def read_uids(piece: Piece, source: Source, config: Config) -> Iterator[pa.Array]:
     """Only the uids of a piece, without those that are null; nothing is verified."""
     tensor = source.tensors[config.columns.uid]
-    for _, columns in read_columns(piece, fields_of(tensor), verify=False):
+    for columns in read_columns(piece, fields_of(tensor), verify=False):
         yield _scalar(columns[tensor.name], tensor, piece)[0].drop_null()
 
 
@@ -73,8 +73,8 @@ def read_records(piece: Piece, source: Source, config: Config, *, labelled: bool
     checks = checks_of(source, config, labelled=labelled)
     if len(checks) > 62:
         raise DataError(f"{source.path}: too many columns in one directory ({len(checks)} checks, at most 62)")
-    for first_record, columns in read_columns(piece, fields):
-        yield _checked(first_record, columns, piece, source, config, roles, _Violations(checks))
+    for columns in read_columns(piece, fields):
+        yield _checked(columns, piece, source, config, roles, _Violations(checks))
 
 
 class _Violations:
@@ -91,7 +91,6 @@ class _Violations:
 
 
 def _checked(
-    first_record: int,
     columns: dict[str, Column],
     piece: Piece,
     source: Source,
@@ -102,7 +101,7 @@ def _checked(
     tensors = source.tensors
     uid, status = _scalar(columns[config.columns.uid], tensors[config.columns.uid], piece)
     violations.add("uid.present", status != OK)
-    records = Records(first_record, uid)
+    records = Records(uid)
     for column in source.ids:
         records.ids[column], status = _scalar(columns[column], tensors[column], piece)
         violations.add(f"{column}.present", status == MISSING)

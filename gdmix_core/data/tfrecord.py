@@ -197,8 +197,13 @@ def _place(path: str, range_start: int, record: int, offset: int) -> str:
     if range_start:
         if is_url(path):
             return f"{path}: record {record} of those from byte {range_start} on, byte offset {offset}"
-        record += frames.walk_records(_mapped(path)[:range_start], range_start, np.empty(2, np.int64))[1]
+        record += records_before(path, range_start)
     return f"{path}: record {record}, byte offset {offset}{stream}"
+
+
+def records_before(path: str, position: int) -> int:
+    """How many records of a plain local file begin before byte `position`. Walks there: for messages, not for loops."""
+    return int(frames.walk_records(_mapped(path)[:position], position, np.empty(2, np.int64))[1])
 
 
 def split_points(path: str, target_bytes: int) -> list[tuple[int, int]]:

@@ -7,6 +7,7 @@ import json
 import logging
 import signal
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -41,6 +42,8 @@ def train_with_workers(run: Run, step: Step) -> dict[str, Any]:
         if attempt.errors:
             raise processes.explain((), attempt.errors, step.id)
         deaths = attempt.deaths()
+        if not deaths:  # the task was killed, so nobody waits for the result
+            raise processes.explain((), (), step.id)
         if restarts < effect.restarts:
             log.warning(
                 "%s: %s; starting all %d workers again from the checkpoint (restart %d of %d)",
@@ -64,6 +67,9 @@ class _Attempt:
         self._failures: dict[int, str] = {}
         self._lost: str | None = None
         self._frozen: set[int] = set()
+        self._workers: list[subprocess.Popen[str]] = []
+        # Started by the first word of a lost worker.
+        self._patience = threading.Timer(_GRACE_SECONDS, self._end_frozen)
 
     def go(self) -> None:
         threads = max(1, core_count(self._run.config) // self._effect.workers)
@@ -77,22 +83,20 @@ class _Attempt:
                 "%s: %d workers (pids %s), %d threads each",
                 self._step.id, len(ports), " ".join(str(worker.pid) for worker in self._workers), threads,
             )  # fmt: skip
-            # Started by the first word of a lost worker.
-            self._patience = threading.Timer(_GRACE_SECONDS, self._end_frozen)
             try:
                 self.codes = processes.wait_all(self._workers, self._on_event)
             finally:
                 self._patience.cancel()
 
     def deaths(self) -> list[str]:
-        """Which workers died and why; those that ended because another had are left out."""
+        """Which workers died and why; not those that ended because another had. Empty when all were told to end."""
         because_of_another = (0, -signal.SIGTERM, LOST_WORKER)
         found = [
             f"worker {rank} {self._death(rank, code)}"
             for rank, code in enumerate(self.codes)
             if code not in because_of_another
         ]
-        return found or [self._lost or "the workers were ended from outside"]
+        return found or ([self._lost] if self._lost else [])
 
     def _death(self, rank: int, code: int) -> str:
         if rank in self._frozen:

@@ -183,7 +183,7 @@ def _batches(source: Source, config: Config, layout: Layout, split: str) -> Iter
                 first = int(bad[0])
                 broken = [c for k, c in enumerate(checks) if records.violations[first] >> k & 1]
                 raise DataError(
-                    f"{piece.path}: record {records.first_record + first} (uid {records.uid[first].as_py()}) breaks "
+                    f"{piece.path}: uid {records.uid[first].as_py()} breaks "
                     f"'{broken[0].rule}'; {broken[0].advice}"
                 )
             yield records
@@ -212,6 +212,6 @@ class _Everything:
             )
         rows = at.to_numpy(zero_copy_only=False).astype(np.int64)
         return Records(
-            0, uid, {name: values.take(at) for name, values in self._ids.items()},
+            uid, {name: values.take(at) for name, values in self._ids.items()},
             bags={key: bags.take(bag, rows) for key, bag in self._bags.items()},
         )  # fmt: skip

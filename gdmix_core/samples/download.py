@@ -78,9 +78,7 @@ def _fetch(url: str, file: IO[bytes], timeout: float, deadline: float, max_bytes
                 if received > max_bytes:
                     raise DataError(f"{url}: larger than the allowed {max_bytes} bytes; nothing was kept")
                 if time.monotonic() > deadline:
-                    raise DataError(
-                        f"{url}: not complete after the allowed time; {received} bytes came. {_INSTEAD}"
-                    )
+                    raise DataError(f"{url}: not complete after the allowed time; {received} bytes came. {_INSTEAD}")
                 file.write(block)
     except (OSError, http.client.HTTPException) as error:  # URLError, HTTPError and timeouts are OSErrors
         raise DataError(f"{url}: download failed ({error}). {_INSTEAD}") from None
@@ -101,9 +99,7 @@ def _unpack(archive: Path, folder: Path, url: str, max_bytes: int) -> None:
                 # zipfile yields no more bytes than this, so an archive that states less gains nothing.
                 allowed -= member.file_size
                 if allowed < 0:
-                    raise DataError(
-                        f"{url}: unpacks to more than the allowed {max_bytes} bytes; nothing was kept"
-                    )
+                    raise DataError(f"{url}: unpacks to more than the allowed {max_bytes} bytes; nothing was kept")
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with content.open(member) as packed, path.open("wb") as file:
                     shutil.copyfileobj(packed, file, _BLOCK_BYTES)
@@ -118,9 +114,7 @@ def _checked_name(member: zipfile.ZipInfo, url: str) -> PurePosixPath:
     path = PurePosixPath(member.filename)
     kind = stat.S_IFMT(member.external_attr >> 16)
     if path.is_absolute() or ".." in path.parts or "\\" in member.filename or ":" in member.filename:
-        raise DataError(
-            f"{url}: member {member.filename!r} would be written outside of its folder; nothing was kept"
-        )
+        raise DataError(f"{url}: member {member.filename!r} would be written outside of its folder; nothing was kept")
     if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
         raise DataError(f"{url}: member {member.filename!r} is neither a file nor a folder; nothing was kept")
     return path

@@ -65,9 +65,7 @@ def categories(
     return category_sets(lists, name=name, terms=terms)
 
 
-def category_sets(
-    lists: pa.ListArray, *, name: str | None = None, terms: Sequence[str] | None = None
-) -> Features:
+def category_sets(lists: pa.ListArray, *, name: str | None = None, terms: Sequence[str] | None = None) -> Features:
     """As `categories`, of rows that hold a list of strings; one that is not among the terms is left out."""
     strings = lists.flatten()
     if terms is None:
@@ -76,9 +74,7 @@ def category_sets(
     known = codes.is_valid().to_numpy(zero_copy_only=False)
     row_of = np.repeat(np.arange(len(lists)), lists.value_lengths().to_numpy(zero_copy_only=False))[known]
     columns = codes.drop_null().to_numpy().astype(np.int32)
-    matrix = csr_matrix(
-        (np.ones(len(columns), np.float32), (row_of, columns)), shape=(len(lists), len(terms))
-    )
+    matrix = csr_matrix((np.ones(len(columns), np.float32), (row_of, columns)), shape=(len(lists), len(terms)))
     matrix.data[:] = 1  # a string twice in one list was summed
     matrix.sort_indices()
     return Features(tuple((term, "") if name is None else (name, term) for term in terms), matrix)

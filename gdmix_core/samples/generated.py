@@ -172,9 +172,7 @@ def _pairs(
     return np.divmod(rng.permutation(pairs)[:ratings], movies)
 
 
-def _score(
-    features: Features, coefficients: NDArray[np.float64], entity: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def _score(features: Features, coefficients: NDArray[np.float64], entity: NDArray[np.int64]) -> NDArray[np.float64]:
     """float64 [n]: intercept + x·w of each row, with its entity's row of coefficients."""
     matrix = features.matrix
     row_of = np.repeat(entity, np.diff(matrix.indptr))

@@ -29,14 +29,8 @@ class RowShape:
     entity_features: int = 20
 
     def __post_init__(self) -> None:
-        if (
-            not 1 <= self.nnz <= self.features
-            or not 1 <= self.entity_nnz <= self.entity_features
-            or self.entities < 1
-        ):
-            raise ConfigError(
-                f"{self}: non-zeros must be between 1 and the number of features, entities at least 1"
-            )
+        if not 1 <= self.nnz <= self.features or not 1 <= self.entity_nnz <= self.entity_features or self.entities < 1:
+            raise ConfigError(f"{self}: non-zeros must be between 1 and the number of features, entities at least 1")
 
 
 def generate_rows(
@@ -65,9 +59,7 @@ def generate_rows(
     }
     metadata = describe(model.draw(np.random.default_rng(0), 0, 0), bags, ("response",))
     splits: tuple[tuple[Split, int], ...] = (("training", rows), ("validation", validation_rows))
-    with SourceWriter(
-        directory, bags=bags, metadata=metadata, format=format, compression=compression
-    ) as writer:
+    with SourceWriter(directory, bags=bags, metadata=metadata, format=format, compression=compression) as writer:
         uid = 0
         for split, count in splits:
             for begin in range(0, count, rows_per_file):
@@ -82,9 +74,7 @@ class _Model:
     def __init__(self, shape: RowShape, rng: np.random.Generator) -> None:
         self.shape = shape
         self.fixed = rng.standard_normal(shape.features, np.float32) / np.float32(np.sqrt(shape.nnz))
-        self.entity = rng.standard_normal(
-            (shape.entities, 1 + shape.entity_features), np.float32
-        ) * np.float32(0.5)
+        self.entity = rng.standard_normal((shape.entities, 1 + shape.entity_features), np.float32) * np.float32(0.5)
         self.cumulative = np.cumsum(popularity(rng, shape.entities))
 
     def draw(self, rng: np.random.Generator, first_uid: int, rows: int) -> Columns:

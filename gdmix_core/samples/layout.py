@@ -120,9 +120,7 @@ def write_source(
 
     Raises DataError for columns of different lengths.
     """
-    with SourceWriter(
-        directory, bags=bags, metadata=metadata, format=format, compression=compression
-    ) as writer:
+    with SourceWriter(directory, bags=bags, metadata=metadata, format=format, compression=compression) as writer:
         for split, columns in _splits(training, validation):
             rows = _row_count(columns, directory)
             edges = [rows * k // files for k in range(files + 1)]
@@ -154,9 +152,7 @@ def _dtype(name: str, column: NDArray[Any] | Bag | list[str]) -> str:
         return "string"
     dtype = (column.values if isinstance(column, Bag) else column).dtype
     if dtype.name not in _DTYPES:
-        raise DataError(
-            f"column {name}: dtype {dtype} is not one of the layout's; use one of {', '.join(_DTYPES)}"
-        )
+        raise DataError(f"column {name}: dtype {dtype} is not one of the layout's; use one of {', '.join(_DTYPES)}")
     return _DTYPES[dtype.name]
 
 
@@ -175,8 +171,7 @@ def _row_count(columns: Columns, directory: str) -> int:
 def _slice(columns: Columns, begin: int, end: int) -> Columns:
     rows = np.arange(begin, end)
     return {
-        name: take(column, rows) if isinstance(column, Bag) else column[begin:end]
-        for name, column in columns.items()
+        name: take(column, rows) if isinstance(column, Bag) else column[begin:end] for name, column in columns.items()
     }
 
 

@@ -23,9 +23,7 @@ class Edition:
 
 
 EDITIONS = (
-    Edition(
-        "ml-latest-small, ml-latest, ml-25m, ml-32m", ("ratings.csv", "movies.csv"), features.read_latest
-    ),
+    Edition("ml-latest-small, ml-latest, ml-25m, ml-32m", ("ratings.csv", "movies.csv"), features.read_latest),
     Edition("ml-100k", ("u.data", "u.item", "u.user"), features.read_100k),
     Edition("ml-1m", ("ratings.dat", "users.dat", "movies.dat"), features.read_1m),
 )
@@ -40,9 +38,7 @@ def find_edition(folder: str | Path) -> Edition:
         if all((path / name).is_file() for name in edition.files):
             return edition
     wanted = "; ".join(f"{', '.join(edition.files)} ({edition.name})" for edition in EDITIONS)
-    raise DataError(
-        f"{path}: holds no MovieLens edition. Looked for: {wanted}. Unpack the archive and give its folder"
-    )
+    raise DataError(f"{path}: holds no MovieLens edition. Looked for: {wanted}. Unpack the archive and give its folder")
 
 
 def read_movielens(folder: str | Path) -> Ratings:

@@ -46,12 +46,8 @@ def read_table(
             delimiter = _UNIT_SEPARATOR
         table = pyarrow.csv.read_csv(
             source,
-            read_options=pyarrow.csv.ReadOptions(
-                column_names=None if header else list(columns), encoding=encoding
-            ),
-            parse_options=pyarrow.csv.ParseOptions(
-                delimiter=delimiter, quote_char='"' if delimiter == "," else False
-            ),
+            read_options=pyarrow.csv.ReadOptions(column_names=None if header else list(columns), encoding=encoding),
+            parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, quote_char='"' if delimiter == "," else False),
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types=columns, include_columns=list(columns), strings_can_be_null=False
             ),
@@ -66,9 +62,7 @@ def read_table(
     return table
 
 
-def read_ratings(
-    path: Path, *, delimiter: str, names: tuple[str, str, str, str], header: bool = False
-) -> RatingTable:
+def read_ratings(path: Path, *, delimiter: str, names: tuple[str, str, str, str], header: bool = False) -> RatingTable:
     """names: the columns of user, movie, rating and time."""
     kinds = (pa.int64(), pa.int64(), pa.float64(), pa.int64())
     table = read_table(path, dict(zip(names, kinds, strict=True)), delimiter=delimiter, header=header)

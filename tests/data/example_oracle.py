@@ -92,9 +92,7 @@ def expected_column(examples: Sequence[Any], field: Field) -> tuple[list[int], l
     return statuses, rows
 
 
-def assert_same_as_oracle(
-    columns: dict[str, Column], examples: Sequence[Any], fields: Sequence[Field]
-) -> None:
+def assert_same_as_oracle(columns: dict[str, Column], examples: Sequence[Any], fields: Sequence[Field]) -> None:
     assert list(columns) == [field.name for field in fields]
     for field in fields:
         column = columns[field.name]

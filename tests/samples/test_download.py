@@ -159,9 +159,7 @@ def test_larger_than_allowed(server: Server, tmp_path: Path) -> None:
 def test_it_unpacks_to_more_than_allowed(server: Server, tmp_path: Path) -> None:
     body = archive({"a/b": b"0" * 600_000, "a/c": b"0" * 600_000})
     assert len(body) < 10_000
-    fails(
-        server, tmp_path, body, "unpacks to more than the allowed 1000000 bytes", max_unpacked_bytes=1_000_000
-    )
+    fails(server, tmp_path, body, "unpacks to more than the allowed 1000000 bytes", max_unpacked_bytes=1_000_000)
 
 
 def test_a_connection_that_breaks(server: Server, tmp_path: Path) -> None:
@@ -190,9 +188,7 @@ def test_a_damaged_member(server: Server, tmp_path: Path, position: int) -> None
     fails(server, tmp_path, bytes(body), "not a usable zip archive")
 
 
-@pytest.mark.parametrize(
-    "name", ["../evil", "ml/../../evil", "/evil", "..\\evil", "C:evil", "ml/../ratings.csv"]
-)
+@pytest.mark.parametrize("name", ["../evil", "ml/../../evil", "/evil", "..\\evil", "C:evil", "ml/../ratings.csv"])
 def test_a_member_that_would_leave_the_folder(server: Server, tmp_path: Path, name: str) -> None:
     fails(server, tmp_path, archive({**GOOD, name: b"x"}), "outside of its folder")
 

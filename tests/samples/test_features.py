@@ -15,8 +15,7 @@ def as_dictionaries(features: Features) -> list[dict[tuple[str, str], float]]:
     bag = features.bag()
     rows = zip(bag.offsets[:-1], bag.offsets[1:], strict=True)
     return [
-        {features.names[j]: float(v) for j, v in zip(bag.indices[a:b], bag.values[a:b], strict=True)}
-        for a, b in rows
+        {features.names[j]: float(v) for j, v in zip(bag.indices[a:b], bag.values[a:b], strict=True)} for a, b in rows
     ]
 
 

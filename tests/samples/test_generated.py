@@ -33,9 +33,7 @@ def true_score(sample: GeneratedSample, coordinate: str) -> np.ndarray:
     models = {}
     for k, entity in enumerate(table.entities.to_pylist()):
         entries = slice(table.offsets[k], table.offsets[k + 1])
-        models[entity] = dict(
-            zip(table.features[entries].tolist(), table.means[entries].tolist(), strict=True)
-        )
+        models[entity] = dict(zip(table.features[entries].tolist(), table.means[entries].tolist(), strict=True))
     ratings = sample.ratings
     bag = ratings.features(coordinate, np.arange(len(ratings))).bag()
     entity_of = {
@@ -48,8 +46,7 @@ def true_score(sample: GeneratedSample, coordinate: str) -> np.ndarray:
         model = models[entity]
         entries = slice(bag.offsets[i], bag.offsets[i + 1])
         products = (
-            model[j] * v
-            for j, v in zip(bag.indices[entries].tolist(), bag.values[entries].tolist(), strict=True)
+            model[j] * v for j, v in zip(bag.indices[entries].tolist(), bag.values[entries].tolist(), strict=True)
         )
         scores.append(model[INTERCEPT_INDEX] + sum(products))
     return np.array(scores)
@@ -155,19 +152,13 @@ def test_written_sample(sample: GeneratedSample, tmp_path: Path) -> None:
         assert len(records) == summary.validation
         scores = true_score(sample, coordinate)
         for row in records[:50]:
-            entity = {"global": "global", "per_user": row["user_id"], "per_movie": row["movie_id"]}[
-                coordinate
-            ]
+            entity = {"global": "global", "per_user": row["user_id"], "per_movie": row["movie_id"]}[coordinate]
             held = features_of(row, coordinate, names)
-            score = models[entity][-1] + sum(
-                models[entity][names.index(name)] * v for name, v in held.items()
-            )
+            score = models[entity][-1] + sum(models[entity][names.index(name)] * v for name, v in held.items())
             assert score == pytest.approx(scores[row["uid"]], abs=1e-5)
 
 
-def test_a_split_over_several_files(
-    sample: GeneratedSample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_split_over_several_files(sample: GeneratedSample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_generated(str(tmp_path / "one"), sample)
     monkeypatch.setattr(rating_sources, "_ROWS_PER_FILE", 4000)
     write_generated(str(tmp_path / "several"), sample)

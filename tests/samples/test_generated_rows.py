@@ -78,9 +78,7 @@ def test_the_response_follows_a_model(tmp_path: Path) -> None:
 def test_the_same_arguments_give_the_same_files(tmp_path: Path) -> None:
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
         generate_rows(str(tmp_path / name), rows=200, shape=SMALL, seed=seed)
-    first, again, other = (
-        (tmp_path / n / "trainingData" / "part-00000.tfrecord").read_bytes() for n in "abc"
-    )
+    first, again, other = ((tmp_path / n / "trainingData" / "part-00000.tfrecord").read_bytes() for n in "abc")
     assert first == again != other
 
 
@@ -96,9 +94,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     assert peak(160_000) < 1.3 * peak(20_000)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"nnz": 0}, {"nnz": 101, "features": 100}, {"entity_nnz": 21}, {"entities": 0}]
-)
+@pytest.mark.parametrize("wrong", [{"nnz": 0}, {"nnz": 101, "features": 100}, {"entity_nnz": 21}, {"entities": 0}])
 def test_impossible_shapes(wrong: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match="non-zeros must be between 1 and"):
         RowShape(**wrong)

@@ -54,9 +54,7 @@ def expected(source: Columns) -> list[dict[str, Any]]:
 
 def write(directory: Path, training: Columns, validation: Columns | None = None, **options: Any) -> None:
     metadata = describe(training, BAGS, ("response",))
-    write_source(
-        str(directory), bags=BAGS, metadata=metadata, training=training, validation=validation, **options
-    )
+    write_source(str(directory), bags=BAGS, metadata=metadata, training=training, validation=validation, **options)
 
 
 @pytest.mark.parametrize(

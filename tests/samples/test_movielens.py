@@ -25,9 +25,7 @@ def genre_flags(*genres: str) -> str:
 def ml_100k(tmp_path: Path) -> Path:
     folder = tmp_path / "ml-100k"
     folder.mkdir()
-    (folder / "u.data").write_text(
-        "9\t2\t3\t881250949\n4\t1\t4\t891717742\n9\t1\t5\t878887116\n4\t2\t1\t880606923\n"
-    )
+    (folder / "u.data").write_text("9\t2\t3\t881250949\n4\t1\t4\t891717742\n9\t1\t5\t878887116\n4\t2\t1\t880606923\n")
     (folder / "u.user").write_text("4|24|M|technician|85711\n9|53|F|other|94043\n")
     items = (
         f'1|Cité des enfants, "La" (1995)|01-Jan-1995||http://a?b|{genre_flags("Drama", "Sci-Fi")}\n'
@@ -149,10 +147,20 @@ def test_latest(ml_latest: Path) -> None:
     assert ("genre", "(no genres listed)") not in ratings.feature_names("global")
 
 
+def test_decades(ml_latest: Path) -> None:
+    years = {10: 1949, 20: 1950, 30: 1999}
+    titles = "\n".join(f"{movie},Title ({year}),Drama" for movie, year in years.items())
+    (ml_latest / "movies.csv").write_text(f"movieId,title,genres\n{titles}\n")
+    ratings = read_movielens(ml_latest)
+    terms = [
+        [term for name, term in held(ratings, "per_user", row) if name == "decade"]
+        for row in (0, 1, 3)  # of movies 10, 20, 30
+    ]
+    assert terms == [["before 1950"], ["1950"], []]
+
+
 def test_the_first_of_two_ratings_of_the_same_second_counts_as_earlier(ml_latest: Path) -> None:
-    (ml_latest / "ratings.csv").write_text(
-        "userId,movieId,rating,timestamp\n1,10,4,99\n1,20,4,99\n1,30,4,98\n"
-    )
+    (ml_latest / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,10,4,99\n1,20,4,99\n1,30,4,98\n")
     ratings = read_movielens(ml_latest)
     key = ("user_ratings_before", "")
     before = [held(ratings, "per_movie", row).get(key, 0) for row in range(3)]
@@ -233,8 +241,6 @@ def test_damaged_ratings(ml_latest: Path, content: str, message: str) -> None:
 
 
 def test_text_that_is_not_in_the_encoding(ml_latest: Path) -> None:
-    (ml_latest / "movies.csv").write_bytes(
-        "movieId,title,genres\n10,Misérables (1985),Drama\n".encode("latin-1")
-    )
+    (ml_latest / "movies.csv").write_bytes("movieId,title,genres\n10,Misérables (1985),Drama\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"movies\.csv: .*UTF8"):
         read_movielens(ml_latest)

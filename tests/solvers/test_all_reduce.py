@@ -96,6 +96,7 @@ def small_run(root: Path, task: str, rows: int) -> Run:
 
 def result_of(run: Run, workers: int) -> tuple[list[dict[str, Any]], dict[str, NDArray[np.float32]]]:
     step = run.plan["pass_01.global.train"]
+
     def work(group: Any) -> dict[str, Any]:
         rows = TrainingRows(run, step, group.rank, group.workers)
         return fixed.fit(run, step, rows, group, threads=1, on_iteration=lambda number, objective: None)
