@@ -20,17 +20,19 @@ from gdmix_core.samples.generated_rows import RowShape, generate_rows
 from gdmix_core.storage import read_json
 
 
+SHAPE = RowShape(entity_nnz=1)
+
+
 def config(folder: str) -> Config:
     return Config.model_validate(
         {
             "name": "ingest",
             "input": f"{folder}/input",
             "output": f"{folder}/run",
-            "columns": {"label": "response", "weight": "weight"},
+            "columns": {"label": "response"},
             "coordinates": {
-                "global": {"fixed_effect": {}, "bag": "global"},
-                "per_user": {"random_effect": {"entity": "user_id"}, "bag": "global"},
-                "per_item": {"random_effect": {"entity": "item_id"}},
+                "global": {"fixed_effect": {}, "bag": "features"},
+                "per_entity": {"random_effect": {"entity": "entity_id"}, "bag": "features"},
             },
         }
     )
@@ -61,7 +63,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print(machine.describe())
     with tempfile.TemporaryDirectory() as folder:
-        generate_rows(f"{folder}/input", rows=arguments.rows, shape=RowShape())
+        generate_rows(f"{folder}/input", rows=arguments.rows, shape=SHAPE)
         settings = config(folder)
         layout = open_layout(settings)
         print(f"{arguments.rows} rows, 10 non-zeros each, {len(layout.pieces)} pieces")
@@ -74,7 +76,7 @@ def main() -> None:
         print(f"ours: uids alone, one core             {uids:12.0f} rows/s   {uids / peer:5.1f} x protobuf")
         print(f"ours: decode and check, one core       {decode:12.0f} rows/s   {decode / peer:5.1f} x protobuf")
         run = Run.create(settings)
-        for step, what in (("validate", "TFRecord to frame"), ("partition", "frame to shards, both effects")):
+        for step, what in (("validate", "TFRecord to frame"), ("partition", "frame to shards")):
             began = time.perf_counter()
             submit(run, run.plan[step])
             total = time.perf_counter() - began
@@ -87,7 +89,7 @@ def main() -> None:
 def _start_up(settings: Config, folder: str) -> float:
     """Seconds of the same step on next to nothing: the JVM, the session, Python workers, imports."""
     small = f"{folder}/small"
-    generate_rows(f"{small}/input", rows=1000, shape=RowShape())
+    generate_rows(f"{small}/input", rows=1000, shape=SHAPE)
     run = Run.create(settings.model_copy(update={"input": f"{small}/input", "output": f"{small}/run-{time.time_ns()}"}))
     began = time.perf_counter()
     submit(run, run.plan["validate"])

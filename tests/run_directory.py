@@ -74,6 +74,8 @@ def make_run(
     defaults = {"name": "test", "input": str(Path(root) / "input"), "output": str(Path(root) / "run")}
     run = Run.create(parse_config({**defaults, **config}))
     splits = {"training": training} | ({"validation": validation} if validation is not None else {})
+    for old in (run.frame(), run.path("shards")):
+        storage.remove(old)
     _write_frame(run, splits, rows_per_block)
     _write_shards(run)
     return run

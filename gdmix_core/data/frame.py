@@ -64,9 +64,13 @@ class Frame:
 
     def ids(self, split: str, name: str) -> pa.ChunkedArray:
         """An entity or group column, or uid."""
-        kind = self.manifest["uid_type"] if name == "uid" else self.manifest["ids"][name]
         chunks = [chunk for _, table in self.read(split, [name]) for chunk in table[name].chunks]
-        return pa.chunked_array(chunks, pa.string() if kind == "text" else pa.int64())
+        return pa.chunked_array(chunks, self.id_type(name))
+
+    def id_type(self, name: str) -> pa.DataType:
+        """string or int64: the type of an entity or group column, or uid."""
+        kind = self.manifest["uid_type"] if name == "uid" else self.manifest["ids"][name]
+        return pa.string() if kind == "text" else pa.int64()
 
     def bag(self, split: str, key: str, start: int = 0, stop: int | None = None) -> Bag:
         """The rows start … stop−1 of a bag, read block by block into arrays made once: nothing in memory is larger."""

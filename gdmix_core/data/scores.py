@@ -61,17 +61,28 @@ def assemble(run: Run, step: Step) -> None:
         if fixed:
             scores = np.concatenate([storage.read_array(part) for part in parts])
         else:
-            scores = _scatter(run, name, split, parts, rows)
+            scores = _scatter(run, step, split, parts, rows)
         if len(scores) != rows:
             raise StepError(f"{directory}: {len(scores)} scores for {rows} rows; run {step.id} again")
         storage.write_array(run.scores(number, name, split), scores)
         storage.remove(directory)
 
 
-def _scatter(run: Run, coordinate: str, split: str, parts: Sequence[str], rows: int) -> NDArray[np.float32]:
+def _scatter(run: Run, step: Step, split: str, parts: Sequence[str], rows: int) -> NDArray[np.float32]:
+    assert step.pass_number is not None
+    assert step.coordinate is not None
+    coordinate = step.coordinate
     scores = np.full(rows, np.nan, np.float32)
+    whole = run.scores(step.pass_number, coordinate, split)
+    if storage.exists(whole):
+        # A shard that is done and has no part was brought in earlier; the parts are those trained since.
+        before = storage.read_array(whole)
+        scores = before if len(before) == rows else scores
+    shards = int(run.result("partition")["coordinates"][coordinate]["shards"])
     for part in parts:
         shard = int(part.rsplit("-", 1)[-1].removesuffix(".npy"))
+        if shard >= shards:  # left by a run that was killed, with more shards
+            continue
         with storage.open_for_read(run.shard(coordinate, split, shard)) as file:
             at = pq.read_table(file, columns=["row"])["row"].to_numpy()
         scores[at] = storage.read_array(part)

@@ -22,8 +22,10 @@ from gdmix_core.config import RandomEffect
 from gdmix_core.data import bags
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.hashing import hash_ids
+from gdmix_core.errors import DataError
 from gdmix_core.run import SPLITS, Run
 
+_BATCH_ROWS = 65_536
 _NUMBERS = ("label", "weight", "offset")
 
 
@@ -172,29 +174,37 @@ def entity_runs(entities: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.int64
 def read_entities(run: Run, coordinate: str, split: str, number: int, target_rows: int) -> Iterator[pa.Table]:
     """The shard in tables of whole entities, each of about `target_rows` rows, or one entity's if it has more.
 
-    Nothing is yielded for a shard without rows in the split.
+    Nothing is yielded for a shard without rows in the split. Raises DataError when the file is damaged.
     """
     path = run.shard(coordinate, split, number)
     if not storage.exists(path):
         return
+    try:
+        with storage.open_for_read(path) as file:
+            batches = pq.ParquetFile(file).iter_batches(batch_size=_BATCH_ROWS)
+            yield from _whole_entities(batches, target_rows)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path}: not a readable shard ({error}); remove {run.path('shards')} and run partition again") from None
+
+
+def _whole_entities(batches: Iterable[pa.RecordBatch], target_rows: int) -> Iterator[pa.Table]:
     held: list[pa.Table] = []
     rows = 0
-    with storage.open_for_read(path) as file:
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=65_536):
-            table = pa.Table.from_batches([batch])
-            if rows >= target_rows:
-                begins, _ = entity_runs(pa.concat_arrays([held[-1]["entity"].chunk(-1)[-1:], batch.column("entity")]))
-                # Runs over (last held entity, batch): the second run starts where the held entities end.
-                cut = int(begins[1]) - 1 if len(begins) > 1 else batch.num_rows
-                held.append(table.slice(0, cut))
-                if cut < batch.num_rows:
-                    yield pa.concat_tables(held).combine_chunks()
-                    held, rows = [], 0
-                    table = table.slice(cut)
-                else:
-                    rows += batch.num_rows
-                    continue
-            held.append(table)
-            rows += table.num_rows
+    for batch in batches:
+        table = pa.Table.from_batches([batch])
+        if rows >= target_rows:
+            begins, _ = entity_runs(pa.concat_arrays([held[-1]["entity"].chunk(-1)[-1:], batch.column("entity")]))
+            # Runs over (last held entity, batch): the second run starts where the held entities end.
+            cut = int(begins[1]) - 1 if len(begins) > 1 else batch.num_rows
+            held.append(table.slice(0, cut))
+            if cut < batch.num_rows:
+                yield pa.concat_tables(held).combine_chunks()
+                held, rows = [], 0
+                table = table.slice(cut)
+            else:
+                rows += batch.num_rows
+                continue
+        held.append(table)
+        rows += table.num_rows
     if rows:
         yield pa.concat_tables(held).combine_chunks()

@@ -66,8 +66,7 @@ class Checkpoint:
         if begin < self._next_write:
             return
         with storage.open_for_write(self._path) as file:
-            counts = {"iterations": iterate.iterations, "evaluations": iterate.evaluations}
-            np.savez(file, key=self._key, w=iterate.w, **counts)
+            np.savez(file, key=self._key, w=iterate.w, iterations=iterate.iterations, evaluations=iterate.evaluations)
         end = time.monotonic()
         self._next_write = end + (end - begin) / _SHARE
 

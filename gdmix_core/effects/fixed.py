@@ -36,6 +36,8 @@ def train(run: Run, step: Step) -> dict[str, Any]:
     if run.is_done(step):
         log.info("%s is done already", step.id)
         return run.result(step.id)
+    # The marker of an older result goes before any of its files does.
+    storage.remove(run.marker(step))
     if settings_of(run, step).workers > 1:
         from gdmix_core.effects.fixed_workers import train_with_workers
 

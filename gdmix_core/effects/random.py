@@ -34,6 +34,8 @@ def train(run: Run, step: Step, *, group: int | None = None) -> dict[str, Any]:
     if len(todo) < len(mine):
         log.info("%s: %d of %d shards are done already", step.id, len(mine) - len(todo), len(mine))
     if todo:
+        # The marker of an older result goes before any of its files does.
+        storage.remove(run.marker(step))
         _train_shards(run, step, todo, rows)
     if all(is_shard_done(run, step, number) for number in everything):
         run.commit(step, summary(run, step, everything))

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from gdmix_core import storage
 from gdmix_core.data.entity_rows import EntityRows, read_entity_rows
@@ -32,11 +31,14 @@ def train_shard(run: Run, step: Step, number: int, *, threads: int) -> dict[str,
     assert step.coordinate is not None
     name = step.coordinate
     settings = run.config.coordinates[name]
+    assert settings.random_effect is not None
     frame = Frame(run)
     key = frame.bag_of(name)
     features = frame.feature_count(key) if key else 0
     earlier = None if step.pass_number == 1 else read_model(run.model(step.pass_number - 1, name, number))
     others = other_scores(run, step, "training")
+    # The marker of an older result goes before any of its files does.
+    storage.remove(shard_marker(run, step, number))
     fitted: list[FittedModels] = []
     done = 0
     with ThreadPoolExecutor(threads) as pool:
@@ -52,8 +54,7 @@ def train_shard(run: Run, step: Step, number: int, *, threads: int) -> dict[str,
                 starts.append(None if earlier is None else earlier.between(done, done + len(piece)))
                 done += len(piece)
             fitted += pool.map(fit, pieces, starts)
-        entity_type = fitted[0].table.entities.type if fitted else pa.int64()
-        model = concatenate([part.table for part in fitted], entity_type)
+        model = concatenate([part.table for part in fitted], frame.id_type(settings.random_effect.entity))
         validation = [
             scores
             for rows in read_entity_rows(run, name, "validation", number, None, ROWS_AT_A_TIME)

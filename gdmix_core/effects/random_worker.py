@@ -30,6 +30,9 @@ def main() -> None:
     except GdmixError as error:
         processes.send({"error": str(error)})
         sys.exit(1)
+    except Exception as error:
+        processes.send({"error": f"{type(error).__name__}: {error}"})
+        raise
 
 
 if __name__ == "__main__":

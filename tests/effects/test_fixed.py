@@ -156,18 +156,18 @@ def test_score_parts_of_more_workers_are_removed(tmp_path: Path) -> None:
     assert len(scores(run, "training")) == 500
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for whatever ends the process in the middle."""
 
 
 def killed_after(run: Run, iterations: int) -> None:
     def listener(done: int, total: int, what: str) -> None:
         if done == iterations:
-            raise Killed
+            raise KilledError
 
     progress.listen(listener)
     try:
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             train(run)
     finally:
         progress.listen(None)

@@ -18,6 +18,7 @@ from run_directory import Rows, make_run
 from scipy import optimize
 
 from gdmix_core import storage
+from gdmix_core.data import shards
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.hashing import hash_ids
 from gdmix_core.effects import random, random_shard
@@ -55,9 +56,9 @@ def trained(root: Path, rows: Rows, validation: Rows | None = None, *, processes
 
 
 def models(run: Run, pass_number: int = 1) -> dict[Any, tuple[list[int], list[float]]]:
-    shards = run.result("partition")["coordinates"]["per_user"]["shards"]
+    count = run.result("partition")["coordinates"]["per_user"]["shards"]
     found: dict[Any, tuple[list[int], list[float]]] = {}
-    for number in range(shards):
+    for number in range(count):
         table = read_model(run.model(pass_number, "per_user", number))
         for e, entity in enumerate(table.entities.to_pylist()):
             assert entity not in found, "an entity lies in two shards"
@@ -191,8 +192,9 @@ def test_processes_threads_and_chunks_change_no_byte(tmp_path: Path, monkeypatch
     rows, validation = make_rows(500), make_rows(100, seed=4)
     runs = [trained(tmp_path / "one", rows, validation)]
     runs.append(trained(tmp_path / "two", rows, validation, processes=2))
-    monkeypatch.setattr(random_shard, "_ROWS_AT_A_TIME", 20)
-    monkeypatch.setattr(random_shard, "_PIECES_PER_THREAD", 5)
+    monkeypatch.setattr(shards, "_BATCH_ROWS", 16)
+    monkeypatch.setattr(random_shard, "ROWS_AT_A_TIME", 20)
+    monkeypatch.setattr(random_shard, "PIECES_PER_THREAD", 5)
     runs.append(trained(tmp_path / "small", rows, validation))
     for run in runs:
         scores_of(run, "training")
