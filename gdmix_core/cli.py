@@ -25,9 +25,9 @@ class _Group(click.Group):
 
 
 def _variables(assignments: tuple[str, ...]) -> dict[str, str]:
-    from gdmix_core.config_file import parse_assignment
+    from gdmix_core.config_file import parse_variable
 
-    return {name: str(value) for name, value in map(parse_assignment, assignments)}
+    return dict(map(parse_variable, assignments))
 
 
 _var = click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="Value of a template variable.")

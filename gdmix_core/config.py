@@ -209,7 +209,7 @@ class Config(Model):
     @classmethod
     def _default_metric(cls, value: Any) -> Any:
         if isinstance(value, dict) and not value.get("metrics"):
-            default = DEFAULT_METRIC.get(value.get("task", "logistic_regression"))
+            default = DEFAULT_METRIC.get(str(value.get("task", "logistic_regression")))
             if default is not None:
                 return {**value, "metrics": [default]}
         return value

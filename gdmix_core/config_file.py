@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -42,9 +42,7 @@ def load_config(
 
 def check_file(path: str | Path, variables: Mapping[str, str], overrides: Mapping[str, Any]) -> Config:
     """As load_config, but templates may stay unrendered where their variables are not given."""
-    content = load_yaml(path)
-    if variables:
-        content = render(content, variables, where=str(path))
+    content = render(load_yaml(path), variables, where=str(path), keep_unknown=True)
     return parse_config(override(content, overrides), where=str(path), lines=_lines(path))
 
 
@@ -73,12 +71,15 @@ def override(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
     return result
 
 
-def render(content: Any, variables: Mapping[str, str], where: str = "config") -> Any:
-    """Renders every string that holds a Jinja template. Raises ConfigError for a variable that is not given."""
+def render(
+    content: Any, variables: Mapping[str, str], where: str = "config", *, keep_unknown: bool = False
+) -> Any:
+    """Renders every string that holds a Jinja template. Raises ConfigError for a variable that is not given, unless
+    keep_unknown: then the string stays as it is."""
     if isinstance(content, dict):
-        return {key: render(value, variables, where) for key, value in content.items()}
+        return {key: render(value, variables, where, keep_unknown=keep_unknown) for key, value in content.items()}
     if isinstance(content, list):
-        return [render(value, variables, where) for value in content]
+        return [render(value, variables, where, keep_unknown=keep_unknown) for value in content]
     if not isinstance(content, str) or "{{" not in content:
         return content
     import jinja2
@@ -86,6 +87,8 @@ def render(content: Any, variables: Mapping[str, str], where: str = "config") ->
     try:
         return jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(content).render(variables)
     except jinja2.UndefinedError as error:
+        if keep_unknown:
+            return content
         hint = "give it with --var NAME=VALUE, for example --var ds=2026-11-01"
         raise ConfigError(f"{where}: template {content!r}: {error}; {hint}") from None
     except jinja2.TemplateSyntaxError as error:
@@ -98,13 +101,15 @@ def _copy(value: Any) -> Any:
 
 def _describe(fault: Any, where: str, lines: Mapping[KeyPath, int]) -> str:
     path: KeyPath = tuple(part for part in fault["loc"] if part != "[key]")
+    if path and (path[-1] in {"int", "float", "str"} or str(path[-1]).startswith("literal[")):
+        path = path[:-1]  # not a key: which of the types a value may have
     line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
     place = f"{where}:{line}" if line else where
     dotted = ".".join(str(part) for part in path) or "(top level)"
     if fault["type"] == "extra_forbidden":
         allowed = _allowed_keys(path[:-1])
         near = difflib.get_close_matches(str(path[-1]), allowed, n=1)
-        suggestion = f"; did you mean {near[0]}?" if near else ""
+        suggestion = f"; did you mean {near[0]}?" if near else "."
         return f"{place}: {dotted}: unknown key{suggestion} Allowed here: {', '.join(allowed)}"
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "missing":
@@ -116,11 +121,13 @@ def _describe(fault: Any, where: str, lines: Mapping[KeyPath, int]) -> str:
 
 def _allowed_keys(path: KeyPath) -> list[str]:
     model: type[BaseModel] = Config
-    for part in path:
-        # A part that is no field is the name of a coordinate: its model is the one already found.
+    parts = iter(path)
+    for part in parts:
         field = model.model_fields.get(str(part))
         if field is not None:
             model = next(_models_in(field.annotation), model)
+            if get_origin(field.annotation) is dict:
+                next(parts, None)  # a coordinate's name, whatever it is
     return list(model.model_fields)
 
 
@@ -149,8 +156,17 @@ def _lines(path: str | Path) -> dict[KeyPath, int]:
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """NAME=VALUE of --set: the value is read as YAML, so 2 is a number and [a, b] a list."""
+    """KEY=VALUE of --set: the value is read as YAML, so 2 is a number and [a, b] a list."""
+    key, value = parse_variable(text)
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{text!r}: the value is not valid YAML: {error}") from None
+
+
+def parse_variable(text: str) -> tuple[str, str]:
+    """KEY=VALUE of --var: the value is taken as it is written."""
     match = re.fullmatch(r"([^=\s]+)=(.*)", text, re.DOTALL)
     if match is None:
-        raise ConfigError(f"{text!r}: expected KEY=VALUE, for example passes.max=2")
-    return match[1], yaml.safe_load(match[2])
+        raise ConfigError(f"{text!r}: expected KEY=VALUE, for example ds=2026-11-01 or passes.max=2")
+    return match[1], match[2]

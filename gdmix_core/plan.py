@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gdmix_core.config import Config
+from gdmix_core.evaluation.registry import parse_metric
 
 StepKind = Literal["validate", "partition", "gate", "train_fixed", "train_random", "evaluate", "select", "export"]
 
@@ -59,10 +60,20 @@ class Plan:
         """The key of every step, given the fingerprint of the input files."""
         keys: dict[str, str] = {}
         for step in self.steps:
-            upstream = [keys[read] for read in step.reads] or [input_fingerprint]
+            upstream = [keys[self._depended_on(step, read)] for read in step.reads] or [input_fingerprint]
             content = json.dumps([FORMAT_VERSION, step.kind, dict(step.settings), upstream], sort_keys=True)
             keys[step.id] = hashlib.sha256(content.encode()).hexdigest()[:24]
         return keys
+
+    def _depended_on(self, step: Step, read: str) -> str:
+        """Training and evaluation take scores from an earlier evaluation, which brings them together; they are the
+        training's, whatever is measured of them."""
+        earlier = self[read]
+        if earlier.kind != "evaluate" or step.coordinate is None:
+            return read
+        assert earlier.pass_number is not None
+        assert earlier.coordinate is not None
+        return train_id(earlier.pass_number, earlier.coordinate)
 
 
 def train_id(pass_number: int, coordinate: str) -> str:
@@ -139,16 +150,19 @@ def _result_settings(coordinate: dict[str, Any]) -> dict[str, Any]:
 
 
 def _validate_settings(data: dict[str, Any]) -> dict[str, Any]:
-    sources = {
-        name: {
+    # In order: labels and weights are those of the first coordinate's directory.
+    sources = [
+        {
+            "coordinate": name,
             "data": c["data"],
             "bag": c["bag"],
             "entity": (c["random_effect"] or {}).get("entity"),
         }
         for name, c in data["coordinates"].items()
-    }
-    kept = ("task", "columns", "checks", "frame", "metrics")
-    return {"sources": sources, **{key: data[key] for key in kept}}
+    ]
+    groups = {parse_metric(name).column for name in data["metrics"]} - {None}
+    kept = ("task", "columns", "checks", "frame")
+    return {"sources": sources, "groups": sorted(map(str, groups)), **{key: data[key] for key in kept}}
 
 
 def _partition_settings(data: dict[str, Any]) -> dict[str, Any]:

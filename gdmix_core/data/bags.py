@@ -56,6 +56,8 @@ def _canonical(
                     continue
                 out_indices[kept] = sorted_indices[k]
                 out_values[kept] = total
+                if not np.isfinite(out_values[kept]):  # a sum of finite values may exceed the type
+                    fault |= NOT_FINITE
                 kept += 1
                 total = 0.0
             used = kept

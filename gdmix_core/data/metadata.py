@@ -59,7 +59,7 @@ def _parse(entry: Any, where: str) -> Tensor:
     if not isinstance(name, str) or not name:
         raise DataError(f"{where}: name must be a string that is not empty")
     dtype = entry.get("dtype")
-    if dtype not in _TYPES:
+    if not isinstance(dtype, str) or dtype not in _TYPES:
         raise DataError(f"{where} ({name}): dtype {dtype!r} is not known; use one of {', '.join(_TYPES)}")
     shape = entry.get("shape", [])
     if not isinstance(shape, list) or any(not isinstance(n, int) or isinstance(n, bool) or n < 1 for n in shape):

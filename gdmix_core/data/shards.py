@@ -193,7 +193,7 @@ def _whole_entities(batches: Iterable[pa.RecordBatch], target_rows: int) -> Iter
     for batch in batches:
         table = pa.Table.from_batches([batch])
         if rows >= target_rows:
-            begins, _ = entity_runs(pa.concat_arrays([held[-1]["entity"].chunk(-1)[-1:], batch.column("entity")]))
+            begins, _ = entity_runs(pa.concat_arrays([held[-1]["entity"].chunks[-1][-1:], batch.column("entity")]))
             # Runs over (last held entity, batch): the second run starts where the held entities end.
             cut = int(begins[1]) - 1 if len(begins) > 1 else batch.num_rows
             held.append(table.slice(0, cut))

@@ -112,7 +112,8 @@ def open_layout(config: Config, *, labelled: bool = True) -> Layout:
             Source(number, paths[directory], tensors[directory], number == 0, tuple(ids[directory]), tuple(bags))
         )
     pieces, files, listing = _list_pieces(sources, labelled)
-    described = [listing, feature_lists, [storage.read_json(_metadata_path(s)) for s in sources]]
+    lists = {key: [path, _digest(path)] for key, path in feature_lists.items()}
+    described = [listing, lists, [storage.read_json(_metadata_path(s)) for s in sources]]
     fingerprint = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:24]
     uid = tensors[directories[0]][config.columns.uid]
     return Layout(
@@ -124,6 +125,11 @@ def open_layout(config: Config, *, labelled: bool = True) -> Layout:
         feature_lists,
         {name: bag_keys[c.data, c.bag] if c.bag else None for name, c in config.coordinates.items()},
     )
+
+
+def _digest(path: str) -> str:
+    with storage.open_for_read(path) as file:
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 def _metadata_path(source: Source) -> str:

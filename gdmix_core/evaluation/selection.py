@@ -21,26 +21,24 @@ def pass_pays(run: Run, step: Step) -> dict[str, Any]:
     """
     assert step.pass_number is not None
     run.require(step)
-    values = primary_values(run, step.pass_number - 1)
-    metric = parse_metric(run.config.primary_metric)
-    if step.pass_number == 2 or not _has_validation(run):
-        return _decision(
-            step, True, "no earlier pass to compare with" if step.pass_number == 2 else "no validation data"
-        )
-    last, before = values[-1], _best(values[:-1], metric)[1]
-    if last is None or before is None:
-        return _decision(step, True, f"{metric.name} is undefined")
-    gain = last - before if metric.higher_is_better else before - last
-    enough = gain >= run.config.passes.min_delta and gain > 0
-    reason = (
-        f"pass {step.pass_number - 1} improved {metric.name} by {gain:.6f} (min_delta {run.config.passes.min_delta:g})"
-    )
-    return _decision(step, enough, reason)
-
-
-def _decision(step: Step, proceed: bool, reason: str) -> dict[str, Any]:
+    proceed, reason = _pays(run, primary_values(run, step.pass_number - 1))
     log.info("%s: %s: %s", step.id, "go on" if proceed else "stop", reason)
     return {"continue": proceed, "reason": reason}
+
+
+def _pays(run: Run, values: list[float | None]) -> tuple[bool, str]:
+    """Whether another pass pays after passes with these values, and why."""
+    metric = parse_metric(run.config.primary_metric)
+    if len(values) < 2:
+        return True, "no earlier pass to compare with"
+    if not _has_validation(run):
+        return True, "no validation data"
+    last, before = values[-1], _best(values[:-1], metric)[1]
+    if last is None or before is None:
+        return True, f"{metric.name} is undefined"
+    gain = last - before if metric.higher_is_better else before - last
+    enough = gain >= run.config.passes.min_delta and gain > 0
+    return enough, f"pass {len(values)} improved {metric.name} by {gain:.6f} (min_delta {run.config.passes.min_delta:g})"
 
 
 def select(run: Run, step: Step) -> dict[str, Any]:
@@ -63,13 +61,14 @@ def select(run: Run, step: Step) -> dict[str, Any]:
 
 
 def primary_values(run: Run, upto: int) -> list[float | None]:
-    """The primary metric after each complete, current pass 1 … upto; stops at the first that is not."""
+    """The primary metric after each complete, current pass 1 … upto; stops at the first that is not, and where a gate
+    does: passes on disk that another min_delta let run are no part of this run."""
     last = list(run.config.coordinates)[-1]
     split = "validation" if _has_validation(run) else "training"
     values: list[float | None] = []
     for number in range(1, upto + 1):
         step = run.plan[evaluate_id(number, last)]
-        if not run.is_done(step):
+        if not run.is_done(step) or not _pays(run, values)[0]:
             break
         values.append(run.result(step.id)["metrics"][split][run.config.primary_metric])
     return values

@@ -165,9 +165,10 @@ class Standalone:
             return run if run["state"] in ("success", "failed") else None
 
         run = wait_for(f"the end of {dag} {run_id}", over)
-        failed = [task for task, found in self.tasks(dag, run_id).items() if found["state"] == "failed"]
-        logs = "\n".join(self.log(dag, run_id, task) for task in failed)
-        assert run["state"] == state, f"{dag} {run_id} is {run['state']}, failed: {failed}\n{logs}"
+        if run["state"] != state:
+            failed = [found for found in self.tasks(dag, run_id).values() if found["state"] == "failed"]
+            logs = [self.log(dag, run_id, found["task_id"], found["map_index"]) for found in failed]
+            raise AssertionError("\n".join([f"{dag} {run_id} is {run['state']}", *logs]))
         return run
 
     def tasks(self, dag: str, run_id: str) -> dict[str, dict[str, Any]]:
@@ -175,8 +176,9 @@ class Standalone:
         found = self.get(f"/dags/{dag}/dagRuns/{run_id}/taskInstances", limit=100)["task_instances"]
         return {task["task_id"]: task for task in found}
 
-    def log(self, dag: str, run_id: str, task: str, attempt: int = 1, map_index: int = -1) -> str:
-        path = f"/dags/{dag}/dagRuns/{run_id}/taskInstances/{task}/logs/{attempt}"
+    def log(self, dag: str, run_id: str, task: str, map_index: int = -1) -> str:
+        """The log of a task's first attempt."""
+        path = f"/dags/{dag}/dagRuns/{run_id}/taskInstances/{task}/logs/1"
         content = self.get(path, map_index=map_index)["content"]
         return "\n".join(_text_of(entry) for entry in content)
 
@@ -185,7 +187,8 @@ def _text_of(entry: Any) -> str:
     if isinstance(entry, str):
         return entry
     errors = entry.get("error_detail") or []
-    return "\n".join([entry.get("event", ""), *(f"{e['exc_type']}: {e['exc_value']}" for e in errors)])
+    lines = [entry.get("event", ""), entry.get("reason", ""), *(f"{e['exc_type']}: {e['exc_value']}" for e in errors)]
+    return "\n".join(line for line in lines if line)
 
 
 def _free_ports(count: int) -> Iterator[int]:

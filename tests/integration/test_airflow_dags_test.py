@@ -1,4 +1,6 @@
-"""`airflow dags test`: the whole pipeline in one process, without scheduler, API server or Spark connection."""
+"""`airflow dags test`: the whole pipeline in one process, without scheduler, API server or Spark
+connection.
+"""
 
 from __future__ import annotations
 

@@ -53,9 +53,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for day, ratings in RATINGS.items():
         sample = generate_sample(users=20, movies=40, ratings=ratings)
         write_generated(str(folder / "input" / day), sample)
-    write_dag(folder, "scheduled", schedule="@daily")
+    write_dag(folder, "daily", schedule="@daily")
     write_dag(folder, "triggered")
-    write_dag(folder, "backfilled", schedule="@daily", max_active_runs=1)
     write_dag(folder, "killed")
     return folder
 
@@ -83,7 +82,7 @@ def server(folder: Path) -> Iterator[Standalone]:
     server.environment["AIRFLOW_CONN_SPARK_LOCAL"] = json.dumps(spark)
     server.start()
     try:
-        server.wait_for_dags("scheduled", "triggered", "backfilled", "killed")
+        server.wait_for_dags("daily", "triggered", "killed")
         yield server
     finally:
         server.stop()
@@ -111,12 +110,12 @@ def test_scheduled(server: Standalone, folder: Path) -> None:
     """The newest whole day is processed on its own, and its paths are of that day, not of the day of the
     run.
     """
-    first = wait_for("a scheduled run", lambda: next(iter(server.runs("scheduled", "scheduled")), None))
-    run = server.wait_for_run("scheduled", first["dag_run_id"])
+    first = wait_for("a scheduled run", lambda: next(iter(server.runs("daily", "scheduled")), None))
+    run = server.wait_for_run("daily", first["dag_run_id"])
     day = run["data_interval_start"][:10]
     assert day in DAYS[:2]
-    check_complete(folder / "runs" / "scheduled" / day, day)
-    states = {task: found["state"] for task, found in server.tasks("scheduled", first["dag_run_id"]).items()}
+    check_complete(folder / "runs" / "daily" / day, day)
+    states = {task: found["state"] for task, found in server.tasks("daily", first["dag_run_id"]).items()}
     assert set(states.values()) == {"success"}
 
 
@@ -175,7 +174,7 @@ def test_missing_input(server: Standalone) -> None:
 def test_backfill(server: Standalone, folder: Path) -> None:
     """Three days, each from its own input into its own run directory."""
     days = DAYS[3:]
-    arguments = ["backfill", "create", "--dag-id", "backfilled", "--dag-run-conf", '{"passes": 1, "l2": 3}']
+    arguments = ["backfill", "create", "--dag-id", "daily", "--dag-run-conf", '{"passes": 1, "l2": 3}']
     dates = ["--from-date", days[-1], "--to-date", days[0]]
 
     def created() -> str | None:
@@ -188,13 +187,11 @@ def test_backfill(server: Standalone, folder: Path) -> None:
             return None
 
     wait_for("the backfill to be created", created)
-    runs = wait_for(
-        "three runs", lambda: found if len(found := server.runs("backfilled", "backfill")) == 3 else None
-    )
+    runs = wait_for("three runs", lambda: found if len(found := server.runs("daily", "backfill")) == 3 else None)
     for run in runs:
-        server.wait_for_run("backfilled", run["dag_run_id"])
+        server.wait_for_run("daily", run["dag_run_id"])
     for day in days:
-        root = folder / "runs" / "backfilled" / day
+        root = folder / "runs" / "daily" / day
         check_complete(root, day)
         assert config_of(root)["coordinates"]["per_user"]["l2"] == 3
 
@@ -236,9 +233,7 @@ def test_killed_and_resumed(server: Standalone, folder: Path) -> None:
     assert psutil.wait_procs([task, worker], timeout=30)[1] == []
     assert workers_of(server, "pass_02.per_user.train") == []
     server.wait_for_run("killed", run_id, state="failed")
-    assert (
-        server.get(f"/dags/killed/dagRuns/{run_id}/taskInstances/pass_01.per_user.train/0")["try_number"] == 2
-    )
+    assert server.get(f"/dags/killed/dagRuns/{run_id}/taskInstances/pass_01.per_user.train/0")["try_number"] == 2
 
     root = folder / "runs" / "killed" / DAYS[1]
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*.json") if path.name != "config.yaml"}

@@ -1,0 +1,312 @@
+"""The pipeline's YAML: every default, every fault with key path, line and what is allowed, templates and overrides."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from gdmix_core.cli import main
+from gdmix_core.config import Config
+from gdmix_core.config_file import check_file, load_config, override, parse_assignment, parse_config
+from gdmix_core.errors import ConfigError
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+MINIMAL = """\
+name: ratings
+input: data/{{ ds }}
+output: runs/{{ ds }}
+coordinates:
+  global:
+    fixed_effect: {}
+    bag: global
+  per_user:
+    random_effect:
+      entity: user_id
+"""
+COORDINATE = {
+    "data": ".", "bag": None, "l2": 1.0, "intercept": True, "regularize_intercept": False,
+    "fixed_effect": None, "random_effect": None,
+}  # fmt: skip
+DEFAULTS = {
+    "name": "ratings",
+    "description": None,
+    "task": "logistic_regression",
+    "input": "data/1",
+    "output": "runs/1",
+    "columns": {"uid": "uid", "label": "label", "weight": None, "offset": None},
+    "coordinates": {
+        "global": {
+            **COORDINATE,
+            "bag": "global",
+            "fixed_effect": {"tolerance": 1e-6, "max_iterations": 500, "workers": 1, "restarts": 2, "history": 10},
+        },
+        "per_user": {
+            **COORDINATE,
+            "random_effect": {
+                "tolerance": 1e-6, "max_iterations": 100, "entity": "user_id", "shards": "auto",
+                "rows_per_shard": 2_000_000, "samples": {"min": 1, "max": None}, "groups": 1,
+            },
+        },
+    },
+    "passes": {"max": 1, "min_delta": 0.0},
+    "metrics": ["auc"],
+    "checks": {"on_error": "fail", "max_dropped": 0.01},
+    "frame": {"rows_per_block": 500_000},
+    "spark": {"master": "local[*]", "driver_memory": "2g", "conf": {}},
+    "engine": {"local": {"processes": "auto"}},
+    "export": {"formats": ["native", "avro"], "sparsity_threshold": 0.0},
+    "airflow": {
+        "schedule": None, "start_date": None, "catchup": False, "max_active_runs": 1, "retries": 2,
+        "retry_delay_seconds": 60, "tags": ["gdmix"], "spark_connection": "spark_local",
+    },
+}  # fmt: skip
+
+
+def write(tmp_path: Path, text: str = MINIMAL) -> Path:
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(text)
+    return path
+
+
+def content(**changes: Any) -> dict[str, Any]:
+    return {**yaml.safe_load(MINIMAL.replace("{{ ds }}", "1")), **changes}
+
+
+def test_every_default(tmp_path: Path):
+    assert load_config(write(tmp_path), {"ds": "1"}).model_dump(mode="json") == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("task", "metric"),
+    [("logistic_regression", "auc"), ("linear_regression", "rmse"), ("poisson_regression", "poisson_loss")],
+)
+def test_the_default_metric_follows_the_task(task, metric):
+    assert parse_config(content(task=task)).metrics == [metric]
+
+
+def test_engine_by_name_is_its_defaults():
+    assert parse_config(content(engine="local")) == parse_config(content())
+
+
+PER_USER = "    random_effect:\n      entity: user_id\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "words"),
+    [
+        ("name: ratings", "nmae: ratings", 1, ["nmae: unknown key", "did you mean name?", "Allowed here:", "input"]),
+        ("name: ratings", "name: ratings\ntaks: x", 2, ["taks: unknown key", "did you mean task?"]),
+        ("    bag: global", "    bags: global", 7, ["coordinates.global.bags: unknown key", "did you mean bag?"]),
+        ("fixed_effect: {}", "fixed_effect: {histroy: 3}", 6,
+         ["coordinates.global.fixed_effect.histroy: unknown key", "did you mean history?", "restarts"]),
+        (PER_USER, PER_USER + "      sampels: {max: 3}\n", 11,
+         ["coordinates.per_user.random_effect.sampels: unknown key", "did you mean samples?"]),
+        (PER_USER, PER_USER + "      samples: {maxx: 3}\n", 11,
+         ["coordinates.per_user.random_effect.samples.maxx: unknown key", "did you mean max?", "min, max"]),
+        ("coordinates:", "airflow: {retry: 3}\ncoordinates:", 4, ["airflow.retry: unknown key", "did you mean retries?"]),
+        ("coordinates:", "engine: {local: {procs: 3}}\ncoordinates:", 4, ["engine.local.procs: unknown key", "processes"]),
+        ("coordinates:", "zzz: 1\ncoordinates:", 4, ["zzz: unknown key. Allowed here: name"]),
+        ("coordinates:", "task: logistic\ncoordinates:", 4,
+         ["task: ", "logistic_regression", "linear_regression", "poisson_regression", "given: 'logistic'"]),
+        ("coordinates:", "task: [a]\ncoordinates:", 4, ["task: ", "logistic_regression"]),
+        ("coordinates:", "passes: {max: 0}\ncoordinates:", 4, ["passes.max: ", "greater than or equal to 1", "given: 0"]),
+        ("coordinates:", "metrics: [auc, ac]\ncoordinates:", 4, ["metrics", "unknown metric 'ac'", "did you mean auc?"]),
+        ("coordinates:", "metrics: [auc, AUC]\ncoordinates:", 4, ["metrics", "named twice"]),
+        (PER_USER, PER_USER + "      shards: many\n", 11, ["coordinates.per_user.random_effect.shards: ", "auto"]),
+        (PER_USER, PER_USER + "      shards: 0\n", 11, ["coordinates.per_user.random_effect.shards: ", "1 and 100000"]),
+        (PER_USER, PER_USER + "      samples: {min: 5, max: 3}\n", 11, ["random_effect.samples: ", "max (3) is below min (5)"]),
+        ("    bag: global", "    l2: -1", 7, ["coordinates.global.l2: ", "greater than or equal to 0"]),
+        ("    fixed_effect: {}\n", "", 5, ["coordinates.global: ", "exactly one of fixed_effect and random_effect"]),
+        (PER_USER, PER_USER + "    fixed_effect: {}\n", 8, ["coordinates.per_user: ", "exactly one of"]),
+        (PER_USER, PER_USER + "    intercept: false\n", 8, ["coordinates.per_user: ", "neither a bag nor an intercept"]),
+        ("      entity: user_id", "      groups: 1", 9, ["random_effect.entity: is required"]),
+        ("  per_user:", "  per-user:", 8, ["coordinates.per-user: ", "pattern"]),
+        ("coordinates:", "airflow: {schedule: '@daily'}\ncoordinates:", 4, ["airflow: ", "a schedule needs a start_date"]),
+    ],
+)  # fmt: skip
+def test_faults_name_key_path_line_and_what_is_allowed(tmp_path: Path, old, new, line, words):
+    assert old in MINIMAL
+    path = write(tmp_path, MINIMAL.replace(old, new, 1))
+    with pytest.raises(ConfigError) as error:
+        load_config(path, {"ds": "1"})
+    assert f"{path}:{line}: " in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_every_fault_is_told_at_once(tmp_path: Path):
+    path = write(tmp_path, MINIMAL.replace("name: ratings", "nmae: x\npasses: {max: 0}"))
+    with pytest.raises(ConfigError) as error:
+        load_config(path, {"ds": "1"})
+    lines = str(error.value).splitlines()
+    assert len(lines) == 3
+    assert any("name: is required" in text for text in lines)
+
+
+def test_a_coordinate_may_be_called_like_a_key():
+    coordinate = {"fixed_effect": {}, "bagg": "x"}
+    with pytest.raises(ConfigError, match=r"coordinates\.random_effect\.bagg: unknown key; did you mean bag\?"):
+        parse_config(content(coordinates={"random_effect": coordinate}))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("a: [", "not valid YAML"), ("- a\n- b\n", "expected a mapping"), ("", "expected a mapping")],
+)
+def test_files_that_are_no_configuration(tmp_path: Path, text, words):
+    with pytest.raises(ConfigError, match=words):
+        load_config(write(tmp_path, text))
+
+
+def test_a_missing_file(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"none\.yaml: no such file"):
+        load_config(tmp_path / "none.yaml")
+
+
+# Templates and overrides
+
+
+def test_templates_are_rendered_everywhere(tmp_path: Path):
+    path = write(tmp_path, MINIMAL.replace("bag: global", "bag: 'bag_{{ which }}'"))
+    config = load_config(path, {"ds": "2026-11-01", "which": "a"})
+    assert (config.input, config.output) == ("data/2026-11-01", "runs/2026-11-01")
+    assert config.coordinates["global"].bag == "bag_a"
+
+
+def test_a_variable_that_is_not_given(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"'ds' is undefined; give it with --var"):
+        load_config(write(tmp_path))
+
+
+def test_a_template_that_is_none(tmp_path: Path):
+    with pytest.raises(ConfigError, match="template"):
+        load_config(write(tmp_path, MINIMAL.replace("{{ ds }}", "{{ ds")), {"ds": "1"})
+
+
+def test_a_check_leaves_templates_whose_variables_are_not_given(tmp_path: Path):
+    path = write(tmp_path, MINIMAL.replace("runs/{{ ds }}", "runs/{{ other }}"))
+    assert check_file(path, {}, {}).input == "data/{{ ds }}"
+    config = check_file(path, {"ds": "1"}, {})
+    assert (config.input, config.output) == ("data/1", "runs/{{ other }}")
+
+
+def test_overrides(tmp_path: Path):
+    changes = {"passes.max": 3, "coordinates.global.l2": 0.5, "columns.weight": "w", "metrics": ["logloss"]}
+    config = load_config(write(tmp_path), {"ds": "1"}, changes)
+    assert config.passes.max == 3
+    assert config.coordinates["global"].l2 == 0.5
+    assert config.coordinates["global"].bag == "global"
+    assert (config.columns.weight, config.metrics) == ("w", ["logloss"])
+
+
+def test_an_override_of_what_is_no_mapping():
+    with pytest.raises(ConfigError, match="name is not a mapping"):
+        override(content(), {"name.x": 1})
+
+
+def test_an_unknown_override_is_told(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"passes\.mx: unknown key; did you mean max\?"):
+        load_config(write(tmp_path), {"ds": "1"}, {"passes.mx": 3})
+
+
+def test_overrides_do_not_touch_what_they_were_given():
+    before = content()
+    override(before, {"coordinates.global.l2": 7})
+    assert before == content()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("passes.max=2", ("passes.max", 2)),
+        ("metrics=[auc, logloss]", ("metrics", ["auc", "logloss"])),
+        ("name=a=b", ("name", "a=b")),
+        ("columns.weight=null", ("columns.weight", None)),
+    ],
+)
+def test_assignments(text, expected):
+    assert parse_assignment(text) == expected
+
+
+@pytest.mark.parametrize("text", ["passes.max", "=3", "metrics=[auc"])
+def test_assignments_that_are_none(text):
+    with pytest.raises(ConfigError, match="metrics|KEY=VALUE"):
+        parse_assignment(text)
+
+
+# The command
+
+
+def gdmix(*arguments: str) -> Any:
+    return CliRunner().invoke(main, list(arguments))
+
+
+@pytest.mark.parametrize("value", ["010", "1.10", "yes", "12:30", "2026-11-01", "a b", "null", "[x"])
+def test_variables_are_taken_as_they_are_written(tmp_path: Path, value):
+    """A partition `hour=010` is no octal number, and `yes` is no truth value."""
+    path = write(tmp_path, MINIMAL.replace("data/{{ ds }}", "s3://b/{{ ds }}/x"))
+    from gdmix_core.cli import _variables
+
+    assert load_config(path, _variables((f"ds={value}",))).input == f"s3://b/{value}/x"
+
+
+def test_check_says_what_it_found(tmp_path: Path):
+    done = gdmix("config", "check", str(write(tmp_path)))
+    assert done.exit_code == 0
+    assert "2 coordinates, 8 steps" in done.output
+
+
+def test_check_prints_faults_without_a_traceback(tmp_path: Path):
+    done = gdmix("config", "check", str(write(tmp_path, MINIMAL.replace("name:", "nmae:"))))
+    assert done.exit_code == 1
+    assert "nmae: unknown key; did you mean name?" in done.output
+    assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize("flag", ["--var", "--set"])
+def test_a_flag_without_value_is_told(tmp_path: Path, flag):
+    done = gdmix("config", "check", str(write(tmp_path)), flag, "x")
+    assert done.exit_code == 1
+    assert "KEY=VALUE" in done.output
+
+
+def examples() -> list[Path]:
+    return sorted(
+        path
+        for folder in ("dags", "docs", "examples", "benchmarks")
+        for path in (REPOSITORY / folder).rglob("*.y*ml")
+        if "coordinates:" in path.read_text()
+    )
+
+
+def test_the_schema_is_valid_and_accepts_the_examples(tmp_path: Path):
+    done = gdmix("config", "schema")
+    schema = json.loads(done.output)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    for path in [write(tmp_path), *examples()]:
+        # Editors see dates as text.
+        shown = json.loads(json.dumps(yaml.safe_load(path.read_text()), default=str))
+        assert [fault.message for fault in validator.iter_errors(shown)] == [], path
+
+
+@pytest.mark.parametrize(
+    "change", [{"passes": {"max": 0}}, {"task": "x"}, {"unknown": 1}, {"coordinates": {}}, {"passes": {"mx": 1}}]
+)
+def test_the_schema_rejects_what_the_models_reject(change):
+    validator = jsonschema.Draft202012Validator(Config.model_json_schema())
+    assert not validator.is_valid(content(**change))
+    assert validator.is_valid(content())
+    with pytest.raises(ConfigError):
+        parse_config(content(**change))
+
+
+def test_the_examples_are_valid():
+    for path in examples():
+        check_file(path, {}, {})
