@@ -71,9 +71,7 @@ def override(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
     return result
 
 
-def render(
-    content: Any, variables: Mapping[str, str], where: str = "config", *, keep_unknown: bool = False
-) -> Any:
+def render(content: Any, variables: Mapping[str, str], where: str = "config", *, keep_unknown: bool = False) -> Any:
     """Renders every string that holds a Jinja template. Raises ConfigError for a variable that is not given, unless
     keep_unknown: then the string stays as it is."""
     if isinstance(content, dict):

@@ -38,9 +38,12 @@ def join(base: str, *parts: str) -> str:
 
 
 def _remote(path: str) -> tuple[Any, str]:
-    import fsspec
+    import fsspec.core
 
-    return fsspec.core.url_to_fs(path)
+    filesystem, key = fsspec.core.url_to_fs(path)
+    # Other processes write here too: what a listing showed a while ago is not what is there.
+    filesystem.invalidate_cache(key)
+    return filesystem, key
 
 
 def exists(path: str) -> bool:

@@ -227,5 +227,3 @@ def copy_run(run: Run, root: Path, **changes: Any) -> Run:
     shutil.copytree(run.root, root)
     content = {**run.config.model_dump(mode="json", exclude_none=True), **changes, "output": str(root)}
     return Run.create(Config.model_validate(content))
-
-

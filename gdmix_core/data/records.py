@@ -53,7 +53,9 @@ def read_columns(piece: Piece, fields: list[Field], *, verify: bool = True) -> I
     if piece.path.endswith(".parquet"):
         yield from parquet_records.read(piece, fields)
         return
-    for chunk in tfrecord.iter_chunks(piece.path, chunk_bytes=_CHUNK_BYTES, verify=verify, start=piece.start, stop=piece.stop):
+    for chunk in tfrecord.iter_chunks(
+        piece.path, chunk_bytes=_CHUNK_BYTES, verify=verify, start=piece.start, stop=piece.stop
+    ):
         yield decode(chunk, fields)
 
 

@@ -184,7 +184,9 @@ def read_entities(run: Run, coordinate: str, split: str, number: int, target_row
             batches = pq.ParquetFile(file).iter_batches(batch_size=_BATCH_ROWS)
             yield from _whole_entities(batches, target_rows)
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: not a readable shard ({error}); remove {run.path('shards')} and run partition again") from None
+        raise DataError(
+            f"{path}: not a readable shard ({error}); remove {run.path('shards')} and run partition again"
+        ) from None
 
 
 def _whole_entities(batches: Iterable[pa.RecordBatch], target_rows: int) -> Iterator[pa.Table]:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import threading
 import traceback
 
 from gdmix_core import processes
@@ -18,11 +20,14 @@ from gdmix_core.run import Run
 from gdmix_core.solvers.all_reduce import WorkerLostError
 from gdmix_core.solvers.tensorflow_all_reduce import TensorFlowAllReduce, place_in_cluster
 
-LOST_WORKER = 75  # exit code: nothing is wrong here, but another worker is gone (EX_TEMPFAIL of sysexits.h)
+# Exit codes that say nothing against the worker itself.
+LOST_WORKER = 75  # another one is gone (EX_TEMPFAIL of sysexits.h)
+TOLD_TO_END = 128 + signal.SIGTERM
 
 
 def main() -> None:
     processes.become_worker()
+    _end_on_sigterm()
     parser = argparse.ArgumentParser(description="Trains a fixed effect, as one of the workers in TF_CONFIG.")
     parser.add_argument("--run", required=True)
     parser.add_argument("--step", required=True)
@@ -45,6 +50,21 @@ def main() -> None:
     # At once: TensorFlow takes a while to go down in order, and the others would see their connections break before
     # the parent sees the exit code; who died, and of what, would be lost.
     os._exit(code)
+
+
+def _end_on_sigterm() -> None:
+    """TensorFlow catches SIGTERM, as notice of a preemption that somebody else will act on, and goes on.
+
+    So that it is the end all the same, the signal is blocked, in this thread and those it starts, and a thread of its
+    own waits for it.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def end() -> None:
+        signal.sigwait({signal.SIGTERM})
+        os._exit(TOLD_TO_END)
+
+    threading.Thread(target=end, daemon=True).start()
 
 
 def work(root: str, step_id: str, threads: int) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from gdmix_core import processes, progress
 from gdmix_core.effects.fixed import settings_of
-from gdmix_core.effects.fixed_worker import LOST_WORKER
+from gdmix_core.effects.fixed_worker import LOST_WORKER, TOLD_TO_END
 from gdmix_core.effects.random import core_count
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
@@ -22,7 +22,7 @@ from gdmix_core.run import Run
 log = logging.getLogger("gdmix_core.fixed_effect")
 
 _HOST = "127.0.0.1"
-# From the first word that a worker is lost to the end of those that are still there by then: they are frozen.
+# After one worker has failed, those that are still there by then are frozen.
 _GRACE_SECONDS = 5.0
 
 
@@ -68,8 +68,7 @@ class _Attempt:
         self._lost: str | None = None
         self._frozen: set[int] = set()
         self._workers: list[subprocess.Popen[str]] = []
-        # Started by the first word of a lost worker.
-        self._patience = threading.Timer(_GRACE_SECONDS, self._end_frozen)
+        self._over = threading.Event()
 
     def go(self) -> None:
         threads = max(1, core_count(self._run.config) // self._effect.workers)
@@ -83,14 +82,15 @@ class _Attempt:
                 "%s: %d workers (pids %s), %d threads each",
                 self._step.id, len(ports), " ".join(str(worker.pid) for worker in self._workers), threads,
             )  # fmt: skip
+            threading.Thread(target=self._end_frozen, daemon=True).start()
             try:
                 self.codes = processes.wait_all(self._workers, self._on_event)
             finally:
-                self._patience.cancel()
+                self._over.set()
 
     def deaths(self) -> list[str]:
         """Which workers died and why; not those that ended because another had. Empty when all were told to end."""
-        because_of_another = (0, -signal.SIGTERM, LOST_WORKER)
+        because_of_another = (0, -signal.SIGTERM, TOLD_TO_END, LOST_WORKER)
         found = [
             f"worker {rank} {self._death(rank, code)}"
             for rank, code in enumerate(self.codes)
@@ -120,10 +120,14 @@ class _Attempt:
             self._failures[rank] = event["failure"]
         elif "lost" in event and self._lost is None:
             self._lost = f"worker {rank} lost another: {event['lost']}"
-            self._patience.start()
 
     def _end_frozen(self) -> None:
         """A worker that is stopped, or stuck in the kernel, ignores SIGTERM and would be waited for forever."""
+        while not any(worker.poll() for worker in self._workers):
+            if self._over.wait(0.2):
+                return
+        if self._over.wait(_GRACE_SECONDS):
+            return
         for rank, worker in enumerate(self._workers):
             if worker.poll() is None:
                 self._frozen.add(rank)

@@ -38,7 +38,10 @@ def _pays(run: Run, values: list[float | None]) -> tuple[bool, str]:
         return True, f"{metric.name} is undefined"
     gain = last - before if metric.higher_is_better else before - last
     enough = gain >= run.config.passes.min_delta and gain > 0
-    return enough, f"pass {len(values)} improved {metric.name} by {gain:.6f} (min_delta {run.config.passes.min_delta:g})"
+    return (
+        enough,
+        f"pass {len(values)} improved {metric.name} by {gain:.6f} (min_delta {run.config.passes.min_delta:g})",
+    )
 
 
 def select(run: Run, step: Step) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from gdmix_core.data.feature_list import FeatureList, read_feature_list
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.record_checks import checks_of
 from gdmix_core.data.records import Records, read_records
-from gdmix_core.data.source import Layout, Source, open_layout
+from gdmix_core.data.source import DIRECTORIES, Layout, Source, open_layout
 from gdmix_core.errors import DataError
 from gdmix_core.models.avro import read_avro
 from gdmix_core.models.native import concatenate, read_model
@@ -99,6 +99,10 @@ def score_input(
     config = parse_config({**manifest["config"], "input": source, "metrics": []}, where=path)
     layout = open_layout(config, labelled=False)
     models = [_load(directory, name, manifest, config, layout, kind) for name in config.coordinates]
+    if not any(piece.split == split for piece in layout.pieces):
+        raise DataError(
+            f"{source}: no {split} files to score; expected {DIRECTORIES[split]} with TFRecord or Parquet files"
+        )
     joined = [_Everything(s, config, layout, split) for s in layout.sources[1:]]
     rows = 0
     unknown = {m.name: 0 for m in models if m.entity is not None}
@@ -147,6 +151,10 @@ def _load(
     suffix = ".parquet" if kind == "native" else ".avro"
     files = [path for path, _, _ in storage.list_files(folder) if path.endswith(suffix)]
     integer = described["entity_type"] == "integer"
+    if integer and layout.id_tensors()[described["entity"]].type == "text":
+        raise DataError(
+            f"{config.input}: column {described['entity']} holds strings, but the model of {name} has integer entities"
+        )
     if kind == "native":
         tables = [read_model(path) for path in files]
         table = concatenate(tables, pa.int64() if integer else pa.string())
@@ -183,8 +191,7 @@ def _batches(source: Source, config: Config, layout: Layout, split: str) -> Iter
                 first = int(bad[0])
                 broken = [c for k, c in enumerate(checks) if records.violations[first] >> k & 1]
                 raise DataError(
-                    f"{piece.path}: uid {records.uid[first].as_py()} breaks "
-                    f"'{broken[0].rule}'; {broken[0].advice}"
+                    f"{piece.path}: uid {records.uid[first].as_py()} breaks '{broken[0].rule}'; {broken[0].advice}"
                 )
             yield records
 

@@ -36,16 +36,19 @@ def hessian(
         c = curvature[i - begin]
         if intercept:
             H[0, 0] += c
-        for s in range(offsets[i], offsets[i + 1]):
-            a = local[s]
+        # Unsigned positions: signed ones may be negative, and asking each time takes as long as the sum itself.
+        first, last = np.uint64(offsets[i]), np.uint64(offsets[i + 1])
+        for s in range(first, last):
+            a = np.uint64(local[s])
             scaled = c * values[s]
             if intercept:
                 H[a, 0] += scaled
-            for t in range(offsets[i], s + 1):
-                H[a, local[t]] += scaled * values[t]
+            for t in range(first, s + np.uint64(1)):
+                H[a, np.uint64(local[t])] += scaled * values[t]
 
 
-@njit(cache=True, nogil=True)
+# Sums may be taken in another order (reassoc): otherwise each addition waits for the one before.
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def cholesky(H: NDArray[np.float64], size: int) -> None:
     """H = L Lᵀ in place (lower triangle), the inverse of each diagonal entry stored in its place."""
     for j in range(size):
@@ -64,7 +67,7 @@ def cholesky(H: NDArray[np.float64], size: int) -> None:
             H[i, j] = value * inverse
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def solve(L: NDArray[np.float64], size: int, gradient: NDArray[np.float64], step: NDArray[np.float64]) -> None:
     """step = −(L Lᵀ)⁻¹ gradient."""
     for i in range(size):

@@ -26,6 +26,9 @@ _SUFFICIENT_DECREASE = 1e-4
 _DECREMENT = 1e-10  # relative to F: the last full step then leaves an error of its square
 _NEGLIGIBLE_LOSS = 1e-6  # mean loss of a model that separates its rows
 _LARGEST_CHANGE = 20.0  # of a margin in one step: e^20 times the odds
+# Curvatures change by about the change of the margins. Below this the factored Hessian serves again: a step is off by
+# a tenth at most, which costs less than factoring anew.
+_LARGEST_DRIFT = 0.1
 
 
 @njit(cache=True, nogil=True)
@@ -113,6 +116,7 @@ def solve_entities(
         F = data_loss + penalty_value
 
         status[e] = ITERATION_LIMIT
+        drift = np.inf  # how far margins have moved since H was factored
         for _ in range(max_iterations):
             largest_gradient = gradient_of(
                 gradient, slope, w, lam, m, size, intercept, begin, end, offsets, local, values
@@ -128,8 +132,10 @@ def solve_entities(
                 status[e] = UNBOUNDED
                 break
             if size <= dense_limit:
-                dense_newton.hessian(H, size, intercept, begin, end, offsets, local, values, curvature, lam)
-                dense_newton.cholesky(H, size)
+                if drift > _LARGEST_DRIFT:
+                    dense_newton.hessian(H, size, intercept, begin, end, offsets, local, values, curvature, lam)
+                    dense_newton.cholesky(H, size)
+                    drift = 0.0
                 dense_newton.solve(H, size, gradient, step)
             else:
                 cg_newton.newton_step(
@@ -180,6 +186,7 @@ def solve_entities(
                 w[j] += t * step[j]
             for i in range(end - begin):
                 z[i] += t * dz[i]
+            drift += t * change if t == 1.0 else np.inf
         objective[e] = F
 
 
@@ -194,12 +201,11 @@ def margins(
     local: NDArray[np.int32],
     values: NDArray[np.floating],
 ) -> None:
-    """z[i − begin] = x_i · w for the rows begin … end−1; features that are not part of the model count nothing."""
+    """z[i − begin] = x_i · w for the rows begin … end−1."""
     for i in range(begin, end):
         total = w[0] if intercept else 0.0
-        for s in range(offsets[i], offsets[i + 1]):
-            if local[s] >= 0:
-                total += values[s] * w[local[s]]
+        for s in range(np.uint64(offsets[i]), np.uint64(offsets[i + 1])):
+            total += values[s] * w[np.uint64(local[s])]
         z[i - begin] = total
 
 
@@ -225,8 +231,8 @@ def gradient_of(
         g = slope[i - begin]
         if intercept:
             gradient[0] += g
-        for s in range(offsets[i], offsets[i + 1]):
-            gradient[local[s]] += g * values[s]
+        for s in range(np.uint64(offsets[i]), np.uint64(offsets[i + 1])):
+            gradient[np.uint64(local[s])] += g * values[s]
     largest = 0.0
     for j in range(size):
         largest = max(largest, abs(gradient[j]))

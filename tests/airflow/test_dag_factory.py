@@ -43,9 +43,7 @@ def test_schedule_has_data_intervals(pipeline: dict[str, Any]) -> None:
 def test_arguments_of_the_author_win(pipeline: dict[str, Any]) -> None:
     def page(context: object) -> None: ...
 
-    dag = build_dag(
-        pipeline, dag_id="other", on_failure_callback=page, default_args={"owner": "ml", "retries": 1}
-    )
+    dag = build_dag(pipeline, dag_id="other", on_failure_callback=page, default_args={"owner": "ml", "retries": 1})
     assert dag.dag_id == "other"
     assert dag.has_on_failure_callback
     task = dag.get_task("export")

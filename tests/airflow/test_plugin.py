@@ -39,9 +39,7 @@ def test_entry_points_are_there() -> None:
 
 @pytest.mark.parametrize("installed", [True, False])
 def test_registered_once(installed: bool) -> None:
-    found = (
-        [EntryPoint("gdmix", "gdmix_operators.plugin:GdmixPlugin", "airflow.plugins")] if installed else []
-    )
+    found = [EntryPoint("gdmix", "gdmix_operators.plugin:GdmixPlugin", "airflow.plugins")] if installed else []
     with patch("importlib.metadata.entry_points", return_value=found):
         module = runpy.run_path(str(ROOT / "plugins" / "gdmix_plugin.py"))
     assert ("GdmixPlugin" in module) is not installed

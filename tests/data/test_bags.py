@@ -14,7 +14,9 @@ from gdmix_core.data.ragged import Bag
 FEATURES = 6
 Rows = list[list[tuple[int, float]]]
 values = st.floats(-1e6, 1e6, width=32)
-raw_rows = st.lists(st.lists(st.tuples(st.integers(-2, FEATURES + 1), values | st.just(float("nan"))), max_size=8), max_size=8)
+raw_rows = st.lists(
+    st.lists(st.tuples(st.integers(-2, FEATURES + 1), values | st.just(float("nan"))), max_size=8), max_size=8
+)
 rows = st.lists(st.lists(st.tuples(st.integers(0, 2**31 - 1), values), max_size=5), max_size=8)
 dtypes = st.sampled_from([np.float32, np.float64])
 

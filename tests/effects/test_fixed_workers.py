@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from gdmix_core import processes, progress, storage
 from gdmix_core.effects import fixed
 from gdmix_core.effects.checkpoint import Checkpoint
+from gdmix_core.effects.fixed_worker import TOLD_TO_END
 from gdmix_core.errors import StepError
 from gdmix_core.run import SPLITS, Run
 from tests.run_directory import Rows, make_run
@@ -106,9 +108,20 @@ def is_running(pid: int) -> bool:
 
 def wait_until(condition: Callable[[], Any]) -> Any:
     """Its value, as soon as it is true."""
+    deadline = time.monotonic() + 120
     while not (value := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
     return value
+
+
+@pytest.fixture
+def adopt_orphans() -> Iterator[None]:
+    """Makes this process the parent of those whose parent dies, so that it can ask for their exit codes."""
+    set_child_subreaper = 36  # of prctl(2)
+    ctypes.CDLL(None).prctl(set_child_subreaper, 1)
+    yield
+    ctypes.CDLL(None).prctl(set_child_subreaper, 0)
 
 
 @pytest.fixture
@@ -139,6 +152,7 @@ def test_three_workers_find_what_one_finds(tmp_path: Path, alone: tuple[dict[str
 def test_killed_parent_and_killed_worker_cost_only_time(
     tmp_path: Path,
     alone: tuple[dict[str, Any], Run],
+    adopt_orphans: None,
     listen: Callable[[progress.Listener], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -155,9 +169,9 @@ def test_killed_parent_and_killed_worker_cost_only_time(
     time.sleep(0.3)
     parent.kill()
     parent.wait()
-    wait_until(lambda: not is_running(workers[0]))
+    assert os.waitstatus_to_exitcode(os.waitpid(workers[0], 0)[1]) == TOLD_TO_END
     os.kill(workers[1], signal.SIGCONT)
-    wait_until(lambda: not is_running(workers[1]))
+    os.waitpid(workers[1], 0)
     stored = checkpoint.read()
     assert stored is not None
 

@@ -288,9 +288,10 @@ def test_a_shard_killed_under_another_setting_is_not_taken_for_done(tmp_path: Pa
         write_model(path, table)
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(random_shard, "write_model", killed)
-        random.train(other, other.plan[TRAIN])
+        with pytest.raises(KeyboardInterrupt):
+            random.train(other, other.plan[TRAIN])
     back = with_l2(run, 0.5)
     random.train(back, back.plan[TRAIN])
     scores_of(back, "training")
@@ -370,8 +371,9 @@ def test_the_iteration_limit_is_counted(tmp_path: Path):
 def test_worker_needs_no_standard_input(tmp_path: Path):
     """Airflow's tasks have a socket there: a worker process must run without."""
     run = make_run(tmp_path, coordinates(), make_rows(100), rows_per_block=70)
+    worker = [sys.executable, "-m", "gdmix_core.effects.random_worker"]
     done = subprocess.run(
-        [sys.executable, "-m", "gdmix_core.effects.random_worker", "--run", run.root, "--step", TRAIN, "--shards", "0,2"],
+        [*worker, "--run", run.root, "--step", TRAIN, "--shards", "0,2"],
         stdin=subprocess.DEVNULL, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -382,7 +384,7 @@ def test_worker_needs_no_standard_input(tmp_path: Path):
 def test_spread_gives_every_shard_once_and_the_largest_first():
     rows = {0: 10, 1: 500, 2: 20, 3: 490, 4: 0}
     parts = random.spread([0, 1, 2, 3, 4], rows, 2)
-    assert sorted(sum(parts, [])) == [0, 1, 2, 3, 4]
+    assert sorted(number for part in parts for number in part) == [0, 1, 2, 3, 4]
     assert {part[0] for part in parts} == {1, 3}
 
 

@@ -71,9 +71,7 @@ def test_formats_and_files_give_the_same_frame(reference, tmp_path: Path, suffix
 
 
 def test_mixed_formats_in_one_directory(reference, tmp_path: Path):
-    source = synthetic.write_directory(
-        tmp_path / "input", synthetic.select_rows(TRAINING, range(100)), VALIDATION
-    )
+    source = synthetic.write_directory(tmp_path / "input", synthetic.select_rows(TRAINING, range(100)), VALIDATION)
     rest = {".tfrecord.gz": range(100, 150), ".parquet": range(150, 300)}
     for suffix, rows in rest.items():
         synthetic.write_file(source / "trainingData" / f"more{suffix}", synthetic.select_rows(TRAINING, rows))

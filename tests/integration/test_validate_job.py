@@ -96,7 +96,7 @@ def empty_directory(directory: Path) -> Path:
 def write_broken(directory: Path) -> Path:
     empty_directory(directory)
     training, validation = good_records(ROWS, 0), good_records(50, 1000, seed=1)
-    for check, change, uids in BROKEN:
+    for _, change, uids in BROKEN:
         for uid in uids:
             if "+" in change:
                 twin = {**training[uid], "response": 1.0}
@@ -193,7 +193,9 @@ def test_the_ceiling_of_dropping(broken: Path, tmp_path: Path):
 def test_columns_of_another_type_and_columns_that_are_not_there(spark: None, tmp_path: Path):
     source = empty_directory(tmp_path / "input")
     records = good_records(20, 0)
-    texts = [{**r, "weight": "heavy", "user_id": "x", "global_values": ["a"] * len(r["global_values"])} for r in records]
+    texts = [
+        {**r, "weight": "heavy", "user_id": "x", "global_values": ["a"] * len(r["global_values"])} for r in records
+    ]
     types = {**TYPES, "weight": pa.string(), "user_id": pa.string(), "global_values": pa.list_(pa.string())}
     write_records(source / "trainingData" / "texts.parquet", texts, types)
     write_records(

@@ -60,7 +60,12 @@ def results(run: Run) -> dict[str, Any]:
 def test_files_order_compression_and_cores_change_no_byte(reference: Run, tmp_path: Path, processes):
     shuffled = synthetic.select_rows(TRAINING, np.random.default_rng(5).permutation(400))
     source = synthetic.write_directory(
-        tmp_path / "input", shuffled, VALIDATION, files=4, suffix=(".tfrecord.gz", ".parquet")[processes - 1], reverse=True
+        tmp_path / "input",
+        shuffled,
+        VALIDATION,
+        files=4,
+        suffix=(".tfrecord.gz", ".parquet")[processes - 1],
+        reverse=True,
     )
     engine = {"local": {"processes": processes}}
     run = synthetic.whole_run(synthetic.make_config(source, tmp_path / "run", coordinates=CAPPED, engine=engine))
@@ -198,7 +203,7 @@ def test_a_broken_record_of_new_data_is_named(reference: Run, tmp_path: Path):
     values[0] = np.nan
     bad = {k: v for k, v in VALIDATION.items() if k not in ("response", "weight")}
     source = synthetic.write_directory(tmp_path / "input", {**bad, "global": Bag(bag.offsets, bag.indices, values)})
-    with pytest.raises(DataError, match=r"part-000\.tfrecord: record \d+ \(uid \d+\) breaks 'feature values are finite'"):
+    with pytest.raises(DataError, match=r"part-000\.tfrecord: uid \d+ breaks 'feature values are finite'"):
         score_input(reference.root, str(source), str(tmp_path / "s.parquet"))
     assert not (tmp_path / "s.parquet").exists()
 
@@ -211,7 +216,7 @@ def test_entities_of_another_type_are_an_error_that_says_so(reference: Run, tmp_
 
 
 def test_no_data_to_score_is_an_error(reference: Run, new_data: Path, tmp_path: Path):
-    with pytest.raises(DataError, match="no .*files"):
+    with pytest.raises(DataError, match=r"no .*files"):
         score_input(reference.root, str(new_data), str(tmp_path / "s.parquet"), split="validation")
 
 

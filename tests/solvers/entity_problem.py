@@ -128,9 +128,7 @@ class Objective:
         if size == 0:
             return self.value(np.zeros(0))
         options = {"maxiter": 20_000, "maxfun": 100_000, "ftol": 1e-16, "gtol": 1e-11}
-        found = optimize.minimize(
-            self.value, np.zeros(size), jac=self.gradient, method="L-BFGS-B", options=options
-        ).x
+        found = optimize.minimize(self.value, np.zeros(size), jac=self.gradient, method="L-BFGS-B", options=options).x
         polished = found
         for _ in range(3):
             step = np.linalg.lstsq(self.hessian(polished), -self.gradient(polished), rcond=None)[0]

@@ -57,9 +57,7 @@ def test_objective_is_within_1e9_of_scipys_best(
     seed, loss, shapes, density, intercept, regularize_intercept, l2, weights, offsets, dense_limit, value_dtype
 ):
     rng = np.random.default_rng(seed)
-    entities = [
-        random_entity(rng, loss, n, d, density=density, weights=weights, offsets=offsets) for n, d in shapes
-    ]
+    entities = [random_entity(rng, loss, n, d, density=density, weights=weights, offsets=offsets) for n, d in shapes]
     model = Model(loss, intercept, l2, regularize_intercept, dense_limit=dense_limit, value_dtype=value_dtype)
     assert_optimal(entities, solve(entities, model), model)
 

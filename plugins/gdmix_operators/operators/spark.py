@@ -56,12 +56,15 @@ class SparkStepOperator(StepOperator):
         """Ends spark-submit with the JVM and the Python processes below it, then a driver on a cluster."""
         import psutil  # type: ignore[import-untyped]
 
-        children = psutil.Process().children(recursive=True)
+        task = psutil.Process()
+        children = task.children(recursive=True)
         for child in children:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.terminate()
         _, alive = psutil.wait_procs(children, timeout=3)
-        for child in alive:
-            child.kill()
+        # Those that were started meanwhile, too.
+        for child in {*alive, *task.children(recursive=True)}:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
         if self._hook is not None:
             self._hook.on_kill()

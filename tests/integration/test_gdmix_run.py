@@ -1,0 +1,79 @@
+"""The `gdmix` command as a user runs it: spark-submit in a process of its own, and how faults of the data look."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import synthetic_input as synthetic
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
+
+PIPELINE = """\
+name: synthetic
+input: {root}/input
+output: {root}/{{{{ name }}}}
+columns: {{label: response, weight: weight, offset: offset}}
+coordinates:
+  global: {{fixed_effect: {{}}, bag: global}}
+  per_user: {{random_effect: {{entity: user_id, shards: 2}}, bag: per_user}}
+metrics: [auc, logloss]
+spark: {{master: "local[2]"}}
+"""
+
+
+def gdmix(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    (root / "pipeline.yaml").write_text(PIPELINE.format(root=root))
+    command = [sys.executable, "-m", "gdmix_core.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
+def test_a_run_its_table_and_scoring(tmp_path: Path):
+    validation = synthetic.make_rows(60, seed=2, first_uid=5000)
+    synthetic.write_directory(tmp_path / "input", synthetic.make_rows(200), validation)
+    done = gdmix(tmp_path, "run", str(tmp_path / "pipeline.yaml"), "--var", "name=r1", "--set", "passes.max=2")
+    assert done.returncode == 0, done.stderr
+    for word in ("validation metrics", "auc", "logloss", "per_user", "exported", str(tmp_path / "r1")):
+        assert word in done.stdout
+    scored = gdmix(
+        tmp_path, "score", "--model", str(tmp_path / "r1"), "--input", str(tmp_path / "input"),
+        "--output", str(tmp_path / "s.parquet"), "--split", "validation",
+    )  # fmt: skip
+    assert scored.returncode == 0, scored.stderr
+    assert "60 rows scored" in scored.stdout
+    assert pq.read_metadata(tmp_path / "s.parquet").num_rows == 60
+
+
+def test_a_corrupt_file_is_one_line_and_exit_code_1(tmp_path: Path):
+    source = synthetic.write_directory(tmp_path / "input", synthetic.make_rows(200), files=2)
+    path = source / "trainingData" / "part-001.tfrecord"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    done = gdmix(tmp_path, "run", str(tmp_path / "pipeline.yaml"), "--var", "name=r1")
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    assert str(path) in lines[0]
+    assert "offset" in lines[0]
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (tmp_path / "r1" / "frame" / "manifest.json").exists()
+
+
+def test_broken_rules_show_the_report(tmp_path: Path):
+    rows = synthetic.make_rows(100)
+    rows["response"][7] = 5
+    synthetic.write_directory(tmp_path / "input", rows)
+    done = gdmix(tmp_path, "validate", str(tmp_path / "pipeline.yaml"), "--var", "name=r1")
+    assert done.returncode == 1
+    assert f"response.legal: 1 records break 'label is 0 or 1', first uid {rows['uid'][7]}" in done.stderr
+    assert "100" not in done.stderr.split("response.legal")[0]
+    assert "Traceback" not in done.stdout + done.stderr
+    report = json.loads((tmp_path / "r1" / "validate" / "report.json").read_text())
+    assert report["checks"]["response.legal"]["broken"] == 1
+    assert not (tmp_path / "r1" / "frame" / "manifest.json").exists()

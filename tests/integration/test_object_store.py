@@ -1,0 +1,100 @@
+"""Input and run directory on an object store: S3's protocol, served by moto in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pyarrow.parquet as pq
+import pytest
+import synthetic_input as synthetic
+
+from gdmix_core import runner, storage
+from gdmix_core.config import Config
+from gdmix_core.models.scoring import score_input
+from gdmix_core.run import Run
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
+SECRET = "not-to-be-found-anywhere"
+PORT = 5551
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """A bucket's URL; the credentials come from the environment alone, as they would in a cluster."""
+    url = f"http://127.0.0.1:{PORT}"
+    environment = {
+        "AWS_ACCESS_KEY_ID": "someone",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_ENDPOINT_URL": url,
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(PORT)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in environment.items():
+            patch.setenv(key, value)
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(url).close()
+                break
+            except OSError:
+                assert server.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+        fsspec.filesystem("s3").mkdir("models")
+        yield "s3://models"
+        server.terminate()
+        server.wait()
+
+
+def upload(source: Path, url: str) -> None:
+    fsspec.filesystem("s3").put(str(source), url.removeprefix("s3://"), recursive=True)
+
+
+def test_a_listing_shows_what_another_process_wrote(bucket: str):
+    folder = f"{bucket}/listing"
+    storage.write_json(f"{folder}/a.json", {})
+    assert len(storage.list_files(folder)) == 1
+    code = f"from gdmix_core import storage; storage.write_json('{folder}/b.json', {{}})"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert [path.rsplit("/", 1)[-1] for path, _, _ in storage.list_files(folder)] == ["a.json", "b.json"]
+    assert storage.exists(f"{folder}/b.json")
+
+
+def test_a_whole_run(bucket: str, tmp_path: Path):
+    rows, validation = synthetic.make_rows(200), synthetic.make_rows(60, seed=2, first_uid=5000)
+    for suffix in (".tfrecord", ".parquet"):
+        source = synthetic.write_directory(tmp_path / f"input{suffix}", rows, validation, files=2, suffix=suffix)
+        upload(source, f"{bucket}/input{suffix}")
+    config = synthetic.make_config(f"{bucket}/input.tfrecord", f"{bucket}/run", spark={"master": "local[2]"})
+    config = Config.model_validate({**config.model_dump(), "engine": {"local": {"processes": 2}}})
+    from rich.console import Console
+
+    with open(tmp_path / "shown", "w") as shown:
+        run = runner.run_pipeline(config, Console(file=shown))
+    local = synthetic.make_config(tmp_path / "input.tfrecord", tmp_path / "local", spark={"master": "local[2]"})
+    with open(tmp_path / "shown", "w") as shown:
+        here = runner.run_pipeline(local, Console(file=shown))
+    assert run.result("select")["metrics"] == here.result("select")["metrics"]
+
+    score_input(run.root, f"{bucket}/input.parquet", f"{bucket}/scores.parquet", split="validation")
+    with storage.open_for_read(f"{bucket}/scores.parquet") as file:
+        assert pq.read_table(file).num_rows == 60
+    assert Run.open(run.root).is_done(run.plan["export"])
+
+    filesystem = fsspec.filesystem("s3")
+    files = filesystem.find("models/run")
+    assert len(files) > 20
+    for path in files:
+        assert SECRET.encode() not in filesystem.cat(path), path
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] == SECRET
