@@ -101,14 +101,16 @@ def _accumulate(
         z = offset[i]
         if intercept:
             z += w[0]
-        for s in range(offsets[i], offsets[i + 1]):
-            z += values[s] * w[indices[s] + 1]
+        # Unsigned positions: see dense_newton.hessian.
+        begin_entry, end_entry = np.uint64(offsets[i]), np.uint64(offsets[i + 1])
+        for s in range(begin_entry, end_entry):
+            z += values[s] * w[np.uint64(indices[s]) + np.uint64(1)]
         value, first, _ = loss_terms(loss, z, label[i])
         total += weight[i] * value
         slope = weight[i] * first
         slopes += slope
-        for s in range(offsets[i], offsets[i + 1]):
-            gradient[indices[s] + 1] += slope * values[s]
+        for s in range(begin_entry, end_entry):
+            gradient[np.uint64(indices[s]) + np.uint64(1)] += slope * values[s]
     if intercept:
         gradient[0] = slopes
     return total
