@@ -21,7 +21,7 @@ setup: .venv/ready
 	  || { echo "Python 3.11 to 3.13 is needed; say which with: make PYTHON=python3.11"; exit 1; }
 	@echo "Setting up .venv: about 2 GB of packages, once. A few minutes."
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@$(BIN)/python tools/java.py > .venv/java_home
 	@touch $@
@@ -48,7 +48,8 @@ bench: setup
 lock:
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet -e '.[dev]'
-	.venv-lock/bin/pip freeze --exclude-editable > requirements.lock
+	(grep '^#' requirements.lock; .venv-lock/bin/pip freeze --exclude-editable | grep -v '^pyspark-client==') > .venv-lock/lock
+	mv .venv-lock/lock requirements.lock
 	rm -rf .venv-lock
 
 clean:
