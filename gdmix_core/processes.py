@@ -100,12 +100,13 @@ def terminate_children(grace_seconds: float = 3.0) -> None:
 
 def explain(codes: Sequence[int], errors: Sequence[str], what: str) -> StepError:
     """The error that says which workers failed, and how."""
-    ended = [f"worker {n}: {_reason(code)}" for n, code in enumerate(codes) if code not in (0, -signal.SIGTERM)]
+    ended = [f"worker {n}: {describe_exit(code)}" for n, code in enumerate(codes) if code not in (0, -signal.SIGTERM)]
     reasons = "; ".join(dict.fromkeys([*errors, *ended])) or "every worker was ended from outside"
     return StepError(f"{what}: {reasons}. See the workers' lines above in this log; run the step again to resume")
 
 
-def _reason(code: int) -> str:
+def describe_exit(code: int) -> str:
+    """How a process ended, by its return code."""
     if code < 0:
         name = signal.Signals(-code).name
         return f"killed by {name}" + (" (out of memory?)" if code == -signal.SIGKILL else "")

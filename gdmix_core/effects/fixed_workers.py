@@ -103,10 +103,7 @@ class _Attempt:
             return "did not answer"
         if rank in self._failures:
             return f"failed with {self._failures[rank]}"
-        if code > 0:
-            return f"ended with exit code {code}"
-        name = signal.Signals(-code).name
-        return f"was killed by {name}" + (" (out of memory?)" if code == -signal.SIGKILL else "")
+        return f"ended: {processes.describe_exit(code)}"
 
     def _on_event(self, rank: int, event: processes.Event) -> None:
         if "iteration" in event:
