@@ -19,7 +19,6 @@ from gdmix_core.runner import submit
 from gdmix_core.samples.generated_rows import RowShape, generate_rows
 from gdmix_core.storage import read_json
 
-
 SHAPE = RowShape(entity_nnz=1)
 
 

@@ -71,12 +71,13 @@ def validate(config: str, variables: tuple[str, ...], changes: tuple[str, ...]) 
     from rich.console import Console
 
     from gdmix_core.data.report_table import report_table
+    from gdmix_core.data.validation import report_path
     from gdmix_core.run import Run
     from gdmix_core.runner import submit
     from gdmix_core.storage import exists, read_json
 
     started = Run.create(_load(config, variables, changes))
-    path = started.path("validate", "report.json")
+    path = report_path(started)
     try:
         submit(started, started.plan["validate"])
     finally:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -126,7 +127,19 @@ class Spark(Model):
 
     master: str = "local[*]"
     driver_memory: str = Field(default="2g", pattern=r"^\d+[kmgt]$")
-    conf: dict[str, str] = Field(default_factory=dict, description="Further Spark settings.")
+    conf: dict[str, str] = Field(default_factory=dict, description="Further Spark settings; no secrets.")
+
+    @field_validator("conf")
+    @classmethod
+    def _no_secrets(cls, value: dict[str, str]) -> dict[str, str]:
+        for key in value:
+            # The configuration is written into the run directory, and settings stand on a command line.
+            if re.search(r"secret|password|passwd|token|access\.?key", key, re.IGNORECASE):
+                raise ValueError(
+                    f"{key} looks like a secret, which would be written to config.yaml; "
+                    "set it in spark-defaults.conf or the environment"
+                )
+        return value
 
 
 class Local(Model):

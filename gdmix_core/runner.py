@@ -46,6 +46,7 @@ def run_pipeline(config: Config, console: Console) -> Run:
 
 def submit(run: Run, step: Step) -> None:
     """Runs a Spark step in a process of its own. Raises the error it reported, or StepError with its last lines."""
+    spark_submit.forget_reported(run, step)
     done = subprocess.run(
         spark_submit.command(run, step),
         env=spark_submit.environment(),

@@ -54,21 +54,28 @@ def environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
     return variables
 
 
+def forget_reported(run: Run, step: Step) -> None:
+    """Before the application is submitted: what an earlier one reported must not be taken for this one's."""
+    storage.remove(_report(run, step.id))
+
+
+def _report(run: Run, step_id: str) -> str:
+    return run.path("errors", f"{step_id}.json")
+
+
 @contextlib.contextmanager
 def reporting_errors(run: Run, step_id: str) -> Iterator[None]:
     """Inside the application: leaves a GdmixError in the run directory, where raise_reported finds it."""
-    path = run.path("errors", f"{step_id}.json")
-    storage.remove(path)
     try:
         yield
     except GdmixError as error:
-        storage.write_json(path, {"type": type(error).__name__, "message": str(error)})
+        storage.write_json(_report(run, step_id), {"type": type(error).__name__, "message": str(error)})
         raise
 
 
 def raise_reported(run: Run, step: Step, otherwise: str) -> None:
     """Outside, after the application failed: raises the error it reported, or a StepError saying `otherwise`."""
-    path = run.path("errors", f"{step.id}.json")
+    path = _report(run, step.id)
     if storage.exists(path):
         content = storage.read_json(path)
         raise getattr(errors, content["type"], StepError)(content["message"])

@@ -25,7 +25,14 @@ from gdmix_core.data.records import read_records, read_uids
 from gdmix_core.data.shuffled_records import shuffle_schema, to_batch
 from gdmix_core.data.source import Layout, open_layout
 from gdmix_core.data.uid_ranges import range_starts, sample_uids, smallest_hashes
-from gdmix_core.data.validation import copy_feature_lists, frame_manifest, judge, merge_report, remove_frame
+from gdmix_core.data.validation import (
+    copy_feature_lists,
+    frame_manifest,
+    judge,
+    merge_report,
+    remove_frame,
+    report_path,
+)
 from gdmix_core.errors import DataError
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
@@ -47,13 +54,12 @@ def validate(run: Run, step: Step) -> None:
         ranges = max(1, math.ceil(records / len(layout.sources) / run.config.frame.rows_per_block))
         statistics = _write_blocks(spark, layout, run, range_starts(sample, ranges))
     report = merge_report(statistics, layout, run.config)
-    report_path = run.path("validate", "report.json")
-    storage.write_json(report_path, report)
-    judge(report, run.config, report_path)
+    storage.write_json(report_path(run), report)
+    judge(report, run.config, report_path(run))
     copy_feature_lists(run, layout)
     run.commit(step, frame_manifest(statistics, layout, run.config))
     rows = {name: split["rows"] for name, split in report["splits"].items()}
-    log.info("frame written: %s rows; report: %s", rows, report_path)
+    log.info("frame written: %s rows; report: %s", rows, report_path(run))
 
 
 def _sample(spark: SparkSession, layout: Layout, config: Config) -> tuple[pa.Array, int]:

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from gdmix_core import storage
 from gdmix_core.config import Config
 from gdmix_core.data import bags
+from gdmix_core.data.ragged import Bag
 from gdmix_core.data.record_checks import checks_of
 from gdmix_core.data.shuffled_records import Joined, join_by_uid, shuffle_schema
-from gdmix_core.data.source import Layout
+from gdmix_core.data.source import BagColumn, Layout
 
 SPLITS = ("training", "validation")
 FIRST_OFFENDERS = 10
+POSITION = "position"  # of a record among those of its range, as they came
 _ROW_GROUP = 65_536
 _DEFAULTS = {"weight": 1.0, "offset": 0.0}
 
@@ -33,6 +35,10 @@ def write_block(
 ) -> dict[str, Any]:
     """Writes frame/<split>/block-<number>.parquet for the records of range `number`; returns counts, JSON-able."""
     table = pa.Table.from_batches(list(batches), schema=shuffle_schema(layout))
+    # Each bag is unpacked as it came and put into order once, by position: its bytes are not sorted with the rest.
+    unpacked = {key: _unpacked(table[f"bag_{key}"], bag) for key, bag in layout.bags.items()}
+    table = table.drop_columns([f"bag_{key}" for key in layout.bags])
+    table = table.append_column(POSITION, pa.array(np.arange(table.num_rows)))
     joined = join_by_uid(table, len(layout.sources))
     split = joined.table["split"].to_numpy()[joined.first] if len(joined.first) else np.empty(0, np.int32)
     statistics: dict[str, Any] = {
@@ -43,20 +49,33 @@ def write_block(
         "duplicates": _duplicates(joined, layout),
     }
     for code, name in enumerate(SPLITS):
-        block = _assemble(joined, joined.first[split == code], layout)
-        records = int(np.count_nonzero(table["split"].to_numpy() == code))
+        first = joined.first[split == code]
+        columns = _scalars(joined, first, layout)
+        entries = {}
+        for source in layout.sources:
+            position = joined.table[POSITION].to_numpy()[first + source.number]
+            for bag in source.bags:
+                ordered = bags.take(unpacked[bag.key], position)
+                entries[bag.key] = len(ordered.indices)
+                columns[f"{bag.key}_indices"], columns[f"{bag.key}_values"] = bags.to_arrow(ordered)
+        block = pa.table(columns)
         statistics["splits"][name] = {
-            "records": records,
+            "records": int(np.count_nonzero(table["split"].to_numpy() == code)),
             "rows": block.num_rows,
-            "labels": _label_sum(block),
-            "entries": {key: len(block[f"{key}_indices"].combine_chunks().flatten()) for key in layout.bags},
+            "labels": float(np.sum(block["label"].to_numpy())),
+            "entries": entries,
         }
         if block.num_rows:
-            _write(storage.join(frame, name, block_name(number)), block, layout)
+            _write(storage.join(frame, name, block_name(number)), block)
     return statistics
 
 
-def _assemble(joined: Joined, first: NDArray[np.int64], layout: Layout) -> pa.Table:
+def _unpacked(packed: pa.ChunkedArray, bag: BagColumn) -> Bag:
+    return bags.concatenate([bags.unpack(chunk, bag.numpy_dtype) for chunk in packed.chunks], bag.numpy_dtype)
+
+
+def _scalars(joined: Joined, first: NDArray[np.int64], layout: Layout) -> dict[str, pa.Array]:
+    """Every column of a block but its bags, for the kept uids at `first`."""
     table = joined.table
     columns: dict[str, pa.Array] = {"uid": table["uid"].take(pa.array(first))}
     for source in layout.sources:
@@ -67,27 +86,15 @@ def _assemble(joined: Joined, first: NDArray[np.int64], layout: Layout) -> pa.Ta
                 columns[role] = values if role == "label" else pc.fill_null(values, _DEFAULTS[role])
         for name in source.ids:
             columns[name] = table[f"id_{name}"].take(rows)
-        for bag in source.bags:
-            packed = table[f"bag_{bag.key}"].combine_chunks()
-            if isinstance(packed, pa.ChunkedArray):
-                packed = packed.chunk(0) if packed.num_chunks else pa.array([], pa.binary())
-            unpacked = bags.take(bags.unpack(packed, bag.numpy_dtype), first + source.number) if len(first) else None
-            if unpacked is None:
-                unpacked = bags.concatenate([], bag.numpy_dtype)
-            columns[f"{bag.key}_indices"], columns[f"{bag.key}_values"] = bags.to_arrow(unpacked)
-    return pa.table(columns)
+    return columns
 
 
-def _write(path: str, block: pa.Table, layout: Layout) -> None:
+def _write(path: str, block: pa.Table) -> None:
     numbers = [name for name in block.schema.names if not name.endswith(("_indices", "_values"))]
     with storage.open_for_write(path) as file:
         pq.write_table(
             block, file, row_group_size=_ROW_GROUP, compression="lz4", use_dictionary=numbers, write_statistics=False
         )
-
-
-def _label_sum(block: pa.Table) -> float:
-    return float(np.sum(block["label"].to_numpy())) if block.num_rows else 0.0
 
 
 def _violations(table: pa.Table, joined: Joined, layout: Layout, config: Config) -> dict[str, Any]:

@@ -111,7 +111,12 @@ def copy_feature_lists(run: Run, layout: Layout) -> None:
         write_feature_list(run.frame("features", f"{key}.csv"), read_feature_list(path))
 
 
+def report_path(run: Run) -> str:
+    return run.path("validate", "report.json")
+
+
 def remove_frame(run: Run) -> None:
-    """Before a new frame is written: the marker first, so that nobody takes a mixture for whole."""
+    """Before a new frame is written: the marker first, so that nobody takes a mixture for whole; and the old report."""
     storage.remove(run.frame("manifest.json"))
     storage.remove(run.frame())
+    storage.remove(report_path(run))

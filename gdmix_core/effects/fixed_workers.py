@@ -103,7 +103,7 @@ class _Attempt:
             return "did not answer"
         if rank in self._failures:
             return f"failed with {self._failures[rank]}"
-        return f"ended: {processes.describe_exit(code)}"
+        return f"{'ended with' if code > 0 else 'was'} {processes.describe_exit(code)}"
 
     def _on_event(self, rank: int, event: processes.Event) -> None:
         if "iteration" in event:

@@ -28,10 +28,10 @@ def hessian(
 
     local: ascending coefficient positions within a row; values: the features there; curvature[i − begin] of row i.
     """
-    for a in range(size):
-        for b in range(a):
-            H[a, b] = 0.0
-        H[a, a] = penalty[a]
+    for j in range(size):
+        for k in range(j):
+            H[j, k] = 0.0
+        H[j, j] = penalty[j]
     for i in range(begin, end):
         c = curvature[i - begin]
         if intercept:

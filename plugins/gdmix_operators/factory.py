@@ -51,9 +51,7 @@ OPERATORS: dict[StepKind, type[StepOperator]] = {
 }
 
 # Trying again helps against a lost connection or a killed process, not against a wrong input or setting.
-RETRY_POLICY = ExceptionRetryPolicy(
-    rules=[RetryRule(exception=[ConfigError, DataError], action=RetryAction.FAIL)]
-)
+RETRY_POLICY = ExceptionRetryPolicy(rules=[RetryRule(exception=[ConfigError, DataError], action=RetryAction.FAIL)])
 
 
 def build_dag(config: str | Path | Mapping[str, Any], **dag_arguments: Any) -> DAG:
@@ -163,7 +161,5 @@ def _task(step: Step, config: Config, content: Mapping[str, Any], arguments: dic
         effect = config.coordinates[str(step.coordinate)].random_effect
         assert effect is not None
         label = f"group {{{{ task.group + 1 }}}} of {effect.groups}"
-        return operator.partial(map_index_template=label, **arguments).expand(
-            group=list(range(effect.groups))
-        )
+        return operator.partial(map_index_template=label, **arguments).expand(group=list(range(effect.groups)))
     return operator(**arguments)

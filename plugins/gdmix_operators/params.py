@@ -48,11 +48,11 @@ def trigger_params(config: Config) -> dict[str, Param]:
             title="Passes",
             description_md=f"Sweeps over all coordinates at most (1 to {passes}).",
         ),
-        "l2": _penalty("l2", "For every coordinate. Empty: as in the YAML."),
+        "l2": _penalty("L2 penalty", "Of every coordinate. Empty: as in the YAML."),
     }
     for name, coordinate in config.coordinates.items():
-        text = f"For `{name}` alone. Empty: the field above, or {coordinate.l2:g} as in the YAML."
-        fields[_L2_PREFIX + name] = _penalty(f"l2 of {name}", text, section="Penalty by coordinate")
+        text = f"Of `{name}` alone. Empty: the penalty of every coordinate, or {coordinate.l2:g} as in the YAML."
+        fields[_L2_PREFIX + name] = _penalty(f"L2 penalty of {name}", text, section="Penalty by coordinate")
     return fields
 
 
@@ -86,9 +86,7 @@ def apply_params(
             f"output {output!r}: all days of the backfill would write to it, each over the last; "
             "put a date into it, for example {{ ds }}"
         )
-    changes: dict[str, Any] = {
-        key: render_path(params[key], dates) for key in ("input", "output") if params.get(key)
-    }
+    changes: dict[str, Any] = {key: render_path(params[key], dates) for key in ("input", "output") if params.get(key)}
     if params.get("passes") is not None:
         changes["passes.max"] = params["passes"]
     for name in content["coordinates"]:
@@ -105,6 +103,6 @@ def _penalty(title: str, description: str, **schema: Any) -> Param:
         type=["null", "number"],
         minimum=0,
         title=title,
-        description_md=f"Penalty. {description}",
+        description_md=description,
         **schema,
     )

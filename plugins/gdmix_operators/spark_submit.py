@@ -67,9 +67,7 @@ def _connection(name: str, master: str | None) -> Iterator[None]:
         yield
         return
     variable = f"AIRFLOW_CONN_{name.upper()}"
-    os.environ[variable] = json.dumps(
-        {"conn_type": "spark", "host": master, "extra": {"deploy-mode": "client"}}
-    )
+    os.environ[variable] = json.dumps({"conn_type": "spark", "host": master, "extra": {"deploy-mode": "client"}})
     try:
         yield
     finally:

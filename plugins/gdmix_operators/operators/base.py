@@ -50,9 +50,7 @@ class StepOperator(BaseOperator):
         try:
             return run.plan[self.step]
         except KeyError:
-            raise AirflowSkipException(
-                f"{self.step} is beyond this run's {run.plan.passes} pass(es)"
-            ) from None
+            raise AirflowSkipException(f"{self.step} is beyond this run's {run.plan.passes} pass(es)") from None
 
     def timed(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
         """carry_out, between one line that says what begins and one that says how it ended."""

@@ -31,10 +31,11 @@ class SparkStepOperator(StepOperator):
     def carry_out(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
         from airflow.exceptions import AirflowException
 
-        from gdmix_core.spark_submit import raise_reported
+        from gdmix_core.spark_submit import forget_reported, raise_reported
         from gdmix_core.steps import spark_application
         from gdmix_operators.spark_submit import spark_submit_hook
 
+        forget_reported(run, step)
         self._hook = spark_submit_hook(run, step)
         failed = False
         try:
@@ -43,9 +44,7 @@ class SparkStepOperator(StepOperator):
             # It repeats the lines that are in the log already.
             failed = True
         if failed:
-            raise_reported(
-                run, step, otherwise=f"{step.id}: the Spark application failed; its lines above say why"
-            )
+            raise_reported(run, step, otherwise=f"{step.id}: the Spark application failed; its lines above say why")
         return self.result(run, step)
 
     @abstractmethod

@@ -30,11 +30,7 @@ class TrainRandomEffectOperator(StepOperator):
     def announce(self, run: Run, step: Step) -> str:
         text = super().announce(run, step)
         effect = run.config.random_effects[str(step.coordinate)].random_effect
-        return (
-            text
-            if self.group is None or effect is None
-            else f"{text}, group {self.group + 1} of {effect.groups}"
-        )
+        return text if self.group is None or effect is None else f"{text}, group {self.group + 1} of {effect.groups}"
 
     def carry_out(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
         from gdmix_core.steps import execute
