@@ -48,7 +48,7 @@ bench: setup
 lock:
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet -e '.[dev]'
-	(grep '^#' requirements.lock; .venv-lock/bin/pip freeze --exclude-editable | grep -v '^pyspark-client==') > .venv-lock/lock
+	(grep '^#' requirements.lock; .venv-lock/bin/pip freeze --all --exclude-editable | grep -v -e '^pyspark-client==' -e '^pip==' -e '^setuptools==') > .venv-lock/lock
 	mv .venv-lock/lock requirements.lock
 	rm -rf .venv-lock
 

@@ -20,7 +20,7 @@ STATUS_NAMES = ("converged", "iteration_limit", "no_data", "unbounded")
 
 # Up to so many coefficients a step factors the dense Hessian, above it uses conjugate gradients.
 # Measured on two cores, see docs/design.md; benchmarks/random_effect.py --threshold repeats it.
-DENSE_LIMIT = 128
+DENSE_LIMIT = 192
 
 _SUFFICIENT_DECREASE = 1e-4
 _DECREMENT = 1e-10  # relative to F: the last full step then leaves an error of its square
