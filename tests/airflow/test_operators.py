@@ -78,7 +78,11 @@ def dag(tmp_path_factory: pytest.TempPathFactory) -> DAG:
         },
         "passes": {"max": 3, "min_delta": 1.0},
         "metrics": ["auc", "logloss"],
-        "spark": {"master": "local[1]", "driver_memory": "1g"},
+        "spark": {
+            "master": "local[1]",
+            "driver_memory": "1g",
+            "conf": {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"},
+        },
     }
     return build_dag(pipeline)
 

@@ -40,7 +40,10 @@ coordinates:
     bag: per_user
 passes: {max: 2}
 metrics: [auc, logloss]
-spark: {driver_memory: 1g}
+spark:
+  driver_memory: 1g
+  conf: # a JVM that lives for seconds spends most of its time compiling, unless told not to
+    spark.driver.extraJavaOptions: "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 engine: {local: {processes: 2}}
 """
 
