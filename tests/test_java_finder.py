@@ -26,9 +26,10 @@ def installation(home: Path, version: str, modules: str = "java.base@17\njdk.inc
     """A folder whose bin/java answers as a Java of that version would."""
     java = home / "bin" / "java"
     java.parent.mkdir(parents=True)
+    answer = f"openjdk version {version!r}".replace("'", '"')
     java.write_text(
-        f'#!{sys.executable}\nimport sys\nif "-version" in sys.argv:\n    sys.stderr.write(\'openjdk version "{version}"\')\n'
-        f"else:\n    print({modules!r})\n"
+        f"#!{sys.executable}\nimport sys\n"
+        f"print({modules!r}) if '--list-modules' in sys.argv else sys.stderr.write({answer!r})\n"
     )
     java.chmod(0o755)
     return home
