@@ -37,13 +37,13 @@ def load_config(
 ) -> Config:
     """Reads, renders the templates with `variables`, applies `overrides` (dotted key path → value), checks."""
     content = render(load_yaml(path), variables or {}, where=str(path))
-    return parse_config(override(content, overrides or {}), where=str(path), lines=_lines(path))
+    return parse_config(override(content, overrides or {}), where=str(path), lines=line_numbers(path))
 
 
 def check_file(path: str | Path, variables: Mapping[str, str], overrides: Mapping[str, Any]) -> Config:
     """As load_config, but templates may stay unrendered where their variables are not given."""
     content = render(load_yaml(path), variables, where=str(path), keep_unknown=True)
-    return parse_config(override(content, overrides), where=str(path), lines=_lines(path))
+    return parse_config(override(content, overrides), where=str(path), lines=line_numbers(path))
 
 
 def parse_config(
@@ -136,7 +136,7 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models_in(argument)
 
 
-def _lines(path: str | Path) -> dict[KeyPath, int]:
+def line_numbers(path: str | Path) -> dict[KeyPath, int]:
     """Line number of every key of the file, by key path."""
 
     def walk(node: Any, at: KeyPath) -> Iterator[tuple[KeyPath, int]]:

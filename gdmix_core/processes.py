@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,8 +24,12 @@ log = logging.getLogger("gdmix_core.processes")
 
 Event = dict[str, Any]
 
+# Longer than anybody else waits: only for what no signal but SIGKILL ends.
+_GRACE_OF_OTHERS = 15.0
+
 _running: set[subprocess.Popen[str]] = set()
-_lock = threading.Lock()
+# Reentrant: an operator's on_kill runs in a signal handler, which may interrupt the very code that holds it.
+_lock = threading.RLock()
 
 
 def start(module: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
@@ -61,9 +66,7 @@ def wait_all(processes: Sequence[subprocess.Popen[str]], on_event: Callable[[int
                 on_event(number, event)
         if process.wait() != 0 and not failed.is_set():
             failed.set()
-            for other in processes:
-                if other is not process and other.poll() is None:
-                    other.terminate()
+            terminate([other for other in processes if other is not process], _GRACE_OF_OTHERS)
 
     threads = [threading.Thread(target=follow, args=item, daemon=True) for item in enumerate(processes)]
     for thread in threads:
@@ -77,13 +80,14 @@ def wait_all(processes: Sequence[subprocess.Popen[str]], on_event: Callable[[int
 
 
 def terminate(processes: Sequence[subprocess.Popen[str]], grace_seconds: float = 3.0) -> None:
-    """SIGTERM, then SIGKILL to those still there after the grace; returns when all have ended."""
+    """SIGTERM, then SIGKILL to those still there after the grace, which is one for all; returns when all have ended."""
     for process in processes:
         if process.poll() is None:
             process.terminate()
+    deadline = time.monotonic() + grace_seconds
     for process in processes:
         try:
-            process.wait(grace_seconds)
+            process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -52,6 +52,7 @@ def validate(run: Run, step: Step) -> None:
     with application.session(f"gdmix validate {run.config.name}") as spark:
         sample, records = _sample(spark, layout, run.config)
         ranges = max(1, math.ceil(records / len(layout.sources) / run.config.frame.rows_per_block))
+        log.info("%d records, to be written as %d blocks", records, ranges)
         statistics = _write_blocks(spark, layout, run, range_starts(sample, ranges))
     report = merge_report(statistics, layout, run.config)
     storage.write_json(report_path(run), report)

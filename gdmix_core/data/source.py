@@ -96,7 +96,13 @@ def open_layout(config: Config, *, labelled: bool = True) -> Layout:
     """
     directories = list(dict.fromkeys(c.data for c in config.coordinates.values()))
     paths = {d: config.input.rstrip("/") if d in {".", ""} else storage.join(config.input, d) for d in directories}
-    tensors = {d: read_metadata(storage.join(paths[d], "metadata", "tensor_metadata.json")) for d in directories}
+    for directory in directories:
+        if not storage.exists(_metadata_file(paths[directory])):
+            raise DataError(
+                f"{paths[directory]}: no input there: {_metadata_file(paths[directory])} is missing; "
+                "compare `input` and the coordinates' `data` in the configuration with where the data lies"
+            )
+    tensors = {d: read_metadata(_metadata_file(paths[d])) for d in directories}
     bag_keys = _bag_keys(config)
     ids = _id_columns(config, directories, tensors, paths)
     _check_scalars(config, directories, tensors, paths, labelled)
@@ -113,7 +119,7 @@ def open_layout(config: Config, *, labelled: bool = True) -> Layout:
         )
     pieces, files, listing = _list_pieces(sources, labelled)
     lists = {key: [path, _digest(path)] for key, path in feature_lists.items()}
-    described = [listing, lists, [storage.read_json(_metadata_path(s)) for s in sources]]
+    described = [listing, lists, [storage.read_json(_metadata_file(s.path)) for s in sources]]
     fingerprint = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:24]
     uid = tensors[directories[0]][config.columns.uid]
     return Layout(
@@ -130,10 +136,6 @@ def open_layout(config: Config, *, labelled: bool = True) -> Layout:
 def _digest(path: str) -> str:
     with storage.open_for_read(path) as file:
         return hashlib.sha256(file.read()).hexdigest()
-
-
-def _metadata_path(source: Source) -> str:
-    return storage.join(source.path, "metadata", "tensor_metadata.json")
 
 
 def _bag_keys(config: Config) -> dict[tuple[str, str], str]:
@@ -158,11 +160,13 @@ def _id_columns(
         tensor = tensors[at].get(column)
         if tensor is None:
             raise DataError(
-                f"{_in(paths[at])}: column {column} (an entity or a metric's group) is not described; "
+                f"{_metadata_file(paths[at])}: column {column} (an entity or a metric's group) is not described; "
                 f"described are: {', '.join(tensors[at])}"
             )
         if tensor.size is not None or tensor.type == "real":
-            raise DataError(f"{_in(paths[at])}: column {column} must be an integer or string scalar to group by it")
+            raise DataError(
+                f"{_metadata_file(paths[at])}: column {column} must be an integer or string scalar to group by it"
+            )
         ids[at].append(column)
     return ids
 
@@ -179,35 +183,39 @@ def _check_scalars(
     for directory in directories:
         uid = tensors[directory].get(names.uid)
         if uid is None:
-            raise DataError(f"{_in(paths[directory])}: uid column {names.uid} is not described")
+            raise DataError(f"{_metadata_file(paths[directory])}: uid column {names.uid} is not described")
         if uid.size is not None or uid.type == "real":
-            raise DataError(f"{_in(paths[directory])}: uid column {names.uid} must be an integer or string scalar")
+            raise DataError(
+                f"{_metadata_file(paths[directory])}: uid column {names.uid} must be an integer or string scalar"
+            )
         if uid.type != tensors[first][names.uid].type:
             raise DataError(
-                f"{_in(paths[directory])}: uid column {names.uid} is {uid.dtype}, "
+                f"{_metadata_file(paths[directory])}: uid column {names.uid} is {uid.dtype}, "
                 f"but {tensors[first][names.uid].dtype} in {paths[first]}; records are joined by it"
             )
     for role, column in number_columns(config, labelled=labelled).items():
         tensor = tensors[first].get(column)
         if tensor is None:
             raise DataError(
-                f"{_in(paths[first])}: {role} column {column} is not described; described are: "
+                f"{_metadata_file(paths[first])}: {role} column {column} is not described; described are: "
                 f"{', '.join(tensors[first])}. Set columns.{role} in the configuration"
             )
         if tensor.size is not None or tensor.type == "text":
-            raise DataError(f"{_in(paths[first])}: {role} column {column} must be a number")
+            raise DataError(f"{_metadata_file(paths[first])}: {role} column {column} must be a number")
 
 
-def _in(path: str) -> str:
+def _metadata_file(path: str) -> str:
     return storage.join(path, "metadata", "tensor_metadata.json")
 
 
 def _bag_column(path: str, bag: str, key: str, tensors: dict[str, Tensor], feature_list: str) -> BagColumn:
     tensor = tensors.get(bag)
     if tensor is None:
-        raise DataError(f"{_in(path)}: bag {bag} is not described; described are: {', '.join(tensors)}")
+        raise DataError(f"{_metadata_file(path)}: bag {bag} is not described; described are: {', '.join(tensors)}")
     if tensor.size is None or tensor.type == "text":
-        raise DataError(f"{_in(path)}: bag {bag} must be a vector of numbers, such as shape [100] and dtype float")
+        raise DataError(
+            f"{_metadata_file(path)}: bag {bag} must be a vector of numbers, such as shape [100] and dtype float"
+        )
     names = read_feature_list(feature_list)
     if len(names) != tensor.size:
         raise DataError(

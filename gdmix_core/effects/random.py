@@ -37,7 +37,7 @@ def train(run: Run, step: Step, *, group: int | None = None) -> dict[str, Any]:
         # The marker of an older result goes before any of its files does.
         storage.remove(run.marker(step))
         _train_shards(run, step, todo, rows)
-    if all(is_shard_done(run, step, number) for number in everything):
+    if not run.is_done(step) and all(is_shard_done(run, step, number) for number in everything):
         run.commit(step, summary(run, step, everything))
     result = summary(run, step, mine)
     log.info("%s: %s", step.id, describe(result))

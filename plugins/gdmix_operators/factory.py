@@ -25,7 +25,7 @@ from airflow.sdk import (
 from airflow.sdk.exceptions import AirflowTimetableInvalid
 
 from gdmix_core.config import Config
-from gdmix_core.config_file import _lines, load_yaml, parse_config
+from gdmix_core.config_file import line_numbers, load_yaml, parse_config
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.plan import Step, StepKind, build_plan
 from gdmix_operators.operators.base import StepOperator
@@ -64,7 +64,7 @@ def build_dag(config: str | Path | Mapping[str, Any], **dag_arguments: Any) -> D
     if isinstance(config, Mapping):
         content, where, lines = config, "config", None
     else:
-        content, where, lines = load_yaml(config), str(config), _lines(config)
+        content, where, lines = load_yaml(config), str(config), line_numbers(config)
     checked = parse_config(content, where=where, lines=lines)
     # YAML knows dates, which neither a template field nor the form can hold.
     plain = json.loads(json.dumps(content, default=str))

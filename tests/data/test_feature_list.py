@@ -24,9 +24,7 @@ def write(directory: Path, content: str | bytes) -> str:
 
 @settings(deadline=None)
 @given(st.lists(features, max_size=20))
-@example(
-    [("a,b", 'say "x"'), ("", ""), ("line\nbreak", "carriage\rreturn"), (" space ", "\r\n"), ("\ufeff", "é☃")]
-)
+@example([("a,b", 'say "x"'), ("", ""), ("line\nbreak", "carriage\rreturn"), (" space ", "\r\n"), ("\ufeff", "é☃")])
 def test_lists_come_back_as_they_were(names: list[tuple[str, str]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = f"{directory}/bag"

@@ -87,9 +87,7 @@ def test_numbers_without_rows_are_no_groups() -> None:
 
 @settings(deadline=None)
 @given(
-    st.lists(
-        st.tuples(st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 1.0, 2.0])), min_size=1, max_size=6
-    ),
+    st.lists(st.tuples(st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 1.0, 2.0])), min_size=1, max_size=6),
     st.integers(1, 8),
 )
 def test_precision_is_the_mean_over_all_orders_of_tied_rows(rows: list[tuple[float, float]], k: int) -> None:
@@ -114,9 +112,7 @@ def test_small_groups_are_divided_by_their_size() -> None:
 
 def test_a_constant_score_has_the_base_rate_as_precision() -> None:
     label = np.array([1.0] * 3 + [0.0] * 7)
-    assert precision_per_group(
-        label, np.zeros(10), None, np.zeros(10, dtype=int), k=4
-    ).value == pytest.approx(0.3)
+    assert precision_per_group(label, np.zeros(10), None, np.zeros(10, dtype=int), k=4).value == pytest.approx(0.3)
 
 
 @settings(deadline=None)

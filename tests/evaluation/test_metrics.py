@@ -155,9 +155,7 @@ def test_smoothed_hinge_follows_its_three_branches(rows: Rows) -> None:
     for y, z in zip(label, score, strict=True):
         t = z if y == 1.0 else -z
         losses.append(0.5 - t if t <= 0 else 0.5 * (1 - t) ** 2 if t < 1 else 0.0)
-    assert metrics.smoothed_hinge(label, score, weight) == pytest.approx(
-        np.average(losses, weights=weight), abs=1e-12
-    )
+    assert metrics.smoothed_hinge(label, score, weight) == pytest.approx(np.average(losses, weights=weight), abs=1e-12)
 
 
 @pytest.mark.parametrize("metric", metrics.GLOBAL_METRICS.values(), ids=list(metrics.GLOBAL_METRICS))
@@ -183,9 +181,7 @@ def test_row_order_does_not_change_a_bit_in_long_vectors(metric: Callable[..., f
 @given(rows=binary_rows, extra=binary_rows)
 def test_rows_of_weight_zero_are_absent(metric: Callable[..., float], rows: Rows, extra: Rows) -> None:
     label, score, _ = extra
-    padded = tuple(
-        np.concatenate(pair) for pair in zip(rows, (label, score, np.zeros(len(label))), strict=True)
-    )
+    padded = tuple(np.concatenate(pair) for pair in zip(rows, (label, score, np.zeros(len(label))), strict=True))
     np.testing.assert_equal(metric(*padded), metric(*rows))
 
 

@@ -48,9 +48,7 @@ def entry(name: str, value: float, term: str | None = "") -> dict[str, Any]:
     return {"name": name, "term": term, "value": value}
 
 
-def record(
-    model_id: str, means: list, variances: list | None = None, model_class: str | None = LOGISTIC
-) -> dict:
+def record(model_id: str, means: list, variances: list | None = None, model_class: str | None = LOGISTIC) -> dict:
     return {
         "modelId": model_id,
         "modelClass": model_class,

@@ -40,9 +40,7 @@ def test_records_are_as_both_predecessors_expect_them(tmp_path: Path) -> None:
             [entry("(INTERCEPT)", 0.5), entry("age", -2.0), entry("a,b", 1e-5, 'say "x"')],
             [entry("(INTERCEPT)", 0.1), entry("age", 1e-9), entry("a,b", 3.0, 'say "x"')],
         ),
-        record(
-            "u2", [entry("(INTERCEPT)", 0.0), entry("genre", 0.25, "Film-Noir")], [entry("(INTERCEPT)", 0.2)]
-        ),
+        record("u2", [entry("(INTERCEPT)", 0.0), entry("genre", 0.25, "Film-Noir")], [entry("(INTERCEPT)", 0.2)]),
     ]
     with open(path, "rb") as file:
         assert fastavro.reader(file).codec == "deflate"
@@ -164,9 +162,7 @@ def by_name(table: CoefficientTable, features: FeatureList) -> list[tuple[str, d
     for row, entity in enumerate(table.entities.to_pylist()):
         entries = range(table.offsets[row], table.offsets[row + 1])
         assert list(table.features[list(entries)]) == sorted(table.features[list(entries)])
-        found.append(
-            (entity, {names[table.features[i]]: repr((table.means[i], variances[i])) for i in entries})
-        )
+        found.append((entity, {names[table.features[i]]: repr((table.means[i], variances[i])) for i in entries}))
     return found
 
 

@@ -60,9 +60,7 @@ def test_files_by_photon(tmp_path: Path) -> None:
             )
         ],
     )
-    expected = table_of(
-        {"global": {INTERCEPT_INDEX: (0.5, 0.2), 0: (2.0, 0.1), 1: (0.0, 0.9), 2: (-3.0, NAN)}}
-    )
+    expected = table_of({"global": {INTERCEPT_INDEX: (0.5, 0.2), 0: (2.0, 0.1), 1: (0.0, 0.9), 2: (-3.0, NAN)}})
     assert_same(read_avro(path, FEATURES, fixed=True).table, expected)
 
 
@@ -81,9 +79,7 @@ def test_null_terms_classes_and_float_values_of_other_writers(tmp_path: Path) ->
     schema.pop("__named_schemas", None)
     _, term, value = schema["fields"][2]["type"]["items"]["fields"]
     term["type"], value["type"] = ["null", "string"], "float"
-    records = [
-        record("u", [entry("age", 1.5, None), entry("(INTERCEPT)", 0.25, None)], None, model_class=None)
-    ]
+    records = [record("u", [entry("age", 1.5, None), entry("(INTERCEPT)", 0.25, None)], None, model_class=None)]
     path = write_records(tmp_path / "part.avro", records, fastavro.parse_schema(schema))
     model = read_avro(path, FEATURES)
     assert model.task is None
@@ -110,9 +106,7 @@ def test_unknown_features_are_counted(tmp_path: Path) -> None:
     assert len(nothing_known.table) == 3
 
 
-@pytest.mark.parametrize(
-    "model_id", ["007", "+7", "7.0", "", " 7", "1_0", "٧", "-0", str(2**63), "9" * 30, "u7"]
-)
+@pytest.mark.parametrize("model_id", ["007", "+7", "7.0", "", " 7", "1_0", "٧", "-0", str(2**63), "9" * 30, "u7"])
 def test_ids_that_are_no_plain_integers_are_refused(tmp_path: Path, model_id: str) -> None:
     path = write_records(tmp_path / "part.avro", [record("1", []), record(model_id, [])])
     with pytest.raises(DataError, match=r"part\.avro: modelId .* is no plain 64-bit integer"):
@@ -197,9 +191,7 @@ def test_truncated_files_are_refused_wherever_they_end(tmp_path: Path) -> None:
 def test_damaged_bytes_give_a_model_or_a_data_error(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "part.avro"
-        write_records(
-            path, [record("u", [entry("age", 1.0), entry("(INTERCEPT)", 2.0)], [entry("age", 1.0)])]
-        )
+        write_records(path, [record("u", [entry("age", 1.0), entry("(INTERCEPT)", 2.0)], [entry("age", 1.0)])])
         content = bytearray(path.read_bytes())
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
         path.write_bytes(content)

@@ -9,9 +9,7 @@ import pytest
 from gdmix_core.models.table import CoefficientTable
 
 
-def table(
-    offsets: list[int], features: int = 2, means: int = 2, variances: int | None = None
-) -> CoefficientTable:
+def table(offsets: list[int], features: int = 2, means: int = 2, variances: int | None = None) -> CoefficientTable:
     return CoefficientTable(
         pa.array(["a", "b"]),
         np.array(offsets, dtype=np.int64),
