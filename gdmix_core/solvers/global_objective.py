@@ -78,7 +78,7 @@ def score_bag(bag: Bag, w: NDArray[np.float64], intercept: bool) -> NDArray[np.f
     return scores
 
 
-# Rows whose margins are in hand at a time: row by row, each loss would wait for its margin and each scatter for its loss.
+# Rows whose margins are in hand at a time: row by row, a loss would wait for its margin and a scatter for its loss.
 _ROWS_AT_A_TIME = 256
 
 
