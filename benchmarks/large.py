@@ -9,6 +9,7 @@ files.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import subprocess
 import sys
 import tempfile
@@ -71,15 +72,13 @@ def _config(folder: str) -> dict[str, object]:
 
 def _watch(pid: int, peaks: dict[str, int]) -> None:
     """Notes the resident memory of the process and all below it, twice a second."""
-    while True:
-        try:
+    while psutil.pid_exists(pid):
+        with contextlib.suppress(psutil.NoSuchProcess):
             root = psutil.Process(pid)
             for process in [root, *root.children(recursive=True)]:
-                name = _kind(process.cmdline())
-                peaks[name] = max(peaks.get(name, 0), process.memory_info().rss)
-        except psutil.NoSuchProcess:
-            if not psutil.pid_exists(pid):
-                return
+                with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended, or nobody has waited for it yet
+                    name = _kind(process.cmdline())
+                    peaks[name] = max(peaks.get(name, 0), process.memory_info().rss)
         time.sleep(0.5)
 
 
