@@ -30,6 +30,7 @@ def main(step_id: str, work: Callable[[Run, Step], None]) -> None:
     parser.add_argument("--run", required=True, help="run directory or URL, with its config.yaml")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    logging.getLogger("py4j").setLevel(logging.WARNING)
     try:
         run = Run.open(arguments.run)
         with spark_submit.reporting_errors(run, step_id), _workers_errors():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -26,6 +27,9 @@ def shared_data() -> Path:
         pytest.skip(f"SHARED DATA MISSING: {folder} is not there; set GDMIX_SHARED_DATA to run this test")
     return folder
 
+
+# Spark's bridge logs its end after pytest has closed the streams.
+logging.getLogger("py4j").setLevel(logging.ERROR)
 
 # The machine may be busy: a slow example is no failure.
 settings.register_profile("gdmix", deadline=None)
