@@ -232,9 +232,5 @@ class Config(Model):
         return self.metrics[0]
 
     @property
-    def fixed_effects(self) -> dict[str, Coordinate]:
-        return {name: c for name, c in self.coordinates.items() if c.fixed_effect is not None}
-
-    @property
     def random_effects(self) -> dict[str, Coordinate]:
         return {name: c for name, c in self.coordinates.items() if c.random_effect is not None}

@@ -62,9 +62,6 @@ class Run:
     def shard(self, coordinate: str, split: str, number: int) -> str:
         return self.path("shards", coordinate, split, f"shard-{number:05d}.parquet")
 
-    def shards_manifest(self, coordinate: str) -> str:
-        return self.path("shards", coordinate, "manifest.json")
-
     def coordinate(self, pass_number: int, coordinate: str, *parts: str) -> str:
         return self.path("passes", f"{pass_number:02d}", coordinate, *parts)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gdmix_core import progress, storage
 from gdmix_core.config import FixedEffect
 from gdmix_core.effects.checkpoint import Checkpoint, Iterate
-from gdmix_core.effects.random import core_count
+from gdmix_core.effects.cores import core_count
 from gdmix_core.effects.training_rows import TrainingRows
 from gdmix_core.models.native import read_model, write_model
 from gdmix_core.models.table import INTERCEPT_INDEX, CoefficientTable

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from gdmix_core import processes, progress
+from gdmix_core.effects.cores import core_count
 from gdmix_core.effects.fixed import settings_of
 from gdmix_core.effects.fixed_worker import LOST_WORKER, TOLD_TO_END
-from gdmix_core.effects.random import core_count
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from gdmix_core import processes, progress, storage
-from gdmix_core.config import Config
+from gdmix_core.effects.cores import core_count
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
 from gdmix_core.solvers.entity_newton import STATUS_NAMES
@@ -78,18 +77,6 @@ def _train_shards(run: Run, step: Step, todo: Sequence[int], rows: dict[int, int
     codes = processes.wait_all(workers, on_event)
     if any(codes):
         raise processes.explain(codes, errors, f"{step.id}: {done} of {len(todo)} shards done, then")
-
-
-def core_count(config: Config) -> int:
-    """Cores to use at once on this machine."""
-    wanted = config.engine.local.processes
-    return (
-        wanted
-        if wanted != "auto"
-        else len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count() or 1
-    )
 
 
 def spread(numbers: Sequence[int], rows: dict[int, int], parts: int) -> list[list[int]]:

@@ -186,7 +186,7 @@ def solve_entities(
                 w[j] += t * step[j]
             for i in range(end - begin):
                 z[i] += t * dz[i]
-            drift += t * change if t == 1.0 else np.inf
+            drift += change if t == 1.0 else np.inf
         objective[e] = F
 
 
