@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Bag": "gdmix_core.data.ragged",
     "Config": "gdmix_core.config",
-    "Coordinate": "gdmix_core.config",
+    "Coordinate": "gdmix_core.coordinate_config",
     "CoefficientTable": "gdmix_core.models.table",
     "EntityRows": "gdmix_core.data.entity_rows",
     "Frame": "gdmix_core.data.frame",

@@ -9,17 +9,14 @@ import datetime
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from gdmix_core.coordinate_config import Coordinate, Model
 from gdmix_core.errors import ConfigError
 from gdmix_core.evaluation.registry import DEFAULT_METRIC, parse_metric
 
-Task = Literal["logistic_regression", "linear_regression", "poisson_regression"]
+Task = Literal["logistic_regression", "linear_regression", "poisson_regression", "smoothed_hinge"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=60)]
-
-
-class Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Columns(Model):
@@ -31,82 +28,80 @@ class Columns(Model):
     offset: str | None = Field(default=None, description="Known part of the score, added before the loss. Default 0.")
 
 
-class Convergence(Model):
-    tolerance: float = Field(
-        default=1e-6, gt=0, description="Stop at gradient max-norm <= tolerance x max(1, sum of weights)."
-    )
-    max_iterations: int = Field(
-        default=200, ge=1, description="Iterations after which a model counts as not converged."
-    )
-
-
-class FixedEffect(Convergence):
-    """One global model."""
-
-    max_iterations: int = Field(default=500, ge=1, description="Iterations after which it counts as not converged.")
-    workers: int = Field(
-        default=1, ge=1, le=1024, description="Synchronous worker processes; 1 trains without TensorFlow."
-    )
-    restarts: int = Field(default=2, ge=0, description="Restarts from the last checkpoint after a worker died.")
-    history: int = Field(default=10, ge=1, description="Curvature pairs of L-BFGS.")
-
-
-class Samples(Model):
-    min: int = Field(default=1, ge=1, description="Entities with fewer training rows get no model (score 0).")
-    max: int | None = Field(
-        default=None, ge=1, description="At most so many rows train an entity; the rest are only scored."
-    )
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Samples:
-        if self.max is not None and self.max < self.min:
-            raise ValueError(f"max ({self.max}) is below min ({self.min})")
-        return self
-
-
-class RandomEffect(Convergence):
-    """One small model per entity."""
-
-    entity: str = Field(description="Column with the entity's id, integer or string.")
-    shards: int | Literal["auto"] = Field(default="auto", description="Number of shards, or auto: by rows_per_shard.")
-    rows_per_shard: int = Field(default=2_000_000, ge=1, description="Target size of a shard when shards is auto.")
-    samples: Samples = Samples()
-    groups: int = Field(default=1, ge=1, le=1000, description="Airflow tasks the shards are spread over.")
-    max_iterations: int = Field(
-        default=100, ge=1, description="Newton iterations after which an entity is not converged."
-    )
-
-    @field_validator("shards")
-    @classmethod
-    def _positive(cls, value: int | str) -> int | str:
-        if isinstance(value, int) and not 1 <= value <= 100_000:
-            raise ValueError("must be between 1 and 100000, or auto")
-        return value
-
-
-class Coordinate(Model):
-    """One effect of the model: fixed_effect or random_effect."""
-
-    fixed_effect: FixedEffect | None = None
-    random_effect: RandomEffect | None = None
-    data: str = Field(default=".", description="Directory under input; coordinates may share one.")
-    bag: str | None = Field(default=None, description="Feature bag; without it the model is an intercept alone.")
-    l2: float = Field(default=1.0, ge=0, description="Weight of the penalty l2/2 * sum of squared coefficients.")
-    intercept: bool = True
-    regularize_intercept: bool = Field(False, description="Whether l2 covers the intercept too.")
-
-    @model_validator(mode="after")
-    def _one_effect(self) -> Coordinate:
-        if (self.fixed_effect is None) == (self.random_effect is None):
-            raise ValueError("give exactly one of fixed_effect and random_effect (an empty fixed_effect is {})")
-        if self.bag is None and not self.intercept:
-            raise ValueError("has neither a bag nor an intercept: nothing to train")
-        return self
-
-
 class Passes(Model):
     max: int = Field(default=1, ge=1, le=100, description="Sweeps over all coordinates at most.")
     min_delta: float = Field(default=0.0, description="Stop when a pass improves the first metric by less than this.")
+
+
+class InitialModel(Model):
+    """Models of an earlier run to start from, or to stay close to."""
+
+    path: str | None = Field(default=None, description="A run directory or its export; holds every coordinate named.")
+    coordinates: dict[Name, str] = Field(
+        default_factory=dict, description="For a coordinate, a file or folder of GDMix or Photon ML Avro models."
+    )
+    prior_weight: float = Field(
+        default=0.0,
+        ge=0,
+        description="Above 0: a Gaussian prior with the earlier means and variances, its precision times this.",
+    )
+    entities_without_data: Literal["keep", "drop"] = Field(
+        default="keep", description="Models of entities that have no training rows now."
+    )
+    features_without_data: Literal["keep", "drop"] | None = Field(
+        default=None,
+        description="Coefficients of features that a model's rows do not have now. Default: keep under a prior.",
+    )
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> InitialModel:
+        if self.path is None and not self.coordinates:
+            raise ValueError("needs path (a run or its export) or coordinates (Avro files of coordinates)")
+        return self
+
+    @property
+    def keeps_features(self) -> bool:
+        wanted = self.features_without_data
+        return self.prior_weight > 0 if wanted is None else wanted == "keep"
+
+
+class Range(Model):
+    """Values of a number to search."""
+
+    low: float
+    high: float
+    log: bool = Field(default=False, description="Evenly in the logarithm.")
+    integer: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Range:
+        if self.low >= self.high:
+            raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g})")
+        if self.log and self.low <= 0:
+            raise ValueError("a logarithmic range must begin above 0")
+        return self
+
+
+class Tune(Model):
+    """A search over numbers of the configuration; each trial trains a whole model, the best is exported."""
+
+    method: Literal["grid", "random", "bayesian"] = "grid"
+    parameters: dict[str, Range | list[float]] = Field(
+        default_factory=dict, description="Key paths, such as coordinates.per_user.l2, to a range or a list of values."
+    )
+    trials: int | None = Field(default=None, ge=1, description="How many; a grid's number is the product of its lists.")
+    parallel: int = Field(default=1, ge=1, le=1000, description="Trials made at once, before the next are chosen.")
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Tune:
+        if self.method == "grid" and self.trials is not None:
+            raise ValueError("a grid tries every combination: leave trials out, or use random or bayesian")
+        if self.method == "grid" and any(isinstance(values, Range) for values in self.parameters.values()):
+            raise ValueError("a grid needs lists of values; for a range use method: random or bayesian")
+        if self.method != "grid" and self.trials is None:
+            raise ValueError(f"method {self.method} needs trials: how many to make")
+        return self
 
 
 class Checks(Model):
@@ -160,7 +155,7 @@ class Engine(Model):
 
 
 class Export(Model):
-    formats: list[Literal["native", "avro"]] = ["native", "avro"]
+    formats: list[Literal["native", "avro"]] = Field(default=["native", "avro"])
     sparsity_threshold: float = Field(default=0.0, ge=0, description="Avro: coefficients up to this size are left out.")
 
 
@@ -173,7 +168,7 @@ class Airflow(Model):
     max_active_runs: int = Field(default=1, ge=1)
     retries: int = Field(default=2, ge=0)
     retry_delay_seconds: int = Field(default=60, ge=0)
-    tags: list[str] = ["gdmix"]
+    tags: list[str] = Field(default=["gdmix"])
     spark_connection: str = Field(default="spark_local", description="Airflow connection of spark-submit.")
 
     @model_validator(mode="after")
@@ -193,7 +188,9 @@ class Config(Model):
     output: str = Field(description="Directory or URL of the run; may hold templates such as {{ ds }}.")
     columns: Columns = Columns()
     coordinates: dict[Name, Coordinate] = Field(min_length=1, description="In the order in which they are trained.")
+    initial_model: InitialModel | None = None
     passes: Passes = Passes()
+    tune: Tune | None = None
     metrics: list[str] = Field(default_factory=list, description="The first is the primary one. Default by task.")
     checks: Checks = Checks()
     frame: Frame = Frame()
@@ -206,6 +203,11 @@ class Config(Model):
     @classmethod
     def _engine_by_name(cls, value: Any) -> Any:
         return {"local": {}} if value == "local" else value
+
+    @field_validator("initial_model", mode="before")
+    @classmethod
+    def _by_path(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
 
     @field_validator("metrics")
     @classmethod
@@ -226,6 +228,18 @@ class Config(Model):
             if default is not None:
                 return {**value, "metrics": [default]}
         return value
+
+    @model_validator(mode="after")
+    def _initial_models_exist(self) -> Config:
+        locked = [name for name, c in self.coordinates.items() if c.locked]
+        if locked and self.initial_model is None:
+            raise ValueError(f"coordinate {locked[0]} is locked, so initial_model must say where its model is")
+        if len(locked) == len(self.coordinates):
+            raise ValueError("every coordinate is locked: nothing to train; score the data with `gdmix score`")
+        unknown = set(self.initial_model.coordinates if self.initial_model else ()) - set(self.coordinates)
+        if unknown:
+            raise ValueError(f"initial_model.coordinates names {min(unknown)}, which is no coordinate of this pipeline")
+        return self
 
     @property
     def primary_metric(self) -> str:

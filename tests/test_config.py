@@ -31,6 +31,7 @@ coordinates:
 """
 COORDINATE = {
     "data": ".", "bag": None, "l2": 1.0, "intercept": True, "regularize_intercept": False,
+    "l1": 0.0, "alpha": None, "bounds": [], "normalization": "none", "variances": "none", "locked": False,
     "fixed_effect": None, "random_effect": None,
 }  # fmt: skip
 DEFAULTS = {
@@ -44,17 +45,23 @@ DEFAULTS = {
         "global": {
             **COORDINATE,
             "bag": "global",
-            "fixed_effect": {"tolerance": 1e-6, "max_iterations": 500, "workers": 1, "restarts": 2, "history": 10},
+            "fixed_effect": {
+                "tolerance": 1e-6, "max_iterations": 500, "solver": "auto", "workers": 1, "restarts": 2, "history": 10,
+                "downsampling": 1.0,
+            },
         },
         "per_user": {
             **COORDINATE,
             "random_effect": {
                 "tolerance": 1e-6, "max_iterations": 100, "entity": "user_id", "shards": "auto",
                 "rows_per_shard": 2_000_000, "samples": {"min": 1, "max": None}, "groups": 1,
+                "features_to_samples": None,
             },
         },
     },
+    "initial_model": None,
     "passes": {"max": 1, "min_delta": 0.0},
+    "tune": None,
     "metrics": ["auc"],
     "checks": {"on_error": "fail", "max_dropped": 0.01},
     "frame": {"rows_per_block": 500_000},
@@ -121,7 +128,7 @@ PER_USER = "    random_effect:\n      entity: user_id\n"
         (PER_USER, PER_USER + "      shards: many\n", 11, ["per_user.random_effect.shards: ", "auto"]),
         (PER_USER, PER_USER + "      shards: 0\n", 11, ["per_user.random_effect.shards: ", "1 and 100000"]),
         (PER_USER, PER_USER + "      samples: {min: 5, max: 3}\n", 11, ["samples: ", "max (3) is below min (5)"]),
-        ("    bag: global", "    l2: -1", 7, ["coordinates.global.l2: ", "greater than or equal to 0"]),
+        ("    bag: global", "    l2: -1", 7, ["coordinates.global.l2: ", "expected a number >= 0, auto", "given: -1"]),
         ("    fixed_effect: {}\n", "", 5, ["coordinates.global: ", "exactly one of fixed_effect"]),
         (PER_USER, PER_USER + "    fixed_effect: {}\n", 8, ["coordinates.per_user: ", "exactly one of"]),
         (PER_USER, PER_USER + "    intercept: false\n", 8, ["per_user: ", "neither a bag nor an intercept"]),

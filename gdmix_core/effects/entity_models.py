@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from gdmix_core.config import Coordinate, RandomEffect, Task
+from gdmix_core.config import Task
+from gdmix_core.coordinate_config import Coordinate, RandomEffect
 from gdmix_core.data.entity_rows import EntityRows
 from gdmix_core.errors import DataError
 from gdmix_core.models.table import INTERCEPT_INDEX, CoefficientTable
@@ -58,7 +59,7 @@ def fit_entity_models(
         if not np.array_equal(start.features, listed) or not start.entities.equals(rows.ids):
             raise DataError("the models to start from have other features or entities than the rows; fit them again")
         theta[:] = start.means
-    penalty = np.full(used, settings.l2)
+    penalty = np.full(used, settings.l2_weight)
     if not settings.regularize_intercept:
         penalty[listed == INTERCEPT_INDEX] = 0.0
     status, iterations, objective = np.empty(count, np.uint8), np.empty(count, np.int32), np.empty(count)

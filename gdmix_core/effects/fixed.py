@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gdmix_core import progress, storage
-from gdmix_core.config import FixedEffect
+from gdmix_core.coordinate_config import FixedEffect
 from gdmix_core.effects.checkpoint import Checkpoint, Iterate
 from gdmix_core.effects.cores import core_count
 from gdmix_core.effects.training_rows import TrainingRows

@@ -52,7 +52,7 @@ class TrainingRows:
     @property
     def penalty(self) -> NDArray[np.float64]:
         """λ of each coefficient, float64 [features + 1], the intercept's first."""
-        penalty = np.full(self.features + 1, self.settings.l2)
+        penalty = np.full(self.features + 1, self.settings.l2_weight)
         if not self.settings.regularize_intercept:
             penalty[0] = 0.0
         return penalty

@@ -10,6 +10,7 @@ from airflow.sdk import Param
 
 from gdmix_core.config import Config
 from gdmix_core.config_file import override
+from gdmix_core.coordinate_config import Coordinate
 from gdmix_core.errors import ConfigError
 from gdmix_core.plan import build_plan
 from gdmix_operators.templates import render_path
@@ -51,7 +52,7 @@ def trigger_params(config: Config) -> dict[str, Param]:
         "l2": _penalty("L2 penalty", "Of every coordinate. Empty: as in the YAML."),
     }
     for name, coordinate in config.coordinates.items():
-        text = f"Of `{name}` alone. Empty: the penalty of every coordinate, or {coordinate.l2:g} as in the YAML."
+        text = f"Of `{name}` alone. Empty: the penalty of every coordinate, or {_given(coordinate)}."
         fields[_L2_PREFIX + name] = _penalty(f"L2 penalty of {name}", text, section="Penalty by coordinate")
     return fields
 
@@ -95,6 +96,13 @@ def apply_params(
         if l2 is not None:
             changes[f"coordinates.{name}.l2"] = l2
     return override(content, changes)
+
+
+def _given(coordinate: Coordinate) -> str:
+    """What the YAML says, in words."""
+    if coordinate.automatic is not None:
+        return "estimated from the data, as in the YAML"
+    return f"{coordinate.l2:g} as in the YAML" if isinstance(coordinate.l2, int | float) else "the YAML's grid"
 
 
 def _penalty(title: str, description: str, **schema: Any) -> Param:

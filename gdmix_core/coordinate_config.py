@@ -1,0 +1,189 @@
+"""One coordinate of the configuration: its effect, its penalty, and how its data are shaped."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Convergence(Model):
+    tolerance: float = Field(
+        default=1e-6, gt=0, description="Stop at gradient max-norm <= tolerance x max(1, sum of weights)."
+    )
+    max_iterations: int = Field(
+        default=200, ge=1, description="Iterations after which a model counts as not converged."
+    )
+
+
+class FixedEffect(Convergence):
+    """One global model."""
+
+    max_iterations: int = Field(default=500, ge=1, description="Iterations after which it counts as not converged.")
+    solver: Literal["auto", "lbfgs", "newton_cg"] = Field(
+        default="auto", description="auto: newton_cg, but lbfgs where there is an L1 penalty or a bound."
+    )
+    workers: int = Field(
+        default=1, ge=1, le=1024, description="Synchronous worker processes; 1 trains without TensorFlow."
+    )
+    restarts: int = Field(default=2, ge=0, description="Restarts from the last checkpoint after a worker died.")
+    history: int = Field(default=10, ge=1, description="Curvature pairs of L-BFGS.")
+    downsampling: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Share of the rows with label 0 (linear, Poisson: of all rows) that train, weighted up by 1/share.",
+    )
+
+
+class Samples(Model):
+    min: int = Field(default=1, ge=1, description="Entities with fewer training rows get no model (score 0).")
+    max: int | None = Field(
+        default=None, ge=1, description="At most so many rows train an entity; the rest are only scored."
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Samples:
+        if self.max is not None and self.max < self.min:
+            raise ValueError(f"max ({self.max}) is below min ({self.min})")
+        return self
+
+
+class RandomEffect(Convergence):
+    """One small model per entity."""
+
+    entity: str = Field(description="Column with the entity's id, integer or string.")
+    shards: int | Literal["auto"] = Field(default="auto", description="Number of shards, or auto: by rows_per_shard.")
+    rows_per_shard: int = Field(default=2_000_000, ge=1, description="Target size of a shard when shards is auto.")
+    samples: Samples = Samples()
+    features_to_samples: float | None = Field(
+        default=None,
+        gt=0,
+        description="An entity of n training rows keeps the ceil(this x n) features most correlated with its label.",
+    )
+    groups: int = Field(default=1, ge=1, le=1000, description="Airflow tasks the shards are spread over.")
+    max_iterations: int = Field(
+        default=100, ge=1, description="Newton iterations after which an entity is not converged."
+    )
+
+    @field_validator("shards")
+    @classmethod
+    def _positive(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and not 1 <= value <= 100_000:
+            raise ValueError("must be between 1 and 100000, or auto")
+        return value
+
+
+class AutomaticL2(Model):
+    """λ by empirical Bayes: one of all coefficients, one of intercepts and one of slopes, or one of each feature."""
+
+    auto: Literal["coordinate", "intercept_slopes", "feature"] = "intercept_slopes"
+
+
+def _spelled_out(value: Any) -> Any:
+    """auto → {auto: intercept_slopes}; and one clear message in place of one for each type a value may have."""
+    if value == "auto":
+        return {"auto": "intercept_slopes"}
+    numbers = value if isinstance(value, list | tuple) else [value]
+    numeric = all(isinstance(n, int | float) and not isinstance(n, bool) and n >= 0 for n in numbers) and numbers
+    if numeric or isinstance(value, AutomaticL2 | dict):
+        return value
+    raise ValueError("expected a number >= 0, auto, {auto: coordinate | intercept_slopes | feature}, or a list to try")
+
+
+Penalty = Annotated[float | AutomaticL2 | list[float], BeforeValidator(_spelled_out)]
+
+
+class Bound(Model):
+    """Limits of the coefficients whose name and term match; * stands for any text. The intercept: name (INTERCEPT)."""
+
+    name: str = "*"
+    term: str = "*"
+    lower: float | None = None
+    upper: float | None = None
+
+    @model_validator(mode="after")
+    def _an_interval(self) -> Bound:
+        if self.lower is None and self.upper is None:
+            raise ValueError("needs lower, upper or both")
+        if self.lower is not None and self.upper is not None and self.lower >= self.upper:
+            raise ValueError(f"lower ({self.lower:g}) must be below upper ({self.upper:g})")
+        return self
+
+
+class Coordinate(Model):
+    """One effect of the model: fixed_effect or random_effect."""
+
+    fixed_effect: FixedEffect | None = None
+    random_effect: RandomEffect | None = None
+    data: str = Field(default=".", description="Directory under input; coordinates may share one.")
+    bag: str | None = Field(default=None, description="Feature bag; without it the model is an intercept alone.")
+    l2: Penalty = Field(
+        default=1.0, description="Weight of the penalty l2/2 * sum of squares; auto estimates it; a list is a grid."
+    )
+    l1: float = Field(default=0.0, ge=0, description="Weight of the penalty l1 * sum of absolute coefficients.")
+    alpha: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Elastic net: this share of l2 is L1: l2 * ((1 - alpha)/2 * squares + alpha * absolutes).",
+    )
+    bounds: list[Bound] = Field(default_factory=list, description="Limits of coefficients, in the features' units.")
+    intercept: bool = True
+    regularize_intercept: bool = Field(
+        False, description="Whether the penalty covers the intercept too (a random effect's under l2: auto always)."
+    )
+    normalization: Literal["none", "standard_deviation", "max_magnitude", "standardization"] = Field(
+        default="none", description="Features are scaled for training; the model is in the features' own units."
+    )
+    variances: Literal["none", "simple", "full"] = Field(
+        default="none", description="Of the coefficients: simple 1/diag(H), full diag(inverse of H)."
+    )
+    locked: bool = Field(default=False, description="Take the model from initial_model and only score with it.")
+
+    @model_validator(mode="after")
+    def _one_effect(self) -> Coordinate:
+        if (self.fixed_effect is None) == (self.random_effect is None):
+            raise ValueError("give exactly one of fixed_effect and random_effect (an empty fixed_effect is {})")
+        if self.bag is None and not self.intercept:
+            raise ValueError("has neither a bag nor an intercept: nothing to train")
+        return self
+
+    @model_validator(mode="after")
+    def _one_penalty(self) -> Coordinate:
+        if self.alpha is not None and self.l1:
+            raise ValueError("give l1, or alpha as the share of l2 that is L1, but not both")
+        if isinstance(self.l2, AutomaticL2) and (self.l1 or self.alpha):
+            raise ValueError("l2: auto estimates a Gaussian prior; it goes with neither l1 nor alpha")
+        if isinstance(self.l2, AutomaticL2) and self.bounds:
+            raise ValueError("l2: auto needs the posterior's curvature, which a bound cuts off; give l2 a number")
+        if self.normalization == "standardization" and not self.intercept:
+            raise ValueError("standardization moves the features' means into the intercept, so it needs one")
+        if self.normalization == "standardization" and any(b.name == "(INTERCEPT)" for b in self.bounds):
+            raise ValueError("standardization moves the intercept, so it cannot be bounded; use standard_deviation")
+        return self
+
+    @property
+    def automatic(self) -> AutomaticL2 | None:
+        """How λ is estimated; None where it is given."""
+        return self.l2 if isinstance(self.l2, AutomaticL2) else None
+
+    @property
+    def l1_weight(self) -> float:
+        """Weight of Σ |w_j|."""
+        return self.l1 if self.alpha is None else self.alpha * self._given
+
+    @property
+    def l2_weight(self) -> float:
+        """Weight of ½ Σ w_j². Raises ValueError where it is estimated or one of a grid."""
+        return self._given * (1.0 - (self.alpha or 0.0))
+
+    @property
+    def _given(self) -> float:
+        if not isinstance(self.l2, int | float):
+            raise ValueError(f"l2 is {self.l2!r}, not one number")
+        return float(self.l2)
