@@ -62,6 +62,9 @@ class Run:
     def shard(self, coordinate: str, split: str, number: int) -> str:
         return self.path("shards", coordinate, split, f"shard-{number:05d}.parquet")
 
+    def initial(self, coordinate: str, number: int) -> str:
+        return self.path("initial", coordinate, f"shard-{number:05d}.parquet")
+
     def coordinate(self, pass_number: int, coordinate: str, *parts: str) -> str:
         return self.path("passes", f"{pass_number:02d}", coordinate, *parts)
 
