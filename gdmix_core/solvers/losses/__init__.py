@@ -7,13 +7,19 @@ from __future__ import annotations
 
 from numba import njit
 
-from gdmix_core.solvers.losses import linear, logistic, poisson
+from gdmix_core.solvers.losses import linear, logistic, poisson, smoothed_hinge
 
 LOGISTIC = 0
 LINEAR = 1
 POISSON = 2
+SMOOTHED_HINGE = 3
 
-LOSS_OF_TASK = {"logistic_regression": LOGISTIC, "linear_regression": LINEAR, "poisson_regression": POISSON}
+LOSS_OF_TASK = {
+    "logistic_regression": LOGISTIC,
+    "linear_regression": LINEAR,
+    "poisson_regression": POISSON,
+    "smoothed_hinge": SMOOTHED_HINGE,
+}
 
 
 # Numba caches compiled code across processes for plain functions, but not for functions that take functions as
@@ -25,4 +31,19 @@ def loss_terms(loss: int, z: float, y: float) -> tuple[float, float, float]:
         return logistic.terms(z, y)
     if loss == LINEAR:
         return linear.terms(z, y)
-    return poisson.terms(z, y)
+    if loss == POISSON:
+        return poisson.terms(z, y)
+    return smoothed_hinge.terms(z, y)
+
+
+@njit(cache=True, nogil=True)
+def third_derivative(loss: int, z: float) -> float:
+    """How fast the second derivative changes with the margin; no loss here makes it depend on the label, but for the
+    smoothed hinge, where it is 0 wherever it exists."""
+    if loss == LOGISTIC:
+        return logistic.third_derivative(z)
+    if loss == LINEAR:
+        return linear.third_derivative(z)
+    if loss == POISSON:
+        return poisson.third_derivative(z)
+    return smoothed_hinge.third_derivative(z)

@@ -18,3 +18,13 @@ def terms(z: float, y: float) -> tuple[float, float, float]:
     p = inverse if z >= 0.0 else e * inverse
     value = max(z, 0.0) + math.log(1.0 + e) - y * z
     return value, p - y, e * inverse * inverse
+
+
+@njit(cache=True, nogil=True)
+def third_derivative(z: float) -> float:
+    """p (1 − p) (1 − 2p) with p = 1 / (1 + e^−z)."""
+    e = math.exp(-abs(z))
+    inverse = 1.0 / (1.0 + e)
+    # 1 − 2p = −tanh(z/2)
+    size = e * inverse * inverse * (1.0 - e) * inverse
+    return -size if z >= 0.0 else size

@@ -1,0 +1,118 @@
+"""λ from the data, by empirical Bayes: the prior variance σ² = 1/λ under which the models found are most likely.
+
+Coefficients are put into groups that share a prior N(0, σ²). At the models' optimum, with V their posterior variances
+(diagonal of the inverse Hessian), MacKay's fixed point ("Bayesian interpolation", 1992) is
+
+    σ² ← Σ θ² / Σ (1 − V/σ²)
+
+It takes the Hessian's weights for constant. They move with θ, and so with σ²; the Laplace approximation's own
+derivative subtracts Σ c from the numerator, with, for each model,
+
+    c_j = (H⁻¹ r)_j θ_j,   r = Σ_i h_i w'_i x_i,   h_i = x_i·H⁻¹x_i,   w'_i = weight_i · loss'''(z_i)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Mode = Literal["coordinate", "intercept_slopes", "feature"]
+
+# A group without signal goes to the least variance (its coefficients to zero), one without limit to the largest.
+LEAST_VARIANCE = 1e-6
+LARGEST_VARIANCE = 1e4
+START_VARIANCE = 1.0
+# In feature mode each feature's own evidence is joined by that of so many coefficients of the average feature.
+AVERAGE_COEFFICIENTS = 1.0
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What a group's update needs, float64 [G] each: Σ θ², Σ c, Σ 1, Σ V/σ². Sums of disjoint models add up."""
+
+    squares: NDArray[np.float64]
+    corrections: NDArray[np.float64]
+    count: NDArray[np.float64]
+    shrunk: NDArray[np.float64]
+
+    @classmethod
+    def zero(cls, groups: int) -> Sums:
+        return cls(*np.zeros((4, groups)))
+
+    @classmethod
+    def from_rows(cls, rows: NDArray[np.float64]) -> Sums:
+        """rows: float64 [4, G], in the order above."""
+        return cls(*rows)
+
+    def rows(self) -> NDArray[np.float64]:
+        return np.stack([self.squares, self.corrections, self.count, self.shrunk])
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums.from_rows(self.rows() + other.rows())
+
+
+def group_count(mode: Mode, features: int) -> int:
+    return {"coordinate": 1, "intercept_slopes": 2, "feature": features + 1}[mode]
+
+
+def group_of(mode: Mode, features: NDArray[np.int32]) -> NDArray[np.int32]:
+    """int32: the group of each coefficient, from its feature index (−1: the intercept)."""
+    if mode == "coordinate":
+        return np.zeros(len(features), np.int32)
+    if mode == "intercept_slopes":
+        return (features >= 0).astype(np.int32)
+    return features + np.int32(1)
+
+
+def updated_variance(sums: Sums, variance: NDArray[np.float64], mode: Mode) -> NDArray[np.float64]:
+    """float64 [G]: σ² after one step of the fixed point from `variance`; a group without coefficients keeps its own."""
+    signal = np.maximum(sums.squares - sums.corrections, 0.0)
+    determined = np.maximum(sums.count - sums.shrunk, 0.0)
+    if mode == "feature" and len(signal) > 1:
+        slopes = slice(1, None)
+        total = determined[slopes].sum()
+        average = signal[slopes].sum() / total if total > 0.0 else LEAST_VARIANCE
+        signal[slopes] += AVERAGE_COEFFICIENTS * average * (sums.count[slopes] > 0)
+        determined[slopes] += AVERAGE_COEFFICIENTS * (sums.count[slopes] > 0)
+    found = np.divide(signal, determined, out=np.full(len(signal), LEAST_VARIANCE), where=determined > 1e-12)
+    found = np.where(sums.count > 0, found, variance)
+    return np.clip(found, LEAST_VARIANCE, LARGEST_VARIANCE)
+
+
+class FixedPoint:
+    """Iterates log σ² → log updated σ², each group by the secant of its last two steps.
+
+    The plain iteration nears its limit by a constant factor a step, which is close to 1 where the data say little.
+    """
+
+    _LARGEST_GAIN = 8.0  # a step goes at most so many times as far as the plain one
+    _LARGEST_STEP = 3.0  # in log σ²
+
+    def __init__(self, variance: NDArray[np.float64], tolerance: float = 1e-3) -> None:
+        self.variance = variance
+        self.change = np.inf
+        self._tolerance = tolerance
+        self._previous: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+
+    @property
+    def converged(self) -> bool:
+        """Whether the last update changed no σ² by more than the tolerance, relatively."""
+        return self.change <= self._tolerance
+
+    def advance(self, updated: NDArray[np.float64]) -> None:
+        """updated: the fixed point's answer to `self.variance`, which is replaced by the next one to try."""
+        at = np.log(self.variance)
+        move = np.log(updated) - at
+        self.change = float(np.max(np.abs(move), initial=0.0))
+        gain = np.ones(len(at))
+        if self._previous is not None:
+            moved = at - self._previous[0]
+            bent = self._previous[1] - move  # of a linear map: (1 − slope) · moved
+            usable = (np.abs(moved) > 1e-12) & (bent * moved > 0.0)
+            gain = np.divide(moved, bent, out=gain, where=usable)
+        self._previous = (at, move)
+        step = np.clip(np.clip(gain, 0.5, self._LARGEST_GAIN) * move, -self._LARGEST_STEP, self._LARGEST_STEP)
+        self.variance = np.clip(np.exp(at + step), LEAST_VARIANCE, LARGEST_VARIANCE)
