@@ -1,4 +1,4 @@
-"""The models that a run starts from, as the `initialize` step has laid them out: this run's shards, this run's features."""
+"""The models a run starts from, as the `initialize` step has laid them out: in this run's shards and features."""
 
 from __future__ import annotations
 
