@@ -14,9 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gdmix_core.config import Config
+from gdmix_core.coordinate_config import Coordinate
 from gdmix_core.evaluation.registry import parse_metric
 
-StepKind = Literal["validate", "partition", "gate", "train_fixed", "train_random", "evaluate", "select", "export"]
+StepKind = Literal[
+    "validate", "partition", "summarize", "gate", "train_fixed", "train_random", "evaluate", "select", "export"
+]  # fmt: skip
 
 # Raise when a change of the code changes results: older results are then computed again.
 FORMAT_VERSION = 1
@@ -95,6 +98,9 @@ def build_plan(config: Config) -> Plan:
         Step("validate", "validate", settings=_validate_settings(data)),
         Step("partition", "partition", ("validate",), settings=_partition_settings(data)),
     ]
+    if scaled := normalized(config):
+        sources = {name: {"data": c.data, "bag": c.bag} for name, c in scaled.items()}
+        steps.append(Step("summarize", "summarize", ("validate",), settings=sources))
     names = list(config.coordinates)
     # With a single coordinate a second pass would train the same model on the same offsets again.
     passes = config.passes.max if len(names) > 1 else 1
@@ -107,6 +113,11 @@ def build_plan(config: Config) -> Plan:
     steps.append(Step("select", "select", last, settings={"passes": data["passes"], "metrics": data["metrics"]}))
     steps.append(Step("export", "export", ("select",), settings={"export": data["export"], "task": data["task"]}))
     return Plan(tuple(steps))
+
+
+def normalized(config: Config) -> dict[str, Coordinate]:
+    """The coordinates whose features are scaled for training."""
+    return {n: c for n, c in config.coordinates.items() if c.normalization != "none" and c.bag is not None}
 
 
 def latest_scores(config: Config, pass_number: int, coordinate: str) -> dict[str, int]:
@@ -125,10 +136,11 @@ def _coordinate_steps(config: Config, data: dict[str, Any], number: int, positio
     fixed = settings["fixed_effect"] is not None
     offsets = tuple(evaluate_id(p, other) for other, p in latest_scores(config, number, name).items())
     warm_start = (train_id(number - 1, name),) if number > 1 else ()
+    statistics = ("summarize",) if name in normalized(config) else ()
     train = Step(
         train_id(number, name),
         "train_fixed" if fixed else "train_random",
-        ("validate" if fixed else "partition", *offsets, *warm_start),
+        ("validate" if fixed else "partition", *statistics, *offsets, *warm_start),
         number,
         name,
         {"task": data["task"], "coordinate": name, "effect": _result_settings(settings)},

@@ -62,6 +62,9 @@ class Run:
     def shard(self, coordinate: str, split: str, number: int) -> str:
         return self.path("shards", coordinate, split, f"shard-{number:05d}.parquet")
 
+    def summary(self, bag: str) -> str:
+        return self.path("summary", f"{bag}.parquet")
+
     def initial(self, coordinate: str, number: int) -> str:
         return self.path("initial", coordinate, f"shard-{number:05d}.parquet")
 
@@ -83,6 +86,7 @@ class Run:
             return {
                 "validate": self.frame("manifest.json"),
                 "partition": self.path("shards", "manifest.json"),
+                "summarize": self.path("summary", "manifest.json"),
                 "select": self.path("best.json"),
                 "export": self.path("export", "manifest.json"),
             }[step.kind]

@@ -32,6 +32,10 @@ def execute(run: Run, step: Step, *, group: int | None = None) -> dict[str, Any]
 
         return export(run, step)
     run.require(step)
+    if step.kind == "summarize":
+        from gdmix_core.effects.normalization import summarize
+
+        return summarize(run, step)
     if step.kind == "train_fixed":
         from gdmix_core.effects import fixed
 

@@ -34,6 +34,7 @@ from gdmix_operators.operators.export import ExportOperator
 from gdmix_operators.operators.gate import PassGateOperator
 from gdmix_operators.operators.partition import PartitionOperator
 from gdmix_operators.operators.select import SelectOperator
+from gdmix_operators.operators.summarize import SummarizeOperator
 from gdmix_operators.operators.train_fixed_effect import TrainFixedEffectOperator
 from gdmix_operators.operators.train_random_effect import TrainRandomEffectOperator
 from gdmix_operators.operators.validate import ValidateOperator
@@ -42,6 +43,7 @@ from gdmix_operators.params import trigger_params
 OPERATORS: dict[StepKind, type[StepOperator]] = {
     "validate": ValidateOperator,
     "partition": PartitionOperator,
+    "summarize": SummarizeOperator,
     "gate": PassGateOperator,
     "train_fixed": TrainFixedEffectOperator,
     "train_random": TrainRandomEffectOperator,

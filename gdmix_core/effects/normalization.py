@@ -1,0 +1,63 @@
+"""Features scaled for training: the statistics it needs, made once for all coordinates, and what follows from them."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gdmix_core import storage
+from gdmix_core.coordinate_config import Coordinate
+from gdmix_core.data.feature_summary import read_summary, summarize_bag, write_summary
+from gdmix_core.data.frame import Frame
+from gdmix_core.effects.cores import core_count
+from gdmix_core.plan import Step, normalized
+from gdmix_core.run import Run
+
+log = logging.getLogger("gdmix_core.normalization")
+
+
+def summarize(run: Run, step: Step) -> dict[str, Any]:
+    """Writes summary/<bag>.parquet for every bag that some coordinate has scaled; returns rows and features of each."""
+    if run.is_done(step):
+        log.info("%s is done already", step.id)
+        return run.result(step.id)
+    storage.remove(run.marker(step))
+    frame = Frame(run)
+    keys = {key for name in normalized(run.config) if (key := frame.bag_of(name)) is not None}
+    counts = {}
+    for key in sorted(keys):
+        summary = summarize_bag(frame, key, core_count(run.config))
+        write_summary(run.summary(key), frame.feature_list(key), summary)
+        counts[key] = {
+            "features": len(summary.mean),
+            "never_seen": int(np.sum(summary.nonzeros == 0)),
+            "constant": int(np.sum(summary.variance == 0)),
+        }
+    return run.commit(step, {"rows": frame.rows("training"), "bags": counts})
+
+
+def scaling(run: Run, coordinate: str, settings: Coordinate) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(factor, shift), each float64 [features]: training sees x' = (x − shift) · factor.
+
+    factor is 1 where the statistic it is made of is 0 (features never seen, constants) or not finite. shift is 0 but
+    for standardization. Raises StepError when normalization is asked for and the step `summarize` has not been run.
+    """
+    frame = Frame(run)
+    key = frame.bag_of(coordinate)
+    features = frame.feature_count(key) if key else 0
+    if key is None or settings.normalization == "none":
+        return np.ones(features), np.zeros(features)
+    run.result("summarize")
+    summary = read_summary(run.summary(key))
+    if settings.normalization == "max_magnitude":
+        size = np.maximum(np.abs(summary.min), np.abs(summary.max))
+    else:
+        size = np.sqrt(summary.variance)
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        factor = 1.0 / size
+    factor[~np.isfinite(factor) | (factor == 0.0)] = 1.0
+    shift = summary.mean if settings.normalization == "standardization" else np.zeros(features)
+    return factor, np.where(np.isfinite(shift), shift, 0.0)
