@@ -29,7 +29,7 @@ class Columns(Model):
 
 
 class Passes(Model):
-    max: int = Field(default=1, ge=1, le=100, description="Sweeps over all coordinates at most.")
+    max: int = Field(default=1, ge=1, le=1000, description="Sweeps over all coordinates at most.")
     min_delta: float = Field(default=0.0, description="Stop when a pass improves the first metric by less than this.")
 
 

@@ -30,6 +30,7 @@ class FittedModels:
     table: their coefficients; scores: float32 [n] x·θ of every row, those that trained and those that did not
     status: uint8 [E], codes of solvers.entity_newton.STATUS_NAMES; iterations: int32 [E]; objective: float64 [E]
     sums: float64 [4, groups], of l2: auto (solvers.automatic_l2.Sums); with no columns where λ is given
+    leverage: float32 [n], posterior variance of each training row's x·θ, 0 of the others; empty where λ is given
     """
 
     table: CoefficientTable
@@ -38,6 +39,7 @@ class FittedModels:
     iterations: NDArray[np.int32]
     objective: NDArray[np.float64]
     sums: NDArray[np.float64]
+    leverage: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,10 @@ def fit_entity_models(
         LOSS_OF_TASK[task], settings.intercept, rows.begin, active_end,
         offsets, local, values, rows.label, weight, rows.offset, coefficient_begin, theta, penalty, centre,
     )  # fmt: skip
-    outcome = (status, iterations, objective, mode, variances, group, sums)
+    measured = len(rows.row) if len(penalties.variance) else 0
+    leverage = np.zeros(measured, np.float32)
+    others = np.zeros(measured) if rows.leverage is None else rows.leverage
+    outcome = (status, iterations, objective, mode, variances, group, sums, others, leverage)
     if penalties.is_smooth:
         entity_newton.solve_entities(
             *problem, effect.tolerance, effect.max_iterations, entity_newton.DENSE_LIMIT, *outcome
@@ -127,7 +132,7 @@ def fit_entity_models(
     # The kernel's squares and corrections are in units of each coefficient's prior variance.
     sums[:2] *= penalties.variance
     table = CoefficientTable(rows.ids, coefficient_begin, listed, theta, variances if len(variances) else None)
-    return FittedModels(table, scores, status, iterations, objective, sums)
+    return FittedModels(table, scores, status, iterations, objective, sums, leverage)
 
 
 def _apply(

@@ -52,11 +52,14 @@ def read_model(path: str) -> CoefficientTable:
 
 
 def concatenate(tables: list[CoefficientTable], entity_type: pa.DataType) -> CoefficientTable:
-    """All rows of the tables, one table after another."""
+    """All rows of the tables, one table after another; variances where any of them has some."""
     lengths = np.concatenate([np.zeros(1, np.int64), *(np.diff(t.offsets) for t in tables)])
     return CoefficientTable(
         pa.concat_arrays([pa.array([], entity_type), *(t.entities for t in tables)]),
         np.cumsum(lengths, dtype=np.int64),
         np.concatenate([np.empty(0, np.int32), *(t.features for t in tables)]),
         np.concatenate([np.empty(0), *(t.means for t in tables)]),
+        np.concatenate([np.full(len(t.means), np.nan) if t.variances is None else t.variances for t in tables])
+        if any(t.variances is not None for t in tables)
+        else None,
     )
