@@ -241,6 +241,15 @@ class Config(Model):
             raise ValueError(f"initial_model.coordinates names {min(unknown)}, which is no coordinate of this pipeline")
         return self
 
+    @model_validator(mode="after")
+    def _likelihood_to_estimate_from(self) -> Config:
+        automatic = [name for name, c in self.coordinates.items() if c.automatic is not None]
+        if automatic and self.task == "smoothed_hinge":
+            raise ValueError(
+                f"l2: auto of coordinate {automatic[0]} needs a likelihood, which the smoothed hinge is not"
+            )
+        return self
+
     @property
     def primary_metric(self) -> str:
         return self.metrics[0]

@@ -31,6 +31,7 @@ class FittedModels:
     status: uint8 [E], codes of solvers.entity_newton.STATUS_NAMES; iterations: int32 [E]; objective: float64 [E]
     sums: float64 [4, groups], of l2: auto (solvers.automatic_l2.Sums); with no columns where λ is given
     leverage: float32 [n], posterior variance of each training row's x·θ, 0 of the others; empty where λ is given
+    residual_squares, freedom: of the noise of a linear model (solvers.automatic_l2.noise_variance); 0 where λ is given
     """
 
     table: CoefficientTable
@@ -40,6 +41,8 @@ class FittedModels:
     objective: NDArray[np.float64]
     sums: NDArray[np.float64]
     leverage: NDArray[np.float32]
+    residual_squares: float = 0.0
+    freedom: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -129,10 +132,13 @@ def fit_entity_models(
         settings.intercept, np.arange(count), rows.begin, rows.end, offsets, local, values,
         coefficient_begin, theta, scores,
     )  # fmt: skip
+    noise = (0.0, 0.0)
+    if measured:
+        noise = _noise(rows, active_end, weight, others, objective, sums)
     # The kernel's squares and corrections are in units of each coefficient's prior variance.
     sums[:2] *= penalties.variance
     table = CoefficientTable(rows.ids, coefficient_begin, listed, theta, variances if len(variances) else None)
-    return FittedModels(table, scores, status, iterations, objective, sums, leverage)
+    return FittedModels(table, scores, status, iterations, objective, sums, leverage, *noise)
 
 
 def _apply(
@@ -153,6 +159,23 @@ def _apply(
     penalty[usable] = prior.weight / variances[usable]
     if len(group):
         group[known] = -1
+
+
+def _noise(
+    rows: EntityRows,
+    active_end: NDArray[np.int64],
+    weight: NDArray[np.float64],
+    others: NDArray[np.float64],
+    objective: NDArray[np.float64],
+    sums: NDArray[np.float64],
+) -> tuple[float, float]:
+    """(Σ weight (y − z)², training rows − effective coefficients, those of other coordinates among them)."""
+    trains = np.zeros(len(weight) + 1, np.int64)
+    np.add.at(trains, rows.begin, 1)
+    np.add.at(trains, active_end, -1)
+    active = np.cumsum(trains[:-1]) > 0
+    freedom = np.count_nonzero(active) - np.sum(sums[2] - sums[3]) - np.sum(weight[active] * others[active])
+    return float(2.0 * np.sum(objective) - np.sum(sums[0])), float(freedom)
 
 
 def _check_sizes(rows: EntityRows, coefficient_begin: NDArray[np.int64]) -> None:

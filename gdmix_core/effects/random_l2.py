@@ -22,6 +22,7 @@ from gdmix_core.data.entity_rows import read_entity_rows
 from gdmix_core.data.scores import other_leverage, other_scores
 from gdmix_core.effects.conditions import conditions_of, feature_count
 from gdmix_core.effects.cores import core_count
+from gdmix_core.effects.evidence import Evidence
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.plan import Step, train_id
 from gdmix_core.run import Run
@@ -32,7 +33,6 @@ from gdmix_core.solvers.automatic_l2 import (
     Sums,
     group_count,
     group_of,
-    updated_variance,
 )
 
 log = logging.getLogger("gdmix_core.random_effect")
@@ -79,9 +79,9 @@ def _read(run: Run, step: Step) -> _Estimate | None:
         return _Estimate(stored["variance"], stored["sample"])
 
 
-def write_sums(run: Run, step: Step, number: int, sums: NDArray[np.float64]) -> None:
-    """sums: float64 [4, groups] of one shard."""
-    storage.write_array(_path(run, step, f"sums-{number:05d}.npy"), sums)
+def write_evidence(run: Run, step: Step, number: int, evidence: Evidence) -> None:
+    """That of one shard."""
+    storage.write_array(_path(run, step, f"evidence-{number:05d}.npy"), evidence.to_array())
 
 
 def conclude(run: Run, step: Step, shards: int) -> dict[str, Any]:
@@ -93,16 +93,17 @@ def conclude(run: Run, step: Step, shards: int) -> dict[str, Any]:
     used = prior_variance(run, step)
     if settings is None or used is None:
         return {}
-    sums = Sums.zero(len(used))
+    evidence = Evidence(Sums.zero(len(used)))
     for number in range(shards):
-        sums += Sums.from_rows(storage.read_array(_path(run, step, f"sums-{number:05d}.npy")))
-    updated = updated_variance(sums, used, settings.auto)
+        evidence += Evidence.from_array(storage.read_array(_path(run, step, f"evidence-{number:05d}.npy")))
+    updated = evidence.updated(used, settings.auto, run.config.task)
+    count = evidence.sums.count
     storage.write_array(_path(run, step, "next.npy"), updated)
     return {
         "l2": {
             "mode": settings.auto,
-            "used": named(settings.auto, used, sums.count),
-            "next": named(settings.auto, updated, sums.count),
+            "used": named(settings.auto, used, count),
+            "next": named(settings.auto, updated, count),
         }
     }
 
@@ -175,14 +176,12 @@ def _pilot(run: Run, step: Step, mode: Mode, start: NDArray[np.float64]) -> tupl
             now = conditions.with_variance(point.variance)
             fitted = list(pool.map(now.fit_anew, pieces, starts))
             starts = [part.table for part in fitted]
-            sums = Sums.from_rows(
-                np.sum([part.sums for part in fitted], axis=0) if fitted else np.zeros((4, len(start)))
-            )
-            point.advance(updated_variance(sums, point.variance, mode))
+            evidence = Evidence.of(fitted, len(start))
+            point.advance(evidence.updated(point.variance, mode, run.config.task))
             rounds += 1
     log.info(
         "%s: l2 %s after %d rounds on %s",
-        step.id, named(mode, point.variance, sums.count), rounds,
+        step.id, named(mode, point.variance, evidence.sums.count), rounds,
         "all entities" if everyone else f"{sum(map(len, pieces))} entities of shard {number}",
     )  # fmt: skip
     return point.variance, everyone

@@ -14,8 +14,9 @@ from gdmix_core.data.frame import Frame
 from gdmix_core.data.scores import LEVERAGE, other_leverage, other_scores
 from gdmix_core.effects.conditions import Conditions, conditions_of
 from gdmix_core.effects.entity_models import FittedModels, score_entity_rows
+from gdmix_core.effects.evidence import Evidence
 from gdmix_core.effects.random import shard_marker
-from gdmix_core.effects.random_l2 import prior_variance, write_sums
+from gdmix_core.effects.random_l2 import prior_variance, write_evidence
 from gdmix_core.models.alignment import completed
 from gdmix_core.models.native import concatenate, write_model
 from gdmix_core.models.table import CoefficientTable
@@ -67,8 +68,7 @@ def train_shard(run: Run, step: Step, number: int, *, threads: int) -> dict[str,
         if arrays:
             storage.write_array(run.score_part(step.pass_number, name, split, number), np.concatenate(arrays))
     if settings.automatic is not None:
-        zero = np.zeros((4, len(conditions.penalties.variance)))
-        write_sums(run, step, number, np.sum([zero, *(part.sums for part in fitted)], axis=0))
+        write_evidence(run, step, number, Evidence.of(fitted, len(conditions.penalties.variance)))
     counts = {"key": run.keys[step.id], **_counts(fitted, model), **_initial_counts(conditions, matched)}
     storage.write_json(shard_marker(run, step, number), counts)
     return counts
