@@ -18,8 +18,17 @@ from gdmix_core.coordinate_config import Coordinate
 from gdmix_core.evaluation.registry import parse_metric
 
 StepKind = Literal[
-    "validate", "partition", "summarize", "gate", "train_fixed", "train_random", "evaluate", "select", "export"
-]  # fmt: skip
+    "validate",
+    "partition",
+    "summarize",
+    "initialize",
+    "gate",
+    "train_fixed",
+    "train_random",
+    "evaluate",
+    "select",
+    "export",
+]
 
 # Raise when a change of the code changes results: older results are then computed again.
 FORMAT_VERSION = 1
@@ -59,11 +68,13 @@ class Plan:
     def passes(self) -> int:
         return max((step.pass_number or 0 for step in self.steps), default=0)
 
-    def keys(self, input_fingerprint: str) -> dict[str, str]:
-        """The key of every step, given the fingerprint of the input files."""
+    def keys(self, input_fingerprint: str, initial_fingerprint: str | None = None) -> dict[str, str]:
+        """The key of every step, given the fingerprints of the input files and of the initial models' files."""
         keys: dict[str, str] = {}
         for step in self.steps:
             upstream = [keys[self._depended_on(step, read)] for read in step.reads] or [input_fingerprint]
+            if step.kind == "initialize":
+                upstream.append(str(initial_fingerprint))
             content = json.dumps([FORMAT_VERSION, step.kind, dict(step.settings), upstream], sort_keys=True)
             keys[step.id] = hashlib.sha256(content.encode()).hexdigest()[:24]
         return keys
@@ -101,15 +112,17 @@ def build_plan(config: Config) -> Plan:
     if scaled := normalized(config):
         sources = {name: {"data": c.data, "bag": c.bag} for name, c in scaled.items()}
         steps.append(Step("summarize", "summarize", ("validate",), settings=sources))
-    names = list(config.coordinates)
+    if config.initial_model is not None:
+        steps.append(Step("initialize", "initialize", ("partition",), settings=_initialize_settings(data)))
     # With a single coordinate a second pass would train the same model on the same offsets again.
-    passes = config.passes.max if len(names) > 1 else 1
+    passes = config.passes.max if len(trained(config)) > 1 else 1
+    final = trained(config)[-1]
     for number in range(1, passes + 1):
         if number > 1:
-            steps.append(Step(gate_id(number), "gate", (evaluate_id(number - 1, names[-1]),), number))
-        for position in range(len(names)):
-            steps += _coordinate_steps(config, data, number, position)
-    last = tuple(evaluate_id(number, names[-1]) for number in range(1, passes + 1))
+            steps.append(Step(gate_id(number), "gate", (evaluate_id(number - 1, final),), number))
+        for name in order_of_pass(config, number):
+            steps += _coordinate_steps(config, data, number, name)
+    last = tuple(evaluate_id(number, final) for number in range(1, passes + 1))
     steps.append(Step("select", "select", last, settings={"passes": data["passes"], "metrics": data["metrics"]}))
     steps.append(Step("export", "export", ("select",), settings={"export": data["export"], "task": data["task"]}))
     return Plan(tuple(steps))
@@ -117,30 +130,47 @@ def build_plan(config: Config) -> Plan:
 
 def normalized(config: Config) -> dict[str, Coordinate]:
     """The coordinates whose features are scaled for training."""
-    return {n: c for n, c in config.coordinates.items() if c.normalization != "none" and c.bag is not None}
+    scaled = {n: c for n, c in config.coordinates.items() if c.normalization != "none" and c.bag is not None}
+    return {name: coordinate for name, coordinate in scaled.items() if not coordinate.locked}
+
+
+def trained(config: Config) -> list[str]:
+    """The coordinates that are not locked, in order; the last one ends a pass."""
+    return [name for name, coordinate in config.coordinates.items() if not coordinate.locked]
+
+
+def order_of_pass(config: Config, pass_number: int) -> list[str]:
+    """The coordinates that a pass goes through: the locked ones in the first pass alone, and before all others, so that
+    each of these trains on their scores."""
+    locked = [name for name, coordinate in config.coordinates.items() if coordinate.locked]
+    return [*locked, *trained(config)] if pass_number == 1 else trained(config)
+
+
+def pass_of_model(config: Config, pass_number: int, coordinate: str) -> int:
+    """The pass that made the coordinate's model which holds at the end of a pass."""
+    return 1 if config.coordinates[coordinate].locked else pass_number
 
 
 def latest_scores(config: Config, pass_number: int, coordinate: str) -> dict[str, int]:
     """For every other coordinate, the pass whose scores are part of this one's offset; none yet: left out."""
-    names = list(config.coordinates)
+    names = order_of_pass(config, 1)
     at = names.index(coordinate)
-    before = dict.fromkeys(names[:at], pass_number)
+    before = {name: pass_of_model(config, pass_number, name) for name in names[:at]}
     after = dict.fromkeys(names[at + 1 :], pass_number - 1) if pass_number > 1 else {}
     return before | after
 
 
-def _coordinate_steps(config: Config, data: dict[str, Any], number: int, position: int) -> list[Step]:
-    names = list(config.coordinates)
-    name = names[position]
+def _coordinate_steps(config: Config, data: dict[str, Any], number: int, name: str) -> list[Step]:
     settings = data["coordinates"][name]
     fixed = settings["fixed_effect"] is not None
     offsets = tuple(evaluate_id(p, other) for other, p in latest_scores(config, number, name).items())
     warm_start = (train_id(number - 1, name),) if number > 1 else ()
     statistics = ("summarize",) if name in normalized(config) else ()
+    initial = ("initialize",) if number == 1 and config.initial_model is not None else ()
     train = Step(
         train_id(number, name),
         "train_fixed" if fixed else "train_random",
-        ("validate" if fixed else "partition", *statistics, *offsets, *warm_start),
+        ("validate" if fixed else "partition", *statistics, *initial, *offsets, *warm_start),
         number,
         name,
         {"task": data["task"], "coordinate": name, "effect": _result_settings(settings)},
@@ -175,6 +205,19 @@ def _validate_settings(data: dict[str, Any]) -> dict[str, Any]:
     groups = {parse_metric(name).column for name in data["metrics"]} - {None}
     kept = ("task", "columns", "checks", "frame")
     return {"sources": sources, "groups": sorted(map(str, groups)), **{key: data[key] for key in kept}}
+
+
+def _initialize_settings(data: dict[str, Any]) -> dict[str, Any]:
+    coordinates = {
+        name: {
+            "bag": c["bag"],
+            "locked": c["locked"],
+            "intercept": c["intercept"],
+            "entity": (c["random_effect"] or {}).get("entity"),
+        }
+        for name, c in data["coordinates"].items()
+    }
+    return {"initial_model": data["initial_model"], "task": data["task"], "coordinates": coordinates}
 
 
 def _partition_settings(data: dict[str, Any]) -> dict[str, Any]:

@@ -68,6 +68,9 @@ class Run:
     def initial(self, coordinate: str, number: int) -> str:
         return self.path("initial", coordinate, f"shard-{number:05d}.parquet")
 
+    def initial_features(self, coordinate: str) -> str:
+        return self.path("initial", coordinate, "features.csv")
+
     def coordinate(self, pass_number: int, coordinate: str, *parts: str) -> str:
         return self.path("passes", f"{pass_number:02d}", coordinate, *parts)
 
@@ -87,6 +90,7 @@ class Run:
                 "validate": self.frame("manifest.json"),
                 "partition": self.path("shards", "manifest.json"),
                 "summarize": self.path("summary", "manifest.json"),
+                "initialize": self.path("initial", "manifest.json"),
                 "select": self.path("best.json"),
                 "export": self.path("export", "manifest.json"),
             }[step.kind]
@@ -102,8 +106,21 @@ class Run:
         return str(manifest["input_fingerprint"])
 
     @cached_property
+    def initial_fingerprint(self) -> str | None:
+        """Of the files that initialize read; None before it, and without an initial model."""
+        path = self.path("initial", "manifest.json")
+        if self.config.initial_model is None or not storage.exists(path):
+            return None
+        return str(storage.read_json(path)["initial_fingerprint"])
+
+    def starts_from(self, fingerprint: str) -> None:
+        """Sets the fingerprint of the initial models' files, on which the keys of initialize and of training depend."""
+        self.initial_fingerprint = fingerprint
+        self.__dict__.pop("keys", None)
+
+    @cached_property
     def keys(self) -> dict[str, str]:
-        return self.plan.keys(self.input_fingerprint)
+        return self.plan.keys(self.input_fingerprint, self.initial_fingerprint)
 
     def result(self, step_id: str) -> dict[str, Any]:
         """The marker's content. Raises StepError when the step is not done."""

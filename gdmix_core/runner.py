@@ -16,7 +16,7 @@ from gdmix_core import progress, spark_submit, steps, storage
 from gdmix_core.config import Config
 from gdmix_core.evaluation.registry import parse_metric
 from gdmix_core.evaluation.selection import primary_values
-from gdmix_core.plan import Step, evaluate_id
+from gdmix_core.plan import Step, evaluate_id, order_of_pass
 from gdmix_core.run import Run
 
 _SHOWN_LINES = 15
@@ -71,10 +71,11 @@ def metrics_table(run: Run) -> Table:
         table.add_column(f"{name} {arrow}", justify="right")
     best: dict[str, Any] = run.result("select") if storage.exists(run.path("best.json")) else {}
     for number in range(1, len(primary_values(run, run.plan.passes)) + 1):
-        for name in run.config.coordinates:
+        names = order_of_pass(run.config, number)
+        for name in names:
             values = run.result(evaluate_id(number, name))["metrics"][split]
             cells = ["–" if values[m] is None else f"{values[m]:.5f}" for m in run.config.metrics]
-            last = name == list(run.config.coordinates)[-1]
+            last = name == names[-1]
             chosen = last and number == best.get("pass")
             marked = f"{name} ★" if chosen else name
             table.add_row(str(number), marked, *cells, style="bold" if chosen else None, end_section=last)

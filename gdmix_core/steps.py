@@ -31,11 +31,19 @@ def execute(run: Run, step: Step, *, group: int | None = None) -> dict[str, Any]
         from gdmix_core.models.export import export
 
         return export(run, step)
+    if step.kind == "initialize":
+        from gdmix_core.models.initialize import initialize
+
+        return initialize(run, step)
     run.require(step)
     if step.kind == "summarize":
         from gdmix_core.effects.normalization import summarize
 
         return summarize(run, step)
+    if step.kind in ("train_fixed", "train_random") and run.config.coordinates[str(step.coordinate)].locked:
+        from gdmix_core.effects import locked
+
+        return locked.take_over(run, step, group=group)
     if step.kind == "train_fixed":
         from gdmix_core.effects import fixed
 

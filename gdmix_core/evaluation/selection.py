@@ -7,7 +7,7 @@ from typing import Any
 
 from gdmix_core.errors import StepError
 from gdmix_core.evaluation.registry import parse_metric
-from gdmix_core.plan import Step, evaluate_id
+from gdmix_core.plan import Step, evaluate_id, trained
 from gdmix_core.run import Run
 
 log = logging.getLogger("gdmix_core.select")
@@ -55,8 +55,7 @@ def select(run: Run, step: Step) -> dict[str, Any]:
         best, value = _best(values, metric)
     else:
         best, value = len(values), values[-1]
-    name = list(run.config.coordinates)[-1]
-    metrics = run.result(evaluate_id(best, name))["metrics"]
+    metrics = run.result(evaluate_id(best, trained(run.config)[-1]))["metrics"]
     content = {"pass": best, "metric": metric.name, "value": value, "passes": len(values), "metrics": metrics}
     log.info("best of %d passes: pass %d with %s %s", len(values), best, metric.name, value)
     run.commit(step, content)
@@ -66,7 +65,7 @@ def select(run: Run, step: Step) -> dict[str, Any]:
 def primary_values(run: Run, upto: int) -> list[float | None]:
     """The primary metric after each complete, current pass 1 … upto; stops at the first that is not, and where a gate
     does: passes on disk that another min_delta let run are no part of this run."""
-    last = list(run.config.coordinates)[-1]
+    last = trained(run.config)[-1]
     split = "validation" if _has_validation(run) else "training"
     values: list[float | None] = []
     for number in range(1, upto + 1):

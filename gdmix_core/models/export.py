@@ -6,11 +6,12 @@ import logging
 from typing import Any
 
 from gdmix_core import storage
-from gdmix_core.data.feature_list import FeatureList, write_feature_list
+from gdmix_core.data.feature_list import write_feature_list
 from gdmix_core.data.frame import Frame
 from gdmix_core.models.avro import write_avro
+from gdmix_core.models.initial import model_features
 from gdmix_core.models.native import read_model, write_model
-from gdmix_core.plan import Step
+from gdmix_core.plan import Step, pass_of_model
 from gdmix_core.run import Run
 
 log = logging.getLogger("gdmix_core.export")
@@ -43,14 +44,14 @@ def _export_coordinate(run: Run, frame: Frame, best: int, name: str) -> dict[str
     settings = run.config.coordinates[name]
     fixed = settings.fixed_effect is not None
     shards = 1 if fixed else int(run.result("partition")["coordinates"][name]["shards"])
-    key = frame.bag_of(name)
-    features = frame.feature_list(key) if key else FeatureList([])
+    number_of_pass = pass_of_model(run.config, best, name)
+    features = model_features(run, frame, name)
     directory = run.path("export", name)
-    if key:
+    if frame.bag_of(name):
         write_feature_list(storage.join(directory, "features.csv"), features)
     models = 0
     for number in range(shards):
-        table = read_model(run.model(best, name, number))
+        table = read_model(run.model(number_of_pass, name, number))
         models += len(table.entities)
         if "native" in run.config.export.formats:
             write_model(storage.join(directory, f"shard-{number:05d}.parquet"), table)

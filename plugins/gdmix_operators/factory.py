@@ -1,8 +1,8 @@
 """From a pipeline's YAML to an Airflow DAG.
 
-The graph reads as the maths does: validate → partition → for every pass a group, in it a group per coordinate
-with train → evaluate → …, a gate before every further pass → select → export. It is the plan's list of steps,
-one task each, so the DAG and `gdmix run` do the same work.
+The graph reads as the maths does: validate → partition → (with an initial model: initialize) → for every pass a
+group, in it a group per coordinate with train → evaluate → …, a gate before every further pass → select → export.
+It is the plan's list of steps, one task each, so the DAG and `gdmix run` do the same work.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from gdmix_operators.operators.base import StepOperator
 from gdmix_operators.operators.evaluate import EvaluateOperator
 from gdmix_operators.operators.export import ExportOperator
 from gdmix_operators.operators.gate import PassGateOperator
+from gdmix_operators.operators.initialize import InitializeOperator
 from gdmix_operators.operators.partition import PartitionOperator
 from gdmix_operators.operators.select import SelectOperator
 from gdmix_operators.operators.summarize import SummarizeOperator
@@ -44,6 +45,7 @@ OPERATORS: dict[StepKind, type[StepOperator]] = {
     "validate": ValidateOperator,
     "partition": PartitionOperator,
     "summarize": SummarizeOperator,
+    "initialize": InitializeOperator,
     "gate": PassGateOperator,
     "train_fixed": TrainFixedEffectOperator,
     "train_random": TrainRandomEffectOperator,
