@@ -68,13 +68,15 @@ class InitialModel(Model):
 class Range(Model):
     """Values of a number to search."""
 
-    low: float
-    high: float
+    low: float = Field(allow_inf_nan=False)
+    high: float = Field(allow_inf_nan=False)
     log: bool = Field(default=False, description="Evenly in the logarithm.")
     integer: bool = False
 
     @model_validator(mode="after")
     def _ordered(self) -> Range:
+        if self.integer and any(end != round(end) for end in (self.low, self.high)):
+            raise ValueError("the ends of a range of integers must be whole numbers")
         if self.low >= self.high:
             raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g})")
         if self.log and self.low <= 0:

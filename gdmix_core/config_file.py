@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from gdmix_core.config import Config
 from gdmix_core.errors import ConfigError
+from gdmix_core.search.check import check_search
 
 KeyPath = tuple[str | int, ...]
 
@@ -51,10 +52,12 @@ def parse_config(
 ) -> Config:
     """Checks plain data against the models. Raises ConfigError with every fault found, one a line."""
     try:
-        return Config.model_validate(content)
+        config = Config.model_validate(content)
     except ValidationError as error:
         faults = [_describe(fault, where, lines or {}) for fault in error.errors()]
         raise ConfigError("\n".join(dict.fromkeys(faults))) from None
+    check_search(config, where, lines)
+    return config
 
 
 def override(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

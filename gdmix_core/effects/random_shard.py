@@ -13,10 +13,11 @@ from gdmix_core.data.frame import Frame
 from gdmix_core.data.scores import other_scores
 from gdmix_core.effects.entity_models import FittedModels, fit_entity_models, score_entity_rows
 from gdmix_core.effects.random import shard_marker
-from gdmix_core.models.native import concatenate, read_model, write_model
+from gdmix_core.models.native import concatenate, write_model
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
+from gdmix_core.search.warm_start import earlier_model
 from gdmix_core.solvers.entity_newton import STATUS_NAMES
 
 # Rows held at a time: enough to keep every thread busy, little enough for memory to stay flat.
@@ -35,7 +36,7 @@ def train_shard(run: Run, step: Step, number: int, *, threads: int) -> dict[str,
     frame = Frame(run)
     key = frame.bag_of(name)
     features = frame.feature_count(key) if key else 0
-    earlier = None if step.pass_number == 1 else read_model(run.model(step.pass_number - 1, name, number))
+    earlier = earlier_model(run, step, number)
     others = other_scores(run, step, "training")
     # The marker of an older result goes before any of its files does.
     storage.remove(shard_marker(run, step, number))
