@@ -17,12 +17,12 @@ Values = Mapping[str, float]
 
 def searched(config: Config) -> dict[str, Candidates]:
     """Candidates by key path: lists that stand at a coordinate's l2, then tune.parameters; empty without a search."""
-    return _l2_lists(config) | dict(config.tune.parameters if config.tune else {})
+    return {**l2_lists(config.model_dump()), **(config.tune.parameters if config.tune else {})}
 
 
 def searched_twice(config: Config) -> list[str]:
     """Key paths that have a list at l2 and another entry in tune.parameters."""
-    return [path for path in _l2_lists(config) if config.tune and path in config.tune.parameters]
+    return [path for path in l2_lists(config.model_dump()) if config.tune and path in config.tune.parameters]
 
 
 def settings_of_search(config: Config) -> Tune:
@@ -36,7 +36,9 @@ def trial_count(config: Config) -> int:
     if not parameters:
         return 0
     tune = settings_of_search(config)
-    return tune.trials or math.prod(len(values) for values in parameters.values() if isinstance(values, list))
+    lists = [values for values in parameters.values() if isinstance(values, list)]
+    combinations = math.prod(map(len, lists)) if len(lists) == len(parameters) else math.inf
+    return int(min(tune.trials or math.inf, combinations))
 
 
 def round_count(config: Config) -> int:
@@ -72,6 +74,12 @@ def with_values(config: Config, values: Values, output: str | None = None) -> Co
     return Config.model_validate(data)
 
 
+def first_trial(config: Config) -> Config:
+    """The configuration with the first candidate of everything."""
+    parameters = searched(config).items()
+    return with_values(config, {path: c.low if isinstance(c, Range) else c[0] for path, c in parameters})
+
+
 def shown_name(path: str) -> str:
     """A key path as tables and messages show it: coordinates are named without the word."""
     return path.removeprefix("coordinates.")
@@ -88,5 +96,7 @@ def on_a_log_scale(path: str, candidates: Candidates) -> bool:
     return path.endswith(".l2") and min(candidates) > 0
 
 
-def _l2_lists(config: Config) -> dict[str, Candidates]:
-    return {f"coordinates.{name}.l2": c.l2 for name, c in config.coordinates.items() if isinstance(c.l2, list)}
+def l2_lists(content: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Lists that stand at a coordinate's l2, by key path. content: a configuration as plain data."""
+    coordinates = content["coordinates"].items()
+    return {f"coordinates.{name}.l2": c["l2"] for name, c in coordinates if isinstance(c.get("l2"), list)}

@@ -78,7 +78,7 @@ def _by_model(config: Config, count: int, seed: int, before: Sequence[Outcome]) 
                 # Pruned ones rank behind all that have a value.
                 state=states.PRUNED if outcome.value is None else states.COMPLETE,
                 value=outcome.value,
-                params=dict(outcome.values),
+                params={path: outcome.values[path] for path in distributions},
                 distributions=distributions,
             )
         )

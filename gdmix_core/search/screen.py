@@ -30,8 +30,9 @@ def make_round(run: Run, step: Step, show: Callable[..., None], console: Console
 
         result = make_trials(run, step, only=number, on_step=on_step)
         start = f", from trial {result['start']}" if result["start"] else ""
+        values = shown_values({path: result["parameters"][path] for path in searched(run.config)})
         found = f"{result['metric']} {_number(result['value'])} (pass {result['pass']}{start})"
-        console.print(f"{name}: {shown_values(result['parameters'])}: {found}", highlight=False, soft_wrap=True)
+        console.print(f"{name}: {values}: {found}", highlight=False, soft_wrap=True)
 
 
 def trials_table(run: Run) -> Table:

@@ -50,7 +50,8 @@ def nearest_trial(config: Config, values: Values, results: Sequence[Mapping[str,
             _position(path, candidates, values[path]) - _position(path, candidates, result["parameters"][path])
             for path, candidates in parameters.items()
         ]
-        return math.fsum(difference**2 for difference in differences)
+        # Rounded, so that in a grid equal steps to either side are equal.
+        return round(math.fsum(difference**2 for difference in differences), 9)
 
     nearest = min(results, key=lambda result: (distance(result), result["trial"]))
     return {"trial": nearest["trial"], "pass": nearest["pass"]}
