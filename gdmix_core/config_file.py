@@ -101,7 +101,7 @@ def _copy(value: Any) -> Any:
 
 
 def _describe(fault: Any, where: str, lines: Mapping[KeyPath, int]) -> str:
-    path: KeyPath = tuple(part for part in fault["loc"] if part != "[key]")
+    path: KeyPath = tuple(part for part in fault["loc"] if not str(part).startswith("["))  # [key], [range], …
     if path and (path[-1] in {"int", "float", "str"} or str(path[-1]).startswith("literal[")):
         path = path[:-1]  # not a key: which of the types a value may have
     line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)

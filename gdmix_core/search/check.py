@@ -105,6 +105,8 @@ def _check_path(config: Config, key: Key, path: str) -> None:
             at = at[int(part)]
         elif isinstance(at, dict) and part in at:
             at = at[part]
+        elif isinstance(at, list):
+            raise _FaultError(key, f"{parent} is a list of {len(at)}, counted from 0, so there is no {part} in it")
         elif isinstance(at, dict):
             raise _FaultError(key, f"there is no key {part} in {parent}; there are {', '.join(map(str, at))}")
         else:

@@ -82,9 +82,8 @@ def _make(run: Run, step: Step, number: int, values: Values, on_step: OnStep) ->
         log.info("%s is done already", name)
         return
     log.info("%s begins%s", name, f", from trial {start['trial']}" if start else "")
-    trial = Run.create(trial.config, trial=trial.trial)
     try:
-        _make_passes(trial, on_step)
+        _make_passes(Run.create(trial.config, trial=trial.trial), on_step)
     except GdmixError as error:
         raise type(error)(f"{name}: {error}") from None
     except Exception as error:

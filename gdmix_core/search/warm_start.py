@@ -38,8 +38,8 @@ def earlier_model(run: Run, step: Step, shard: int) -> CoefficientTable | None:
 def nearest_trial(config: Config, values: Values, results: Sequence[Mapping[str, Any]]) -> dict[str, int] | None:
     """{trial, pass} of the finished trial whose parameters are nearest, the first of equals; None when there is none.
 
-    Each parameter's distance is relative to the width of its candidates, on a logarithmic scale where it is searched on
-    one.
+    The square root of a sum of squares: of decades where a parameter is searched on a logarithmic scale, else of
+    differences relative to the width of its candidates.
     """
     if not results:
         return None
@@ -58,14 +58,11 @@ def nearest_trial(config: Config, values: Values, results: Sequence[Mapping[str,
 
 
 def _position(path: str, candidates: Candidates, value: float) -> float:
-    """0 at the smallest candidate, 1 at the largest."""
+    if on_a_log_scale(path, candidates):
+        return math.log10(value)
     ends = [candidates.low, candidates.high] if isinstance(candidates, Range) else candidates
     low, high = min(ends), max(ends)
-    if low == high:
-        return 0.0
-    if on_a_log_scale(path, candidates):
-        low, high, value = math.log(low), math.log(high), math.log(value)
-    return (value - low) / (high - low)
+    return (value - low) / (high - low) if low < high else 0.0
 
 
 def _other_features(run: Run, other: Run, coordinate: str) -> bool:

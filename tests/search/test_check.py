@@ -65,7 +65,7 @@ def test_any_number_that_changes_a_model_can_be_searched(path: str, values: list
         ("nothing", [1, 2], ["no key nothing in the configuration"]),
         ("coordinates.per_user.fixed_effect.tolerance", [1, 2], ["fixed_effect is not set"]),
         ("initial_model.prior_weight", [1, 2], ["initial_model is not set"]),
-        ("coordinates.global.bounds.1.upper", [1, 2], ["bounds"]),
+        ("coordinates.global.bounds.1.upper", [1, 2], ["bounds is a list of 1"]),
         ("coordinates.global.bag", [1, 2], ["bag=1 is no valid configuration", "string"]),
         ("coordinates.global.intercept", [0, 1], ["takes no number"]),
         ("coordinates.global", [0, 1], ["no valid configuration"]),
@@ -128,6 +128,22 @@ def test_a_grid_nobody_would_wait_for() -> None:
     text = message(grid({"coordinates.global.l2": axis, "coordinates.per_user.l2": axis}))
     assert "1600 combinations" in text
     assert "random or bayesian" in text
+
+
+@pytest.mark.parametrize(
+    ("candidates", "words"),
+    [
+        (5, "l2: expected a list of values, or a range"),
+        (["a"], "l2.0: input should be a valid number"),
+        ({"low": 1}, "l2.high: is required"),
+        ({"low": 1, "high": 2, "lag": True}, "l2.lag: unknown key"),
+    ],
+)
+def test_candidates_are_a_list_or_a_range(candidates: Any, words: str) -> None:
+    text = message(grid({"coordinates.global.l2": candidates}, method="random", trials=3))
+    assert text.startswith("config: tune.parameters.coordinates.global.")
+    assert words in text
+    assert "\n" not in text
 
 
 @pytest.mark.parametrize(
