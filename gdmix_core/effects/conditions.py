@@ -18,10 +18,10 @@ from gdmix_core.effects.normalization import scaling
 from gdmix_core.effects.penalties import Penalties, penalties_of
 from gdmix_core.models.alignment import completed, covering
 from gdmix_core.models.initial import read_initial
-from gdmix_core.models.native import read_model
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
+from gdmix_core.search.warm_start import earlier_model
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def conditions_of(
         config.task,
         feature_count(run, name),
         _penalties(run, name, settings, variance),
-        _earlier(run, step, number),
+        earlier_model(run, step, number),
         read_initial(run, name, number) if config.initial_model is not None else None,
         config.initial_model,
     )
@@ -109,11 +109,3 @@ def _penalties(run: Run, name: str, settings: Coordinate, variance: NDArray[np.f
     if settings.bounds:
         bounded = limits(settings, frame.feature_list(key) if key else FeatureList([]))
     return penalties_of(settings, features, variance=variance, factor=factor, limits=bounded)
-
-
-def _earlier(run: Run, step: Step, number: int) -> CoefficientTable | None:
-    assert step.pass_number is not None
-    assert step.coordinate is not None
-    if step.pass_number == 1:
-        return None
-    return read_model(run.model(step.pass_number - 1, step.coordinate, number))

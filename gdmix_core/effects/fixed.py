@@ -15,10 +15,11 @@ from gdmix_core.coordinate_config import FixedEffect
 from gdmix_core.effects.checkpoint import Checkpoint, Iterate
 from gdmix_core.effects.cores import core_count
 from gdmix_core.effects.training_rows import TrainingRows
-from gdmix_core.models.native import read_model, write_model
+from gdmix_core.models.native import write_model
 from gdmix_core.models.table import INTERCEPT_INDEX, CoefficientTable
 from gdmix_core.plan import Step
 from gdmix_core.run import SPLITS, Run
+from gdmix_core.search.warm_start import earlier_model
 from gdmix_core.solvers.all_reduce import AllReduce, Alone, SharedObjective
 from gdmix_core.solvers.global_objective import score_bag
 from gdmix_core.solvers.lbfgs import minimize
@@ -136,12 +137,10 @@ def _agree_on_start(
 
 
 def _first_value(run: Run, step: Step, features: int) -> NDArray[np.float64]:
-    """The earlier pass's coefficients, or zeros in the first one; float64 [features + 1]."""
+    """The earlier pass's (or trial's) coefficients, or zeros in the first one; float64 [features + 1]."""
     w = np.zeros(features + 1)
-    assert step.pass_number is not None
-    assert step.coordinate is not None
-    if step.pass_number > 1:
-        before = read_model(run.model(step.pass_number - 1, step.coordinate, 0))
+    before = earlier_model(run, step, 0)
+    if before is not None:
         w[before.features + 1] = before.means
     return w
 
