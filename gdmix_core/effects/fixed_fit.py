@@ -151,7 +151,7 @@ class _Fit:
         self, minimum: Minimum, l2: NDArray[np.float64] | float
     ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
         """(means, variances), float64 [features + 1], in the features' units."""
-        w = self._problem.scaling.to_original(minimum.w)
+        w = self._problem.to_original(minimum.w)
         kind = self._settings.variances
         variances = None
         if kind != "none":

@@ -30,7 +30,7 @@ class FixedProblem:
 
     strength: what multiplies λ for each coefficient: 1; the weight of a prior without variance; 0 where no λ acts
     centre: of that penalty, in scaled variables; precision, mean: of a prior with variance, in the features' units
-    constraints: L1 and bounds, in scaled variables
+    lower, upper: bounds in the features' units; constraints: they and L1, in scaled variables
     newton: which solver; history: of L-BFGS
     """
 
@@ -39,6 +39,8 @@ class FixedProblem:
     centre: NDArray[np.float64]
     precision: NDArray[np.float64]
     mean: NDArray[np.float64]
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
     constraints: Constraints
     newton: bool
     history: int
@@ -58,17 +60,29 @@ class FixedProblem:
             penalised[0] = 0.0
         has_prior = earlier.known & (weight > 0.0)
         certain = earlier.usable_variance & has_prior
-        constraints = _constraints(run, name, scale, settings.l1_weight * penalised)
+        lower, upper = _bounds(run, name, len(penalised))
+        # Only the intercept is ever shifted, and it is then not bounded.
+        l1 = settings.l1_weight * penalised
+        constraints = Constraints(l1, lower / scale.factor, upper / scale.factor)
         return cls(
             scale,
             strength=np.where(certain, 0.0, np.where(has_prior, weight, 1.0) * penalised),
             centre=np.where(has_prior & ~certain, scale.to_scaled(earlier.means), 0.0),
             precision=np.divide(weight, earlier.variances, out=np.zeros(len(penalised)), where=certain),
             mean=np.where(certain, earlier.means, 0.0),
+            lower=lower,
+            upper=upper,
             constraints=constraints,
             newton=settings.fixed_effect.solver != "lbfgs" and not constraints.any,
             history=settings.fixed_effect.history,
         )
+
+    def to_original(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The coefficients in the features' units, which keep the bounds to the last bit."""
+        w = self.scaling.to_original(u)
+        at_lower, at_upper = u <= self.constraints.lower, u >= self.constraints.upper
+        w[at_lower], w[at_upper] = self.lower[at_lower], self.upper[at_upper]
+        return w
 
     def objective(self, data: DataTerm, l2: NDArray[np.float64] | float) -> ScaledObjective:
         """l2: λ, of all or of each coefficient."""
@@ -94,12 +108,10 @@ class FixedProblem:
         )  # fmt: skip
 
 
-def _constraints(run: Run, name: str, scale: Scaling, l1: NDArray[np.float64]) -> Constraints:
+def _bounds(run: Run, name: str, size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     settings = run.config.coordinates[name]
     if not settings.bounds:
-        return Constraints(l1, *np.array([[-np.inf], [np.inf]]) * np.ones(len(l1)))
+        return np.full(size, -np.inf), np.full(size, np.inf)
     frame = Frame(run)
     key = frame.bag_of(name)
-    lower, upper = limits(settings, frame.feature_list(key) if key else FeatureList([]))
-    # Bounds are in the features' units; only the intercept is ever shifted, and it is then not bounded.
-    return Constraints(l1, lower / scale.factor, upper / scale.factor)
+    return limits(settings, frame.feature_list(key) if key else FeatureList([]))

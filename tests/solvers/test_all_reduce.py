@@ -14,7 +14,6 @@ import pytest
 from numpy.typing import NDArray
 
 from gdmix_core import storage
-from gdmix_core.effects import fixed
 from gdmix_core.effects.fixed_fit import fit
 from gdmix_core.effects.training_rows import TrainingRows
 from gdmix_core.errors import StepError
