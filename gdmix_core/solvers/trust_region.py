@@ -179,6 +179,8 @@ def steihaug(
     s_s, s_d, d_d = 0.0, 0.0, rho  # s·Ms, s·Md, d·Md
     at_boundary = False
     for _ in range(min(2 * len(gradient), _LARGEST_ROUNDS)):
+        if rho <= target or np.max(np.abs(residual)) <= floor:
+            break
         bent = product(direction)
         curvature = float(direction @ bent)
         flat = curvature <= _SINGULAR * d_d
@@ -197,8 +199,6 @@ def steihaug(
             break
         y = precondition(residual)
         previous, rho = rho, float(residual @ y)
-        if rho <= target or np.max(np.abs(residual)) <= floor:
-            break
         beta = rho / previous
         direction = beta * direction - y
         s_d = beta * (s_d + alpha * d_d)

@@ -98,8 +98,8 @@ def test_ridge(tmp_path: Path, task: str, normalization: str, solver: str) -> No
     tolerance = 1e-6 if solver == "lbfgs" else 1e-10
     for name, regularize in (("free", False), ("penalised", True)):
         run = make(
-            tmp_path / name, task, data, {"solver": solver, "tolerance": tolerance}, l2=0.7, normalization=normalization,
-            regularize_intercept=regularize,
+            tmp_path / name, task, data, {"solver": solver, "tolerance": tolerance},
+            l2=0.7, normalization=normalization, regularize_intercept=regularize,
         )  # fmt: skip
         result, w = train(run)
         assert result["solver"] == solver
