@@ -71,9 +71,7 @@ class Conditions:
 
     def with_variance(self, variance: NDArray[np.float64]) -> Conditions:
         """The same under other prior variances of l2: auto."""
-        own = self.penalties
-        l2 = own.l2 * (own.variance / variance)[own.group]
-        return replace(self, penalties=replace(own, l2=l2, variance=variance))
+        return replace(self, penalties=self.penalties.with_variance(variance))
 
 
 def feature_count(run: Run, coordinate: str) -> int:

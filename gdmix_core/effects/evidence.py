@@ -1,16 +1,26 @@
-"""What fitted entities say of λ, as it is added up over pieces, shards and workers."""
+"""What fitted entities say of λ: added up over pieces and shards, and iterated to the λ that agrees with itself."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core.config import Task
+from gdmix_core.data.entity_rows import EntityRows
 from gdmix_core.effects.entity_models import FittedModels
-from gdmix_core.solvers.automatic_l2 import Mode, Sums, noise_variance, updated_variance
+from gdmix_core.models.table import CoefficientTable
+from gdmix_core.solvers.automatic_l2 import FixedPoint, Mode, Sums, noise_variance, updated_variance
+
+Fit = Callable[[EntityRows, CoefficientTable | None, NDArray[np.float64]], FittedModels]
+
+_ROUNDS = 12
+# A part of many entities tells about where to begin, at a part of the cost.
+_COARSE = 8
+_ENOUGH_ENTITIES = 1_000
 
 
 @dataclass(frozen=True)
@@ -41,3 +51,32 @@ class Evidence:
 
     def __add__(self, other: Evidence) -> Evidence:
         return Evidence.from_array(self.to_array() + other.to_array())
+
+
+def settle(
+    pieces: Sequence[EntityRows],
+    fit: Fit,
+    variance: NDArray[np.float64],
+    mode: Mode,
+    task: Task,
+    pool: Executor,
+    tolerance: float = 1e-3,
+) -> tuple[NDArray[np.float64], int, Evidence]:
+    """(σ² that the pieces' models ask for when trained with it, rounds, what they said last), from a first `variance`.
+
+    fit: (rows, models to start from, σ²) → models; tolerance: relative change of σ² at which to stop
+    """
+    coarse = pieces[::_COARSE]
+    if sum(map(len, pieces)) >= _ENOUGH_ENTITIES and len(coarse) < len(pieces):
+        variance, _, _ = settle(coarse, fit, variance, mode, task, pool, _COARSE * tolerance)
+    point = FixedPoint(variance, tolerance)
+    starts: list[CoefficientTable | None] = [None] * len(pieces)
+    evidence = Evidence(Sums.zero(len(variance)))
+    rounds = 0
+    while rounds < _ROUNDS and not point.converged:
+        fitted = list(pool.map(fit, pieces, starts, [point.variance] * len(pieces)))
+        starts = [part.table for part in fitted]
+        evidence = Evidence.of(fitted, len(variance))
+        point.advance(evidence.updated(point.variance, mode, task))
+        rounds += 1
+    return point.variance, rounds, evidence

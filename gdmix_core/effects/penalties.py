@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,10 @@ class Penalties:
     upper: NDArray[np.float64] | None
     variance: NDArray[np.float64]
     group: NDArray[np.int32]
+
+    def with_variance(self, variance: NDArray[np.float64]) -> Penalties:
+        """The same under other prior variances of l2: auto."""
+        return replace(self, l2=self.l2 * (self.variance / variance)[self.group], variance=variance)
 
     @property
     def is_smooth(self) -> bool:

@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 
 from gdmix_core import storage
 from gdmix_core.coordinate_config import AutomaticL2
-from gdmix_core.data.entity_rows import read_entity_rows
+from gdmix_core.data.entity_rows import EntityRows, read_entity_rows
 from gdmix_core.data.scores import other_leverage, other_scores
 from gdmix_core.effects.conditions import conditions_of, feature_count
 from gdmix_core.effects.cores import core_count
-from gdmix_core.effects.evidence import Evidence
+from gdmix_core.effects.entity_models import FittedModels
+from gdmix_core.effects.evidence import Evidence, settle
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.plan import Step, train_id
 from gdmix_core.run import Run
 from gdmix_core.solvers.automatic_l2 import (
     START_VARIANCE,
-    FixedPoint,
     Mode,
     Sums,
     group_count,
@@ -40,8 +40,10 @@ log = logging.getLogger("gdmix_core.random_effect")
 # The variance of a normal sample of 2,000 is known to 3 %; the sums of a training over all entities correct that.
 PILOT_ENTITIES = 2_000
 PILOT_ROWS = 400_000
-_ROUNDS = 12
-_PIECES_PER_THREAD = 4
+# Of σ², relatively: with all entities as near as one wants, with a sample well below what chance leaves.
+EXACT, SAMPLED = 1e-3, 1e-2
+# Whatever the number of cores: sums of pieces are rounded by their number.
+_PIECES = 32
 _ROWS_AT_A_TIME = 500_000
 
 
@@ -161,30 +163,27 @@ def _pilot(run: Run, step: Step, mode: Mode, start: NDArray[np.float64]) -> tupl
     settings = run.config.coordinates[step.coordinate].model_copy(update={"l2": AutomaticL2(auto=mode)})
     number, stride, everyone = _sample(run, step)
     conditions = conditions_of(run, step, number, start, settings=settings)
-    point = FixedPoint(start)
     threads = core_count(run.config)
     leverage, others = other_leverage(run, step), other_scores(run, step, "training")
     pieces = [
         piece
         for rows in read_entity_rows(run, step.coordinate, "training", number, others, _ROWS_AT_A_TIME, leverage)
-        for piece in rows.every(stride).cut(threads * _PIECES_PER_THREAD)
+        for piece in rows.every(stride).cut(_PIECES)
     ]
-    rounds = 0
+
+    def fit(rows: EntityRows, models: CoefficientTable | None, variance: NDArray[np.float64]) -> FittedModels:
+        return conditions.with_variance(variance).fit_anew(rows, models)
+
     with ThreadPoolExecutor(threads) as pool:
-        starts: list[CoefficientTable | None] = [None] * len(pieces)
-        while rounds < _ROUNDS and not point.converged:
-            now = conditions.with_variance(point.variance)
-            fitted = list(pool.map(now.fit_anew, pieces, starts))
-            starts = [part.table for part in fitted]
-            evidence = Evidence.of(fitted, len(start))
-            point.advance(evidence.updated(point.variance, mode, run.config.task))
-            rounds += 1
+        variance, rounds, evidence = settle(
+            pieces, fit, start, mode, run.config.task, pool, EXACT if everyone else SAMPLED
+        )
     log.info(
         "%s: l2 %s after %d rounds on %s",
-        step.id, named(mode, point.variance, evidence.sums.count), rounds,
+        step.id, named(mode, variance, evidence.sums.count), rounds,
         "all entities" if everyone else f"{sum(map(len, pieces))} entities of shard {number}",
     )  # fmt: skip
-    return point.variance, everyone
+    return variance, everyone
 
 
 def _sample(run: Run, step: Step) -> tuple[int, int, bool]:
