@@ -161,6 +161,9 @@ class Coordinate(Model):
             raise ValueError("l2: auto estimates a Gaussian prior; it goes with neither l1 nor alpha")
         if isinstance(self.l2, AutomaticL2) and self.bounds:
             raise ValueError("l2: auto needs the posterior's curvature, which a bound cuts off; give l2 a number")
+        newton = self.fixed_effect is not None and self.fixed_effect.solver == "newton_cg"
+        if newton and (self.l1 or self.alpha or self.bounds):
+            raise ValueError("solver newton_cg knows neither L1 penalties nor bounds; use lbfgs, or auto")
         if self.normalization == "standardization" and not self.intercept:
             raise ValueError("standardization moves the features' means into the intercept, so it needs one")
         if self.normalization == "standardization" and any(b.name == "(INTERCEPT)" for b in self.bounds):

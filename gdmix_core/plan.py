@@ -16,6 +16,7 @@ from typing import Any, Literal
 from gdmix_core.config import Config
 from gdmix_core.coordinate_config import Coordinate
 from gdmix_core.evaluation.registry import parse_metric
+from gdmix_core.search.parameters import round_count, round_id
 
 StepKind = Literal[
     "validate",
@@ -26,9 +27,12 @@ StepKind = Literal[
     "train_fixed",
     "train_random",
     "evaluate",
+    "trials",
     "select",
     "export",
 ]
+
+_AFTER_PASSES = ("trials", "select", "export")
 
 # Raise when a change of the code changes results: older results are then computed again.
 FORMAT_VERSION = 1
@@ -60,6 +64,16 @@ class Plan:
             if step.id == step_id:
                 return step
         raise KeyError(step_id)
+
+    @property
+    def before_passes(self) -> list[Step]:
+        """Steps whose results all passes, and all trials of a search, share."""
+        return [step for step in self.steps if step.pass_number is None and step.kind not in _AFTER_PASSES]
+
+    @property
+    def rounds(self) -> list[Step]:
+        """Steps of a search, each of which makes some trials; empty without a search."""
+        return [step for step in self.steps if step.kind == "trials"]
 
     def of_pass(self, number: int) -> list[Step]:
         return [step for step in self.steps if step.pass_number == number]
@@ -114,6 +128,8 @@ def build_plan(config: Config) -> Plan:
         steps.append(Step("summarize", "summarize", ("validate",), settings=sources))
     if config.initial_model is not None:
         steps.append(Step("initialize", "initialize", ("partition",), settings=_initialize_settings(data)))
+    if rounds := round_count(config):
+        return Plan((*steps, *_search_steps(data, steps, rounds)))
     # With a single coordinate a second pass would train the same model on the same offsets again.
     passes = config.passes.max if len(trained(config)) > 1 else 1
     final = trained(config)[-1]
@@ -149,6 +165,22 @@ def order_of_pass(config: Config, pass_number: int) -> list[str]:
 def pass_of_model(config: Config, pass_number: int, coordinate: str) -> int:
     """The pass that made the coordinate's model which holds at the end of a pass."""
     return 1 if config.coordinates[coordinate].locked else pass_number
+
+
+def _search_steps(data: dict[str, Any], shared: list[Step], rounds: int) -> list[Step]:
+    """In place of passes: rounds of trials, which make the passes, each in a run of its own within this one."""
+    settings = {key: data[key] for key in ("task", "passes", "metrics", "tune", "initial_model")}
+    settings["coordinates"] = {name: _result_settings(c) for name, c in data["coordinates"].items()}
+    steps: list[Step] = []
+    for number in range(1, rounds + 1):
+        reads = tuple(step.id for step in [*shared, *steps])
+        steps.append(Step(round_id(number), "trials", reads, settings={"round": number, **settings}))
+    ids = tuple(step.id for step in steps)
+    return [
+        *steps,
+        Step("select", "select", ids, settings={"metrics": data["metrics"]}),
+        Step("export", "export", ("select",), settings={"export": data["export"], "task": data["task"]}),
+    ]
 
 
 def latest_scores(config: Config, pass_number: int, coordinate: str) -> dict[str, int]:

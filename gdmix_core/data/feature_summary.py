@@ -49,12 +49,10 @@ class _Stored:
 
     @classmethod
     def of(cls, bag: Bag, features: int) -> _Stored:
-        new = cls(
-            *np.zeros((2, features), np.int64),
-            np.full(features, np.inf),
-            np.full(features, -np.inf),
-            *np.zeros((4, features)),
-        )
+        count, nonzeros = np.zeros((2, features), np.int64)
+        mean, spread, absolutes, squares = np.zeros((4, features))
+        lowest, highest = np.full(features, np.inf), np.full(features, -np.inf)
+        new = cls(count, nonzeros, lowest, highest, mean, spread, absolutes, squares)
         _scan(
             bag.indices, bag.values, new.count, new.nonzeros, new.min, new.max, new.mean, new.spread, new.absolutes,
             new.squares,
@@ -141,9 +139,9 @@ def _scan(
         mean[j] += value
         absolutes[j] += abs(value)
         squares[j] += value * value
-    for j in range(len(mean)):
-        if count[j] > 0:
-            mean[j] /= count[j]
+    for k in range(len(mean)):
+        if count[k] > 0:
+            mean[k] /= count[k]
     for s in range(len(indices)):
         j = np.uint64(indices[s])
         gap = np.float64(values[s]) - mean[j]

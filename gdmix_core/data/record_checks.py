@@ -20,6 +20,7 @@ class Check:
 LEGAL_LABELS = {
     "logistic_regression": "label is 0 or 1",
     "linear_regression": "label is finite",
+    "smoothed_hinge": "label is 0 or 1",
     "poisson_regression": "label is finite and not negative",
 }
 

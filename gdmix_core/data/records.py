@@ -130,7 +130,7 @@ def _checked(
 
 
 def _legal(label: NDArray[np.float64], task: str) -> NDArray[np.bool_]:
-    if task == "logistic_regression":
+    if task in ("logistic_regression", "smoothed_hinge"):
         return (label == 0) | (label == 1)
     if task == "poisson_regression":
         return np.isfinite(label) & (label >= 0)

@@ -6,7 +6,7 @@ import io
 import logging
 import time
 import zipfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,16 @@ _SHARE = 0.05
 
 @dataclass(frozen=True)
 class Iterate:
-    """w float64 [features + 1], and how many iterations and evaluations led there."""
+    """w float64 [features + 1], in the scaled features' units, and how many passes over the rows led there.
+
+    variance: float64 [groups], 1/λ in use there; empty where λ is given
+    """
 
     w: NDArray[np.float64]
     iterations: int = 0
     evaluations: int = 0
+    hessian_products: int = 0
+    variance: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
 
 class Checkpoint:
@@ -55,7 +60,8 @@ class Checkpoint:
             with np.load(io.BytesIO(content)) as stored:
                 if str(stored["key"]) != self._key:
                     return None
-                return Iterate(stored["w"], int(stored["iterations"]), int(stored["evaluations"]))
+                counts = {name: int(stored[name]) for name in ("iterations", "evaluations", "hessian_products")}
+                return Iterate(stored["w"], variance=stored["variance"], **counts)
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             log.warning("%s: not a readable checkpoint (%s); training starts anew", self._path, error)
             return None
@@ -66,7 +72,7 @@ class Checkpoint:
         if begin < self._next_write:
             return
         with storage.open_for_write(self._path) as file:
-            np.savez(file, key=self._key, w=iterate.w, iterations=iterate.iterations, evaluations=iterate.evaluations)
+            np.savez(file, key=self._key, **asdict(iterate))
         end = time.monotonic()
         self._next_write = end + (end - begin) / _SHARE
 

@@ -30,6 +30,8 @@ class FittedModels:
     table: their coefficients; scores: float32 [n] x·θ of every row, those that trained and those that did not
     status: uint8 [E], codes of solvers.entity_newton.STATUS_NAMES; iterations: int32 [E]; objective: float64 [E]
     sums: float64 [4, groups], of l2: auto (solvers.automatic_l2.Sums); with no columns where λ is given
+    leverage: float32 [n], posterior variance of each training row's x·θ, 0 of the others; empty where λ is given
+    residual_squares, freedom: of the noise of a linear model (solvers.automatic_l2.noise_variance); 0 where λ is given
     """
 
     table: CoefficientTable
@@ -38,6 +40,9 @@ class FittedModels:
     iterations: NDArray[np.int32]
     objective: NDArray[np.float64]
     sums: NDArray[np.float64]
+    leverage: NDArray[np.float32]
+    residual_squares: float = 0.0
+    freedom: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,10 @@ def fit_entity_models(
         LOSS_OF_TASK[task], settings.intercept, rows.begin, active_end,
         offsets, local, values, rows.label, weight, rows.offset, coefficient_begin, theta, penalty, centre,
     )  # fmt: skip
-    outcome = (status, iterations, objective, mode, variances, group, sums)
+    measured = len(rows.row) if len(penalties.variance) else 0
+    leverage = np.zeros(measured, np.float32)
+    others = np.zeros(measured) if rows.leverage is None else rows.leverage
+    outcome = (status, iterations, objective, mode, variances, group, sums, others, leverage)
     if penalties.is_smooth:
         entity_newton.solve_entities(
             *problem, effect.tolerance, effect.max_iterations, entity_newton.DENSE_LIMIT, *outcome
@@ -124,10 +132,13 @@ def fit_entity_models(
         settings.intercept, np.arange(count), rows.begin, rows.end, offsets, local, values,
         coefficient_begin, theta, scores,
     )  # fmt: skip
+    noise = (0.0, 0.0)
+    if measured:
+        noise = _noise(rows, active_end, weight, others, objective, sums)
     # The kernel's squares and corrections are in units of each coefficient's prior variance.
     sums[:2] *= penalties.variance
     table = CoefficientTable(rows.ids, coefficient_begin, listed, theta, variances if len(variances) else None)
-    return FittedModels(table, scores, status, iterations, objective, sums)
+    return FittedModels(table, scores, status, iterations, objective, sums, leverage, *noise)
 
 
 def _apply(
@@ -148,6 +159,23 @@ def _apply(
     penalty[usable] = prior.weight / variances[usable]
     if len(group):
         group[known] = -1
+
+
+def _noise(
+    rows: EntityRows,
+    active_end: NDArray[np.int64],
+    weight: NDArray[np.float64],
+    others: NDArray[np.float64],
+    objective: NDArray[np.float64],
+    sums: NDArray[np.float64],
+) -> tuple[float, float]:
+    """(Σ weight (y − z)², training rows − effective coefficients, those of other coordinates among them)."""
+    trains = np.zeros(len(weight) + 1, np.int64)
+    np.add.at(trains, rows.begin, 1)
+    np.add.at(trains, active_end, -1)
+    active = np.cumsum(trains[:-1]) > 0
+    freedom = np.count_nonzero(active) - np.sum(sums[2] - sums[3]) - np.sum(weight[active] * others[active])
+    return float(2.0 * np.sum(objective) - np.sum(sums[0])), float(freedom)
 
 
 def _check_sizes(rows: EntityRows, coefficient_begin: NDArray[np.int64]) -> None:

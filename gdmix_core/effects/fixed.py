@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
-
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
 from gdmix_core import progress, storage
 from gdmix_core.coordinate_config import FixedEffect
-from gdmix_core.effects.checkpoint import Checkpoint, Iterate
+from gdmix_core.data.feature_list import FeatureList
+from gdmix_core.data.frame import Frame
+from gdmix_core.effects.checkpoint import Checkpoint
+from gdmix_core.effects.coefficient_bounds import limits
 from gdmix_core.effects.cores import core_count
+from gdmix_core.effects.fixed_automatic_l2 import DENSE_LIMIT
+from gdmix_core.effects.fixed_fit import fit
+from gdmix_core.effects.fixed_variances import FULL_LIMIT
 from gdmix_core.effects.training_rows import TrainingRows
-from gdmix_core.models.native import read_model, write_model
-from gdmix_core.models.table import INTERCEPT_INDEX, CoefficientTable
+from gdmix_core.errors import ConfigError
 from gdmix_core.plan import Step
-from gdmix_core.run import SPLITS, Run
-from gdmix_core.solvers.all_reduce import AllReduce, Alone, SharedObjective
-from gdmix_core.solvers.global_objective import score_bag
-from gdmix_core.solvers.lbfgs import minimize
+from gdmix_core.run import Run
+from gdmix_core.solvers.all_reduce import Alone
 
 log = logging.getLogger("gdmix_core.fixed_effect")
-
-GLOBAL = "global"  # the one entity of a fixed effect
 
 
 def train(run: Run, step: Step) -> dict[str, Any]:
@@ -36,6 +32,8 @@ def train(run: Run, step: Step) -> dict[str, Any]:
     if run.is_done(step):
         log.info("%s is done already", step.id)
         return run.result(step.id)
+    assert step.coordinate is not None
+    check_settings(run, step.coordinate)
     # The marker of an older result goes before any of its files does.
     storage.remove(run.marker(step))
     if settings_of(run, step).workers > 1:
@@ -76,94 +74,22 @@ def _train_alone(run: Run, step: Step) -> dict[str, Any]:
     return fit(run, step, rows, Alone(), threads=core_count(run.config), on_iteration=on_iteration)
 
 
-def fit(
-    run: Run,
-    step: Step,
-    rows: TrainingRows,
-    group: AllReduce,
-    *,
-    threads: int,
-    on_iteration: Callable[[int, float], None],
-) -> dict[str, Any]:
-    """Trains together with the others of the group, each on its own share of the rows, which it then scores.
-
-    The first of the group keeps the checkpoint and writes the model. Returns the outcome, the same for all.
-    """
-    effect = settings_of(run, step)
-    checkpoint = Checkpoint(run, step)
-    if group.rank == 0:
-        _remove_scores(run, step)
-    start, total_weight = _agree_on_start(run, step, rows, checkpoint, group)
-    objective = SharedObjective(rows.objective(threads).value_and_gradient, group)
-
-    def iterated(number: int, value: float, w: NDArray[np.float64]) -> None:
-        number += start.iterations
-        if group.rank == 0:
-            checkpoint.offer(Iterate(w, number, start.evaluations + objective.evaluations))
-        on_iteration(number, value)
-
-    goal = effect.tolerance * max(1.0, total_weight)
-    minimum = minimize(
-        objective.value_and_gradient, rows.penalty, start.w, goal=goal,
-        # One more even after the checkpoint of the last: SciPy knows no other way to tell whether it converged.
-        max_iterations=max(1, effect.max_iterations - start.iterations),
-        history=effect.history, on_iteration=iterated,
-    )  # fmt: skip
-    _write_result(run, step, rows, minimum.w)
-    return {
-        "objective": minimum.objective,
-        "gradient": minimum.gradient,
-        "goal": goal,
-        "iterations": start.iterations + minimum.iterations,
-        "evaluations": start.evaluations + objective.evaluations,
-        "converged": minimum.converged,
-        "coefficients": len(minimum.w),
-    }
-
-
-def _agree_on_start(
-    run: Run, step: Step, rows: TrainingRows, checkpoint: Checkpoint, group: AllReduce
-) -> tuple[Iterate, float]:
-    """(where all begin, Σ weight over all rows). The first worker knows where, the others add zeros to it."""
-    own = Iterate(np.zeros(rows.features + 1))
-    if group.rank == 0:
-        found = checkpoint.read()
-        if found is not None:
-            log.info("%s goes on from its checkpoint, after %d iterations", step.id, found.iterations)
-        own = found or Iterate(_first_value(run, step, rows.features))
-    total = group.sum(np.concatenate([[rows.total_weight, own.iterations, own.evaluations], own.w]))
-    return Iterate(total[3:], int(total[1]), int(total[2])), float(total[0])
-
-
-def _first_value(run: Run, step: Step, features: int) -> NDArray[np.float64]:
-    """The earlier pass's coefficients, or zeros in the first one; float64 [features + 1]."""
-    w = np.zeros(features + 1)
-    assert step.pass_number is not None
-    assert step.coordinate is not None
-    if step.pass_number > 1:
-        before = read_model(run.model(step.pass_number - 1, step.coordinate, 0))
-        w[before.features + 1] = before.means
-    return w
-
-
-def _remove_scores(run: Run, step: Step) -> None:
-    """Another number of workers may have left parts that nobody would overwrite."""
-    assert step.pass_number is not None
-    assert step.coordinate is not None
-    for split in SPLITS:
-        storage.remove(run.coordinate(step.pass_number, step.coordinate, "scores", split))
-
-
-def _write_result(run: Run, step: Step, rows: TrainingRows, w: NDArray[np.float64]) -> None:
-    """Scores this worker's rows of both splits; the first worker also writes the model."""
-    assert step.pass_number is not None
-    assert step.coordinate is not None
-    number, name, intercept = step.pass_number, step.coordinate, rows.settings.intercept
-    for split in SPLITS:
-        if rows.frame.rows(split):
-            scores = score_bag(rows.bag if split == "training" else rows.bag_of(split), w, intercept)
-            storage.write_array(run.score_part(number, name, split, rows.rank), scores)
-    if rows.rank == 0:
-        indices = np.arange(INTERCEPT_INDEX if intercept else 0, rows.features, dtype=np.int32)
-        table = CoefficientTable(pa.array([GLOBAL]), np.array([0, len(indices)]), indices, w[indices + 1])
-        write_model(run.model(number, name, 0), table)
+def check_settings(run: Run, name: str) -> None:
+    """Raises ConfigError, before any row is read, for bounds that do not fit the features and for what takes too much
+    memory with so many of them."""
+    settings = run.config.coordinates[name]
+    frame = Frame(run)
+    key = frame.bag_of(name)
+    features = frame.feature_count(key) if key else 0
+    if settings.bounds:
+        limits(settings, frame.feature_list(key) if key else FeatureList([]))
+    if settings.variances == "full" and features > FULL_LIMIT:
+        raise ConfigError(
+            f"coordinate {name}: variances: full needs the inverse of a {features} x {features} matrix; up to "
+            f"{FULL_LIMIT} features can have it. Use variances: simple"
+        )
+    if settings.automatic is not None and settings.automatic.auto == "feature" and features > DENSE_LIMIT:
+        raise ConfigError(
+            f"coordinate {name}: l2: {{auto: feature}} needs the inverse of a {features} x {features} matrix; up to "
+            f"{DENSE_LIMIT} features can have it. Use {{auto: intercept_slopes}}"
+        )

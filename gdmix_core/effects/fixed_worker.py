@@ -13,7 +13,8 @@ import threading
 import traceback
 
 from gdmix_core import processes
-from gdmix_core.effects import fixed
+from gdmix_core.effects.fixed import settings_of
+from gdmix_core.effects.fixed_fit import fit
 from gdmix_core.effects.training_rows import TrainingRows
 from gdmix_core.errors import GdmixError, StepError
 from gdmix_core.run import Run
@@ -71,7 +72,7 @@ def work(root: str, step_id: str, threads: int) -> None:
     run = Run.open(root)
     step = run.plan[step_id]
     rank, workers = place_in_cluster()
-    wanted = fixed.settings_of(run, step).workers
+    wanted = settings_of(run, step).workers
     if workers != wanted:
         raise StepError(f"{step_id}: TF_CONFIG names {workers} workers, but fixed_effect.workers is {wanted}")
     # Before the group meets: what is wrong with the data is then told before TensorFlow's import.
@@ -82,7 +83,7 @@ def work(root: str, step_id: str, threads: int) -> None:
         if rank == 0:
             processes.send({"iteration": number, "objective": objective})
 
-    outcome = fixed.fit(run, step, rows, group, threads=threads, on_iteration=on_iteration)
+    outcome = fit(run, step, rows, group, threads=threads, on_iteration=on_iteration)
     # Only when everyone's scores are written is there an outcome.
     group.barrier()
     if rank == 0:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from gdmix_core.data import bags
+from gdmix_core.data.feature_list import FeatureList
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.scores import other_scores
+from gdmix_core.effects.down_sampling import chosen_rows, corrected_weight
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
 from gdmix_core.solvers.global_objective import GlobalObjective
@@ -19,11 +23,13 @@ class TrainingRows:
 
     label, weight, offset: float64 [n], the offset with the scores of all other coordinates
     bag: the rows' features
+    Under down-sampling those of the chosen rows only.
     """
 
     def __init__(self, run: Run, step: Step, rank: int, workers: int) -> None:
         assert step.coordinate is not None
         self.settings = run.config.coordinates[step.coordinate]
+        assert self.settings.fixed_effect is not None
         self._loss = LOSS_OF_TASK[run.config.task]
         self.rank, self.workers = rank, workers
         self.frame = Frame(run)
@@ -35,6 +41,9 @@ class TrainingRows:
         self.offset = self.frame.column("training", "offset", start, stop)
         self.offset += other_scores(run, step, "training").span(start, stop)
         self.bag = self.bag_of("training")
+        self._share = self.settings.fixed_effect.downsampling
+        if self._share < 1.0:
+            self._down_sample(run, start, stop)
         self.total_weight = float(np.sum(self.weight))
 
     def span(self, split: str) -> tuple[int, int]:
@@ -43,22 +52,36 @@ class TrainingRows:
         return rows * self.rank // self.workers, rows * (self.rank + 1) // self.workers
 
     def bag_of(self, split: str) -> Bag:
-        """The features of this worker's rows of a split."""
+        """The features of this worker's rows of a split, all of them."""
         start, stop = self.span(split)
         if self._key is None:
-            return Bag(np.zeros(stop - start + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
+            return Bag.empty(stop - start)
         return self.frame.bag(split, self._key, start, stop)
 
-    @property
-    def penalty(self) -> NDArray[np.float64]:
-        """λ of each coefficient, float64 [features + 1], the intercept's first."""
-        penalty = np.full(self.features + 1, self.settings.l2_weight)
-        if not self.settings.regularize_intercept:
-            penalty[0] = 0.0
-        return penalty
+    def to_score(self, split: str) -> Bag:
+        """As bag_of, without reading again what is in memory."""
+        return self.bag if split == "training" and self._share == 1.0 else self.bag_of(split)
+
+    def feature_list(self) -> FeatureList:
+        return self.frame.feature_list(self._key) if self._key else FeatureList([])
+
+    def seen(self) -> NDArray[np.float64]:
+        """float64 [features]: in how many of the rows each feature is."""
+        present = self.bag.indices[self.bag.values != 0]
+        return np.bincount(present, minlength=self.features).astype(np.float64)
 
     def objective(self, threads: int) -> GlobalObjective:
         return GlobalObjective(
             self._loss, self.bag, self.features, self.label, self.weight, self.offset,
             intercept=self.settings.intercept, threads=threads,
         )  # fmt: skip
+
+    def _down_sample(self, run: Run, start: int, stop: int) -> None:
+        parts = [
+            chunk for _, table in self.frame.read("training", ["uid"], start, stop) for chunk in table["uid"].chunks
+        ]
+        uid = pa.concat_arrays([pa.array([], self.frame.id_type("uid")), *parts])
+        rows = np.flatnonzero(chosen_rows(uid, self.label, run.config.task, self._share))
+        self.bag = bags.take(self.bag, rows)
+        self.label, self.offset = self.label[rows], self.offset[rows]
+        self.weight = corrected_weight(self.weight[rows], self.label, run.config.task, self._share)

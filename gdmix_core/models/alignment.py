@@ -53,14 +53,12 @@ def look_up(
 def completed(
     table: CoefficientTable, earlier: CoefficientTable, *, entities: bool, features: bool
 ) -> tuple[CoefficientTable, int, int]:
-    """(the table with what only the earlier one has, entities taken from it, coefficients taken into other models).
+    """(the table with what only the earlier one has, models in both, coefficients these have in the earlier one alone).
 
     entities: whether earlier models are taken of entities that the table has not, or that have no coefficient there
     features: whether the other entities' earlier coefficients are taken of features that their models have not
     Both tables and the result are sorted by entity.
     """
-    if not (entities or features) or len(earlier) == 0:
-        return table, 0, 0
     ids = table.entities
     if entities:
         new = earlier.entities.filter(pc.invert(pc.is_in(earlier.entities, value_set=table.entities)))
@@ -72,19 +70,19 @@ def completed(
     offsets = np.zeros(len(ids) + 1, np.int64)
     indices, means, variances = np.empty(room, np.int32), np.empty(room), np.empty(room)
     unknown = np.full(room, np.nan)
-    kept = np.zeros(2, np.int64)
+    matched = np.zeros(2, np.int64)
     _merge(
         entities, features, mine, theirs,
         table.offsets, table.features, table.means, unknown if table.variances is None else table.variances,
         earlier.offsets, earlier.features, earlier.means, unknown if earlier.variances is None else earlier.variances,
-        offsets, indices, means, variances, kept,
+        offsets, indices, means, variances, matched,
     )  # fmt: skip
     used = int(offsets[-1])
     has_variances = table.variances is not None or earlier.variances is not None
     found = CoefficientTable(
         ids, offsets, indices[:used].copy(), means[:used].copy(), variances[:used].copy() if has_variances else None
     )
-    return found, int(kept[0]), int(kept[1])
+    return found, int(matched[0]), int(matched[1])
 
 
 def positions(entities: pa.Array, ids: pa.Array) -> NDArray[np.int64]:
@@ -135,7 +133,7 @@ def _merge(
     indices: NDArray[np.int32],
     means: NDArray[np.float64],
     variances: NDArray[np.float64],
-    kept: NDArray[np.int64],
+    matched: NDArray[np.int64],
 ) -> None:
     """Entity by entity, the union of two ascending lists of features; where both have one, mine counts."""
     used = 0
@@ -145,11 +143,10 @@ def _merge(
             a, a_end = my_offsets[mine[e]], my_offsets[mine[e] + 1]
         if theirs[e] >= 0:
             b, b_end = their_offsets[theirs[e]], their_offsets[theirs[e] + 1]
-        wanted = features
-        if a == a_end and b < b_end:
-            wanted = entities
-            if entities:
-                kept[0] += 1
+        both = a < a_end and b < b_end
+        wanted = features if both else entities
+        if both:
+            matched[0] += 1
         while a < a_end or b < b_end:
             if b == b_end or (a < a_end and my_features[a] <= their_features[b]):
                 if b < b_end and my_features[a] == their_features[b]:
@@ -158,14 +155,12 @@ def _merge(
                 a += 1
                 used += 1
             else:
+                if both:
+                    matched[1] += 1
                 if wanted:
-                    indices[used], means[used], variances[used] = (
-                        their_features[b],
-                        their_means[b],
-                        their_variances[b],
-                    )
+                    indices[used] = their_features[b]
+                    means[used] = their_means[b]
+                    variances[used] = their_variances[b]
                     used += 1
-                    if mine[e] >= 0 and my_offsets[mine[e]] < my_offsets[mine[e] + 1]:
-                        kept[1] += 1
                 b += 1
         offsets[e + 1] = used

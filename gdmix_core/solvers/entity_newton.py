@@ -59,6 +59,8 @@ def solve_entities(
     variances: NDArray[np.float64],
     group: NDArray[np.int32],
     sums: NDArray[np.float64],
+    other_leverage: NDArray[np.float64],
+    leverage: NDArray[np.float32],
 ) -> None:
     """Solves entities 0 … E−1.
 
@@ -69,8 +71,8 @@ def solve_entities(
     coefficient_begin: int64 [E + 1]; theta, penalty, prior: float64 [all coefficients]
     theta: in: start, out: solution
     status uint8 [E], iterations int32 [E], objective float64 [E]: out; objective is F before the last, tiny step
-    variance_mode, variances, group, sums: what is measured at the solution, see posterior.measure; variances and group
-        are float64 and int32 [all coefficients], or empty where nothing is asked for
+    variance_mode … leverage: what is measured at the solution, see posterior.measure; variances and group are float64
+        and int32 [all coefficients], the leverages float64 and float32 [n], or empty where nothing is asked for
     """
     measured = variance_mode != posterior.NO_VARIANCES or sums.shape[1] > 0
     inverted = variance_mode == posterior.FULL or sums.shape[1] > 0
@@ -210,7 +212,7 @@ def solve_entities(
             own = slice(coefficient_begin[e], coefficient_begin[e + 1])
             posterior.measure(
                 loss, variance_mode, intercept, begin, end, offsets, local, values, label, weight, z, curvature,
-                w, lam, H, V, variances[own], group[own], sums,
+                w, lam, H, V, variances[own], group[own], sums, other_leverage, leverage,
             )  # fmt: skip
 
 

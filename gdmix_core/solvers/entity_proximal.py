@@ -62,6 +62,8 @@ def solve_entities(
     variances: NDArray[np.float64],
     group: NDArray[np.int32],
     sums: NDArray[np.float64],
+    other_leverage: NDArray[np.float64],
+    leverage: NDArray[np.float32],
 ) -> None:
     """As entity_newton.solve_entities, with l1, lower and upper float64 [all coefficients] (infinite: no bound).
 
@@ -170,7 +172,7 @@ def solve_entities(
                 z[i - begin] += margin_offset[i]
             posterior.measure(
                 loss, variance_mode, intercept, begin, end, offsets, local, values, label, weight, z, curvature,
-                w, lam, H, V, variances[own], group[own], sums,
+                w, lam, H, V, variances[own], group[own], sums, other_leverage, leverage,
             )  # fmt: skip
 
 

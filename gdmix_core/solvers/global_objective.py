@@ -1,9 +1,8 @@
-"""Loss and gradient of one global model over many rows: compiled, on all cores, the same bits on any number of them.
+"""The data term of one global model over many rows, with its first and second derivatives: compiled, on all cores.
 
-    F(w) = Σ_i weight_i · loss(y_i, x_i·w + b + offset_i) + ½ Σ_j λ_j w_j²
+    D(w) = Σ_i weight_i · loss(y_i, x_i·w + b + offset_i)
 
-The rows are cut into a fixed number of lanes. Each lane sums its own loss and gradient, and the lanes are added in
-their order, so that the result does not depend on which thread did what.
+Everything is summed in lanes (row_lanes.py): the same bits on any number of cores.
 """
 
 from __future__ import annotations
@@ -15,23 +14,18 @@ from numba import njit
 from numpy.typing import NDArray
 
 from gdmix_core.data.ragged import Bag
+from gdmix_core.solvers import global_curvature, global_third
 from gdmix_core.solvers.losses import loss_terms
-
-# Each lane owns a dense gradient: few lanes for many features, or memory and adding up would cost more than they save.
-_LANE_BYTES = 64 << 20
-_MOST_LANES = 16
-
-
-def lane_count(features: int) -> int:
-    """Depends on the number of features only, never on the machine."""
-    return int(np.clip(_LANE_BYTES // (8 * max(features, 1)), 2, _MOST_LANES))
+from gdmix_core.solvers.row_lanes import RowLanes
 
 
 class GlobalObjective:
-    """The data term of a fixed effect on one worker's rows.
+    """D of a fixed effect on one worker's rows.
 
     bag: its rows' features; label, weight, offset: float64 [n]
     The coefficients are float64 [features + 1], the intercept first; without one its entry stays 0.
+
+    Second derivatives are those at the w of the latest `move_to`. Vectors and matrices have the intercept's row first.
     """
 
     def __init__(
@@ -46,30 +40,87 @@ class GlobalObjective:
         intercept: bool,
         threads: int,
     ) -> None:
-        self._data = (loss, intercept, bag.offsets, bag.indices, bag.values, label, weight, offset)
-        self._bag = bag
-        self._intercept = intercept
-        self._lanes = lane_count(features)
-        self._bounds = np.linspace(0, len(label), self._lanes + 1).astype(np.int64)
-        self._gradients = np.zeros((self._lanes, features + 1))
+        self._loss, self._intercept = loss, intercept
+        self._rows = (bag.offsets, bag.indices, bag.values)
+        self._told = (label, weight, offset)
+        self._size = features + 1
         self._pool = ThreadPoolExecutor(threads)
+        self._lanes = RowLanes(len(label), self._size, self._pool)
+        # weight · loss'' of each row, made on the way when loss and gradient are; at which w, `_at` says.
+        self._curvature = np.empty(len(label))
+        self._at: NDArray[np.float64] | None = None
 
     def value_and_gradient(self, w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        def lane(k: int) -> float:
-            value: float = _accumulate(*self._data, self._bounds[k], self._bounds[k + 1], w, self._gradients[k])
-            return value
+        self._at = w.copy()
+        return self._lanes.sum(
+            lambda begin, end, out: _accumulate(
+                self._loss, self._intercept, *self._rows, *self._told, begin, end, w, out, self._curvature
+            )
+        )
 
-        value = 0.0
-        for part in self._pool.map(lane, range(self._lanes)):
-            value += part
-        cuts = np.linspace(0, len(w), 2 * self._lanes + 1).astype(np.int64)
-        total = np.empty(len(w))
-        list(self._pool.map(lambda c: _add_lanes(self._gradients, cuts[c], cuts[c + 1], total), range(2 * self._lanes)))
-        return value, total
+    def move_to(self, w: NDArray[np.float64]) -> None:
+        """Second derivatives are asked for at w from now on; costs nothing where w was evaluated last."""
+        if self._at is None or not np.array_equal(self._at, w):
+            self.value_and_gradient(w)
+
+    def product(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Hessian times v, float64 [features + 1]."""
+        _, total = self._lanes.sum(
+            lambda begin, end, out: global_curvature.product(
+                self._intercept, *self._rows, self._curvature, begin, end, v, out
+            )
+        )
+        return total
+
+    def diagonal(self) -> NDArray[np.float64]:
+        """float64 [2, features + 1]: the Hessian's diagonal, and its first row (that of the intercept)."""
+        lanes = RowLanes(len(self._curvature), 2 * self._size, self._pool)
+        _, total = lanes.sum(
+            lambda begin, end, out: global_curvature.diagonal(
+                self._intercept, *self._rows, self._curvature, begin, end, out.reshape(2, -1)
+            )
+        )
+        return total.reshape(2, -1)
+
+    def hessian(self) -> NDArray[np.float64]:
+        """float64 [features + 1, features + 1], symmetric. Needs three times its memory."""
+        lanes = RowLanes(len(self._curvature), self._size * self._size, self._pool)
+        _, total = lanes.sum(
+            lambda begin, end, out: global_curvature.half_hessian(
+                self._intercept, *self._rows, self._curvature, begin, end, out.reshape(self._size, -1)
+            )
+        )
+        half = total.reshape(self._size, -1)
+        on_diagonal = np.diag(half).copy()
+        half += half.T.copy()
+        np.fill_diagonal(half, on_diagonal)
+        return half
+
+    def third_product(self, q: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The third derivative in the directions q and v: Σ_i weight_i loss''' (x_i·q) (x_i·v) x_i."""
+        _, weight, offset = self._told
+        _, total = self._lanes.sum(
+            lambda begin, end, out: global_third.product(
+                self._loss, self._intercept, *self._rows, weight, offset, begin, end, self._at, q, v, out
+            )
+        )
+        return total
+
+    def leverage_gradient(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Σ_i weight_i loss''' (x_i·V x_i) x_i, with V float64 [features + 1, features + 1] symmetric."""
+        _, weight, offset = self._told
+        _, total = self._lanes.sum(
+            lambda begin, end, out: global_third.leverage_gradient(
+                self._loss, self._intercept, *self._rows, weight, offset, begin, end, self._at, V, out
+            )
+        )
+        return total
 
     def scores(self, w: NDArray[np.float64]) -> NDArray[np.float32]:
         """float32 [n]: x·w + b, without offset."""
-        return score_bag(self._bag, w, self._intercept)
+        scores = np.empty(len(self._curvature), np.float32)
+        _score(self._intercept, *self._rows, w, scores)
+        return scores
 
 
 def score_bag(bag: Bag, w: NDArray[np.float64], intercept: bool) -> NDArray[np.float32]:
@@ -97,8 +148,12 @@ def _accumulate(
     end: int,
     w: NDArray[np.float64],
     gradient: NDArray[np.float64],
+    curvature: NDArray[np.float64],
 ) -> float:
-    """Overwrites gradient with Σ weight · loss' · (1, x) over the rows begin … end−1; returns Σ weight · loss."""
+    """Overwrites gradient with Σ weight · loss' · (1, x) over the rows begin … end−1; returns Σ weight · loss.
+
+    curvature: of each of these rows, weight · loss''.
+    """
     gradient[:] = 0.0
     total = 0.0
     slopes = 0.0
@@ -113,8 +168,9 @@ def _accumulate(
                 z += values[s] * w[np.uint64(indices[s]) + np.uint64(1)]
             work[i - first_row] = z
         for i in range(first_row, last_row):
-            value, first, _ = loss_terms(loss, work[i - first_row], label[i])
+            value, first, second = loss_terms(loss, work[i - first_row], label[i])
             total += weight[i] * value
+            curvature[i] = weight[i] * second
             work[i - first_row] = weight[i] * first
             slopes += work[i - first_row]
         for i in range(first_row, last_row):
@@ -124,15 +180,6 @@ def _accumulate(
     if intercept:
         gradient[0] = slopes
     return total
-
-
-@njit(cache=True, nogil=True)
-def _add_lanes(gradients: NDArray[np.float64], begin: int, end: int, total: NDArray[np.float64]) -> None:
-    for j in range(begin, end):
-        total[j] = gradients[0, j]
-    for k in range(1, gradients.shape[0]):
-        for j in range(begin, end):
-            total[j] += gradients[k, j]
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})

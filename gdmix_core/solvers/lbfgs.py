@@ -1,77 +1,92 @@
-"""L-BFGS (SciPy's L-BFGS-B, without bounds) on a penalised objective, stopping on the gradient alone."""
+"""L-BFGS (SciPy's L-BFGS-B) on a penalised objective, with an L1 part and bounds, stopping on the gradient alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-ValueAndGradient = Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]]
+from gdmix_core.solvers.minimum import Minimum
+from gdmix_core.solvers.nonsmooth import Constraints
 
+Vector = NDArray[np.float64]
+ValueAndGradient = Callable[[Vector], tuple[float, Vector]]
 
-@dataclass(frozen=True)
-class Minimum:
-    """w float64 [k]; objective F(w); gradient: its max-norm there; evaluations: of loss and gradient; converged."""
-
-    w: NDArray[np.float64]
-    objective: float
-    gradient: float
-    iterations: int
-    evaluations: int
-    converged: bool
-    message: str
+# Where the line search gives up before the goal, a start with an empty memory often goes on.
+_STARTS = 4
 
 
 def minimize(
-    data_term: ValueAndGradient,
-    penalty: NDArray[np.float64],
-    start: NDArray[np.float64],
+    objective: ValueAndGradient,
+    start: Vector,
     *,
     goal: float,
     max_iterations: int,
-    history: int,
-    on_iteration: Callable[[int, float, NDArray[np.float64]], None] | None = None,
+    history: int = 10,
+    constraints: Constraints | None = None,
+    on_iteration: Callable[[int, float, Vector], None] | None = None,
 ) -> Minimum:
-    """Minimises data_term(w) + ½ Σ penalty_j w_j².
+    """Minimises objective(w), or, with constraints, objective(w) + Σ l1_j |w_j| over lower ≤ w ≤ upper.
 
-    goal: largest absolute gradient entry to stop at. on_iteration(number, objective, w) is called after each one.
+    goal: largest absolute entry of the gradient (Constraints.subgradient) to stop at.
+    on_iteration(number, F, w) is called after each iteration.
     """
     from scipy.optimize import minimize as scipy_minimize
 
-    latest = [float("nan")]
+    c = constraints or Constraints.none(len(start))
+    w = c.inside(start)
+    iterations = evaluations = 0
+    value, gradient = np.nan, np.full(len(w), np.inf)  # at the point evaluated last
+    message = ""
 
-    def objective(w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        value, gradient = data_term(w)
-        latest[0] = value + 0.5 * float(penalty @ (w * w))
-        return latest[0], gradient + penalty * w
+    def halves(x: Vector) -> tuple[float, Vector]:
+        nonlocal evaluations, value, gradient
+        evaluations += 1
+        value, gradient = objective(c.join(x))
+        value += c.absolute(x)
+        return value, c.split_gradient(gradient)
 
-    iteration = 0
+    def size(at: Vector) -> float:
+        return float(np.max(np.abs(c.subgradient(at, gradient)), initial=0.0))
 
-    def callback(w: NDArray[np.float64]) -> None:
-        nonlocal iteration
-        iteration += 1
+    def callback(x: Vector) -> None:
+        nonlocal iterations, w
+        iterations += 1
+        w = c.join(x)
         if on_iteration is not None:
-            on_iteration(iteration, latest[0], w)
+            on_iteration(iterations, value, w)
+        # SciPy's own test is of the distance to a bound, too, which says nothing where the sum is over many rows.
+        if c.any and size(w) <= goal:
+            raise StopIteration
 
-    # ftol 0: the usual test on the decrease of F stops far from the optimum when F is a sum over millions of rows.
-    found = scipy_minimize(
-        objective,
-        start,
-        jac=True,
-        method="L-BFGS-B",
-        callback=callback,
-        options={
-            "maxiter": max_iterations,
-            "maxfun": 20 * max_iterations,
-            "maxcor": history,
-            "gtol": goal,
-            "ftol": 0.0,
-        },
-    )
-    largest = float(np.max(np.abs(found.jac), initial=0.0))
+    for _ in range(_STARTS if c.any else 1):
+        before = iterations
+        # ftol 0: the usual test on the decrease of F stops far from the optimum when F is a sum over millions of rows.
+        found = scipy_minimize(
+            halves,
+            c.split(w),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=c.split_bounds,
+            callback=callback,
+            options={
+                "maxiter": max_iterations - iterations,
+                "maxfun": 20 * max_iterations,
+                "maxcor": history,
+                "gtol": 0.0 if c.any else goal,
+                "ftol": 0.0,
+            },
+        )
+        w, value, message = c.join(found.x), float(found.fun), str(found.message)
+        if not c.any:
+            largest = float(np.max(np.abs(found.jac), initial=0.0))
+            break
+        value, gradient = objective(w)
+        value += float(c.l1 @ np.abs(w))
+        evaluations += 1
+        largest = size(w)
+        if largest <= goal or iterations >= max_iterations or iterations == before:
+            break
     # When F cannot decrease any more in float64 the line search gives up; near the goal that is the optimum.
-    return Minimum(
-        found.x, float(found.fun), largest, int(found.nit), int(found.nfev), largest <= goal, str(found.message)
-    )
+    return Minimum(w, value, largest, iterations, evaluations, largest <= goal, message)

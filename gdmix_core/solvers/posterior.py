@@ -42,6 +42,8 @@ def measure(
     variances: NDArray[np.float64],
     group: NDArray[np.int32],
     sums: NDArray[np.float64],
+    other_leverage: NDArray[np.float64],
+    leverage: NDArray[np.float32],
 ) -> None:
     """One entity, at its solution w.
 
@@ -50,6 +52,8 @@ def measure(
     variances: out, float64 [k], or empty for NO_VARIANCES; nan where a direction has no curvature
     group: the prior each coefficient has in common with others, −1 for one of its own; sums: float64 [4, G], added
         to: Σ penalty θ², Σ penalty c, Σ 1, Σ penalty V; with G = 0 nothing is
+    other_leverage: float64 [n], posterior variance of each row's margin that comes from the other coordinates;
+        leverage: float32 [n], out, what comes from this one; both are only touched where sums are
     """
     size = len(w)
     estimate = sums.shape[1] > 0
@@ -83,7 +87,9 @@ def measure(
             sums[3, g] += variance * penalty[j]
     if dense:
         pull = diagonal  # no longer needed; r of the module's formula
-        leverage_slope(loss, pull, size, intercept, begin, end, offsets, local, values, weight, z, U)
+        leverage_slope(
+            loss, pull, size, intercept, begin, end, offsets, local, values, weight, z, U, other_leverage, leverage
+        )
         for j in range(size):
             g = group[j]
             if g >= 0:
@@ -154,8 +160,10 @@ def leverage_slope(
     weight: NDArray[np.float64],
     z: NDArray[np.float64],
     V: NDArray[np.float64],
+    other_leverage: NDArray[np.float64],
+    leverage: NDArray[np.float32],
 ) -> None:
-    """pull = r = Σ_i h_i w'_i x_i, with h_i = x_i·V x_i and w'_i = weight_i · loss'''(z_i)."""
+    """pull = r = Σ_i h_i w'_i x_i, with w'_i = weight_i · loss'''(z_i) and h_i = x_i·V x_i + other_leverage_i."""
     for j in range(size):
         pull[j] = 0.0
     for i in range(begin, end):
@@ -167,7 +175,8 @@ def leverage_slope(
             for t in range(first, s):
                 inner += V[a, np.uint64(local[t])] * values[t]
             h += values[s] * (2.0 * inner + V[a, a] * values[s])
-        change = h * weight[i] * third_derivative(loss, z[i - begin])
+        leverage[i] = h
+        change = (h + other_leverage[i]) * weight[i] * third_derivative(loss, z[i - begin])
         if intercept:
             pull[0] += change
         for s in range(first, last):

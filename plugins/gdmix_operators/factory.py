@@ -2,7 +2,8 @@
 
 The graph reads as the maths does: validate → partition → (with an initial model: initialize) → for every pass a
 group, in it a group per coordinate with train → evaluate → …, a gate before every further pass → select → export.
-It is the plan's list of steps, one task each, so the DAG and `gdmix run` do the same work.
+A search has rounds of mapped trials in place of the passes. It is the plan's list of steps, one task each, so the
+DAG and `gdmix run` do the same work.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from gdmix_core.config import Config
 from gdmix_core.config_file import line_numbers, load_yaml, parse_config
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.plan import Step, StepKind, build_plan
+from gdmix_core.search.parameters import trials_of_round
 from gdmix_operators.operators.base import StepOperator
 from gdmix_operators.operators.evaluate import EvaluateOperator
 from gdmix_operators.operators.export import ExportOperator
@@ -38,6 +40,7 @@ from gdmix_operators.operators.select import SelectOperator
 from gdmix_operators.operators.summarize import SummarizeOperator
 from gdmix_operators.operators.train_fixed_effect import TrainFixedEffectOperator
 from gdmix_operators.operators.train_random_effect import TrainRandomEffectOperator
+from gdmix_operators.operators.trial import TrialOperator
 from gdmix_operators.operators.validate import ValidateOperator
 from gdmix_operators.params import trigger_params
 
@@ -50,6 +53,7 @@ OPERATORS: dict[StepKind, type[StepOperator]] = {
     "train_fixed": TrainFixedEffectOperator,
     "train_random": TrainRandomEffectOperator,
     "evaluate": EvaluateOperator,
+    "trials": TrialOperator,
     "select": SelectOperator,
     "export": ExportOperator,
 }
@@ -161,6 +165,9 @@ def _task(step: Step, config: Config, content: Mapping[str, Any], arguments: dic
     operator = OPERATORS[step.kind]
     if step.kind == "validate":
         return operator(config=content, **arguments)
+    if step.kind == "trials":
+        trials = list(trials_of_round(config, step.settings["round"]))
+        return operator.partial(map_index_template="{{ task.shown_as }}", **arguments).expand(trial=trials)
     if step.kind == "train_random":
         effect = config.coordinates[str(step.coordinate)].random_effect
         assert effect is not None

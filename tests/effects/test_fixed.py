@@ -175,7 +175,11 @@ def killed_after(run: Run, iterations: int) -> None:
 
 def slow_to_converge(tmp_path: Path, **effect: Any) -> tuple[Run, Rows, Rows]:
     training, validation = generated("poisson_regression", 1000, 40, 11), generated("poisson_regression", 200, 40, 12)
-    return make_run(tmp_path, config("poisson_regression", effect, l2=1e-3), training, validation), training, validation
+    return (
+        make_run(tmp_path, config("poisson_regression", {"solver": "lbfgs", **effect}, l2=1e-3), training, validation),
+        training,
+        validation,
+    )
 
 
 def test_a_killed_step_goes_on_from_its_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -47,7 +47,14 @@ def make(root: Path, workers: int, restarts: int = 2) -> Run:
         label = random.random(n) < 1 / (1 + np.exp(-X @ (random.normal(size=20) / scale)))
         return Rows(label=label.astype(float), weight=random.uniform(0.5, 2.0, n), bags={"global": X})
 
-    effect = {"workers": workers, "restarts": restarts, "tolerance": 1e-8, "max_iterations": 3000, "history": 2}
+    effect = {
+        "solver": "lbfgs",
+        "workers": workers,
+        "restarts": restarts,
+        "tolerance": 1e-8,
+        "max_iterations": 3000,
+        "history": 2,
+    }
     settings = {"fixed_effect": effect, "bag": "global", "l2": 1e-2}
     return make_run(root, {"coordinates": {"global": settings}}, split(2000), split(700), rows_per_block=500)
 

@@ -221,6 +221,8 @@ def test_columns_of_another_type_and_columns_that_are_not_there(spark: None, tmp
         ("poisson_regression", -1.0, False),
         ("poisson_regression", NAN, False),
         ("logistic_regression", 0.5, False),
+        ("smoothed_hinge", 1.0, True),
+        ("smoothed_hinge", -1.0, False),
     ],
 )
 def test_labels_by_task(task, label, legal):

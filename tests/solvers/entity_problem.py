@@ -80,6 +80,7 @@ def solve(entities: list[Entity], model: Model, start: list[NDArray[np.float64]]
         coefficient_begin, theta, penalty, np.zeros(used),
         model.tolerance, model.max_iterations, model.dense_limit, status, iterations, objective,
         0, np.empty(0), np.empty(0, np.int32), np.empty((4, 0)),
+        np.empty(0), np.empty(0, np.float32),
     )  # fmt: skip
     cuts = coefficient_begin[1:-1]
     return Solution(np.split(theta, cuts), np.split(features, cuts), status, iterations, objective)

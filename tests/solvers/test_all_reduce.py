@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from gdmix_core import storage
-from gdmix_core.effects import fixed
+from gdmix_core.effects.fixed_fit import fit
 from gdmix_core.effects.training_rows import TrainingRows
 from gdmix_core.errors import StepError
 from gdmix_core.run import Run
@@ -46,12 +46,22 @@ def in_group(workers: int, work: Callable[[Threads], Any]) -> list[Any]:
         return list(pool.map(work, groups))
 
 
-def quadratic(centre: float) -> Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]]:
-    return lambda w: (float((w - centre) @ (w - centre)), 2 * (w - centre))
+class Quadratic:
+    """|w − centre|², of one worker."""
+
+    def __init__(self, centre: float) -> None:
+        self._centre = centre
+
+    def value_and_gradient(self, w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        gap = w - self._centre
+        return float(gap @ gap), 2 * gap
+
+    def product(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
+        return 2 * v
 
 
 def test_alone_the_objective_is_its_own() -> None:
-    objective = SharedObjective(quadratic(1.0), Alone())
+    objective = SharedObjective(Quadratic(1.0), Alone())
     value, gradient = objective.value_and_gradient(np.array([3.0, 1.0]))
     assert value == 4.0
     np.testing.assert_array_equal(gradient, [4.0, 0.0])
@@ -60,7 +70,7 @@ def test_alone_the_objective_is_its_own() -> None:
 
 def test_the_objective_is_the_sum_of_all_workers() -> None:
     def work(group: Threads) -> tuple[float, NDArray[np.float64]]:
-        return SharedObjective(quadratic(group.rank), group).value_and_gradient(np.array([3.0]))
+        return SharedObjective(Quadratic(group.rank), group).value_and_gradient(np.array([3.0]))
 
     for value, gradient in in_group(3, work):
         assert value == 9.0 + 4.0 + 1.0
@@ -69,7 +79,7 @@ def test_the_objective_is_the_sum_of_all_workers() -> None:
 
 def test_workers_that_drift_apart_are_told() -> None:
     def work(group: Threads) -> str:
-        objective = SharedObjective(quadratic(0.0), group)
+        objective = SharedObjective(Quadratic(0.0), group)
         objective.value_and_gradient(np.array([0.1]))
         # The last bit of one worker's w.
         w = np.nextafter(np.array([0.3]), 1.0 if group.rank == 1 else 0.0)
@@ -99,7 +109,7 @@ def result_of(run: Run, workers: int) -> tuple[list[dict[str, Any]], dict[str, N
 
     def work(group: Any) -> dict[str, Any]:
         rows = TrainingRows(run, step, group.rank, group.workers)
-        return fixed.fit(run, step, rows, group, threads=1, on_iteration=lambda number, objective: None)
+        return fit(run, step, rows, group, threads=1, on_iteration=lambda number, objective: None)
 
     outcomes = in_group(workers, work) if workers > 1 else [work(Alone())]
     scores = {}

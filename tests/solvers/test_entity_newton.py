@@ -302,6 +302,7 @@ def test_a_prior_is_what_the_penalty_pulls_to():
         np.array([1.0, 1.0]), np.array([3.0, 4.0]), np.array([2.0, 1e-12]), np.zeros(2), np.array([0, 2]),
         theta, np.array([2.0, 2.0]), prior, 1e-9, 50, 128, status, iterations, objective,
         0, np.empty(0), np.empty(0, np.int32), np.empty((4, 0)),
+        np.empty(0), np.empty(0, np.float32),
     )  # fmt: skip
     # weight (θ − y) + λ (θ − m) = 0
     assert theta == pytest.approx([(2 * 3 + 2 * 1.5) / 4, -2.0], abs=1e-9)

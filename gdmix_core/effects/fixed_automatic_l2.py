@@ -1,0 +1,115 @@
+"""`l2: auto` of a fixed effect: its coefficients tell how large they are, in the scaled features' units.
+
+The fixed point and its correction are those of solvers/automatic_l2.py. Here a model is large and alone, so the few
+sums they need are taken at the optimum of each λ: up to DENSE_LIMIT coefficients from the inverse Hessian V, above by a
+few random probes z of ±1, the same ones every time. With p = Vz, E[z_j p_j] = V_jj. The correction of a group is, with
+q = V θ over the group,
+
+    Σ c_j = θ·V r = q·Σ_i h_i w'_i x_i = trace(V B),   B = Σ_i w'_i (x_i·q) x_i x_iᵀ,
+
+as h_i = x_i·V x_i; and E[p·B z] = trace(V B) (Hutchinson 1990).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gdmix_core.data.feature_list import INTERCEPT, FeatureList
+from gdmix_core.solvers.automatic_l2 import Mode, Sums, group_count
+from gdmix_core.solvers.scaled_objective import ScaledObjective
+from gdmix_core.solvers.trust_region import factored, positive, steihaug
+
+DENSE_LIMIT = 1_000
+ROUNDS = 12  # of fitting and updating λ, at most
+
+_PROBES = 4
+_PROBE_RESIDUAL = 1e-3  # of a probe's conjugate gradients: far below what chance leaves
+
+
+def group_names(mode: Mode, features: FeatureList | None) -> list[str]:
+    """features: needed for one group for each feature."""
+    if mode == "coordinate":
+        return ["coordinate"]
+    if mode == "intercept_slopes":
+        return ["intercept", "slopes"]
+    assert features is not None
+    return [INTERCEPT[0], *(f"{name},{term}" if term else name for name, term in features.names)]
+
+
+def sums_at(
+    objective: ScaledObjective,
+    u: NDArray[np.float64],
+    strength: NDArray[np.float64],
+    group: NDArray[np.int32],
+    variance: NDArray[np.float64],
+    mode: Mode,
+) -> Sums:
+    """What the optimum u under λ = 1/variance says of the groups.
+
+    strength float64 [k]: what multiplies λ for a coefficient; one with 0 is of no group. group int32 [k];
+    variance float64 [G].
+    """
+    objective.move_to(u)
+    theta = (u - objective.penalty.centre) * (strength > 0)
+    size = group_count(mode, len(u) - 1)
+    dense = len(u) <= DENSE_LIMIT + 1
+    shrinkage, corrections = (_dense if dense else _probed)(objective, theta, strength, group, size)
+
+    return Sums(
+        squares=_by_group(strength * theta * theta, group, size),
+        corrections=corrections,
+        count=_by_group(strength > 0, group, size),
+        shrunk=shrinkage / variance,
+    )
+
+
+def _by_group(values: NDArray[Any], group: NDArray[np.int32], size: int) -> NDArray[np.float64]:
+    return np.bincount(group, values, size).astype(np.float64, copy=False)
+
+
+Pair = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def _dense(
+    objective: ScaledObjective,
+    theta: NDArray[np.float64],
+    strength: NDArray[np.float64],
+    group: NDArray[np.int32],
+    size: int,
+) -> Pair:
+    """For each group Σ strength V_jj, and Σ strength c_j."""
+    V = factored(objective.hessian())(np.eye(len(theta)))
+    leverage = objective.data.leverage_gradient(objective.scaling.covariance_to_original(V))
+    c = (V @ objective.scaling.pull_back(leverage)) * theta
+    return _by_group(strength * np.diag(V), group, size), _by_group(strength * c, group, size)
+
+
+def _probed(
+    objective: ScaledObjective,
+    theta: NDArray[np.float64],
+    strength: NDArray[np.float64],
+    group: NDArray[np.int32],
+    size: int,
+) -> Pair:
+    scaling = objective.scaling
+    own = objective.diagonal()
+    diagonal = positive(own)
+
+    def solve(v: NDArray[np.float64]) -> NDArray[np.float64]:
+        return steihaug(-v, objective.product, lambda r: r / diagonal, np.inf, _PROBE_RESIDUAL, 0.0).s
+
+    directions = {g: scaling.to_original(solve(strength * theta * (group == g))) for g in range(size)}
+    shrinkage, corrections = np.zeros(size), np.zeros(size)
+    random = np.random.Generator(np.random.PCG64(0))
+    for _ in range(_PROBES):
+        z = np.where(own > 0.0, random.integers(0, 2, len(theta)) * 2.0 - 1.0, 0.0)
+        p = solve(z)
+        shrinkage += _by_group(strength * z * p, group, size) / _PROBES
+        z_original, p_original = scaling.to_original(z), scaling.to_original(p)
+        for g, q in directions.items():
+            if np.any(q):
+                corrections[g] += float(p_original @ objective.data.third_product(q, z_original)) / _PROBES
+    return shrinkage, corrections

@@ -1,0 +1,215 @@
+"""The fit of a fixed effect on one worker's rows, in step with the workers that hold the others."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from gdmix_core.coordinate_config import Coordinate
+from gdmix_core.effects.checkpoint import Checkpoint, Iterate
+from gdmix_core.effects.earlier_model import EarlierModel
+from gdmix_core.effects.fixed_automatic_l2 import ROUNDS, group_names, sums_at
+from gdmix_core.effects.fixed_model import first_coefficients, remove_scores, write_result
+from gdmix_core.effects.fixed_problem import FixedProblem
+from gdmix_core.effects.fixed_variances import coefficient_variances
+from gdmix_core.effects.training_rows import TrainingRows
+from gdmix_core.plan import Step, train_id
+from gdmix_core.run import Run
+from gdmix_core.solvers.all_reduce import AllReduce, SharedObjective
+from gdmix_core.solvers.automatic_l2 import START_VARIANCE, FixedPoint, group_count, group_of, updated_variance
+from gdmix_core.solvers.minimum import Minimum
+
+log = logging.getLogger("gdmix_core.fixed_effect")
+
+
+def fit(
+    run: Run,
+    step: Step,
+    rows: TrainingRows,
+    group: AllReduce,
+    *,
+    threads: int,
+    on_iteration: Callable[[int, float], None],
+) -> dict[str, Any]:
+    """Trains together with the others of the group, each on its own share of the rows, which it then scores.
+
+    The first of the group keeps the checkpoint and writes the model. Returns the outcome, the same for all.
+    """
+    # BLAS rounds by its number of threads: with one, a result does not depend on the machine's cores.
+    with threadpool_limits(1, "blas"):
+        return _Fit(run, step, rows, group, threads, on_iteration).go()
+
+
+class _Fit:
+    def __init__(
+        self,
+        run: Run,
+        step: Step,
+        rows: TrainingRows,
+        group: AllReduce,
+        threads: int,
+        on_iteration: Callable[[int, float], None],
+    ) -> None:
+        assert step.coordinate is not None
+        self._run, self._step, self._rows, self._group = run, step, rows, group
+        self._settings = run.config.coordinates[step.coordinate]
+        self._report = on_iteration
+        self._checkpoint = Checkpoint(run, step)
+        earlier = EarlierModel.read(run, step.coordinate, rows.features)
+        self._unseen = self._without_rows(earlier)
+        self._keeps = run.config.initial_model is not None and run.config.initial_model.keeps_features
+        self._earlier = earlier if self._keeps else earlier.without(self._unseen)
+        self._dropped = earlier.size - self._earlier.size
+        self._problem = FixedProblem.of(run, step.coordinate, self._earlier)
+        self._data = SharedObjective(rows.objective(threads), group)
+        self._variance = _first_variance(run, step, self._settings, rows.features)
+        self._start, total_weight = self._agree_on_start()
+        effect = self._settings.fixed_effect
+        assert effect is not None
+        self._most = effect.max_iterations
+        self._goal = effect.tolerance * max(1.0, total_weight)
+        self._iterations = self._start.iterations
+
+    def go(self) -> dict[str, Any]:
+        if self._group.rank == 0:
+            remove_scores(self._run, self._step)
+        l2: NDArray[np.float64] | float
+        about_l2: dict[str, Any] = {}
+        if self._settings.automatic is None:
+            l2 = self._settings.l2_weight
+            minimum = self._solve(l2, self._start.w, self._most - self._iterations)
+        else:
+            minimum, l2, about_l2 = self._solve_for_l2()
+        w, variances = self._model(minimum, l2)
+        write_result(self._run, self._step, self._rows, w, variances, self._earlier.beyond)
+        return {
+            "objective": minimum.objective,
+            "gradient": minimum.gradient,
+            "goal": self._goal,
+            "iterations": self._iterations,
+            "evaluations": self._start.evaluations + self._data.evaluations,
+            "hessian_products": self._start.hessian_products + self._data.hessian_products,
+            "solver": "newton_cg" if self._problem.newton else "lbfgs",
+            "converged": minimum.converged,
+            "coefficients": len(w),
+            **about_l2,
+            **self._about_earlier(),
+        }
+
+    def _solve(self, l2: NDArray[np.float64] | float, start: NDArray[np.float64], most: int) -> Minimum:
+        before = self._iterations
+
+        def iterated(number: int, value: float, u: NDArray[np.float64]) -> None:
+            self._iterations = before + number
+            if self._group.rank == 0:
+                evaluations = self._start.evaluations + self._data.evaluations
+                products = self._start.hessian_products + self._data.hessian_products
+                self._checkpoint.offer(Iterate(u, self._iterations, evaluations, products, self._variance))
+            self._report(self._iterations, value)
+
+        minimum = self._problem.solve(self._problem.objective(self._data, l2), start, self._goal, most, iterated)
+        self._iterations = before + minimum.iterations
+        return minimum
+
+    def _solve_for_l2(self) -> tuple[Minimum, NDArray[np.float64], dict[str, Any]]:
+        """The optimum under the λ that it itself asks for; λ of each coefficient; and what to tell of it."""
+        assert self._settings.automatic is not None
+        mode = self._settings.automatic.auto
+        groups = group_of(mode, np.arange(-1, self._rows.features, dtype=np.int32))
+        strength = self._problem.strength
+        point = FixedPoint(self._variance)
+        start = self._start.w
+        for round_number in range(1, ROUNDS + 1):
+            self._variance = point.variance
+            l2 = 1.0 / point.variance[groups]
+            minimum = self._solve(l2, start, self._most)
+            start = minimum.w
+            objective = self._problem.objective(self._data, l2)
+            sums = sums_at(objective, minimum.w, strength, groups, point.variance, mode)
+            updated = updated_variance(sums, point.variance, mode)
+            point.advance(updated)
+            log.info("%s: round %d of l2: auto, λ changes by %.2g", self._step.id, round_number, point.change)
+            if point.converged:
+                break
+        penalised = sums.count > 0
+        features = self._rows.feature_list() if mode == "feature" else None
+        told = {
+            "groups": group_names(mode, features),
+            "used": np.where(penalised, 1.0 / self._variance, 0.0).tolist(),
+            "next": np.where(penalised, 1.0 / updated, 0.0).tolist(),
+            "rounds": round_number,
+            "converged": point.converged,
+        }
+        return minimum, l2, {"l2": told}
+
+    def _model(
+        self, minimum: Minimum, l2: NDArray[np.float64] | float
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """(means, variances), float64 [features + 1], in the features' units."""
+        w = self._problem.to_original(minimum.w)
+        kind = self._settings.variances
+        variances = None
+        if kind != "none":
+            variances = coefficient_variances(self._problem.objective(self._data, l2), minimum.w, kind)
+        kept = self._unseen & self._earlier.known
+        if np.any(kept):
+            # The intercept has moved nothing of them: their rows are none.
+            w[kept] = self._earlier.means[kept]
+        stored = self._earlier.variances
+        if variances is not None or np.any(np.isfinite(stored[kept])):
+            variances = np.full(len(w), np.nan) if variances is None else variances
+            variances[kept] = np.where(np.isfinite(stored[kept]), stored[kept], variances[kept])
+        return w, variances
+
+    def _agree_on_start(self) -> tuple[Iterate, float]:
+        """(where all begin, Σ weight over all rows). The first worker knows where, the others add zeros to it."""
+        size, groups = self._rows.features + 1, len(self._variance)
+        own = Iterate(np.zeros(size), variance=np.zeros(groups))
+        if self._group.rank == 0:
+            found = self._checkpoint.read()
+            if found is not None:
+                log.info("%s goes on from its checkpoint, after %d iterations", self._step.id, found.iterations)
+            w = first_coefficients(self._run, self._step, self._rows.features, self._earlier)
+            own = found or Iterate(self._problem.scaling.to_scaled(w), variance=self._variance)
+        counts = [self._rows.total_weight, own.iterations, own.evaluations, own.hessian_products]
+        total = self._group.sum(np.concatenate([counts, own.variance, own.w]))
+        self._variance = total[4 : 4 + groups]
+        iterations, evaluations, products = (int(n) for n in total[1:4])
+        return Iterate(total[4 + groups :], iterations, evaluations, products, self._variance), float(total[0])
+
+    def _without_rows(self, earlier: EarlierModel) -> NDArray[np.bool_]:
+        """bool [features + 1]: features of the earlier model that no training row of any worker has."""
+        if not np.any(earlier.known):
+            return np.zeros(len(earlier.known), bool)
+        seen = self._group.sum(self._rows.seen())
+        return np.concatenate([[False], seen == 0]) & earlier.known
+
+    def _about_earlier(self) -> dict[str, Any]:
+        if self._run.config.initial_model is None:
+            return {}
+        return {
+            "initial": {
+                "coefficients": int(np.sum(self._earlier.known)),
+                "kept_without_rows": int(np.sum(self._unseen & self._earlier.known)),
+                "kept_of_other_features": len(self._earlier.beyond[0]),
+                "dropped": self._dropped,
+            }
+        }
+
+
+def _first_variance(run: Run, step: Step, settings: Coordinate, features: int) -> NDArray[np.float64]:
+    """1/λ of each group to start from: what the pass before ended with. Empty where λ is given."""
+    if settings.automatic is None:
+        return np.empty(0)
+    assert step.pass_number is not None
+    assert step.coordinate is not None
+    variance = np.full(group_count(settings.automatic.auto, features), START_VARIANCE)
+    if step.pass_number > 1:
+        before = np.array(run.result(train_id(step.pass_number - 1, step.coordinate))["l2"]["next"])
+        variance = np.divide(1.0, before, out=variance, where=before > 0.0)
+    return variance

@@ -1,0 +1,74 @@
+"""The model and the scores a fixed effect leaves, and the model it starts from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from gdmix_core import storage
+from gdmix_core.effects.earlier_model import EarlierModel
+from gdmix_core.effects.training_rows import TrainingRows
+from gdmix_core.models.native import write_model
+from gdmix_core.models.table import INTERCEPT_INDEX, CoefficientTable
+from gdmix_core.plan import Step
+from gdmix_core.run import SPLITS, Run
+from gdmix_core.search.warm_start import earlier_model
+from gdmix_core.solvers.global_objective import score_bag
+
+GLOBAL = "global"  # the one entity of a fixed effect
+
+
+def first_coefficients(run: Run, step: Step, features: int, earlier: EarlierModel) -> NDArray[np.float64]:
+    """float64 [features + 1], in the features' units: the earlier pass's (or trial's); in the first pass those of the
+    initial model, or zeros."""
+    before = earlier_model(run, step, 0)
+    if before is None:
+        return earlier.means.copy()
+    w = np.zeros(features + 1)
+    here = before.features < features
+    w[before.features[here] + 1] = before.means[here]
+    return w
+
+
+def remove_scores(run: Run, step: Step) -> None:
+    """Another number of workers may have left parts that nobody would overwrite."""
+    assert step.pass_number is not None
+    assert step.coordinate is not None
+    for split in SPLITS:
+        storage.remove(run.coordinate(step.pass_number, step.coordinate, "scores", split))
+
+
+def write_result(
+    run: Run,
+    step: Step,
+    rows: TrainingRows,
+    w: NDArray[np.float64],
+    variances: NDArray[np.float64] | None,
+    beyond: tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.float64]],
+) -> None:
+    """Scores this worker's rows of both splits; the first worker also writes the model.
+
+    w, variances: float64 [features + 1]; beyond: (indices, means, variances) of features that this run's list does not
+    have
+    """
+    assert step.pass_number is not None
+    assert step.coordinate is not None
+    number, name, intercept = step.pass_number, step.coordinate, rows.settings.intercept
+    for split in SPLITS:
+        if rows.frame.rows(split):
+            scores = score_bag(rows.to_score(split), w, intercept)
+            storage.write_array(run.score_part(number, name, split, rows.rank), scores)
+    if rows.rank == 0:
+        first = INTERCEPT_INDEX if intercept else 0
+        indices = np.concatenate([np.arange(first, rows.features, dtype=np.int32), beyond[0]])
+        if variances is None and np.any(np.isfinite(beyond[2])):
+            variances = np.full(len(w), np.nan)
+        table = CoefficientTable(
+            pa.array([GLOBAL]),
+            np.array([0, len(indices)]),
+            indices,
+            np.concatenate([w[first + 1 :], beyond[1]]),
+            None if variances is None else np.concatenate([variances[first + 1 :], beyond[2]]),
+        )
+        write_model(run.model(number, name, 0), table)

@@ -1,0 +1,117 @@
+"""What a fixed effect minimises beside its data term: penalties, priors, bounds, and the scaling of its features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gdmix_core.data.feature_list import FeatureList
+from gdmix_core.data.frame import Frame
+from gdmix_core.effects.coefficient_bounds import limits
+from gdmix_core.effects.earlier_model import EarlierModel
+from gdmix_core.effects.normalization import scaling
+from gdmix_core.run import Run
+from gdmix_core.solvers.all_reduce import DataTerm
+from gdmix_core.solvers.lbfgs import minimize as lbfgs
+from gdmix_core.solvers.minimum import Minimum
+from gdmix_core.solvers.nonsmooth import Constraints
+from gdmix_core.solvers.scaled_objective import Penalty, ScaledObjective, Scaling
+from gdmix_core.solvers.trust_region import minimize as newton_cg
+
+OnIteration = Callable[[int, float, NDArray[np.float64]], None]
+
+
+@dataclass(frozen=True)
+class FixedProblem:
+    """All arrays [features + 1], the intercept first.
+
+    strength: what multiplies λ for each coefficient: 1; the weight of a prior without variance; 0 where no λ acts
+    centre: of that penalty, in scaled variables; precision, mean: of a prior with variance, in the features' units
+    lower, upper: bounds in the features' units; constraints: they and L1, in scaled variables
+    newton: which solver; history: of L-BFGS
+    """
+
+    scaling: Scaling
+    strength: NDArray[np.float64]
+    centre: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    constraints: Constraints
+    newton: bool
+    history: int
+
+    @classmethod
+    def of(cls, run: Run, name: str, earlier: EarlierModel) -> FixedProblem:
+        """earlier: without what the configuration drops.
+
+        Raises ConfigError for wrong bounds, StepError where the statistics that a normalization needs are missing.
+        """
+        settings = run.config.coordinates[name]
+        assert settings.fixed_effect is not None
+        scale = Scaling.of_features(*scaling(run, name, settings))
+        weight = run.config.initial_model.prior_weight if run.config.initial_model else 0.0
+        penalised = np.ones(len(scale.factor))
+        if not (settings.intercept and settings.regularize_intercept):
+            penalised[0] = 0.0
+        has_prior = earlier.known & (weight > 0.0)
+        certain = earlier.usable_variance & has_prior
+        lower, upper = _bounds(run, name, len(penalised))
+        # Only the intercept is ever shifted, and it is then not bounded.
+        l1 = settings.l1_weight * penalised
+        constraints = Constraints(l1, lower / scale.factor, upper / scale.factor)
+        return cls(
+            scale,
+            strength=np.where(certain, 0.0, np.where(has_prior, weight, 1.0) * penalised),
+            centre=np.where(has_prior & ~certain, scale.to_scaled(earlier.means), 0.0),
+            precision=np.divide(weight, earlier.variances, out=np.zeros(len(penalised)), where=certain),
+            mean=np.where(certain, earlier.means, 0.0),
+            lower=lower,
+            upper=upper,
+            constraints=constraints,
+            newton=settings.fixed_effect.solver != "lbfgs" and not constraints.any,
+            history=settings.fixed_effect.history,
+        )
+
+    def to_original(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The coefficients in the features' units, which keep the bounds to the last bit."""
+        w = self.scaling.to_original(u)
+        at_lower, at_upper = u <= self.constraints.lower, u >= self.constraints.upper
+        w[at_lower], w[at_upper] = self.lower[at_lower], self.upper[at_upper]
+        return w
+
+    def objective(self, data: DataTerm, l2: NDArray[np.float64] | float) -> ScaledObjective:
+        """l2: λ, of all or of each coefficient."""
+        penalty = Penalty(l2 * self.strength, self.centre, self.precision, self.mean)
+        return ScaledObjective(data, penalty, self.scaling)
+
+    def solve(
+        self,
+        objective: ScaledObjective,
+        start: NDArray[np.float64],
+        goal: float,
+        max_iterations: int,
+        on_iteration: OnIteration,
+    ) -> Minimum:
+        """Minimum.w is in scaled variables, as is start."""
+        if self.newton:
+            return newton_cg(objective, start, goal=goal, max_iterations=max_iterations, on_iteration=on_iteration)
+        return lbfgs(
+            objective.value_and_gradient, start, goal=goal,
+            # One more even after the checkpoint of the last: SciPy knows no other way to tell whether it converged.
+            max_iterations=max(1, max_iterations), history=self.history,
+            constraints=self.constraints, on_iteration=on_iteration,
+        )  # fmt: skip
+
+
+def _bounds(run: Run, name: str, size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    settings = run.config.coordinates[name]
+    if not settings.bounds:
+        return np.full(size, -np.inf), np.full(size, np.inf)
+    frame = Frame(run)
+    key = frame.bag_of(name)
+    return limits(settings, frame.feature_list(key) if key else FeatureList([]))

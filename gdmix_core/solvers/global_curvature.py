@@ -1,0 +1,102 @@
+"""Second derivatives of a sum over rows, Σ_i c_i x_i x_iᵀ with the intercept's 1 in front of x_i: compiled kernels.
+
+Each goes over the rows begin … end−1 once and overwrites `out`; row i owns the entries offsets[i] : offsets[i + 1].
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+_ROWS_AT_A_TIME = 256  # see global_objective.py
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def product(
+    intercept: bool,
+    offsets: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[np.floating],
+    c: NDArray[np.float64],
+    begin: int,
+    end: int,
+    v: NDArray[np.float64],
+    out: NDArray[np.float64],
+) -> float:
+    """out [k]: Σ c_i (x_i·v) x_i; v float64 [k]."""
+    out[:] = 0.0
+    total = 0.0
+    bias = v[0] if intercept else 0.0
+    work = np.empty(_ROWS_AT_A_TIME)
+    for first_row in range(begin, end, _ROWS_AT_A_TIME):
+        last_row = min(first_row + _ROWS_AT_A_TIME, end)
+        for i in range(first_row, last_row):
+            z = bias
+            for s in range(np.uint64(offsets[i]), np.uint64(offsets[i + 1])):
+                z += values[s] * v[np.uint64(indices[s]) + np.uint64(1)]
+            work[i - first_row] = c[i] * z
+            total += c[i] * z
+        for i in range(first_row, last_row):
+            z = work[i - first_row]
+            for s in range(np.uint64(offsets[i]), np.uint64(offsets[i + 1])):
+                out[np.uint64(indices[s]) + np.uint64(1)] += z * values[s]
+    if intercept:
+        out[0] = total
+    return 0.0
+
+
+@njit(cache=True, nogil=True)
+def diagonal(
+    intercept: bool,
+    offsets: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[np.floating],
+    c: NDArray[np.float64],
+    begin: int,
+    end: int,
+    out: NDArray[np.float64],
+) -> float:
+    """out [2, k]: Σ c_i x_ij² and Σ c_i x_ij."""
+    out[:] = 0.0
+    total = 0.0
+    for i in range(begin, end):
+        total += c[i]
+        for s in range(np.uint64(offsets[i]), np.uint64(offsets[i + 1])):
+            j = np.uint64(indices[s]) + np.uint64(1)
+            out[1, j] += c[i] * values[s]
+            out[0, j] += c[i] * values[s] * values[s]
+    if intercept:
+        out[0, 0] = total
+        out[1, 0] = total
+    else:
+        out[1, :] = 0.0
+    return 0.0
+
+
+@njit(cache=True, nogil=True)
+def half_hessian(
+    intercept: bool,
+    offsets: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[np.floating],
+    c: NDArray[np.float64],
+    begin: int,
+    end: int,
+    out: NDArray[np.float64],
+) -> float:
+    """out [k, k]: each pair of entries once, the diagonal whole; the other half is zero."""
+    out[:] = 0.0
+    for i in range(begin, end):
+        if intercept:
+            out[0, 0] += c[i]
+        first, last = np.uint64(offsets[i]), np.uint64(offsets[i + 1])
+        for s in range(first, last):
+            j = np.uint64(indices[s]) + np.uint64(1)
+            share = c[i] * values[s]
+            row = out[j]
+            if intercept:
+                row[0] += share
+            for t in range(first, s + np.uint64(1)):
+                row[np.uint64(indices[t]) + np.uint64(1)] += share * values[t]
+    return 0.0

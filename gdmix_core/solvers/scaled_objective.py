@@ -1,0 +1,118 @@
+"""The penalised objective of a fixed effect, in the variables it is optimised in.
+
+A coefficient w_j of the features' own units is factor_j u_j, and the intercept is b = u_0 − Σ_j w_j shift_j, so that
+
+    x·w + b = u_0 + Σ_j u_j (x_j − shift_j) factor_j
+
+and the scaled features never have to be made: w = T u, and derivatives in u follow from those in w by the chain rule.
+
+    F(u) = D(Tu) + ½ Σ_j precision_j ((Tu)_j − mean_j)² + ½ Σ_j penalty_j (u_j − centre_j)²
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gdmix_core.solvers.all_reduce import DataTerm
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """T and its transpose; factor > 0 and shift, float64 [k] with 1 and 0 for the intercept, which comes first."""
+
+    factor: NDArray[np.float64]
+    shift: NDArray[np.float64]
+
+    @classmethod
+    def of_features(cls, factor: NDArray[np.float64], shift: NDArray[np.float64]) -> Scaling:
+        return cls(np.concatenate([[1.0], factor]), np.concatenate([[0.0], shift]))
+
+    def to_original(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
+        """T u."""
+        w = self.factor * u
+        w[0] -= w @ self.shift
+        return w
+
+    def to_scaled(self, w: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The u with T u = w."""
+        u = w / self.factor
+        u[0] += w @ self.shift
+        return u
+
+    def pull_back(self, gradient: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Tᵀ gradient: the derivative in u of what has this one in w."""
+        return self.factor * (gradient - self.shift * gradient[0])
+
+    def pull_back_matrix(self, H: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Tᵀ H T."""
+        moved = H - np.outer(self.shift, H[0])
+        moved -= np.outer(moved[:, 0], self.shift)
+        moved *= self.factor
+        moved *= self.factor[:, None]
+        return moved
+
+    def covariance_to_original(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
+        """T V Tᵀ."""
+        scaled = V * self.factor * self.factor[:, None]
+        scaled[0] -= self.shift @ scaled
+        scaled[:, 0] -= scaled @ self.shift
+        return scaled
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """All float64 [k], the intercept first.
+
+    l2, centre: of the scaled coefficients u; precision, mean: of those in the features' units
+    """
+
+    l2: NDArray[np.float64]
+    centre: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    mean: NDArray[np.float64]
+
+    @classmethod
+    def ridge(cls, l2: NDArray[np.float64]) -> Penalty:
+        zero = np.zeros(len(l2))
+        return cls(l2, zero, zero, zero)
+
+
+class ScaledObjective:
+    """F without its L1 part, its gradient, and the Hessian at the u of the latest `move_to`."""
+
+    def __init__(self, data: DataTerm, penalty: Penalty, scaling: Scaling | None = None) -> None:
+        size = len(penalty.l2)
+        self.data, self.penalty = data, penalty
+        self.scaling = scaling or Scaling(np.ones(size), np.zeros(size))
+
+    def value_and_gradient(self, u: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        p = self.penalty
+        w = self.scaling.to_original(u)
+        value, gradient = self.data.value_and_gradient(w)
+        from_mean, from_centre = w - p.mean, u - p.centre
+        value += 0.5 * float(p.precision @ (from_mean * from_mean)) + 0.5 * float(p.l2 @ (from_centre * from_centre))
+        return value, self.scaling.pull_back(gradient + p.precision * from_mean) + p.l2 * from_centre
+
+    def move_to(self, u: NDArray[np.float64]) -> None:
+        self.data.move_to(self.scaling.to_original(u))
+
+    def product(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
+        w = self.scaling.to_original(v)
+        return self.scaling.pull_back(self.data.product(w) + self.penalty.precision * w) + self.penalty.l2 * v
+
+    def diagonal(self) -> NDArray[np.float64]:
+        own, first_row = self.data.diagonal()
+        own, shift = own + self.penalty.precision, self.scaling.shift
+        spread = own - shift * (2.0 * first_row - shift * own[0])
+        # What the subtraction leaves may be below zero in the last bits.
+        return np.maximum(spread, 0.0) * self.scaling.factor**2 + self.penalty.l2
+
+    def hessian(self) -> NDArray[np.float64]:
+        H = self.data.hessian()
+        H[np.diag_indices_from(H)] += self.penalty.precision
+        H = self.scaling.pull_back_matrix(H)
+        H[np.diag_indices_from(H)] += self.penalty.l2
+        return H

@@ -1,0 +1,207 @@
+"""Newton's method for one large convex model: a trust region, steps by preconditioned conjugate gradients.
+
+Steihaug, "The conjugate gradient method and trust regions in large scale optimization" (1983); the lengths of the steps
+in the preconditioner's norm by the recurrences of Gould, Lucidi, Roma and Toint (1999). A step that does not help is
+shortened along its own direction (Nocedal and Yuan 1998): that costs evaluations, but no further Hessian products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
+from gdmix_core.solvers.minimum import Minimum
+
+# Up to so many coefficients the Hessian is made, which costs one pass, and factored; above, it is multiplied with.
+# Measured: benchmarks/fixed_effect.py --dense.
+DENSE_LIMIT = 64
+
+_FORCING = 0.1  # largest relative residual at which a step is good enough
+_LARGEST_ROUNDS = 250  # of conjugate gradients in a step
+_SHORTENINGS = 40
+_ACCEPT = 1e-4
+# A direction whose curvature is below this share of the preconditioner's is one the data and the penalty leave open.
+_SINGULAR = 1e-12
+_ROUNDING = 1e-13  # of F: differences below tell nothing
+
+Vector = NDArray[np.float64]
+
+
+class Objective(Protocol):
+    """A convex function; second derivatives are those at the point of the latest move_to."""
+
+    def value_and_gradient(self, u: Vector) -> tuple[float, Vector]: ...
+    def move_to(self, u: Vector) -> None: ...
+    def product(self, v: Vector) -> Vector: ...
+    def diagonal(self) -> Vector: ...
+    def hessian(self) -> NDArray[np.float64]: ...
+
+
+@dataclass
+class Step:
+    """s; its slope g·s (< 0) and curvature s·Hs; its length in the preconditioner's norm."""
+
+    s: Vector
+    slope: float
+    curvature: float
+    length: float
+    at_boundary: bool
+
+
+def minimize(
+    objective: Objective,
+    start: Vector,
+    *,
+    goal: float,
+    max_iterations: int,
+    dense_limit: int = DENSE_LIMIT,
+    on_iteration: Callable[[int, float, Vector], None] | None = None,
+) -> Minimum:
+    """goal: largest absolute gradient entry to stop at. on_iteration(number, F, u) is called after each iteration."""
+    u = start
+    value, gradient = objective.value_and_gradient(u)
+    evaluations, iterations, radius = 1, 0, np.inf
+    first_size = largest = float(np.max(np.abs(gradient), initial=0.0))
+    message = "the gradient is at its goal"
+    while largest > goal:
+        if iterations == max_iterations:
+            message = "the limit of iterations is reached"
+            break
+        objective.move_to(u)
+        forcing = min(_FORCING, (largest / first_size) ** 0.5)
+        step = _newton_step(objective, gradient, radius, forcing, 0.1 * goal, dense_limit)
+        accepted = False
+        for _ in range(_SHORTENINGS):
+            trial = u + step.s
+            new_value, new_gradient = objective.value_and_gradient(trial)
+            evaluations += 1
+            predicted = -(step.slope + 0.5 * step.curvature)
+            ratio = _ratio(value - new_value, predicted, value, gradient, new_gradient)
+            accepted = ratio > _ACCEPT
+            if ratio < 0.25:
+                radius = 0.25 * step.length
+            elif ratio > 0.75 and step.at_boundary:
+                radius = 2.0 * step.length
+            if accepted:
+                break
+            _shorten(step, new_value - value)
+            radius = step.length
+        if not accepted:
+            message = "no shorter step decreases the objective"
+            break
+        u, value, gradient = trial, new_value, new_gradient
+        largest = float(np.max(np.abs(gradient), initial=0.0))
+        iterations += 1
+        if on_iteration is not None:
+            on_iteration(iterations, value, u)
+    return Minimum(u, value, largest, iterations, evaluations, largest <= goal, message)
+
+
+def _ratio(actual: float, predicted: float, value: float, gradient: Vector, new_gradient: Vector) -> float:
+    """Decrease by predicted decrease. Where both drown in F's rounding the gradient decides."""
+    if not np.isfinite(actual):
+        return -np.inf
+    if max(abs(actual), predicted) <= _ROUNDING * abs(value):
+        return 1.0 if np.max(np.abs(new_gradient)) < np.max(np.abs(gradient)) else -1.0
+    return actual / predicted if predicted > 0.0 else -1.0
+
+
+def _shorten(step: Step, increase: float) -> None:
+    """To the minimum of the parabola through what is known along the step, but to a tenth at least, half at most."""
+    t = 0.1
+    if np.isfinite(increase) and increase > step.slope:
+        t = float(np.clip(-step.slope / (2.0 * (increase - step.slope)), 0.1, 0.5))
+    step.s = t * step.s
+    step.slope *= t
+    step.curvature *= t * t
+    step.length *= t
+
+
+def _newton_step(
+    objective: Objective, gradient: Vector, radius: float, forcing: float, floor: float, dense_limit: int
+) -> Step:
+    if len(gradient) > dense_limit:
+        diagonal = positive(objective.diagonal())
+        return steihaug(gradient, objective.product, lambda r: r / diagonal, radius, forcing, floor)
+    H = objective.hessian()
+    precondition = factored(H)
+    # The factors are all but exact, so conjugate gradients need a round or two, none of which touches the rows.
+    return steihaug(gradient, lambda v: H @ v, precondition, radius, 1e-6, 1e-3 * floor)
+
+
+def positive(diagonal: Vector) -> Vector:
+    """Where there is no curvature at all, that of the average coefficient."""
+    flat = diagonal <= _SINGULAR * float(np.max(diagonal, initial=0.0))
+    average = float(np.mean(diagonal[~flat])) if not np.all(flat) else 1.0
+    return np.where(flat, average, diagonal)
+
+
+def factored(H: NDArray[np.float64]) -> Callable[[Vector], Vector]:
+    """r → (H + D)⁻¹ r, with as little of H's diagonal in D as it takes to be positive definite."""
+    diagonal = positive(np.diag(H))
+    flat = np.diag(H) < diagonal
+    # From the start: a direction without curvature must not be one of a little, by rounding.
+    ridge = 1e-11
+    while True:
+        try:
+            padded = H.copy()
+            padded[np.diag_indices_from(padded)] += np.where(flat, diagonal, ridge * diagonal)
+            factors = cho_factor(padded, overwrite_a=True, check_finite=False)
+            return lambda r: cho_solve(factors, r, check_finite=False)
+        except LinAlgError:
+            ridge *= 100.0
+
+
+def steihaug(
+    gradient: Vector,
+    product: Callable[[Vector], Vector],
+    precondition: Callable[[Vector], Vector],
+    radius: float,
+    forcing: float,
+    floor: float,
+) -> Step:
+    """The s that (nearly) minimises gradient·s + ½ s·Hs within the radius.
+
+    product: v → H v; precondition: r → M⁻¹ r, with M the norm of the radius. Stops where the residual, in the norm of
+    M⁻¹, is `forcing` of the first, or its entries are within ±floor.
+    """
+    s = np.zeros(len(gradient))
+    residual = gradient.copy()
+    y = precondition(residual)
+    direction = -y
+    rho = float(residual @ y)
+    target = forcing * forcing * rho
+    s_s, s_d, d_d = 0.0, 0.0, rho  # s·Ms, s·Md, d·Md
+    at_boundary = False
+    for _ in range(min(2 * len(gradient), _LARGEST_ROUNDS)):
+        if rho <= target or np.max(np.abs(residual)) <= floor:
+            break
+        bent = product(direction)
+        curvature = float(direction @ bent)
+        flat = curvature <= _SINGULAR * d_d
+        # Along a flat direction one goes to the boundary, or, while there is none, as far as M takes one.
+        alpha = rho / (d_d if flat else curvature)
+        reached = s_s + alpha * (2.0 * s_d + alpha * d_d)
+        if (flat and np.isfinite(radius)) or reached >= radius * radius:
+            room = max(radius * radius - s_s, 0.0)
+            alpha = room / (s_d + np.sqrt(s_d * s_d + d_d * room))
+            reached = radius * radius
+            at_boundary = True
+        s += alpha * direction
+        residual += alpha * bent
+        s_s = reached
+        if at_boundary or flat:
+            break
+        y = precondition(residual)
+        previous, rho = rho, float(residual @ y)
+        beta = rho / previous
+        direction = beta * direction - y
+        s_d = beta * (s_d + alpha * d_d)
+        d_d = rho + beta * beta * d_d
+    slope = float(gradient @ s)
+    return Step(s, slope, float(residual @ s) - slope, float(np.sqrt(s_s)), at_boundary)
