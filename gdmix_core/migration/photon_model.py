@@ -45,10 +45,10 @@ def translate_initial_model(
         initial["prior_weight"] = plain(next(iter(weights.values()), 1.0))
         if len(set(weights.values())) > 1:
             result.check("incremental.weight", f"one for all coordinates here; the first of {weights} is taken")
-        result.changed(
+        result.check(
             "--incremental-training",
-            "coefficients without a prior variance keep the plain L2 penalty around 0; Photon ML pulls them to the "
-            "old mean",
+            "Photon ML leaves variances below its sparsity threshold out of its files, so the coefficients it is most "
+            "certain of have no prior; write the earlier model with --model-sparsity-threshold 0",
         )
     return initial, {name: _locked(name, path, configured, shards, result) for name in locked}
 
