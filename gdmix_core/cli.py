@@ -181,6 +181,20 @@ def config_check(file: str, variables: tuple[str, ...], changes: tuple[str, ...]
     click.echo(f"{file} is valid: {len(found.coordinates)} coordinates, {len(build_plan(found).steps)} steps")
 
 
+@config_group.command("import")
+@click.argument("file", type=click.Path(dir_okay=False))
+@click.option("--input", "source", help="Directory of the input, in place of the one that the file names.")
+@click.option("--output", help="Directory of the run, in place of the one that the file names.")
+def config_import(file: str, source: str | None, output: str | None) -> None:
+    """Translate a GDMix workflow's YAML, or a text file with a Photon ML GAME training command; prints YAML."""
+    from gdmix_core.migration.importing import import_config
+    from gdmix_core.migration.render import render_yaml
+
+    result = import_config(file, source, output)
+    click.echo(render_yaml(result, file), nl=False)
+    click.echo(f"{file}: {len(result.notes)} notes on the translation stand at its top", err=True)
+
+
 @config_group.command("schema")
 def config_schema() -> None:
     """Print the configuration's JSON schema, for editors."""

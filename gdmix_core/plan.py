@@ -127,7 +127,7 @@ def build_plan(config: Config) -> Plan:
         sources = {name: {"data": c.data, "bag": c.bag} for name, c in scaled.items()}
         steps.append(Step("summarize", "summarize", ("validate",), settings=sources))
     if config.initial_model is not None:
-        steps.append(Step("initialize", "initialize", ("partition",), settings=_initialize_settings(data)))
+        steps.append(Step("initialize", "initialize", ("partition",), settings=_initialize_settings(config, data)))
     if rounds := round_count(config):
         return Plan((*steps, *_search_steps(data, steps, rounds)))
     # With a single coordinate a second pass would train the same model on the same offsets again.
@@ -205,7 +205,7 @@ def _coordinate_steps(config: Config, data: dict[str, Any], number: int, name: s
         ("validate" if fixed else "partition", *statistics, *initial, *offsets, *warm_start),
         number,
         name,
-        {"task": data["task"], "coordinate": name, "effect": _result_settings(settings)},
+        {"task": data["task"], "coordinate": name, "effect": _result_settings(settings), **_initial_settings(config)},
     )
     evaluate = Step(
         evaluate_id(number, name), "evaluate", (train.id, *offsets), number, name, {"metrics": data["metrics"]}
@@ -239,7 +239,18 @@ def _validate_settings(data: dict[str, Any]) -> dict[str, Any]:
     return {"sources": sources, "groups": sorted(map(str, groups)), **{key: data[key] for key in kept}}
 
 
-def _initialize_settings(data: dict[str, Any]) -> dict[str, Any]:
+def _initial_settings(config: Config) -> dict[str, Any]:
+    """What training makes of the initial models, which initialize only brings: so prior_weight can be searched."""
+    initial = config.initial_model
+    if initial is None:
+        return {}
+    kept = {"entities": initial.entities_without_data, "features": initial.keeps_features}
+    return {"initial_model": {"prior_weight": initial.prior_weight, **kept}}
+
+
+def _initialize_settings(config: Config, data: dict[str, Any]) -> dict[str, Any]:
+    initial = config.initial_model
+    assert initial is not None
     coordinates = {
         name: {
             "bag": c["bag"],
@@ -249,7 +260,15 @@ def _initialize_settings(data: dict[str, Any]) -> dict[str, Any]:
         }
         for name, c in data["coordinates"].items()
     }
-    return {"initial_model": data["initial_model"], "task": data["task"], "coordinates": coordinates}
+    return {
+        "path": initial.path,
+        "files": initial.coordinates,
+        "features_without_data": initial.features_without_data,
+        "keeps_features": initial.keeps_features,
+        "needs_variances": initial.prior_weight > 0,
+        "task": data["task"],
+        "coordinates": coordinates,
+    }
 
 
 def _partition_settings(data: dict[str, Any]) -> dict[str, Any]:

@@ -117,6 +117,15 @@ def test_other_initial_models_change_all_that_follows():
     assert other["initialize"] != keys(changed(("initial_model", "earlier")))["initialize"]
 
 
+def test_the_priors_weight_is_a_matter_of_training():
+    """Only whether there is a prior matters to what is read: so its weight can be searched."""
+    one, two = (keys(changed(("initial_model", {"path": "earlier", "prior_weight": w}))) for w in (1, 2))
+    assert {step for step in one if one[step] != two[step]} == set(one) - {"validate", "partition", "initialize"}
+    kept = keys(changed(("initial_model", {"path": "earlier", "prior_weight": 1, "entities_without_data": "drop"})))
+    assert kept["initialize"] == one["initialize"]
+    assert kept["pass_01.per_user.train"] != one["pass_01.per_user.train"]
+
+
 def test_locked_coordinates_come_first_and_once():
     """So that those that train see their scores in every pass."""
     config = changed(*LOCKED)

@@ -15,6 +15,7 @@ from gdmix_core import progress, storage
 from gdmix_core.data.entity_rows import read_entity_rows
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.ragged import Bag
+from gdmix_core.data.scores import LEVERAGE
 from gdmix_core.data.shards import read_entities
 from gdmix_core.effects.cores import core_count
 from gdmix_core.effects.entity_models import score_entity_rows
@@ -42,6 +43,9 @@ def take_over(run: Run, step: Step, *, group: int | None = None) -> dict[str, An
     if run.is_done(step):
         log.info("%s is done already", step.id)
         return run.result(step.id)
+    assert step.pass_number is not None
+    # Of a model trained here before it was locked: a locked one has no known uncertainty.
+    storage.remove(run.scores(step.pass_number, step.coordinate, LEVERAGE))
     if run.config.coordinates[step.coordinate].fixed_effect is not None:
         return run.commit(step, _take_over_fixed(run, step))
     return _take_over_random(run, step, group)

@@ -193,6 +193,19 @@ def test_gdmix_layout_and_files_by_coordinate(tmp_path: Path):
     assert read_initial(alone, "per_user", 0) is None
 
 
+def test_models_on_an_object_store(tmp_path: Path):
+    old = earlier_run(tmp_path / "old")
+    for path in Path(old.path("export")).rglob("*.*"):
+        with storage.open_for_write(f"memory://earlier/{path.relative_to(old.path('export'))}") as file:
+            file.write(path.read_bytes())
+    expected = without(exported(old, "per_user"), ("z", ""))
+    run = new_run(tmp_path / "new", "memory://earlier/")
+    initialized(run)
+    same(initial(run, "per_user", 5), expected)
+    one_file = {"coordinates": {"global": "memory://earlier/global/part-00000.avro"}}
+    assert initialized(new_run(tmp_path / "other", one_file))["global"]["models"] == 1
+
+
 def test_integer_ids_become_strings_where_the_column_has_strings(tmp_path: Path):
     old = earlier_run(tmp_path / "old")
     run = new_run(tmp_path / "new", old.root, text=True)
