@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +52,10 @@ def best(run: Path) -> dict[str, Any]:
 
 def gdmix(*arguments: str) -> str:
     command = [sys.executable, "-m", "gdmix_core.cli", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=wide())
+    wide = os.environ | {"COLUMNS": "160"}
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=wide)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def wide() -> Mapping[str, str]:
-    import os
-
-    return os.environ | {"COLUMNS": "160"}
 
 
 @pytest.fixture(scope="module")
@@ -105,10 +100,7 @@ def test_mapped_trials_in_airflow_find_the_same(folder: Path, on_one_machine: st
     environment = airflow_environment(folder / "home", folder / "dags")
     airflow(environment, "db", "migrate")
     airflow(environment, "dags", "test", "search")
-    machine, mapped = best(folder / "machine"), best(folder / "airflow")
-    for key in ("trial", "parameters", "pass", "trials"):
-        assert json.dumps(mapped[key])[:40] == json.dumps(machine[key])[:40]
-    assert [t["value"] for t in mapped["trials"]] == pytest.approx([t["value"] for t in machine["trials"]], abs=1e-4)
+    assert best(folder / "airflow") == best(folder / "machine")
     assert states(folder) == {
         ("round_01", 0): ("success", "trial 1: per_user.l2=10, global.l2=100"),
         ("round_01", 1): ("success", "trial 2: per_user.l2=10, global.l2=0.1"),
