@@ -113,7 +113,7 @@ def _check_path(config: Config, key: Key, path: str) -> None:
             raise _FaultError(key, f"{parent} is {at if at is not None else 'not set'}, so there is no {part} in it")
     if parts[0] in ("tune", "airflow", "engine", "spark", "export"):
         raise _FaultError(key, f"{parts[0]} changes no model, so there is nothing to search")
-    if parts[0] == "coordinates" and config.coordinates[parts[1]].locked:
+    if parts[0] == "coordinates" and len(parts) > 1 and config.coordinates[parts[1]].locked:
         raise _FaultError(key, f"coordinate {parts[1]} is locked, so nothing in it changes a model")
 
 
@@ -121,13 +121,13 @@ def _check_effect(config: Config, key: Key, path: str, candidates: Candidates, f
     """Raises _FaultError unless every candidate makes a valid configuration, with other trials but the same data."""
     some = _some(candidates)
     plans = [build_plan(_trial_config(config, key, {**first, path: value})) for value in some]
+    of_search = build_plan(with_values(config, {other: value for other, value in first.items() if other != path}))
+    for step in of_search.before_passes:
+        if any(plan[step.id].settings != step.settings for plan in plans):
+            raise _FaultError(
+                key, f"it changes what {step.id} makes, which all trials share; make a run of its own for every value"
+            )
     changed = {step for plan in plans[1:] for step in _differing(plans[0], plan)}
-    shared = [step.id for step in plans[0].before_passes if step.id in changed]
-    if shared:
-        raise _FaultError(
-            key,
-            f"it changes what {shared[0]} makes, which all trials share; make a run of its own for every value",
-        )
     if len(some) > 1 and not changed - {"export"} and len({plan.passes for plan in plans}) == 1:
         raise _FaultError(key, "it changes no result, so there is nothing to search")
 

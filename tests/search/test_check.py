@@ -79,6 +79,8 @@ def test_any_number_that_changes_a_model_can_be_searched(path: str, values: list
             [5, 50],
             ["changes what partition makes", "all trials share"],
         ),
+        ("coordinates.per_user.random_effect.samples.max", [5], ["changes what partition makes"]),
+        ("coordinates", [0, 1], ["no valid configuration"]),
         ("coordinates.per_user.random_effect.shards", [5, 50], ["changes what partition makes"]),
         ("frame.rows_per_block", [5, 50], ["changes what validate makes"]),
         ("checks.max_dropped", [0.1, 0.2], ["changes what validate makes"]),

@@ -25,6 +25,7 @@ from gdmix_core import steps
 from gdmix_core.config_file import parse_config
 from gdmix_core.errors import DataError, StepError
 from gdmix_core.models.native import read_model
+from gdmix_core.plan import build_plan
 from gdmix_core.run import Run
 from gdmix_core.runner import metrics_table
 from gdmix_core.search.parameters import round_count, trials_of_round
@@ -232,6 +233,7 @@ def test_other_candidates_make_only_what_is_new(grid: Run, tmp_path: Path):
 
 KILLED = """
 import os, signal, sys
+from gdmix_core.plan import build_plan
 from gdmix_core.run import Run
 from gdmix_core.search.trials import make_trials
 run = Run.open(sys.argv[1])
@@ -395,3 +397,54 @@ def test_rounds_hold_every_trial_once():
         assert list(itertools.chain(*numbers)) == list(range(1, count + 1))
         assert all(len(n) == parallel for n in numbers[:-1])
         assert 1 <= len(numbers[-1]) <= parallel
+
+
+def test_a_search_in_an_object_store(tmp_path: Path, grid: Run):
+    """Trials find the data two levels above themselves there, too."""
+    setup = content(([0.3, 3], [0.1, 1, 10]), output="memory://search/run")
+    run = make_run(tmp_path, setup, TRAINING, VALIDATION)
+    walk(run)
+    assert Run.open("memory://search/run/trials/002").data_root == "memory://search/run"
+    assert Run.open("memory://search/run").result("select")["trials"] == grid.result("select")["trials"]
+
+
+def keys(**changes: Any) -> dict[str, str]:
+    setup = content((1, [0.1, 1]), **{"name": "p", "input": "i", "output": "o", "tune": {"parallel": 2}, **changes})
+    plan = build_plan(parse_config(setup))
+    assert [step.id for step in plan.rounds] == ["round_01"]
+    return plan.keys("input")
+
+
+@pytest.mark.parametrize(
+    ("changes", "differing"),
+    [
+        ({"spark": {"master": "local[1]"}, "airflow": {"retries": 9}, "engine": "local", "output": "x"}, set()),
+        ({"export": {"formats": ["avro"]}}, {"export"}),
+        ({"passes": {"max": 3}}, {"round_01", "select", "export"}),
+        ({"tune": {"parallel": 2, "seed": 1}}, {"round_01", "select", "export"}),
+        ({"metrics": ["auc"]}, {"round_01", "select", "export"}),
+        ({"frame": {"rows_per_block": 9}}, {"validate", "partition", "round_01", "select", "export"}),
+    ],
+)
+def test_keys_change_with_what_changes_the_result(changes: dict[str, Any], differing: set[str]):
+    before, after = keys(), keys(**changes)
+    assert {step for step in before if before[step] != after[step]} == differing
+
+
+def test_trials_take_the_data_for_the_searchs_own(grid: Run):
+    trial = Run.open(grid.trial_root(4))
+    for step in ("validate", "partition"):
+        assert trial.keys[step] == grid.keys[step]
+        assert trial.is_done(trial.plan[step])
+    assert trial.keys["select"] != Run.open(grid.trial_root(3)).keys["select"]
+
+
+def test_worker_processes_know_the_data_and_where_to_start(grid: Run, tmp_path: Path):
+    """Shards in two processes; the result is the same to the bit, as it is without a search."""
+    run = make_run(tmp_path, content(([3], [10, 1]), engine={"local": {"processes": 2}}), TRAINING, VALIDATION)
+    walk(run)
+    assert Run.open(run.root).result("select")["trials"] == grid.result("select")["trials"][:2]
+    for number in (1, 2):
+        mine, its = Run.open(run.trial_root(number)), Run.open(grid.trial_root(number))
+        for step in ("pass_01.per_user.train", "pass_02.per_user.train"):
+            assert mine.result(step)["iterations"] == its.result(step)["iterations"]
