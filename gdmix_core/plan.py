@@ -22,7 +22,7 @@ StepKind = Literal[
 ]  # fmt: skip
 
 # Raise when a change of the code changes results: older results are then computed again.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
