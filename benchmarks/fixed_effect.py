@@ -1,4 +1,4 @@
-"""Fixed effect: one loss and gradient, beside SciPy's CSR products; and a whole fit, beside scikit-learn's.
+"""Fixed effect: one loss and gradient, beside SciPy's CSR products; a whole fit, beside scikit-learn's; solvers.
 
 python benchmarks/fixed_effect.py [--rows 1000000] [--features 100000] [--nonzeros 30]
 """
@@ -7,26 +7,17 @@ from __future__ import annotations
 
 import argparse
 
+import fixed_effect_solvers
 import machine
 import numpy as np
+from fixed_effect_problem import sparse
 from scipy.sparse import csr_matrix
 
-from gdmix_core.data.ragged import Bag
+from gdmix_core.solvers.all_reduce import Alone, SharedObjective
 from gdmix_core.solvers.global_objective import GlobalObjective
-from gdmix_core.solvers.lbfgs import minimize
 from gdmix_core.solvers.losses import LOGISTIC
-
-
-def problem(rows: int, features: int, nonzeros: int, seed: int = 0) -> tuple[Bag, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    # Some features are frequent and most are rare, as in practice.
-    indices = np.minimum(features - 1, (features * rng.random((rows, nonzeros)) ** 3)).astype(np.int32)
-    indices.sort(axis=1)
-    values = rng.standard_normal(rows * nonzeros).astype(np.float32)
-    bag = Bag(np.arange(rows + 1) * nonzeros, indices.ravel(), values)
-    truth = rng.standard_normal(features) * 0.2
-    margin = csr_matrix((values, bag.indices, bag.offsets), shape=(rows, features)) @ truth
-    return bag, (rng.random(rows) < 1 / (1 + np.exp(-margin))).astype(np.float64)
+from gdmix_core.solvers.scaled_objective import Penalty, ScaledObjective
+from gdmix_core.solvers.trust_region import minimize
 
 
 def main() -> None:
@@ -36,7 +27,7 @@ def main() -> None:
     parser.add_argument("--nonzeros", type=int, default=30)
     arguments = parser.parse_args()
     rows, features = arguments.rows, arguments.features
-    bag, label = problem(rows, features, arguments.nonzeros)
+    bag, label = sparse(rows, features, arguments.nonzeros)
     print(machine.describe())
     print(f"{rows} rows x {arguments.nonzeros} non-zeros, {features} features, logistic, l2 = 1")
     ones, zeros = np.ones(rows), np.zeros(rows)
@@ -66,38 +57,26 @@ def main() -> None:
         LOGISTIC, fewer, features, label[:part], ones[:part], zeros[:part], intercept=True, threads=machine.cores()
     )
     fit(subset, matrix[:part], label[:part], features)
+    fixed_effect_solvers.compare(part)
 
 
 def fit(ours: GlobalObjective, matrix: csr_matrix, label: np.ndarray, features: int) -> None:
     from sklearn.linear_model import LogisticRegression
 
-    penalty = np.ones(features + 1)
-    penalty[0] = 0.0
-    rows = len(label)
-
-    def objective(w: np.ndarray) -> float:
-        value, _ = ours.value_and_gradient(w)
-        return value + 0.5 * float(penalty @ (w * w))
-
+    slopes = np.ones(features + 1)
+    slopes[0] = 0.0
+    data = SharedObjective(ours, Alone())
+    objective = ScaledObjective(data, Penalty.ridge(slopes))
     found = []
     mine = machine.once(
-        lambda: found.append(
-            minimize(
-                ours.value_and_gradient,
-                penalty,
-                np.zeros(features + 1),
-                goal=1e-6 * rows,
-                max_iterations=500,
-                history=10,
-            )
-        )
+        lambda: found.append(minimize(objective, np.zeros(features + 1), goal=1e-6 * len(label), max_iterations=500))
     )
     peer = LogisticRegression(C=1.0, solver="lbfgs", tol=1e-6, max_iter=500)
     theirs = machine.once(lambda: peer.fit(matrix, label))
-    best = objective(np.concatenate([peer.intercept_, peer.coef_[0]]))
+    best, _ = objective.value_and_gradient(np.concatenate([peer.intercept_, peer.coef_[0]]))
     minimum = found[0]
     print(
-        f"whole fit, ours                   {mine:8.2f} s   {minimum.evaluations} evaluations, "
+        f"whole fit, ours                   {mine:8.2f} s   {data.evaluations + data.hessian_products} passes, "
         f"objective {minimum.objective:.6f}, converged: {minimum.converged}"
     )
     print(f"scikit-learn LogisticRegression   {theirs:8.2f} s   objective {best:.6f}; ours takes {mine / theirs:.2f} x")

@@ -35,7 +35,7 @@ StepKind = Literal[
 _AFTER_PASSES = ("trials", "select", "export")
 
 # Raise when a change of the code changes results: older results are then computed again.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from gdmix_core.solvers.all_reduce import DataTerm
 from gdmix_core.solvers.lbfgs import minimize as lbfgs
 from gdmix_core.solvers.minimum import Minimum
 from gdmix_core.solvers.nonsmooth import Constraints
+from gdmix_core.solvers.projected_newton import minimize as projected_newton
 from gdmix_core.solvers.scaled_objective import Penalty, ScaledObjective, Scaling
 from gdmix_core.solvers.trust_region import minimize as newton_cg
 
@@ -73,7 +74,7 @@ class FixedProblem:
             lower=lower,
             upper=upper,
             constraints=constraints,
-            newton=settings.fixed_effect.solver != "lbfgs" and not constraints.any,
+            newton=settings.fixed_effect.solver != "lbfgs",
             history=settings.fixed_effect.history,
         )
 
@@ -98,6 +99,11 @@ class FixedProblem:
         on_iteration: OnIteration,
     ) -> Minimum:
         """Minimum.w is in scaled variables, as is start."""
+        if self.newton and self.constraints.any:
+            return projected_newton(
+                objective, start, goal=goal, max_iterations=max_iterations, constraints=self.constraints,
+                on_iteration=on_iteration,
+            )  # fmt: skip
         if self.newton:
             return newton_cg(objective, start, goal=goal, max_iterations=max_iterations, on_iteration=on_iteration)
         return lbfgs(

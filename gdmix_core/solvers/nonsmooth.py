@@ -47,6 +47,14 @@ class Constraints:
         pressed = ((w <= self.lower) & (pull > 0.0)) | ((w >= self.upper) & (pull < 0.0))
         return np.where(pressed, 0.0, pull)
 
+    def orthant(self, w: Vector, pull: Vector) -> tuple[Vector, Vector]:
+        """(lower, upper) within which the L1 part is linear: of a coefficient at 0 on the side to which its subgradient
+        `pull` moves it."""
+        side = np.where(w == 0.0, -np.sign(pull), np.sign(w))
+        lower = np.where((self.l1 > 0) & (side >= 0), np.maximum(self.lower, 0.0), self.lower)
+        upper = np.where((self.l1 > 0) & (side <= 0), np.minimum(self.upper, 0.0), self.upper)
+        return lower, upper
+
     # Both halves: the k coefficients, then w⁻ of those with an L1 weight
 
     @cached_property

@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 
 from gdmix_core.solvers.all_reduce import DataTerm
 
+# Of a feature that is all but constant, shifting leaves nothing but the rounding of what was subtracted.
+_ROUNDING = 1e-13
+
 
 @dataclass(frozen=True)
 class Scaling:
@@ -107,12 +110,14 @@ class ScaledObjective:
         own, first_row = self.data.diagonal()
         own, shift = own + self.penalty.precision, self.scaling.shift
         spread = own - shift * (2.0 * first_row - shift * own[0])
-        # What the subtraction leaves may be below zero in the last bits.
-        return np.maximum(spread, 0.0) * self.scaling.factor**2 + self.penalty.l2
+        return np.where(spread > _ROUNDING * own, spread, 0.0) * self.scaling.factor**2 + self.penalty.l2
 
     def hessian(self) -> NDArray[np.float64]:
         H = self.data.hessian()
         H[np.diag_indices_from(H)] += self.penalty.precision
+        own = np.diag(H) * self.scaling.factor**2
         H = self.scaling.pull_back_matrix(H)
+        constant = np.diag(H) <= _ROUNDING * own
+        H[constant], H[:, constant] = 0.0, 0.0
         H[np.diag_indices_from(H)] += self.penalty.l2
         return H

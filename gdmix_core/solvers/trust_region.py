@@ -21,13 +21,13 @@ from gdmix_core.solvers.minimum import Minimum
 # Measured: benchmarks/fixed_effect.py --dense.
 DENSE_LIMIT = 64
 
-_FORCING = 0.1  # largest relative residual at which a step is good enough
+FORCING = 0.1  # largest relative residual at which a step is good enough
 _LARGEST_ROUNDS = 250  # of conjugate gradients in a step
 _SHORTENINGS = 40
 _ACCEPT = 1e-4
 # A direction whose curvature is below this share of the preconditioner's is one the data and the penalty leave open.
 _SINGULAR = 1e-12
-_ROUNDING = 1e-13  # of F: differences below tell nothing
+ROUNDING = 1e-13  # of F: differences below tell nothing
 
 Vector = NDArray[np.float64]
 
@@ -73,7 +73,7 @@ def minimize(
             message = "the limit of iterations is reached"
             break
         objective.move_to(u)
-        forcing = min(_FORCING, (largest / first_size) ** 0.5)
+        forcing = min(FORCING, (largest / first_size) ** 0.5)
         step = _newton_step(objective, gradient, radius, forcing, 0.1 * goal, dense_limit)
         accepted = False
         for _ in range(_SHORTENINGS):
@@ -106,7 +106,7 @@ def _ratio(actual: float, predicted: float, value: float, gradient: Vector, new_
     """Decrease by predicted decrease. Where both drown in F's rounding the gradient decides."""
     if not np.isfinite(actual):
         return -np.inf
-    if max(abs(actual), predicted) <= _ROUNDING * abs(value):
+    if max(abs(actual), predicted) <= ROUNDING * abs(value):
         return 1.0 if np.max(np.abs(new_gradient)) < np.max(np.abs(gradient)) else -1.0
     return actual / predicted if predicted > 0.0 else -1.0
 
@@ -136,7 +136,7 @@ def _newton_step(
 
 def positive(diagonal: Vector) -> Vector:
     """Where there is no curvature at all, that of the average coefficient."""
-    flat = diagonal <= _SINGULAR * float(np.max(diagonal, initial=0.0))
+    flat = diagonal <= 0.0
     average = float(np.mean(diagonal[~flat])) if not np.all(flat) else 1.0
     return np.where(flat, average, diagonal)
 

@@ -36,7 +36,9 @@ def scale_of(X: Vector, kind: str) -> tuple[Vector, Vector]:
     size = {
         "none": np.ones(X.shape[1]),
         "max_magnitude": np.abs(X).max(axis=0),
-    }.get(kind, X.std(axis=0, ddof=1))
+    }.get(kind)
+    if size is None:
+        size = X.std(axis=0, ddof=1)
     factor = 1 / np.where(size > 0, size, 1.0)
     return factor, X.mean(axis=0) if kind == "standardization" else np.zeros(X.shape[1])
 

@@ -24,7 +24,9 @@ from gdmix_core.effects import fixed
 from gdmix_core.effects.checkpoint import Checkpoint
 from gdmix_core.effects.fixed_worker import TOLD_TO_END
 from gdmix_core.errors import StepError
+from gdmix_core.models.native import read_model
 from gdmix_core.run import SPLITS, Run
+from gdmix_core.steps import execute
 from tests.run_directory import Rows, make_run
 
 pytestmark = [
@@ -37,7 +39,9 @@ pytestmark = [
 STEP = "pass_01.global.train"
 
 
-def make(root: Path, workers: int, restarts: int = 2) -> Run:
+def make(
+    root: Path, workers: int, restarts: int = 2, solver: str = "lbfgs", tolerance: float = 1e-8, **settings: Any
+) -> Run:
     """A problem that takes hundreds of iterations: the features differ in scale, and little is penalised."""
     random = np.random.default_rng(20)
     scale = np.logspace(-1.0, 0.5, 20)
@@ -47,16 +51,10 @@ def make(root: Path, workers: int, restarts: int = 2) -> Run:
         label = random.random(n) < 1 / (1 + np.exp(-X @ (random.normal(size=20) / scale)))
         return Rows(label=label.astype(float), weight=random.uniform(0.5, 2.0, n), bags={"global": X})
 
-    effect = {
-        "solver": "lbfgs",
-        "workers": workers,
-        "restarts": restarts,
-        "tolerance": 1e-8,
-        "max_iterations": 3000,
-        "history": 2,
-    }
-    settings = {"fixed_effect": effect, "bag": "global", "l2": 1e-2}
-    return make_run(root, {"coordinates": {"global": settings}}, split(2000), split(700), rows_per_block=500)
+    effect = {"solver": solver, "workers": workers, "restarts": restarts, "tolerance": tolerance, "history": 2}
+    effect["max_iterations"] = 3000
+    coordinate = {"fixed_effect": effect, "bag": "global", "l2": 1e-2, **settings}
+    return make_run(root, {"coordinates": {"global": coordinate}}, split(2000), split(700), rows_per_block=500)
 
 
 def train(run: Run) -> dict[str, Any]:
@@ -149,6 +147,24 @@ def test_two_workers_find_what_one_finds_and_the_same_bits_again(
     again = make(tmp_path / "again", workers=2)
     assert train(again) == result
     assert written(again) == written(run)
+
+
+def test_every_sum_of_the_other_solver_is_shared(tmp_path: Path) -> None:
+    """Newton's method, the statistics of λ and the variances, over real processes."""
+    results, models = [], []
+    for workers in (1, 2):
+        settings = {"l2": "auto", "variances": "full", "normalization": "standardization"}
+        run = make(tmp_path / str(workers), workers, solver="newton_cg", tolerance=1e-9, **settings)
+        execute(run, run.plan["summarize"])
+        results.append(train(run))
+        models.append(read_model(run.model(1, "global", 0)))
+    assert results[0]["hessian_products"] > 10
+    assert results[1]["converged"]
+    assert results[1]["objective"] == pytest.approx(results[0]["objective"], rel=1e-8)
+    assert results[1]["l2"]["used"] == pytest.approx(results[0]["l2"]["used"], rel=1e-6)
+    assert models[0].variances is not None
+    assert models[1].variances is not None
+    np.testing.assert_allclose(models[1].variances, models[0].variances, rtol=1e-4)
 
 
 def test_three_workers_find_what_one_finds(tmp_path: Path, alone: tuple[dict[str, Any], Run]) -> None:
