@@ -32,7 +32,7 @@ LARGEST_CHANGE = 20.0  # of a margin in one step: e^20 times the odds
 # a tenth at most, which costs less than factoring anew.
 _LARGEST_DRIFT = 0.1
 # The smoothed hinge has no curvature where it is straight; steps are taken as if it had this little.
-HINGE_CURVATURE = 1e-3
+HINGE_CURVATURE = 1e-7
 
 
 @njit(cache=True, nogil=True)

@@ -68,7 +68,9 @@ class Model:
     variance_mode: int = posterior.NO_VARIANCES
     groups: int = 0
 
-    def of(self, features: NDArray[np.int32], values: NDArray[np.float64] | None, default: float) -> NDArray[np.float64]:
+    def of(
+        self, features: NDArray[np.int32], values: NDArray[np.float64] | None, default: float
+    ) -> NDArray[np.float64]:
         return np.full(len(features), default) if values is None else values[features + 1]
 
     def penalised(self, features: NDArray[np.int32], weight: float) -> NDArray[np.float64]:
