@@ -146,7 +146,7 @@ def solve(
 
 
 class Objective:
-    """F of one entity over the coefficients of its model, in plain NumPy. X: [n, k] dense, the intercept's ones first."""
+    """F of one entity over the coefficients of its model, in plain NumPy. X: [n, k], the intercept's ones first."""
 
     def __init__(self, entity: Entity, features: NDArray[np.int32], model: Model) -> None:
         ones = np.ones((len(entity.label), 1))

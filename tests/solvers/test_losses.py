@@ -1,4 +1,4 @@
-"""Each loss and its derivatives against their definitions, against difference quotients, and where they are delicate."""
+"""Each loss and its derivatives against their definitions, against difference quotients, and at delicate margins."""
 
 from __future__ import annotations
 
