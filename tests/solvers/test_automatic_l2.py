@@ -168,7 +168,5 @@ def test_it_never_leaves_the_bounds_whatever_it_is_told(seed: int):
 @pytest.mark.parametrize("end", [LEAST_VARIANCE, LARGEST_VARIANCE])
 def test_a_map_that_drives_to_a_bound_ends_there(end: float):
     factor = 0.5 if end == LEAST_VARIANCE else 2.0
-    _, variance = rounds(
-        lambda v: np.clip(factor * v, LEAST_VARIANCE, LARGEST_VARIANCE), np.ones(1), accelerated=True
-    )
+    _, variance = rounds(lambda v: np.clip(factor * v, LEAST_VARIANCE, LARGEST_VARIANCE), np.ones(1), accelerated=True)
     assert variance == pytest.approx([end])

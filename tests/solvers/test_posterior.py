@@ -125,9 +125,7 @@ def test_sums_and_leverages_are_those_of_the_formulas(loss, seed, intercept, gro
     rng = np.random.default_rng(seed)
     entities = some_entities(rng, loss)
     others = spread * rng.random(sum(len(e.label) for e in entities))
-    model = Model(
-        loss, intercept, 0.8, regularize_intercept=True, tolerance=1e-9, groups=groups, variance_mode=mode
-    )
+    model = Model(loss, intercept, 0.8, regularize_intercept=True, tolerance=1e-9, groups=groups, variance_mode=mode)
     found = solve(entities, model, other_leverage=others)
     sums, leverages = expected_sums(entities, found.theta, found.features, model, others)
     np.testing.assert_allclose(found.sums, sums, rtol=1e-7, atol=1e-9)

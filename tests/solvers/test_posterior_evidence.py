@@ -67,10 +67,7 @@ def distance_to_maximum(
 
     slope = np.array([(value(s) - value(-s)) / (2 * STEP) for s in shifts])
     bend = np.array(
-        [
-            [(value(a + b) - value(a - b) - value(b - a) + value(-a - b)) / (4 * STEP**2) for b in shifts]
-            for a in shifts
-        ]
+        [[(value(a + b) - value(a - b) - value(b - a) + value(-a - b)) / (4 * STEP**2) for b in shifts] for a in shifts]
     )
     assert (np.linalg.eigvalsh(bend) < 0).all(), "no maximum nearby"
     return np.linalg.solve(bend, -slope)
