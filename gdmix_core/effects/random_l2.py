@@ -41,7 +41,7 @@ log = logging.getLogger("gdmix_core.random_effect")
 PILOT_ENTITIES = 2_000
 PILOT_ROWS = 400_000
 _ROUNDS = 12
-_PIECES_PER_THREAD = 4
+_PIECES = 32  # whatever the number of threads: sums are rounded piece by piece
 _ROWS_AT_A_TIME = 500_000
 
 
@@ -166,7 +166,7 @@ def _pilot(run: Run, step: Step, mode: Mode, start: NDArray[np.float64]) -> tupl
     pieces = [
         piece
         for rows in read_entity_rows(run, step.coordinate, "training", number, others, _ROWS_AT_A_TIME, leverage)
-        for piece in rows.every(stride).cut(threads * _PIECES_PER_THREAD)
+        for piece in rows.every(stride).cut(_PIECES)
     ]
     rounds = 0
     with ThreadPoolExecutor(threads) as pool:

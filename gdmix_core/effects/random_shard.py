@@ -25,8 +25,9 @@ from gdmix_core.solvers.entity_newton import STATUS_NAMES
 
 # Rows held at a time: enough to keep every thread busy, little enough for memory to stay flat.
 ROWS_AT_A_TIME = 500_000
-# Pieces of work per thread: entities differ in size, and no thread should wait long for the last one.
-PIECES_PER_THREAD = 8
+# Pieces of work these are cut into: entities differ in size, and no thread should wait long for the last one. Not as
+# many as there are threads of something: the sums of l2: auto are rounded piece by piece.
+PIECES = 64
 
 
 def train_shard(run: Run, step: Step, number: int, *, threads: int) -> dict[str, Any]:
@@ -45,7 +46,7 @@ def train_shard(run: Run, step: Step, number: int, *, threads: int) -> dict[str,
     matched = np.zeros(2, np.int64)
     with ThreadPoolExecutor(threads) as pool:
         for rows in read_entity_rows(run, name, "training", number, others, ROWS_AT_A_TIME, leverage):
-            for part, models, coefficients in pool.map(conditions.fit, rows.cut(threads * PIECES_PER_THREAD)):
+            for part, models, coefficients in pool.map(conditions.fit, rows.cut(PIECES)):
                 fitted.append(part)
                 matched += (models, coefficients)
         entity_type = Frame(run).id_type(settings.random_effect.entity)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -56,7 +57,7 @@ def selected(
         ratio, intercept, begin, active, end, bag.offsets, local, bag.values, y, coefficient_begin, listed
     )
     assert used == coefficient_begin[-1]
-    kept = [listed[a:b].tolist() for a, b in zip(coefficient_begin, coefficient_begin[1:], strict=False)]
+    kept = [listed[a:b].tolist() for a, b in pairwise(coefficient_begin)]
     offsets, local, values = without_unused(bag.offsets, local, bag.values)
     assert (local >= 0).all()
     dense = np.zeros_like(X)

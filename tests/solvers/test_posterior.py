@@ -150,7 +150,7 @@ def test_coefficients_of_no_group_take_no_part():
         def group(self, features: NDArray[np.int32]) -> NDArray[np.int32]:
             return np.where(features == -1, -1, 0).astype(np.int32)
 
-    settings_ = dict(l2=0.8, regularize_intercept=True, tolerance=1e-9)
+    settings_ = {"l2": 0.8, "regularize_intercept": True, "tolerance": 1e-9}
     found = solve([entity], OwnIntercept(**settings_, groups=1))
     both = Model(**settings_, groups=2)
     sums, _ = expected_sums([entity], found.theta, found.features, both, np.zeros(30))
