@@ -24,13 +24,15 @@ DENSE_LIMIT = 192
 
 _SUFFICIENT_DECREASE = 1e-4
 _DECREMENT = 1e-10  # relative to F: the last full step then leaves an error of its square
+# A hinge loss may come to exactly 0, and no decrease is small beside that; per unit of weight this one is.
+_NO_DECREMENT = 1e-16
 NEGLIGIBLE_LOSS = 1e-6  # mean loss of a model that separates its rows
 LARGEST_CHANGE = 20.0  # of a margin in one step: e^20 times the odds
 # Curvatures change by about the change of the margins. Below this the factored Hessian serves again: a step is off by
 # a tenth at most, which costs less than factoring anew.
 _LARGEST_DRIFT = 0.1
 # The smoothed hinge has no curvature where it is straight; steps are taken as if it had this little.
-HINGE_CURVATURE = 1e-3
+HINGE_CURVATURE = 1e-7
 
 
 @njit(cache=True, nogil=True)
@@ -113,6 +115,7 @@ def solve_entities(
         for i in range(begin, end):
             total_weight += weight[i]
         goal = tolerance * max(1.0, total_weight)
+        negligible = _NO_DECREMENT * total_weight if loss == SMOOTHED_HINGE else 1e-300
         free = False
         for j in range(size):
             free = free or lam[j] == 0.0
@@ -160,7 +163,7 @@ def solve_entities(
             for j in range(size):
                 decrement -= gradient[j] * step[j]
             iterations[e] += 1
-            if largest_gradient <= goal and decrement <= _DECREMENT * abs(F) + 1e-300:
+            if largest_gradient <= goal and decrement <= _DECREMENT * abs(F) + negligible:
                 # The step is below what a comparison of objectives can see; taken in full it squares the error.
                 for j in range(size):
                     w[j] += step[j]

@@ -8,6 +8,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+# A constant deviates from its mean by so much of it, as the mean is rounded.
+_ROUNDING = 1e-12
+
 
 @njit(cache=True, nogil=True)
 def select_features(
@@ -81,23 +84,23 @@ def correlations(
     label_squares = 0.0
     for i in range(begin, end):
         label_squares += (label[i] - mean_label) ** 2
-    mean = np.zeros(size)
+    mean, absent = np.zeros(size), np.full(size, n)
     for s in range(offsets[begin], offsets[end]):
         mean[local[s]] += values[s] / n
+        absent[local[s]] -= 1
     # Around the means, so that nothing cancels: a row without an entry deviates by −mean.
-    squares = n * mean * mean
+    squares = absent * mean * mean
     products = np.zeros(size)
     for i in range(begin, end):
         for s in range(offsets[i], offsets[i + 1]):
             j = local[s]
             deviation = values[s] - mean[j]
-            squares[j] += deviation * deviation - mean[j] * mean[j]
+            squares[j] += deviation * deviation
             products[j] += values[s] * (label[i] - mean_label)
     found = np.zeros(size)
     for j in range(size):
-        spread = math.sqrt(max(squares[j], 0.0) * label_squares)
-        if spread > 1e-10 * n * (abs(mean[j]) + 1e-300):
-            found[j] = products[j] / spread
+        if squares[j] > n * (_ROUNDING * mean[j]) ** 2 and label_squares > n * (_ROUNDING * mean_label) ** 2:
+            found[j] = products[j] / math.sqrt(squares[j] * label_squares)
     return found
 
 
