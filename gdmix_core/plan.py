@@ -188,14 +188,16 @@ def latest_scores(config: Config, pass_number: int, coordinate: str) -> dict[str
     names = order_of_pass(config, 1)
     at = names.index(coordinate)
     before = {name: pass_of_model(config, pass_number, name) for name in names[:at]}
-    after = dict.fromkeys(names[at + 1 :], pass_number - 1) if pass_number > 1 else {}
+    # Before the first pass the initial models, as far as there are any, say what the coordinates to come will add.
+    known = pass_number > 1 or config.initial_model is not None
+    after = dict.fromkeys(names[at + 1 :], pass_number - 1) if known else {}
     return before | after
 
 
 def _coordinate_steps(config: Config, data: dict[str, Any], number: int, name: str) -> list[Step]:
     settings = data["coordinates"][name]
     fixed = settings["fixed_effect"] is not None
-    offsets = tuple(evaluate_id(p, other) for other, p in latest_scores(config, number, name).items())
+    offsets = tuple(evaluate_id(p, other) for other, p in latest_scores(config, number, name).items() if p > 0)
     warm_start = (train_id(number - 1, name),) if number > 1 else ()
     statistics = ("summarize",) if name in normalized(config) else ()
     initial = ("initialize",) if number == 1 and config.initial_model is not None else ()

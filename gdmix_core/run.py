@@ -96,6 +96,9 @@ class Run:
         return self.coordinate(pass_number, coordinate, "scores", split, f"part-{number:05d}.npy")
 
     def scores(self, pass_number: int, coordinate: str, split: str) -> str:
+        """pass_number 0: the initial model's, before any training."""
+        if pass_number == 0:
+            return self.shared("initial", coordinate, "scores", f"{split}.npy")
         return self.coordinate(pass_number, coordinate, "scores", f"{split}.npy")
 
     def marker(self, step: Step) -> str:

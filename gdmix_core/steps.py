@@ -41,7 +41,7 @@ def execute(run: Run, step: Step, *, group: int | None = None) -> dict[str, Any]
 
         return export(run, step)
     if step.kind == "initialize":
-        from gdmix_core.models.initialize import initialize
+        from gdmix_core.effects.initialize import initialize
 
         return initialize(run, step)
     run.require(step)

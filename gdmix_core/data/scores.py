@@ -22,9 +22,12 @@ class ScoreSum:
     """The sum of the scores of several coordinates, read where it is needed; memory-mapped when local."""
 
     def __init__(self, run: Run, passes: Mapping[str, int], split: str) -> None:
-        """passes: for each coordinate, the pass whose scores count."""
+        """passes: for each coordinate, the pass whose scores count; 0: the initial model's, if it has one."""
+        paths = {run.scores(number, name, split): number for name, number in passes.items()}
         self._vectors = [
-            storage.read_array(run.scores(number, name, split), memory_map=True) for name, number in passes.items()
+            storage.read_array(path, memory_map=True)
+            for path, number in paths.items()
+            if number > 0 or storage.exists(path)
         ]
 
     def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -9,16 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from gdmix_core import progress, storage
-from gdmix_core.data.entity_rows import read_entity_rows
 from gdmix_core.data.frame import Frame
-from gdmix_core.data.ragged import Bag
 from gdmix_core.data.scores import LEVERAGE
 from gdmix_core.data.shards import read_entities
 from gdmix_core.effects.cores import core_count
-from gdmix_core.effects.entity_models import score_entity_rows
+from gdmix_core.effects.initial_scores import score_fixed, score_shard
 from gdmix_core.effects.random import is_shard_done, shard_marker
 from gdmix_core.models.initial import read_initial
 from gdmix_core.models.native import concatenate, write_model
@@ -26,12 +23,10 @@ from gdmix_core.models.table import CoefficientTable
 from gdmix_core.plan import Step
 from gdmix_core.run import SPLITS, Run
 from gdmix_core.solvers.entity_newton import STATUS_NAMES
-from gdmix_core.solvers.global_objective import score_bag
 
 log = logging.getLogger("gdmix_core.locked")
 
 _ROWS_AT_A_TIME = 500_000
-_PIECES = 8  # of these rows, spread over the threads
 
 
 def take_over(run: Run, step: Step, *, group: int | None = None) -> dict[str, Any]:
@@ -58,19 +53,11 @@ def _take_over_fixed(run: Run, step: Step) -> dict[str, Any]:
     # The marker of an older result goes before any of its files does.
     storage.remove(run.marker(step))
     frame = Frame(run)
-    key = frame.bag_of(name)
     model = _initial(run, name, 0, pa.string())
-    features = max(frame.feature_count(key) if key else 0, int(model.features.max(initial=-1)) + 1)
-    w = np.zeros(features + 1)
-    w[model.features + 1] = model.means
     for split in SPLITS:
         storage.remove(run.coordinate(number, name, "scores", split))
-        parts = []
-        for _, first, rows in frame.blocks(split):
-            bag = frame.bag(split, key, first, first + rows) if key else Bag.empty(rows)
-            parts.append(score_bag(bag, w, run.config.coordinates[name].intercept))
-        if parts:
-            storage.write_array(run.score_part(number, name, split, 0), np.concatenate(parts))
+        if frame.rows(split):
+            storage.write_array(run.score_part(number, name, split, 0), score_fixed(run, frame, name, model, split))
     write_model(run.model(number, name, 0), model)
     return {"locked": True, "coefficients": len(model.features)}
 
@@ -109,11 +96,9 @@ def _take_over_shard(run: Run, step: Step, number: int, pool: ThreadPoolExecutor
         model = _with_training_rows(run, name, number, model)
     storage.remove(shard_marker(run, step, number))
     for split in SPLITS:
-        scores: list[NDArray[np.float32]] = []
-        for rows in read_entity_rows(run, name, split, number, None, _ROWS_AT_A_TIME):
-            scores += pool.map(lambda piece: score_entity_rows(piece, model, settings), rows.cut(_PIECES))
-        if scores:
-            storage.write_array(run.score_part(step.pass_number, name, split, number), np.concatenate(scores))
+        scores = score_shard(run, name, model, split, number, pool)
+        if len(scores):
+            storage.write_array(run.score_part(step.pass_number, name, split, number), scores)
     write_model(run.model(step.pass_number, name, number), model)
     counts = {"entities": len(model), "coefficients": len(model.features)}
     storage.write_json(shard_marker(run, step, number), {"key": run.keys[step.id], **counts, **_NOTHING_TRAINED})

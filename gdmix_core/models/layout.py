@@ -1,4 +1,4 @@
-"""The step `initialize`: models of an earlier run, whatever its shards and features were, in those of this run."""
+"""Models of an earlier run, whatever its shards and features were, laid out in those of this run."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from gdmix_core.data.feature_list import Feature, FeatureList, write_feature_lis
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.hashing import hash_ids
 from gdmix_core.errors import DataError
-from gdmix_core.models.earlier import EarlierModel, find_earlier, fingerprint
+from gdmix_core.models.earlier import EarlierModel
 from gdmix_core.models.matching import FeatureMatching
 from gdmix_core.models.native import concatenate, read_model, write_model
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.plan import Step
 from gdmix_core.run import Run
 
 log = logging.getLogger("gdmix_core.initialize")
@@ -28,33 +27,7 @@ _NAMES_SHOWN = 5
 _INTEGER = r"^(0|-?[1-9][0-9]{0,18})$"
 
 
-def initialize(run: Run, step: Step) -> dict[str, Any]:
-    """Writes <run>/initial and, last, its manifest.json; returns {coordinates: {name: counts}}.
-
-    Raises DataError when models are absent or do not fit: another task, an id that is no integer where the entity
-    column holds integers, no variances where a prior needs them.
-    """
-    run.require(step)
-    models = find_earlier(run.config)
-    files = fingerprint(models)
-    run.starts_from(files)
-    if run.is_done(step):
-        log.info("%s is up to date with the earlier models", run.path("initial"))
-        return {"coordinates": run.result(step.id)["coordinates"]}
-    storage.remove(run.marker(step))
-    storage.remove(run.path("initial"))
-    frame = Frame(run)
-    counts: dict[str, Any] = {}
-    for name in run.config.coordinates:
-        if name in models:
-            counts[name] = _lay_out(run, frame, name, models[name])
-        else:
-            log.warning("%s: the initial model has none; it starts from nothing", name)
-    run.commit(step, {"coordinates": counts, "initial_fingerprint": files})
-    return {"coordinates": counts}
-
-
-def _lay_out(run: Run, frame: Frame, name: str, earlier: EarlierModel) -> dict[str, Any]:
+def lay_out(run: Run, frame: Frame, name: str, earlier: EarlierModel) -> dict[str, Any]:
     """Writes one coordinate's models, a file a shard. No more than one earlier file, or one shard, is in memory."""
     settings = run.config.coordinates[name]
     effect = settings.random_effect
