@@ -149,7 +149,8 @@ def _find(run: Run, step: Step, mode: Mode) -> _Estimate:
             both, _ = _pilot(run, step, "intercept_slopes", np.full(2, START_VARIANCE))
             updated = both[group_of("intercept_slopes", np.arange(-1, features, dtype=np.int32))]
         return _Estimate(updated, updated)
-    start = np.full(group_count(mode, features), START_VARIANCE) if updated is None else updated
+    # The sample's own answer of the pass before is nearer to its next one than that of all entities.
+    start = np.full(group_count(mode, features), START_VARIANCE) if before is None else before.sample
     sample, everyone = _pilot(run, step, mode, start)
     if everyone or before is None or updated is None:
         return _Estimate(sample, sample)
