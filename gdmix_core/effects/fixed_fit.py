@@ -136,6 +136,8 @@ class _Fit:
             log.info("%s: round %d of l2: auto, λ changes by %.2g", self._step.id, round_number, point.change)
             if point.converged:
                 break
+        else:
+            log.warning("%s: after %d rounds λ still changes by %.2g", self._step.id, ROUNDS, point.change)
         penalised = sums.count > 0
         features = self._rows.feature_list() if mode == "feature" else None
         told = {
