@@ -17,6 +17,7 @@ import machine
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from scipy.optimize import fmin_l_bfgs_b
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
@@ -27,7 +28,11 @@ from gdmix_core.data.bags import to_arrow
 from gdmix_core.data.entity_rows import EntityRows
 from gdmix_core.data.ragged import Bag
 from gdmix_core.effects.entity_models import FittedModels, fit_entity_models
+from gdmix_core.effects.evidence import settle
+from gdmix_core.effects.penalties import penalties_of
+from gdmix_core.effects.random_l2 import PILOT_ENTITIES, SAMPLED
 from gdmix_core.models.native import concatenate, write_model
+from gdmix_core.models.table import CoefficientTable
 from gdmix_core.solvers import entity_newton
 from gdmix_core.solvers.entity_newton import STATUS_NAMES
 
@@ -52,11 +57,28 @@ def problem(entities: int, rows: int, features: int = 20, nonzeros: int = 8, see
     return EntityRows(ids, ends - sizes, ends, np.arange(rows), label, np.ones(rows), offset, bag)
 
 
-def solve(rows: EntityRows, threads: int) -> list[FittedModels]:
+def solve(rows: EntityRows, threads: int, settings: Coordinate = SETTINGS) -> list[FittedModels]:
     features = int(rows.bag.indices.max()) + 1
     with ThreadPoolExecutor(threads) as pool:
-        fit = lambda piece: fit_entity_models(piece, SETTINGS, "logistic_regression", features)  # noqa: E731
-        return list(pool.map(fit, rows.cut(8 * threads)))
+        fit = lambda piece: fit_entity_models(piece, settings, "logistic_regression", features)  # noqa: E731
+        return list(pool.map(fit, rows.cut(64)))
+
+
+def solve_automatic(rows: EntityRows, threads: int) -> list[FittedModels]:
+    """l2: auto as in a run: λ from a sample of entities, then all of them with it."""
+    settings = Coordinate.model_validate({**SETTINGS.model_dump(), "l2": "auto"})
+    features = int(rows.bag.indices.max()) + 1
+    penalties = penalties_of(settings, features)
+
+    def fit(piece: EntityRows, start: CoefficientTable | None, variance: NDArray[np.float64]) -> FittedModels:
+        own = penalties.with_variance(variance)
+        return fit_entity_models(piece, settings, "logistic_regression", features, start, penalties=own)
+
+    with ThreadPoolExecutor(threads) as pool:
+        sample = rows.every(max(1, len(rows) // PILOT_ENTITIES)).cut(32)
+        task = "logistic_regression"
+        variance, _, _ = settle(sample, fit, penalties.variance, "intercept_slopes", task, pool, SAMPLED)
+        return list(pool.map(lambda piece: fit(piece, None, variance), rows.cut(64)))
 
 
 def scipy_loop(rows: EntityRows, count: int, *, sparse: bool) -> float:
@@ -125,9 +147,6 @@ def threshold() -> None:
         speed = []
         for limit in (10_000, 0):
             entity_newton.DENSE_LIMIT = limit
-            from gdmix_core.effects import entity_models
-
-            entity_models.DENSE_LIMIT = limit
             speed.append(len(rows) / machine.median_seconds(lambda: solve(rows, 1), 3))  # noqa: B023
         print(f"{features:8d} {speed[0]:9.0f} {speed[1]:9.0f} {speed[0] / speed[1]:10.2f}")
 
@@ -155,6 +174,10 @@ def main() -> None:
         "solve, one core": lambda: solve(rows, 1),
         f"solve, {machine.cores()} cores": lambda: solve(rows, machine.cores()),
     }
+    for kind in ("simple", "full"):
+        settings = Coordinate.model_validate({**SETTINGS.model_dump(), "variances": kind})
+        ours[f"solve with {kind} variances"] = lambda s=settings: solve(rows, machine.cores(), s)
+    ours["solve with l2: auto"] = lambda: solve_automatic(rows, machine.cores())
     rates = {name: len(rows) / machine.median_seconds(work) for name, work in ours.items()}
     rates["read + solve + score + write"] = len(rows) / whole_path(rows, machine.cores())
     for name, rate in rates.items():

@@ -26,10 +26,13 @@ _HOMES = {
     "parse_metric": "gdmix_core.evaluation.registry",
     "read_avro": "gdmix_core.models.avro",
     "read_model": "gdmix_core.models.native",
+    "read_scores": "gdmix_core.models.score_files",
     "run_pipeline": "gdmix_core.runner",
+    "ScoreColumns": "gdmix_core.models.score_files",
     "score_entity_rows": "gdmix_core.effects.entity_models",
     "score_input": "gdmix_core.models.scoring",
     "write_avro": "gdmix_core.models.avro",
+    "write_scores": "gdmix_core.models.score_files",
 }
 
 __all__ = ["__version__", *_HOMES]

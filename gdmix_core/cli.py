@@ -89,14 +89,21 @@ def validate(config: str, variables: tuple[str, ...], changes: tuple[str, ...]) 
 @main.command()
 @click.option("--model", required=True, help="A run directory, or its export.")
 @click.option("--input", "source", required=True, help="New data in the input layout (its trainingData directories).")
-@click.option("--output", required=True, help="Parquet file to write: uid, score, and a score for each coordinate.")
-@click.option("--format", "kind", type=click.Choice(["native", "avro"]), default="native", show_default=True)
+@click.option("--output", required=True, help="File to write: uid, score, and in Parquet a score for each coordinate.")
+@click.option(
+    "--format", "kind", type=click.Choice(["native", "avro"]), default="native", show_default=True,
+    help="Which of the export's model files to read.",
+)  # fmt: skip
 @click.option("--split", type=click.Choice(["training", "validation"]), default="training", show_default=True)
-def score(model: str, source: str, output: str, kind: Any, split: str) -> None:
+@click.option(
+    "--scores", type=click.Choice(["parquet", "gdmix", "photon"]), default="parquet", show_default=True,
+    help="Format of the output: Parquet, or a score file as GDMix or Photon ML write it (Avro).",
+)  # fmt: skip
+def score(model: str, source: str, output: str, kind: Any, split: str, scores: Any) -> None:
     """Score new data with an exported model."""
     from gdmix_core.models.scoring import score_input
 
-    rows, unknown = score_input(model, source, output, kind=kind, split=split)
+    rows, unknown = score_input(model, source, output, kind=kind, split=split, scores=scores)
     click.echo(f"{rows} rows scored: {output}")
     for coordinate, count in unknown.items():
         click.echo(f"{coordinate}: {count} rows of entities without a model, scored 0")
@@ -172,6 +179,20 @@ def config_check(file: str, variables: tuple[str, ...], changes: tuple[str, ...]
 
     found = check_file(file, _variables(variables), dict(map(parse_assignment, changes)))
     click.echo(f"{file} is valid: {len(found.coordinates)} coordinates, {len(build_plan(found).steps)} steps")
+
+
+@config_group.command("import")
+@click.argument("file", type=click.Path(dir_okay=False))
+@click.option("--input", "source", help="Directory of the input, in place of the one that the file names.")
+@click.option("--output", help="Directory of the run, in place of the one that the file names.")
+def config_import(file: str, source: str | None, output: str | None) -> None:
+    """Translate a GDMix workflow's YAML, or a text file with a Photon ML GAME training command; prints YAML."""
+    from gdmix_core.migration.importing import import_config
+    from gdmix_core.migration.render import render_yaml
+
+    result = import_config(file, source, output)
+    click.echo(render_yaml(result, file), nl=False)
+    click.echo(f"{file}: {len(result.notes)} notes on the translation stand at its top", err=True)
 
 
 @config_group.command("schema")

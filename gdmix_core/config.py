@@ -9,7 +9,7 @@ import datetime
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from gdmix_core.coordinate_config import Coordinate, Model
 from gdmix_core.errors import ConfigError
@@ -29,7 +29,7 @@ class Columns(Model):
 
 
 class Passes(Model):
-    max: int = Field(default=1, ge=1, le=100, description="Sweeps over all coordinates at most.")
+    max: int = Field(default=1, ge=1, le=1000, description="Sweeps over all coordinates at most.")
     min_delta: float = Field(default=0.0, description="Stop when a pass improves the first metric by less than this.")
 
 
@@ -68,13 +68,15 @@ class InitialModel(Model):
 class Range(Model):
     """Values of a number to search."""
 
-    low: float
-    high: float
+    low: float = Field(allow_inf_nan=False)
+    high: float = Field(allow_inf_nan=False)
     log: bool = Field(default=False, description="Evenly in the logarithm.")
     integer: bool = False
 
     @model_validator(mode="after")
     def _ordered(self) -> Range:
+        if self.integer and any(end != round(end) for end in (self.low, self.high)):
+            raise ValueError("the ends of a range of integers must be whole numbers")
         if self.low >= self.high:
             raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g})")
         if self.log and self.low <= 0:
@@ -82,11 +84,24 @@ class Range(Model):
         return self
 
 
+def _list_or_range(value: Any) -> Any:
+    if isinstance(value, list | dict | Range):
+        return value
+    raise ValueError("expected a list of values, or a range: {low: 0.1, high: 10, log: true}")
+
+
+Candidates = Annotated[
+    Annotated[Range, Tag("[range]")] | Annotated[list[float], Tag("[list]")],
+    Discriminator(lambda value: "[list]" if isinstance(value, list) else "[range]"),
+    BeforeValidator(_list_or_range),
+]
+
+
 class Tune(Model):
     """A search over numbers of the configuration; each trial trains a whole model, the best is exported."""
 
     method: Literal["grid", "random", "bayesian"] = "grid"
-    parameters: dict[str, Range | list[float]] = Field(
+    parameters: dict[str, Candidates] = Field(
         default_factory=dict, description="Key paths, such as coordinates.per_user.l2, to a range or a list of values."
     )
     trials: int | None = Field(default=None, ge=1, description="How many; a grid's number is the product of its lists.")
@@ -239,6 +254,15 @@ class Config(Model):
         unknown = set(self.initial_model.coordinates if self.initial_model else ()) - set(self.coordinates)
         if unknown:
             raise ValueError(f"initial_model.coordinates names {min(unknown)}, which is no coordinate of this pipeline")
+        return self
+
+    @model_validator(mode="after")
+    def _likelihood_to_estimate_from(self) -> Config:
+        automatic = [name for name, c in self.coordinates.items() if c.automatic is not None]
+        if automatic and self.task == "smoothed_hinge":
+            raise ValueError(
+                f"l2: auto of coordinate {automatic[0]} needs a likelihood, which the smoothed hinge is not"
+            )
         return self
 
     @property

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from gdmix_core.config import Config
 from gdmix_core.errors import ConfigError
+from gdmix_core.search.check import check_search
 
 KeyPath = tuple[str | int, ...]
 
@@ -51,10 +52,12 @@ def parse_config(
 ) -> Config:
     """Checks plain data against the models. Raises ConfigError with every fault found, one a line."""
     try:
-        return Config.model_validate(content)
+        config = Config.model_validate(content)
     except ValidationError as error:
         faults = [_describe(fault, where, lines or {}) for fault in error.errors()]
         raise ConfigError("\n".join(dict.fromkeys(faults))) from None
+    check_search(config, where, lines)
+    return config
 
 
 def override(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,7 +101,7 @@ def _copy(value: Any) -> Any:
 
 
 def _describe(fault: Any, where: str, lines: Mapping[KeyPath, int]) -> str:
-    path: KeyPath = tuple(part for part in fault["loc"] if part != "[key]")
+    path: KeyPath = tuple(part for part in fault["loc"] if not str(part).startswith("["))  # [key], [range], …
     if path and (path[-1] in {"int", "float", "str"} or str(path[-1]).startswith("literal[")):
         path = path[:-1]  # not a key: which of the types a value may have
     line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)

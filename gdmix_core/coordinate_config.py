@@ -175,7 +175,7 @@ class Coordinate(Model):
     @property
     def l1_weight(self) -> float:
         """Weight of Σ |w_j|."""
-        return self.l1 if self.alpha is None else self.alpha * self._given
+        return self.alpha * self._given if self.alpha else self.l1
 
     @property
     def l2_weight(self) -> float:

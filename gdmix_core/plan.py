@@ -16,10 +16,23 @@ from typing import Any, Literal
 from gdmix_core.config import Config
 from gdmix_core.coordinate_config import Coordinate
 from gdmix_core.evaluation.registry import parse_metric
+from gdmix_core.search.parameters import round_count, round_id
 
 StepKind = Literal[
-    "validate", "partition", "summarize", "gate", "train_fixed", "train_random", "evaluate", "select", "export"
-]  # fmt: skip
+    "validate",
+    "partition",
+    "summarize",
+    "initialize",
+    "gate",
+    "train_fixed",
+    "train_random",
+    "evaluate",
+    "trials",
+    "select",
+    "export",
+]
+
+_AFTER_PASSES = ("trials", "select", "export")
 
 # Raise when a change of the code changes results: older results are then computed again.
 FORMAT_VERSION = 2
@@ -52,6 +65,16 @@ class Plan:
                 return step
         raise KeyError(step_id)
 
+    @property
+    def before_passes(self) -> list[Step]:
+        """Steps whose results all passes, and all trials of a search, share."""
+        return [step for step in self.steps if step.pass_number is None and step.kind not in _AFTER_PASSES]
+
+    @property
+    def rounds(self) -> list[Step]:
+        """Steps of a search, each of which makes some trials; empty without a search."""
+        return [step for step in self.steps if step.kind == "trials"]
+
     def of_pass(self, number: int) -> list[Step]:
         return [step for step in self.steps if step.pass_number == number]
 
@@ -59,11 +82,13 @@ class Plan:
     def passes(self) -> int:
         return max((step.pass_number or 0 for step in self.steps), default=0)
 
-    def keys(self, input_fingerprint: str) -> dict[str, str]:
-        """The key of every step, given the fingerprint of the input files."""
+    def keys(self, input_fingerprint: str, initial_fingerprint: str | None = None) -> dict[str, str]:
+        """The key of every step, given the fingerprints of the input files and of the initial models' files."""
         keys: dict[str, str] = {}
         for step in self.steps:
             upstream = [keys[self._depended_on(step, read)] for read in step.reads] or [input_fingerprint]
+            if step.kind == "initialize":
+                upstream.append(str(initial_fingerprint))
             content = json.dumps([FORMAT_VERSION, step.kind, dict(step.settings), upstream], sort_keys=True)
             keys[step.id] = hashlib.sha256(content.encode()).hexdigest()[:24]
         return keys
@@ -101,15 +126,19 @@ def build_plan(config: Config) -> Plan:
     if scaled := normalized(config):
         sources = {name: {"data": c.data, "bag": c.bag} for name, c in scaled.items()}
         steps.append(Step("summarize", "summarize", ("validate",), settings=sources))
-    names = list(config.coordinates)
+    if config.initial_model is not None:
+        steps.append(Step("initialize", "initialize", ("partition",), settings=_initialize_settings(config, data)))
+    if rounds := round_count(config):
+        return Plan((*steps, *_search_steps(data, steps, rounds)))
     # With a single coordinate a second pass would train the same model on the same offsets again.
-    passes = config.passes.max if len(names) > 1 else 1
+    passes = config.passes.max if len(trained(config)) > 1 else 1
+    final = trained(config)[-1]
     for number in range(1, passes + 1):
         if number > 1:
-            steps.append(Step(gate_id(number), "gate", (evaluate_id(number - 1, names[-1]),), number))
-        for position in range(len(names)):
-            steps += _coordinate_steps(config, data, number, position)
-    last = tuple(evaluate_id(number, names[-1]) for number in range(1, passes + 1))
+            steps.append(Step(gate_id(number), "gate", (evaluate_id(number - 1, final),), number))
+        for name in order_of_pass(config, number):
+            steps += _coordinate_steps(config, data, number, name)
+    last = tuple(evaluate_id(number, final) for number in range(1, passes + 1))
     steps.append(Step("select", "select", last, settings={"passes": data["passes"], "metrics": data["metrics"]}))
     steps.append(Step("export", "export", ("select",), settings={"export": data["export"], "task": data["task"]}))
     return Plan(tuple(steps))
@@ -117,33 +146,68 @@ def build_plan(config: Config) -> Plan:
 
 def normalized(config: Config) -> dict[str, Coordinate]:
     """The coordinates whose features are scaled for training."""
-    return {n: c for n, c in config.coordinates.items() if c.normalization != "none" and c.bag is not None}
+    scaled = {n: c for n, c in config.coordinates.items() if c.normalization != "none" and c.bag is not None}
+    return {name: coordinate for name, coordinate in scaled.items() if not coordinate.locked}
+
+
+def trained(config: Config) -> list[str]:
+    """The coordinates that are not locked, in order; the last one ends a pass."""
+    return [name for name, coordinate in config.coordinates.items() if not coordinate.locked]
+
+
+def order_of_pass(config: Config, pass_number: int) -> list[str]:
+    """The coordinates that a pass goes through: the locked ones in the first pass alone, and before all others, so that
+    each of these trains on their scores."""
+    locked = [name for name, coordinate in config.coordinates.items() if coordinate.locked]
+    return [*locked, *trained(config)] if pass_number == 1 else trained(config)
+
+
+def pass_of_model(config: Config, pass_number: int, coordinate: str) -> int:
+    """The pass that made the coordinate's model which holds at the end of a pass."""
+    return 1 if config.coordinates[coordinate].locked else pass_number
+
+
+def _search_steps(data: dict[str, Any], shared: list[Step], rounds: int) -> list[Step]:
+    """In place of passes: rounds of trials, which make the passes, each in a run of its own within this one."""
+    settings = {key: data[key] for key in ("task", "passes", "metrics", "tune", "initial_model")}
+    settings["coordinates"] = {name: _result_settings(c) for name, c in data["coordinates"].items()}
+    steps: list[Step] = []
+    for number in range(1, rounds + 1):
+        reads = tuple(step.id for step in [*shared, *steps])
+        steps.append(Step(round_id(number), "trials", reads, settings={"round": number, **settings}))
+    ids = tuple(step.id for step in steps)
+    return [
+        *steps,
+        Step("select", "select", ids, settings={"metrics": data["metrics"]}),
+        Step("export", "export", ("select",), settings={"export": data["export"], "task": data["task"]}),
+    ]
 
 
 def latest_scores(config: Config, pass_number: int, coordinate: str) -> dict[str, int]:
     """For every other coordinate, the pass whose scores are part of this one's offset; none yet: left out."""
-    names = list(config.coordinates)
+    names = order_of_pass(config, 1)
     at = names.index(coordinate)
-    before = dict.fromkeys(names[:at], pass_number)
-    after = dict.fromkeys(names[at + 1 :], pass_number - 1) if pass_number > 1 else {}
+    before = {name: pass_of_model(config, pass_number, name) for name in names[:at]}
+    # Before the first pass the initial models, as far as there are any, say what the coordinates to come will add.
+    known = pass_number > 1 or config.initial_model is not None
+    after = dict.fromkeys(names[at + 1 :], pass_number - 1) if known else {}
     return before | after
 
 
-def _coordinate_steps(config: Config, data: dict[str, Any], number: int, position: int) -> list[Step]:
-    names = list(config.coordinates)
-    name = names[position]
+def _coordinate_steps(config: Config, data: dict[str, Any], number: int, name: str) -> list[Step]:
     settings = data["coordinates"][name]
     fixed = settings["fixed_effect"] is not None
-    offsets = tuple(evaluate_id(p, other) for other, p in latest_scores(config, number, name).items())
+    offsets = tuple(evaluate_id(p, other) for other, p in latest_scores(config, number, name).items() if p > 0)
     warm_start = (train_id(number - 1, name),) if number > 1 else ()
     statistics = ("summarize",) if name in normalized(config) else ()
+    initial = ("initialize",) if number == 1 and config.initial_model is not None else ()
     train = Step(
         train_id(number, name),
         "train_fixed" if fixed else "train_random",
-        ("validate" if fixed else "partition", *statistics, *offsets, *warm_start),
+        ("validate" if fixed else "partition", *statistics, *initial, *offsets, *warm_start),
         number,
         name,
-        {"task": data["task"], "coordinate": name, "effect": _result_settings(settings)},
+        {"task": data["task"], "coordinate": name, "effect": _result_settings(settings), **_initial_settings(config)},
     )
     evaluate = Step(
         evaluate_id(number, name), "evaluate", (train.id, *offsets), number, name, {"metrics": data["metrics"]}
@@ -175,6 +239,38 @@ def _validate_settings(data: dict[str, Any]) -> dict[str, Any]:
     groups = {parse_metric(name).column for name in data["metrics"]} - {None}
     kept = ("task", "columns", "checks", "frame")
     return {"sources": sources, "groups": sorted(map(str, groups)), **{key: data[key] for key in kept}}
+
+
+def _initial_settings(config: Config) -> dict[str, Any]:
+    """What training makes of the initial models, which initialize only brings: so prior_weight can be searched."""
+    initial = config.initial_model
+    if initial is None:
+        return {}
+    kept = {"entities": initial.entities_without_data, "features": initial.keeps_features}
+    return {"initial_model": {"prior_weight": initial.prior_weight, **kept}}
+
+
+def _initialize_settings(config: Config, data: dict[str, Any]) -> dict[str, Any]:
+    initial = config.initial_model
+    assert initial is not None
+    coordinates = {
+        name: {
+            "bag": c["bag"],
+            "locked": c["locked"],
+            "intercept": c["intercept"],
+            "entity": (c["random_effect"] or {}).get("entity"),
+        }
+        for name, c in data["coordinates"].items()
+    }
+    return {
+        "path": initial.path,
+        "files": initial.coordinates,
+        "features_without_data": initial.features_without_data,
+        "keeps_features": initial.keeps_features,
+        "needs_variances": initial.prior_weight > 0,
+        "task": data["task"],
+        "coordinates": coordinates,
+    }
 
 
 def _partition_settings(data: dict[str, Any]) -> dict[str, Any]:

@@ -25,18 +25,26 @@ _LIBRARIES = ("gdmix-airflow", "numpy", "scipy", "numba", "pyarrow", "pyspark", 
 
 
 class Run:
-    """root: directory or URL; config: the resolved configuration it was made with."""
+    """root: directory or URL; config: the resolved configuration it was made with.
 
-    def __init__(self, root: str, config: Config) -> None:
+    trial: of a trial of a search, its number, its parameters' values, and the trial it starts from, if any; frame,
+    shards and whatever else all trials share lie in data_root, the run of the search.
+    """
+
+    def __init__(self, root: str, config: Config, *, trial: Mapping[str, Any] | None = None) -> None:
         self.root = root
         self.config = config
+        self.trial = trial
+        self.data_root = root if trial is None else storage.grandparent(root)
         self.plan: Plan = build_plan(config)
 
     @classmethod
-    def create(cls, config: Config) -> Run:
+    def create(cls, config: Config, *, trial: Mapping[str, Any] | None = None) -> Run:
         """Starts (or continues) the run in config.output and writes its config.yaml."""
-        run = cls(config.output.rstrip("/"), config)
+        run = cls(config.output.rstrip("/"), config, trial=trial)
         content = {"config": config.model_dump(mode="json", exclude_none=True), "versions": _versions()}
+        if trial is not None:
+            content["trial"] = dict(trial)
         with storage.open_for_write(run.path("config.yaml")) as file:
             file.write(yaml.safe_dump(content, sort_keys=False).encode())
         return run
@@ -49,24 +57,34 @@ class Run:
             raise StepError(f"{root}: not a run directory (no config.yaml); start with `gdmix run CONFIG`")
         with storage.open_for_read(path) as file:
             content = yaml.safe_load(file.read())
-        return cls(root.rstrip("/"), parse_config(content["config"], where=path))
+        return cls(root.rstrip("/"), parse_config(content["config"], where=path), trial=content.get("trial"))
 
     # Paths
 
     def path(self, *parts: str) -> str:
         return storage.join(self.root, *parts)
 
+    def shared(self, *parts: str) -> str:
+        """What a trial has in common with the others of its search."""
+        return storage.join(self.data_root, *parts)
+
     def frame(self, *parts: str) -> str:
-        return self.path("frame", *parts)
+        return self.shared("frame", *parts)
 
     def shard(self, coordinate: str, split: str, number: int) -> str:
-        return self.path("shards", coordinate, split, f"shard-{number:05d}.parquet")
+        return self.shared("shards", coordinate, split, f"shard-{number:05d}.parquet")
 
     def summary(self, bag: str) -> str:
-        return self.path("summary", f"{bag}.parquet")
+        return self.shared("summary", f"{bag}.parquet")
 
     def initial(self, coordinate: str, number: int) -> str:
-        return self.path("initial", coordinate, f"shard-{number:05d}.parquet")
+        return self.shared("initial", coordinate, f"shard-{number:05d}.parquet")
+
+    def trial_root(self, number: int) -> str:
+        return self.shared("trials", f"{number:03d}")
+
+    def initial_features(self, coordinate: str) -> str:
+        return self.shared("initial", coordinate, "features.csv")
 
     def coordinate(self, pass_number: int, coordinate: str, *parts: str) -> str:
         return self.path("passes", f"{pass_number:02d}", coordinate, *parts)
@@ -78,6 +96,9 @@ class Run:
         return self.coordinate(pass_number, coordinate, "scores", split, f"part-{number:05d}.npy")
 
     def scores(self, pass_number: int, coordinate: str, split: str) -> str:
+        """pass_number 0: the initial model's, before any training."""
+        if pass_number == 0:
+            return self.shared("initial", coordinate, "scores", f"{split}.npy")
         return self.coordinate(pass_number, coordinate, "scores", f"{split}.npy")
 
     def marker(self, step: Step) -> str:
@@ -85,8 +106,10 @@ class Run:
         if step.pass_number is None or step.coordinate is None:
             return {
                 "validate": self.frame("manifest.json"),
-                "partition": self.path("shards", "manifest.json"),
-                "summarize": self.path("summary", "manifest.json"),
+                "partition": self.shared("shards", "manifest.json"),
+                "summarize": self.shared("summary", "manifest.json"),
+                "initialize": self.shared("initial", "manifest.json"),
+                "trials": self.path("trials", f"{step.id}.json"),
                 "select": self.path("best.json"),
                 "export": self.path("export", "manifest.json"),
             }[step.kind]
@@ -102,8 +125,21 @@ class Run:
         return str(manifest["input_fingerprint"])
 
     @cached_property
+    def initial_fingerprint(self) -> str | None:
+        """Of the files that initialize read; None before it, and without an initial model."""
+        path = self.shared("initial", "manifest.json")
+        if self.config.initial_model is None or not storage.exists(path):
+            return None
+        return str(storage.read_json(path)["initial_fingerprint"])
+
+    def starts_from(self, fingerprint: str) -> None:
+        """Sets the fingerprint of the initial models' files, on which the keys of initialize and of training depend."""
+        self.initial_fingerprint = fingerprint
+        self.__dict__.pop("keys", None)
+
+    @cached_property
     def keys(self) -> dict[str, str]:
-        return self.plan.keys(self.input_fingerprint)
+        return self.plan.keys(self.input_fingerprint, self.initial_fingerprint)
 
     def result(self, step_id: str) -> dict[str, Any]:
         """The marker's content. Raises StepError when the step is not done."""

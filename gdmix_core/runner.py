@@ -15,9 +15,10 @@ from rich.table import Table
 from gdmix_core import progress, spark_submit, steps, storage
 from gdmix_core.config import Config
 from gdmix_core.evaluation.registry import parse_metric
-from gdmix_core.evaluation.selection import primary_values
-from gdmix_core.plan import Step, evaluate_id
+from gdmix_core.evaluation.selection import has_validation, primary_values
+from gdmix_core.plan import Step, evaluate_id, order_of_pass
 from gdmix_core.run import Run
+from gdmix_core.search.screen import make_round, trials_table
 
 _SHOWN_LINES = 15
 
@@ -31,9 +32,12 @@ def run_pipeline(config: Config, console: Console) -> Run:
         for step in run.plan.steps:
             if step.pass_number in skipped:
                 continue
-            show(step)
+            if step.kind != "trials":
+                show(step)
             if step.kind in steps.SPARK_STEPS:
                 submit(run, step)
+            elif step.kind == "trials":
+                make_round(run, step, show, console)
             else:
                 result = steps.execute(run, step)
                 if step.kind == "gate" and not result["continue"]:
@@ -60,9 +64,11 @@ def submit(run: Run, step: Step) -> None:
 
 
 def metrics_table(run: Run) -> Table:
-    """Validation metrics (training ones without a validation split) after every coordinate of every pass."""
-    has_validation = bool(run.result("validate")["splits"]["validation"]["rows"])
-    split = "validation" if has_validation else "training"
+    """Validation metrics (training ones without a validation split) after every coordinate of every pass, or of every
+    trial of a search."""
+    if run.plan.rounds:
+        return trials_table(run)
+    split = "validation" if has_validation(run) else "training"
     table = Table(title=f"{run.config.name}: {split} metrics")
     table.add_column("pass", justify="right")
     table.add_column("coordinate")
@@ -71,15 +77,16 @@ def metrics_table(run: Run) -> Table:
         table.add_column(f"{name} {arrow}", justify="right")
     best: dict[str, Any] = run.result("select") if storage.exists(run.path("best.json")) else {}
     for number in range(1, len(primary_values(run, run.plan.passes)) + 1):
-        for name in run.config.coordinates:
+        names = order_of_pass(run.config, number)
+        for name in names:
             values = run.result(evaluate_id(number, name))["metrics"][split]
             cells = ["–" if values[m] is None else f"{values[m]:.5f}" for m in run.config.metrics]
-            last = name == list(run.config.coordinates)[-1]
+            last = name == names[-1]
             chosen = last and number == best.get("pass")
             marked = f"{name} ★" if chosen else name
             table.add_row(str(number), marked, *cells, style="bold" if chosen else None, end_section=last)
     if best:
-        table.caption = f"★ best by {best['metric']}: pass {best['pass']}, exported"
+        table.caption = f"★ best by {best['metric']}: pass {best['pass']}{', exported' if run.trial is None else ''}"
     return table
 
 
@@ -87,17 +94,29 @@ def metrics_table(run: Run) -> Table:
 def _display(console: Console) -> Iterator[Any]:
     """A line that says which step runs, with a bar where the step reports how far it is."""
     if not console.is_terminal:
-        yield lambda step: console.print(f"{time.strftime('%H:%M:%S')} {step.id}")
+        yield lambda step, within="": console.print(f"{time.strftime('%H:%M:%S')} {_name(step.id, within)}")
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bars:
         task = bars.add_task("", total=None)
 
-        def show(step: Step) -> None:
-            bars.reset(task, description=step.id, total=None)
+        inside = ""
 
-        progress.listen(lambda done, total, what: bars.update(task, completed=done, total=total, description=what))
+        def show(step: Step, within: str = "") -> None:
+            nonlocal inside
+            inside = within
+            bars.reset(task, description=_name(step.id, within), total=None)
+
+        def advance(done: int, total: int, what: str) -> None:
+            bars.update(task, completed=done, total=total, description=_name(what, inside))
+
+        progress.listen(advance)
         try:
             yield show
         finally:
             progress.listen(None)
+
+
+def _name(step: str, within: str) -> str:
+    """A step's name on the screen; within: the trial it is a step of, if any."""
+    return f"{within}: {step}" if within else step

@@ -17,12 +17,21 @@ def execute(run: Run, step: Step, *, group: int | None = None) -> dict[str, Any]
     """Runs a step that needs no Spark and returns a small JSON-able summary of its result.
 
     A step that is done already is not done again. group: for train_random, which of the configuration's groups of
-    shards; None: all of them. Raises StepError when a step it reads is missing.
+    shards; for trials, the number of one trial of the round; None: all of them. Raises StepError when a step it
+    reads is missing.
     """
     if step.kind == "gate":
         from gdmix_core.evaluation.selection import pass_pays
 
         return pass_pays(run, step)
+    if step.kind == "trials":
+        from gdmix_core.search.trials import make_trials
+
+        return make_trials(run, step, only=group)
+    if step.kind == "select" and run.plan.rounds:
+        from gdmix_core.search.selection import select_trial
+
+        return select_trial(run, step)
     if step.kind == "select":
         from gdmix_core.evaluation.selection import select
 
@@ -31,11 +40,19 @@ def execute(run: Run, step: Step, *, group: int | None = None) -> dict[str, Any]
         from gdmix_core.models.export import export
 
         return export(run, step)
+    if step.kind == "initialize":
+        from gdmix_core.effects.initialize import initialize
+
+        return initialize(run, step)
     run.require(step)
     if step.kind == "summarize":
         from gdmix_core.effects.normalization import summarize
 
         return summarize(run, step)
+    if step.kind in ("train_fixed", "train_random") and run.config.coordinates[str(step.coordinate)].locked:
+        from gdmix_core.effects import locked
+
+        return locked.take_over(run, step, group=group)
     if step.kind == "train_fixed":
         from gdmix_core.effects import fixed
 

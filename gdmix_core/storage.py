@@ -37,6 +37,13 @@ def join(base: str, *parts: str) -> str:
     return "/".join([base.rstrip("/") or "/", *parts]) if parts else base
 
 
+def grandparent(path: str) -> str:
+    """The directory two above, of a directory or URL."""
+    if is_url(path):
+        return path.rstrip("/").rsplit("/", 2)[0]
+    return os.path.normpath(os.path.join(path, os.pardir, os.pardir))
+
+
 def _remote(path: str) -> tuple[Any, str]:
     import fsspec.core
 

@@ -24,7 +24,7 @@ from gdmix_core import storage
 from gdmix_core.config_file import parse_config
 from gdmix_core.coordinate_config import RandomEffect
 from gdmix_core.data.blocks import block_name
-from gdmix_core.data.feature_list import FeatureList, write_feature_list
+from gdmix_core.data.feature_list import Feature, FeatureList, write_feature_list
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.shards import rows_to_shuffle, shard_count, shuffle_schema, write_shard
 from gdmix_core.run import SPLITS, Run
@@ -65,10 +65,12 @@ def make_run(
     validation: Rows | None = None,
     *,
     rows_per_block: int = 1000,
+    feature_names: Mapping[str, list[Feature]] | None = None,
 ) -> Run:
     """Writes config.yaml, the frame and, where there are random effects, their shards; returns the run.
 
     config: as in a pipeline's YAML; name, input and output have defaults
+    feature_names: of each bag; by default feature,0 feature,1 …
     rows_per_block: small, so that the rows of any but the smallest test lie in several blocks
     """
     defaults = {"name": "test", "input": str(Path(root) / "input"), "output": str(Path(root) / "run")}
@@ -76,12 +78,14 @@ def make_run(
     splits = {"training": training} | ({"validation": validation} if validation is not None else {})
     for old in (run.frame(), run.path("shards")):
         storage.remove(old)
-    _write_frame(run, splits, rows_per_block)
+    _write_frame(run, splits, rows_per_block, feature_names or {})
     _write_shards(run)
     return run
 
 
-def _write_frame(run: Run, splits: Mapping[str, Rows], rows_per_block: int) -> None:
+def _write_frame(
+    run: Run, splits: Mapping[str, Rows], rows_per_block: int, feature_names: Mapping[str, list[Feature]]
+) -> None:
     training = splits["training"]
     bags = {name: training.matrix(name) for name in training.bags}
     manifest: dict[str, Any] = {
@@ -108,7 +112,9 @@ def _write_frame(run: Run, splits: Mapping[str, Rows], rows_per_block: int) -> N
             described["blocks"].append({"file": name, "start": start, "rows": block.num_rows, "entries": entries})
         described["rows"] = len(rows)
     for name, matrix in bags.items():
-        features = FeatureList([("feature", str(index)) for index in range(matrix.shape[1])])
+        numbered = [("feature", str(index)) for index in range(matrix.shape[1])]
+        features = FeatureList(feature_names.get(name, numbered))
+        assert len(features) == matrix.shape[1]
         write_feature_list(run.frame("features", f"{name}.csv"), features)
     run.input_fingerprint = manifest["input_fingerprint"]
     run.commit(run.plan["validate"], manifest)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gdmix_core.config import Config
-from gdmix_core.plan import Plan, build_plan, latest_scores
+from gdmix_core.plan import Plan, build_plan, latest_scores, order_of_pass, pass_of_model
 
 CONTENT: dict[str, Any] = {
     "name": "ratings",
@@ -95,6 +95,64 @@ def test_latest_scores_of_the_other_coordinates():
 def test_a_single_coordinate_needs_one_pass():
     one = {"global": CONTENT["coordinates"]["global"]}
     assert build_plan(changed(("coordinates", one))).passes == 1
+
+
+LOCKED = (("initial_model", "earlier"), ("coordinates.per_user.locked", True))
+
+
+def test_an_initial_model_is_read_before_the_first_pass():
+    plan = build_plan(changed(("initial_model", "earlier")))
+    ids = [step.id for step in plan.steps]
+    assert ids[:3] == ["validate", "partition", "initialize"]
+    assert plan["initialize"].reads == ("partition",)
+    reading = {step.id for step in plan.steps if "initialize" in step.reads}
+    assert reading == {f"pass_01.{name}.train" for name in ("global", "per_user", "per_movie")}
+
+
+def test_other_initial_models_change_all_that_follows():
+    plan = build_plan(changed(("initial_model", "earlier")))
+    before, after = plan.keys("input", "models"), plan.keys("input", "other models")
+    assert {step for step in before if before[step] != after[step]} == set(before) - {"validate", "partition"}
+    other = keys(changed(("initial_model", {"path": "earlier", "prior_weight": 1})))
+    assert other["initialize"] != keys(changed(("initial_model", "earlier")))["initialize"]
+
+
+def test_the_priors_weight_is_a_matter_of_training():
+    """Only whether there is a prior matters to what is read: so its weight can be searched."""
+    one, two = (keys(changed(("initial_model", {"path": "earlier", "prior_weight": w}))) for w in (1, 2))
+    assert {step for step in one if one[step] != two[step]} == set(one) - {"validate", "partition", "initialize"}
+    kept = keys(changed(("initial_model", {"path": "earlier", "prior_weight": 1, "entities_without_data": "drop"})))
+    assert kept["initialize"] == one["initialize"]
+    assert kept["pass_01.per_user.train"] != one["pass_01.per_user.train"]
+
+
+def test_locked_coordinates_come_first_and_once():
+    """So that those that train see their scores in every pass."""
+    config = changed(*LOCKED)
+    plan = build_plan(config)
+    one = [f"{name}.{kind}" for name in ("per_user", "global", "per_movie") for kind in ("train", "evaluate")]
+    assert [step.id for step in plan.of_pass(1)] == [f"pass_01.{step}" for step in one]
+    assert [step.id for step in plan.of_pass(3)] == ["pass_03.gate", *(f"pass_03.{step}" for step in one[2:])]
+    assert set(plan["pass_01.per_user.train"].reads) == {"partition", "initialize"}
+    assert set(plan["pass_01.global.train"].reads) == {"validate", "initialize", "pass_01.per_user.evaluate"}
+    assert set(plan["pass_02.global.train"].reads) == {
+        "validate", "pass_01.per_user.evaluate", "pass_01.per_movie.evaluate", "pass_01.global.train",
+    }  # fmt: skip
+    assert latest_scores(config, 3, "per_movie") == {"per_user": 1, "global": 3}
+    assert [order_of_pass(config, n) for n in (1, 2)] == [["per_user", "global", "per_movie"], ["global", "per_movie"]]
+    assert [pass_of_model(config, 3, name) for name in CONTENT["coordinates"]] == [3, 1, 3]
+    for position, step in enumerate(plan.steps):
+        assert set(step.reads) <= {earlier.id for earlier in plan.steps[:position]}
+
+
+def test_a_locked_last_coordinate_ends_no_pass():
+    plan = build_plan(changed(("initial_model", "earlier"), ("coordinates.per_movie.locked", True)))
+    assert set(plan["select"].reads) == {f"pass_0{n}.per_user.evaluate" for n in (1, 2, 3)}
+    assert plan["pass_02.gate"].reads == ("pass_01.per_user.evaluate",)
+
+
+def test_one_coordinate_to_train_needs_one_pass():
+    assert build_plan(changed(*LOCKED, ("coordinates.global.locked", True))).passes == 1
 
 
 def test_unknown_step():

@@ -95,3 +95,11 @@ def test_join():
     assert storage.join("s3://bucket/", "a", "b") == "s3://bucket/a/b"
     assert storage.join("/x", "y") == "/x/y"
     assert storage.join("/x") == "/x"
+
+
+def test_grandparent():
+    for path in ("/runs/a/trials/001", "/runs/a/trials/001/", "/runs/a/./trials/001"):
+        assert storage.grandparent(path) == "/runs/a"
+    assert storage.grandparent("trials/001") == "."
+    assert storage.grandparent(".") == "../.."
+    assert storage.grandparent("s3://bucket/a/trials/001/") == "s3://bucket/a"

@@ -24,6 +24,7 @@ class EntityRows:
     ids: int64 or string [E]; begin, end: int64 [E], entity e owns the rows begin[e] … end[e] − 1
     row: int64 [n] number of each row in the frame; label, weight, offset: float64 [n]
     bag: features of the n rows; without entries for an intercept-only model
+    leverage: float64 [n] posterior variance of each row's offset, of use to l2: auto; None: 0
     """
 
     ids: pa.Array
@@ -34,9 +35,29 @@ class EntityRows:
     weight: NDArray[np.float64]
     offset: NDArray[np.float64]
     bag: Bag
+    leverage: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def every(self, step: int) -> EntityRows:
+        """Every step-th entity, with its rows."""
+        chosen = np.arange(0, len(self), step)
+        begin, end = self.begin[chosen], self.end[chosen]
+        lengths = end - begin
+        new_end = np.cumsum(lengths)
+        rows = np.arange(int(lengths.sum())) + np.repeat(begin - (new_end - lengths), lengths)
+        return EntityRows(
+            self.ids.take(pa.array(chosen)),
+            new_end - lengths,
+            new_end,
+            self.row[rows],
+            self.label[rows],
+            self.weight[rows],
+            self.offset[rows],
+            bags.take(self.bag, rows),
+            None if self.leverage is None else self.leverage[rows],
+        )
 
     def cut(self, parts: int) -> list[EntityRows]:
         """At most `parts` pieces of whole entities with about as many rows each, in order."""
@@ -56,15 +77,22 @@ class EntityRows:
             self.weight[rows],
             self.offset[rows],
             self.bag.between(first, last),
+            None if self.leverage is None else self.leverage[rows],
         )
 
 
 def read_entity_rows(
-    run: Run, coordinate: str, split: str, shard: int, scores: ScoreSum | None, target_rows: int
+    run: Run,
+    coordinate: str,
+    split: str,
+    shard: int,
+    scores: ScoreSum | None,
+    target_rows: int,
+    leverage: ScoreSum | None = None,
 ) -> Iterator[EntityRows]:
     """A shard's entities, about `target_rows` rows at a time.
 
-    scores: what is added to the data's own offset; None where no offset matters.
+    scores: what is added to the data's own offset; None where no offset matters. leverage: that of other coordinates.
     """
     for table in read_entities(run, coordinate, split, shard, target_rows):
         entity = pa.concat_arrays(table["entity"].chunks)
@@ -86,4 +114,5 @@ def read_entity_rows(
             table["weight"].to_numpy(),
             offset,
             bag,
+            None if leverage is None else leverage.gather(row),
         )

@@ -14,14 +14,20 @@ from gdmix_core.errors import StepError
 from gdmix_core.plan import Step, latest_scores
 from gdmix_core.run import SPLITS, Run
 
+# A coordinate under l2: auto also leaves the posterior variance of each training row's score, for the others' use.
+LEVERAGE = "leverage"
+
 
 class ScoreSum:
     """The sum of the scores of several coordinates, read where it is needed; memory-mapped when local."""
 
     def __init__(self, run: Run, passes: Mapping[str, int], split: str) -> None:
-        """passes: for each coordinate, the pass whose scores count."""
+        """passes: for each coordinate, the pass whose scores count; 0: the initial model's, if it has one."""
+        paths = {run.scores(number, name, split): number for name, number in passes.items()}
         self._vectors = [
-            storage.read_array(run.scores(number, name, split), memory_map=True) for name, number in passes.items()
+            storage.read_array(path, memory_map=True)
+            for path, number in paths.items()
+            if number > 0 or storage.exists(path)
         ]
 
     def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -45,6 +51,19 @@ def other_scores(run: Run, step: Step, split: str) -> ScoreSum:
     return ScoreSum(run, latest_scores(run.config, step.pass_number, step.coordinate), split)
 
 
+def other_leverage(run: Run, step: Step) -> ScoreSum:
+    """Posterior variance of what the other coordinates add to the training rows' offsets, where they know it."""
+    assert step.pass_number is not None
+    assert step.coordinate is not None
+    passes = latest_scores(run.config, step.pass_number, step.coordinate)
+    known = {
+        name: number
+        for name, number in passes.items()
+        if run.config.coordinates[name].automatic is not None and storage.exists(run.scores(number, name, LEVERAGE))
+    }
+    return ScoreSum(run, known, LEVERAGE)
+
+
 def assemble(run: Run, step: Step) -> None:
     """Makes scores/<split>.npy of a trained coordinate out of the parts its workers wrote, and removes the parts."""
     assert step.pass_number is not None
@@ -52,28 +71,27 @@ def assemble(run: Run, step: Step) -> None:
     number, name = step.pass_number, step.coordinate
     frame = Frame(run)
     fixed = run.config.coordinates[name].fixed_effect is not None
-    for split in SPLITS:
-        directory = run.coordinate(number, name, "scores", split)
+    for vector in (*SPLITS, LEVERAGE):
+        directory = run.coordinate(number, name, "scores", vector)
         parts = [path for path, _, _ in storage.list_files(directory)]
         if not parts:
             continue
+        split = "training" if vector == LEVERAGE else vector
         rows = frame.rows(split)
         if fixed:
             scores = np.concatenate([storage.read_array(part) for part in parts])
         else:
-            scores = _scatter(run, step, split, parts, rows)
+            scores = _scatter(run, step, split, run.scores(number, name, vector), parts, rows)
         if len(scores) != rows:
             raise StepError(f"{directory}: {len(scores)} scores for {rows} rows; run {step.id} again")
-        storage.write_array(run.scores(number, name, split), scores)
+        storage.write_array(run.scores(number, name, vector), scores)
         storage.remove(directory)
 
 
-def _scatter(run: Run, step: Step, split: str, parts: Sequence[str], rows: int) -> NDArray[np.float32]:
-    assert step.pass_number is not None
+def _scatter(run: Run, step: Step, split: str, whole: str, parts: Sequence[str], rows: int) -> NDArray[np.float32]:
     assert step.coordinate is not None
     coordinate = step.coordinate
     scores = np.full(rows, np.nan, np.float32)
-    whole = run.scores(step.pass_number, coordinate, split)
     if storage.exists(whole):
         # A shard that is done and has no part was brought in earlier; the parts are those trained since.
         before = storage.read_array(whole)

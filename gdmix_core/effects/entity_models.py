@@ -11,11 +11,16 @@ from numpy.typing import NDArray
 from gdmix_core.config import Task
 from gdmix_core.coordinate_config import Coordinate, RandomEffect
 from gdmix_core.data.entity_rows import EntityRows
+from gdmix_core.effects.penalties import Penalties, penalties_of
 from gdmix_core.errors import DataError
-from gdmix_core.models.table import INTERCEPT_INDEX, CoefficientTable
-from gdmix_core.solvers.entity_newton import DENSE_LIMIT, solve_entities
+from gdmix_core.models.alignment import look_up
+from gdmix_core.models.table import CoefficientTable
+from gdmix_core.solvers import entity_newton, entity_proximal, posterior
+from gdmix_core.solvers.feature_selection import select_features, without_unused
 from gdmix_core.solvers.local_index import build_local_index, look_up_local_index, score_rows
 from gdmix_core.solvers.losses import LOSS_OF_TASK
+
+_VARIANCE_MODES = {"none": posterior.NO_VARIANCES, "simple": posterior.SIMPLE, "full": posterior.FULL}
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,9 @@ class FittedModels:
 
     table: their coefficients; scores: float32 [n] x·θ of every row, those that trained and those that did not
     status: uint8 [E], codes of solvers.entity_newton.STATUS_NAMES; iterations: int32 [E]; objective: float64 [E]
+    sums: float64 [4, groups], of l2: auto (solvers.automatic_l2.Sums); with no columns where λ is given
+    leverage: float32 [n], posterior variance of each training row's x·θ, 0 of the others; empty where λ is given
+    residual_squares, freedom: of the noise of a linear model (solvers.automatic_l2.noise_variance); 0 where λ is given
     """
 
     table: CoefficientTable
@@ -31,19 +39,44 @@ class FittedModels:
     status: NDArray[np.uint8]
     iterations: NDArray[np.int32]
     objective: NDArray[np.float64]
+    sums: NDArray[np.float64]
+    leverage: NDArray[np.float32]
+    residual_squares: float = 0.0
+    freedom: float = 0.0
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Earlier models whose means and variances are a Gaussian prior; weight multiplies its precision."""
+
+    table: CoefficientTable
+    weight: float
 
 
 def fit_entity_models(
-    rows: EntityRows, settings: Coordinate, task: Task, features: int, start: CoefficientTable | None = None
+    rows: EntityRows,
+    settings: Coordinate,
+    task: Task,
+    features: int,
+    start: CoefficientTable | None = None,
+    *,
+    penalties: Penalties | None = None,
+    prior: Prior | None = None,
 ) -> FittedModels:
     """Fits one model to each entity's own rows, and scores all of them.
 
-    settings: a random effect's; features: length of its feature list; start: models of the same entities, with the same
-    features, to start from. Raises DataError when they have others.
+    settings: a random effect's; features: length of its feature list
+    start: models to start from; of other entities and features too, which then count for nothing
+    penalties: None: those of the settings, under l2: auto with σ² = 1
+    prior: replaces the penalty of every coefficient it has, weight / variance around its mean; where it has a mean but
+        no variance the penalty stays, times the weight, around that mean
+
+    Raises DataError for an entity with too many features for full variances.
     """
     effect = settings.random_effect
     if effect is None:
         raise ValueError("the coordinate is no random effect")
+    penalties = penalties_of(settings, features) if penalties is None else penalties
     active_end, weight = active_rows(rows, effect)
     count = len(rows)
     local = np.empty(len(rows.bag.indices), np.int32)
@@ -53,30 +86,107 @@ def fit_entity_models(
         settings.intercept, features, rows.begin, active_end, rows.end,
         rows.bag.offsets, rows.bag.indices, local, coefficient_begin, listed,
     )  # fmt: skip
+    offsets, values = rows.bag.offsets, rows.bag.values
+    if effect.features_to_samples is not None:
+        used = select_features(
+            effect.features_to_samples, settings.intercept, rows.begin, active_end, rows.end,
+            offsets, local, values, rows.label, coefficient_begin, listed,
+        )  # fmt: skip
+        offsets, local, values = without_unused(offsets, local, values)
     listed = listed[:used].copy()
     theta = np.zeros(used)
     if start is not None:
-        if not np.array_equal(start.features, listed) or not start.entities.equals(rows.ids):
-            raise DataError("the models to start from have other features or entities than the rows; fit them again")
-        theta[:] = start.means
-    penalty = np.full(used, settings.l2_weight)
-    if not settings.regularize_intercept:
-        penalty[listed == INTERCEPT_INDEX] = 0.0
+        theta = np.nan_to_num(look_up(start, rows.ids, coefficient_begin, listed)[0], copy=False)
+    penalty = penalties.l2[listed + 1]
+    group = penalties.group[listed + 1] if len(penalties.group) else penalties.group
+    centre = np.zeros(used)
+    if prior is not None:
+        _apply(prior, rows, coefficient_begin, listed, penalty, centre, group)
+    mode = _VARIANCE_MODES[settings.variances]
+    if mode == posterior.FULL:
+        _check_sizes(rows, coefficient_begin)
+    variances = np.full(used if mode != posterior.NO_VARIANCES else 0, np.nan)
+    sums = np.zeros((4, len(penalties.variance)))
     status, iterations, objective = np.empty(count, np.uint8), np.empty(count, np.int32), np.empty(count)
-    solve_entities(
+    problem = (
         LOSS_OF_TASK[task], settings.intercept, rows.begin, active_end,
-        rows.bag.offsets, local, rows.bag.values, rows.label, weight, rows.offset,
-        coefficient_begin, theta, penalty, np.zeros(used),
-        effect.tolerance, effect.max_iterations, DENSE_LIMIT, status, iterations, objective,
+        offsets, local, values, rows.label, weight, rows.offset, coefficient_begin, theta, penalty, centre,
     )  # fmt: skip
+    measured = len(rows.row) if len(penalties.variance) else 0
+    leverage = np.zeros(measured, np.float32)
+    others = np.zeros(measured) if rows.leverage is None else rows.leverage
+    outcome = (status, iterations, objective, mode, variances, group, sums, others, leverage)
+    if penalties.is_smooth:
+        entity_newton.solve_entities(
+            *problem, effect.tolerance, effect.max_iterations, entity_newton.DENSE_LIMIT, *outcome
+        )
+    else:
+        limits = (
+            np.zeros(used) if penalties.l1 is None else penalties.l1[listed + 1],
+            np.full(used, -np.inf) if penalties.lower is None else penalties.lower[listed + 1],
+            np.full(used, np.inf) if penalties.upper is None else penalties.upper[listed + 1],
+        )
+        entity_proximal.solve_entities(*problem, *limits, effect.tolerance, effect.max_iterations, *outcome)
     scores = np.empty(len(rows.row), np.float32)
     score_rows(
-        settings.intercept, np.arange(count), rows.begin, rows.end, rows.bag.offsets, local, rows.bag.values,
+        settings.intercept, np.arange(count), rows.begin, rows.end, offsets, local, values,
         coefficient_begin, theta, scores,
     )  # fmt: skip
-    return FittedModels(
-        CoefficientTable(rows.ids, coefficient_begin, listed, theta), scores, status, iterations, objective
-    )
+    noise = (0.0, 0.0)
+    if measured:
+        noise = _noise(rows, active_end, weight, others, objective, sums)
+    # The kernel's squares and corrections are in units of each coefficient's prior variance.
+    sums[:2] *= penalties.variance
+    table = CoefficientTable(rows.ids, coefficient_begin, listed, theta, variances if len(variances) else None)
+    return FittedModels(table, scores, status, iterations, objective, sums, leverage, *noise)
+
+
+def _apply(
+    prior: Prior,
+    rows: EntityRows,
+    coefficient_begin: NDArray[np.int64],
+    listed: NDArray[np.int32],
+    penalty: NDArray[np.float64],
+    centre: NDArray[np.float64],
+    group: NDArray[np.int32],
+) -> None:
+    """Overwrites penalty, centre and group (−1: takes no part in l2: auto) where the prior has a coefficient."""
+    means, variances = look_up(prior.table, rows.ids, coefficient_begin, listed)
+    known = ~np.isnan(means)
+    centre[known] = means[known]
+    usable = known & (variances > 0.0) & np.isfinite(variances)
+    penalty[known] *= prior.weight
+    penalty[usable] = prior.weight / variances[usable]
+    if len(group):
+        group[known] = -1
+
+
+def _noise(
+    rows: EntityRows,
+    active_end: NDArray[np.int64],
+    weight: NDArray[np.float64],
+    others: NDArray[np.float64],
+    objective: NDArray[np.float64],
+    sums: NDArray[np.float64],
+) -> tuple[float, float]:
+    """(Σ weight (y − z)², training rows − effective coefficients, those of other coordinates among them)."""
+    trains = np.zeros(len(weight) + 1, np.int64)
+    np.add.at(trains, rows.begin, 1)
+    np.add.at(trains, active_end, -1)
+    active = np.cumsum(trains[:-1]) > 0
+    freedom = np.count_nonzero(active) - np.sum(sums[2] - sums[3]) - np.sum(weight[active] * others[active])
+    return float(2.0 * np.sum(objective) - np.sum(sums[0])), float(freedom)
+
+
+def _check_sizes(rows: EntityRows, coefficient_begin: NDArray[np.int64]) -> None:
+    sizes = np.diff(coefficient_begin)
+    if len(sizes) and sizes.max() > posterior.LARGEST_INVERSE:
+        largest = int(np.argmax(sizes))
+        raise DataError(
+            f"entity {rows.ids[largest].as_py()!r} has {sizes[largest]} coefficients, and full variances need the "
+            f"inverse of a matrix of as many rows, at most {posterior.LARGEST_INVERSE}; use variances: simple, or "
+            "features_to_samples to train it on fewer features"
+        )
 
 
 def score_entity_rows(rows: EntityRows, models: CoefficientTable, settings: Coordinate) -> NDArray[np.float32]:

@@ -10,9 +10,13 @@ import numpy as np
 
 from gdmix_core import processes, progress, storage
 from gdmix_core.effects.cores import core_count
+from gdmix_core.effects.random_l2 import conclude, prior_variance
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
 from gdmix_core.solvers.entity_newton import STATUS_NAMES
+
+# What a shard says of initial models without data, as far as there are any.
+INITIAL_COUNTS = ("kept_entities", "dropped_entities", "kept_coefficients", "dropped_coefficients")
 
 log = logging.getLogger("gdmix_core.random_effect")
 
@@ -35,9 +39,10 @@ def train(run: Run, step: Step, *, group: int | None = None) -> dict[str, Any]:
     if todo:
         # The marker of an older result goes before any of its files does.
         storage.remove(run.marker(step))
+        prior_variance(run, step)  # once, before the workers ask for it
         _train_shards(run, step, todo, rows)
     if not run.is_done(step) and all(is_shard_done(run, step, number) for number in everything):
-        run.commit(step, summary(run, step, everything))
+        run.commit(step, summary(run, step, everything) | conclude(run, step, manifest["shards"]))
     result = summary(run, step, mine)
     log.info("%s: %s", step.id, describe(result))
     return result
@@ -115,14 +120,18 @@ def summary(run: Run, step: Step, numbers: Sequence[int]) -> dict[str, Any]:
         counts = storage.read_json(shard_marker(run, step, number))
         for key in ("entities", "coefficients", "objective", *STATUS_NAMES):
             total[key] += counts[key]
+        for key in INITIAL_COUNTS:
+            if key in counts:
+                total[key] = total.get(key, 0) + counts[key]
         total["iterations"] = max(total["iterations"], counts["iterations"])
     return total
 
 
 def describe(counts: dict[str, Any]) -> str:
     outcome = ", ".join(f"{counts[name]} {name.replace('_', ' ')}" for name in STATUS_NAMES if counts[name])
+    initial = "".join(f", {counts[k]} {k.replace('_', ' ')}" for k in INITIAL_COUNTS if k in counts)
     return (
         f"{counts['entities']} entities in {counts['shards']} shards ({outcome or 'none'}), "
         f"{counts['coefficients']} coefficients, at most {counts['iterations']} iterations, "
-        f"objective {counts['objective']:.6g}"
+        f"objective {counts['objective']:.6g}{initial}"
     )

@@ -6,14 +6,19 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gdmix_core import storage
-from gdmix_core.data.entity_rows import EntityRows, read_entity_rows
+from gdmix_core.data.entity_rows import read_entity_rows
 from gdmix_core.data.frame import Frame
-from gdmix_core.data.scores import other_scores
-from gdmix_core.effects.entity_models import FittedModels, fit_entity_models, score_entity_rows
+from gdmix_core.data.scores import LEVERAGE, other_leverage, other_scores
+from gdmix_core.effects.conditions import Conditions, conditions_of
+from gdmix_core.effects.entity_models import FittedModels, score_entity_rows
+from gdmix_core.effects.evidence import Evidence
 from gdmix_core.effects.random import shard_marker
-from gdmix_core.models.native import concatenate, read_model, write_model
+from gdmix_core.effects.random_l2 import prior_variance, write_evidence
+from gdmix_core.models.alignment import completed
+from gdmix_core.models.native import concatenate, write_model
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
@@ -21,8 +26,9 @@ from gdmix_core.solvers.entity_newton import STATUS_NAMES
 
 # Rows held at a time: enough to keep every thread busy, little enough for memory to stay flat.
 ROWS_AT_A_TIME = 500_000
-# Pieces of work per thread: entities differ in size, and no thread should wait long for the last one.
-PIECES_PER_THREAD = 8
+# Pieces of work: entities differ in size, and no thread should wait long for the last one. As many on any number of
+# cores, because what pieces add up to is rounded by their number.
+PIECES = 64
 
 
 def train_shard(run: Run, step: Step, number: int, *, threads: int) -> dict[str, Any]:
@@ -32,42 +38,51 @@ def train_shard(run: Run, step: Step, number: int, *, threads: int) -> dict[str,
     name = step.coordinate
     settings = run.config.coordinates[name]
     assert settings.random_effect is not None
-    frame = Frame(run)
-    key = frame.bag_of(name)
-    features = frame.feature_count(key) if key else 0
-    earlier = None if step.pass_number == 1 else read_model(run.model(step.pass_number - 1, name, number))
+    conditions = conditions_of(run, step, number, prior_variance(run, step))
+    leverage = None if settings.automatic is None else other_leverage(run, step)
     others = other_scores(run, step, "training")
     # The marker of an older result goes before any of its files does.
     storage.remove(shard_marker(run, step, number))
     fitted: list[FittedModels] = []
-    done = 0
+    matched = np.zeros(2, np.int64)
     with ThreadPoolExecutor(threads) as pool:
-
-        def fit(piece: EntityRows, start: CoefficientTable | None) -> FittedModels:
-            return fit_entity_models(piece, settings, run.config.task, features, start)
-
-        for rows in read_entity_rows(run, name, "training", number, others, ROWS_AT_A_TIME):
-            pieces = rows.cut(threads * PIECES_PER_THREAD)
-            starts: list[CoefficientTable | None] = []
-            for piece in pieces:
-                # Entities come in the same order in every pass.
-                starts.append(None if earlier is None else earlier.between(done, done + len(piece)))
-                done += len(piece)
-            fitted += pool.map(fit, pieces, starts)
-        model = concatenate([part.table for part in fitted], frame.id_type(settings.random_effect.entity))
+        for rows in read_entity_rows(run, name, "training", number, others, ROWS_AT_A_TIME, leverage):
+            for part, models, coefficients in pool.map(conditions.fit, rows.cut(PIECES)):
+                fitted.append(part)
+                matched += (models, coefficients)
+        entity_type = Frame(run).id_type(settings.random_effect.entity)
+        model = concatenate([part.table for part in fitted], entity_type)
+        if conditions.initial is not None:
+            model, _, _ = completed(model, conditions.initial, entities=conditions.keeps_entities, features=False)
         validation = [
             scores
             for rows in read_entity_rows(run, name, "validation", number, None, ROWS_AT_A_TIME)
             for scores in pool.map(lambda piece: score_entity_rows(piece, model, settings), rows.cut(threads))
         ]
     write_model(run.model(step.pass_number, name, number), model)
-    parts = {"training": [part.scores for part in fitted], "validation": validation}
+    parts: dict[str, list[NDArray[np.float32]]] = {
+        "training": [part.scores for part in fitted],
+        "validation": validation,
+        LEVERAGE: [part.leverage for part in fitted if settings.automatic is not None],
+    }
     for split, arrays in parts.items():
         if arrays:
             storage.write_array(run.score_part(step.pass_number, name, split, number), np.concatenate(arrays))
-    counts = {"key": run.keys[step.id], **_counts(fitted, model)}
+    if settings.automatic is not None:
+        write_evidence(run, step, number, Evidence.of(fitted, len(conditions.penalties.variance)))
+    counts = {"key": run.keys[step.id], **_counts(fitted, model), **_initial_counts(conditions, matched)}
     storage.write_json(shard_marker(run, step, number), counts)
     return counts
+
+
+def _initial_counts(conditions: Conditions, matched: NDArray[np.int64]) -> dict[str, int]:
+    """What became of the initial models that have no data now, in whole or in part; {} without initial models."""
+    if conditions.initial is None:
+        return {}
+    return {
+        ("kept" if conditions.keeps_entities else "dropped") + "_entities": len(conditions.initial) - int(matched[0]),
+        ("kept" if conditions.keeps_features else "dropped") + "_coefficients": int(matched[1]),
+    }
 
 
 def _counts(fitted: list[FittedModels], model: CoefficientTable) -> dict[str, Any]:

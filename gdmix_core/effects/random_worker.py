@@ -6,6 +6,7 @@ python -m gdmix_core.effects.random_worker --run ROOT --step pass_01.per_user.tr
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from gdmix_core import processes
@@ -33,6 +34,9 @@ def main() -> None:
     except Exception as error:
         processes.send({"error": f"{type(error).__name__}: {error}"})
         raise
+    sys.stderr.flush()
+    # At once: everything is written, and threads of native libraries have been seen to abort an orderly end.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ log = logging.getLogger("gdmix_core.evaluate")
 def evaluate(run: Run, step: Step) -> dict[str, Any]:
     """Writes metrics.json; returns {pass, coordinate, metrics: {split: {metric: value or null}}}.
 
+    metrics.json also holds the λ of l2: auto, that was used and that the next pass starts from.
+
     The model evaluated is the sum of every coordinate's latest scores, this one's among them, and the data's offset.
     """
     if run.is_done(step):
@@ -44,6 +46,9 @@ def evaluate(run: Run, step: Step) -> dict[str, Any]:
         margin = frame.column(split, "offset") + ScoreSum(run, passes, split).span(0, frame.rows(split))
         values[split], groups[split] = _measure(frame, split, margin, metrics)
     content = {"pass": step.pass_number, "coordinate": step.coordinate, "metrics": values, "groups": groups}
+    trained = run.result(train_id(step.pass_number, step.coordinate))
+    if "l2" in trained:
+        content["l2"] = trained["l2"]
     result = _result(run.commit(step, content))
     shown = {split: " ".join(f"{k} {_number(v)}" for k, v in found.items()) for split, found in values.items()}
     for split, text in shown.items():

@@ -7,7 +7,7 @@ from typing import Any
 
 from gdmix_core.errors import StepError
 from gdmix_core.evaluation.registry import parse_metric
-from gdmix_core.plan import Step, evaluate_id
+from gdmix_core.plan import Step, evaluate_id, trained
 from gdmix_core.run import Run
 
 log = logging.getLogger("gdmix_core.select")
@@ -31,7 +31,7 @@ def _pays(run: Run, values: list[float | None]) -> tuple[bool, str]:
     metric = parse_metric(run.config.primary_metric)
     if len(values) < 2:
         return True, "no earlier pass to compare with"
-    if not _has_validation(run):
+    if not has_validation(run):
         return True, "no validation data"
     last, before = values[-1], _best(values[:-1], metric)[1]
     if last is None or before is None:
@@ -51,12 +51,11 @@ def select(run: Run, step: Step) -> dict[str, Any]:
     if not values:
         raise StepError(f"{run.root}: no pass is complete; run the passes first")
     metric = parse_metric(run.config.primary_metric)
-    if _has_validation(run):
+    if has_validation(run):
         best, value = _best(values, metric)
     else:
         best, value = len(values), values[-1]
-    name = list(run.config.coordinates)[-1]
-    metrics = run.result(evaluate_id(best, name))["metrics"]
+    metrics = run.result(evaluate_id(best, trained(run.config)[-1]))["metrics"]
     content = {"pass": best, "metric": metric.name, "value": value, "passes": len(values), "metrics": metrics}
     log.info("best of %d passes: pass %d with %s %s", len(values), best, metric.name, value)
     run.commit(step, content)
@@ -66,8 +65,8 @@ def select(run: Run, step: Step) -> dict[str, Any]:
 def primary_values(run: Run, upto: int) -> list[float | None]:
     """The primary metric after each complete, current pass 1 … upto; stops at the first that is not, and where a gate
     does: passes on disk that another min_delta let run are no part of this run."""
-    last = list(run.config.coordinates)[-1]
-    split = "validation" if _has_validation(run) else "training"
+    last = trained(run.config)[-1]
+    split = "validation" if has_validation(run) else "training"
     values: list[float | None] = []
     for number in range(1, upto + 1):
         step = run.plan[evaluate_id(number, last)]
@@ -86,5 +85,6 @@ def _best(values: list[float | None], metric: Any) -> tuple[int, float | None]:
     return best + 1, values[best]
 
 
-def _has_validation(run: Run) -> bool:
+def has_validation(run: Run) -> bool:
+    """Whether there are validation rows, which then choose; without any, training rows do."""
     return bool(run.result("validate")["splits"]["validation"]["rows"])

@@ -6,12 +6,14 @@ import logging
 from typing import Any
 
 from gdmix_core import storage
-from gdmix_core.data.feature_list import FeatureList, write_feature_list
+from gdmix_core.data.feature_list import write_feature_list
 from gdmix_core.data.frame import Frame
 from gdmix_core.models.avro import write_avro
+from gdmix_core.models.initial import model_features
 from gdmix_core.models.native import read_model, write_model
-from gdmix_core.plan import Step
+from gdmix_core.plan import Step, pass_of_model
 from gdmix_core.run import Run
+from gdmix_core.search.selection import selected_run
 
 log = logging.getLogger("gdmix_core.export")
 
@@ -22,12 +24,15 @@ def export(run: Run, step: Step) -> dict[str, Any]:
     if run.is_done(step):
         log.info("%s is up to date", run.path("export"))
         return _result(run, run.result(step.id))
-    best = run.result("select")
+    best, chosen = run.result("select"), selected_run(run)
     frame = Frame(run)
     storage.remove(run.path("export"))
-    coordinates = {name: _export_coordinate(run, frame, best["pass"], name) for name in run.config.coordinates}
+    coordinates = {
+        name: _export_coordinate(chosen, frame, best["pass"], name, run.path("export", name))
+        for name in run.config.coordinates
+    }
     content = {
-        "config": run.config.model_dump(mode="json", exclude_none=True),
+        "config": chosen.config.model_dump(mode="json", exclude_none=True),
         "pass": best["pass"],
         "metrics": best["metrics"],
         "formats": list(run.config.export.formats),
@@ -39,18 +44,17 @@ def export(run: Run, step: Step) -> dict[str, Any]:
     return result
 
 
-def _export_coordinate(run: Run, frame: Frame, best: int, name: str) -> dict[str, Any]:
+def _export_coordinate(run: Run, frame: Frame, best: int, name: str, directory: str) -> dict[str, Any]:
     settings = run.config.coordinates[name]
     fixed = settings.fixed_effect is not None
     shards = 1 if fixed else int(run.result("partition")["coordinates"][name]["shards"])
-    key = frame.bag_of(name)
-    features = frame.feature_list(key) if key else FeatureList([])
-    directory = run.path("export", name)
-    if key:
+    number_of_pass = pass_of_model(run.config, best, name)
+    features = model_features(run, frame, name)
+    if frame.bag_of(name):
         write_feature_list(storage.join(directory, "features.csv"), features)
     models = 0
     for number in range(shards):
-        table = read_model(run.model(best, name, number))
+        table = read_model(run.model(number_of_pass, name, number))
         models += len(table.entities)
         if "native" in run.config.export.formats:
             write_model(storage.join(directory, f"shard-{number:05d}.parquet"), table)

@@ -1,8 +1,10 @@
-"""The models that a run starts from, as the `initialize` step has laid them out: this run's shards, this run's features."""
+"""The models a run starts from, as the `initialize` step has laid them out: in this run's shards and features."""
 
 from __future__ import annotations
 
 from gdmix_core import storage
+from gdmix_core.data.feature_list import FeatureList, read_feature_list
+from gdmix_core.data.frame import Frame
 from gdmix_core.models.native import read_model
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.run import Run
@@ -11,7 +13,21 @@ from gdmix_core.run import Run
 def read_initial(run: Run, coordinate: str, number: int) -> CoefficientTable | None:
     """Earlier models of one shard's entities (a fixed effect has shard 0 alone), sorted by entity; None without any.
 
-    Feature indices refer to the coordinate's feature list of this run.
+    Feature indices refer to model_features, which begins with the coordinate's feature list of this run. Every model
+    has an intercept where the coordinate has one, and none where it has none.
     """
+    if run.config.initial_model is None:  # What lies there is left from a configuration that had one.
+        return None
     path = run.initial(coordinate, number)
     return read_model(path) if storage.exists(path) else None
+
+
+def model_features(run: Run, frame: Frame, coordinate: str) -> FeatureList:
+    """The features a coordinate's models may have: those of its bag, then those that only the initial models have."""
+    key = frame.bag_of(coordinate)
+    if key is None:
+        return FeatureList([])
+    extended = run.initial_features(coordinate)
+    if run.config.initial_model is not None and storage.exists(extended):
+        return read_feature_list(extended)
+    return frame.feature_list(key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from gdmix_core import storage
 from gdmix_core.data.bags import flatten_lists
@@ -52,11 +53,18 @@ def read_model(path: str) -> CoefficientTable:
 
 
 def concatenate(tables: list[CoefficientTable], entity_type: pa.DataType) -> CoefficientTable:
-    """All rows of the tables, one table after another."""
+    """All rows of the tables, one table after another. Where some have variances, the others' are nan."""
     lengths = np.concatenate([np.zeros(1, np.int64), *(np.diff(t.offsets) for t in tables)])
     return CoefficientTable(
         pa.concat_arrays([pa.array([], entity_type), *(t.entities for t in tables)]),
         np.cumsum(lengths, dtype=np.int64),
         np.concatenate([np.empty(0, np.int32), *(t.features for t in tables)]),
         np.concatenate([np.empty(0), *(t.means for t in tables)]),
+        _all_variances(tables),
     )
+
+
+def _all_variances(tables: list[CoefficientTable]) -> NDArray[np.float64] | None:
+    if all(table.variances is None for table in tables):
+        return None
+    return np.concatenate([np.full(len(t.features), np.nan) if t.variances is None else t.variances for t in tables])

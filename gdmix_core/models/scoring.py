@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,16 +22,18 @@ from gdmix_core.data.feature_list import FeatureList, read_feature_list
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.record_checks import checks_of
 from gdmix_core.data.records import Records, read_records
-from gdmix_core.data.source import DIRECTORIES, Layout, Source, open_layout
+from gdmix_core.data.source import DIRECTORIES, Layout, Source, number_columns, open_layout
 from gdmix_core.errors import DataError
 from gdmix_core.models.avro import read_avro
 from gdmix_core.models.native import concatenate, read_model
+from gdmix_core.models.score_files import ScoreColumns, open_scores
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.solvers.local_index import look_up_local_index, score_rows
 
 log = logging.getLogger("gdmix_core.score")
 
 Format = Literal["native", "avro"]
+ScoresFormat = Literal["parquet", "gdmix", "photon"]
 
 
 @dataclass(frozen=True)
@@ -81,12 +84,19 @@ class ScoringModel:
 
 
 def score_input(
-    model: str, source: str, output: str, *, kind: Format = "native", split: str = "training"
+    model: str,
+    source: str,
+    output: str,
+    *,
+    kind: Format = "native",
+    split: str = "training",
+    scores: ScoresFormat = "parquet",
 ) -> tuple[int, dict[str, int]]:
     """Writes a Parquet file with uid, score (with the data's offset) and each coordinate's own score.
 
     model: a run directory or its export; source: data in the input layout, labels not needed; split: which of its
-    directories. Returns (rows, {random effect: rows of entities without a model}).
+    directories; scores: gdmix or photon writes these systems' Avro files instead, which hold the whole score, with
+    label and weight where the data have them. Returns (rows, {random effect: rows of entities without a model}).
     Raises DataError when model and data do not fit, or a record cannot be read.
     """
     directory = storage.join(model, "export") if storage.exists(storage.join(model, "config.yaml")) else model
@@ -113,22 +123,51 @@ def score_input(
             *[(m.name, pa.float32()) for m in models],
         ]
     )
-    with storage.open_for_write(output) as file, pq.ParquetWriter(file, schema) as writer:
-        for records in _batches(layout.sources[0], config, layout, split):
+    labelled = scores != "parquet" and set(number_columns(config).values()) <= set(layout.sources[0].tensors)
+    with _open_output(output, scores, schema, config) as write:
+        for records in _batches(layout.sources[0], config, layout, split, labelled=labelled):
             sides = [records, *(other.of(records.uid) for other in joined)]
             total = records.numbers.get("offset", np.zeros(len(records.uid))).copy()
             columns: list[pa.Array] = []
             for scorer in models:
-                scores, without = _score(scorer, sides, len(records.uid))
-                total += scores
-                columns.append(pa.array(scores))
+                own, without = _score(scorer, sides, len(records.uid))
+                total += own
+                columns.append(pa.array(own))
                 if scorer.entity is not None:
                     unknown[scorer.name] += without
-            writer.write_table(
-                pa.Table.from_arrays([records.uid, pa.array(total.astype(np.float32)), *columns], schema=schema)
+            write(
+                pa.Table.from_arrays([records.uid, pa.array(total.astype(np.float32)), *columns], schema=schema),
+                records,
             )
             rows += len(records.uid)
     return rows, unknown
+
+
+@contextmanager
+def _open_output(
+    output: str, scores: ScoresFormat, schema: pa.Schema, config: Config
+) -> Iterator[Callable[[pa.Table, Records], None]]:
+    """A function that appends a batch's scores to the output."""
+    if scores == "parquet":
+        with storage.open_for_write(output) as file, pq.ParquetWriter(file, schema) as writer:
+            yield lambda table, records: writer.write_table(table)
+        return
+    names = config.columns
+    columns = ScoreColumns(uid=names.uid, label=names.label, weight=names.weight or "weight")
+    with open_scores(output, scores, columns, model_id=config.name) as avro:
+
+        def write(table: pa.Table, records: Records) -> None:
+            score = table["score"].cast(pa.float64())
+            offset = records.numbers.get("offset", np.zeros(len(table)))
+            numbers: dict[str, pa.Array] = {
+                role: pa.array(records.numbers[role], from_pandas=True)  # nan is null
+                for role in ("label", "weight")
+                if role in records.numbers
+            }
+            own = pa.array(score.to_numpy() - offset)
+            avro.write(pa.table({"uid": table["uid"], "score": score, "score_per_coordinate": own, **numbers}))
+
+        yield write
 
 
 def _score(scorer: ScoringModel, sides: list[Records], rows: int) -> tuple[NDArray[np.float32], int]:
@@ -180,16 +219,21 @@ def _path_of(config: Config, data: str) -> str:
     return config.input.rstrip("/") if data in {".", ""} else storage.join(config.input, data)
 
 
-def _batches(source: Source, config: Config, layout: Layout, split: str) -> Iterator[Records]:
-    checks = checks_of(source, config, labelled=False)
+def _batches(
+    source: Source, config: Config, layout: Layout, split: str, *, labelled: bool = False
+) -> Iterator[Records]:
+    """labelled: with label and weight, which may be absent or illegal in data that is only scored."""
+    checks = checks_of(source, config, labelled=labelled)
+    allowed = tuple(f"{column}." for column in (config.columns.label, config.columns.weight) if labelled and column)
+    fatal = sum(1 << k for k, check in enumerate(checks) if not (allowed and check.name.startswith(allowed)))
     for piece in layout.pieces:
         if piece.source != source.number or piece.split != split:
             continue
-        for records in read_records(piece, source, config, labelled=False):
-            bad = np.flatnonzero(records.violations)
+        for records in read_records(piece, source, config, labelled=labelled):
+            bad = np.flatnonzero(records.violations & fatal)
             if len(bad):
                 first = int(bad[0])
-                broken = [c for k, c in enumerate(checks) if records.violations[first] >> k & 1]
+                broken = [c for k, c in enumerate(checks) if (records.violations[first] & fatal) >> k & 1]
                 raise DataError(
                     f"{piece.path}: uid {records.uid[first].as_py()} breaks '{broken[0].rule}'; {broken[0].advice}"
                 )

@@ -43,6 +43,19 @@ class CoefficientTable:
         """Number of entities."""
         return len(self.entities)
 
+    def take(self, rows: NDArray[np.int64]) -> CoefficientTable:
+        """The entities at the given positions, in that order."""
+        lengths = np.diff(self.offsets)[rows]
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+        entries = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return CoefficientTable(
+            self.entities.take(pa.array(rows, pa.int64())),
+            offsets,
+            self.features[entries],
+            self.means[entries],
+            None if self.variances is None else self.variances[entries],
+        )
+
     def between(self, first: int, last: int) -> CoefficientTable:
         """The entities first … last − 1; the coefficients are views."""
         entries = slice(int(self.offsets[first]), int(self.offsets[last]))

@@ -9,6 +9,11 @@ It takes the Hessian's weights for constant. They move with θ, and so with σ²
 derivative subtracts Σ c from the numerator, with, for each model,
 
     c_j = (H⁻¹ r)_j θ_j,   r = Σ_i h_i w'_i x_i,   h_i = x_i·H⁻¹x_i,   w'_i = weight_i · loss'''(z_i)
+
+where h_i, the posterior variance of the row's margin, also has the part that other coordinates contribute.
+
+A linear model's loss ½ (z − y)² is a likelihood only up to the noise's variance φ, which is estimated along:
+λ is then φ / σ², and "σ²" below stands for σ² / φ = 1/λ everywhere.
 """
 
 from __future__ import annotations
@@ -67,8 +72,11 @@ def group_of(mode: Mode, features: NDArray[np.int32]) -> NDArray[np.int32]:
     return features + np.int32(1)
 
 
-def updated_variance(sums: Sums, variance: NDArray[np.float64], mode: Mode) -> NDArray[np.float64]:
-    """float64 [G]: σ² after one step of the fixed point from `variance`; a group without coefficients keeps its own."""
+def updated_variance(sums: Sums, variance: NDArray[np.float64], mode: Mode, noise: float = 1.0) -> NDArray[np.float64]:
+    """float64 [G]: σ² after one step of the fixed point from `variance`; a group without coefficients keeps its own.
+
+    noise: φ of a linear model.
+    """
     signal = np.maximum(sums.squares - sums.corrections, 0.0)
     determined = np.maximum(sums.count - sums.shrunk, 0.0)
     if mode == "feature" and len(signal) > 1:
@@ -78,8 +86,13 @@ def updated_variance(sums: Sums, variance: NDArray[np.float64], mode: Mode) -> N
         signal[slopes] += AVERAGE_COEFFICIENTS * average * (sums.count[slopes] > 0)
         determined[slopes] += AVERAGE_COEFFICIENTS * (sums.count[slopes] > 0)
     found = np.divide(signal, determined, out=np.full(len(signal), LEAST_VARIANCE), where=determined > 1e-12)
-    found = np.where(sums.count > 0, found, variance)
+    found = np.where(sums.count > 0, found / noise, variance)
     return np.clip(found, LEAST_VARIANCE, LARGEST_VARIANCE)
+
+
+def noise_variance(residual_squares: float, freedom: float) -> float:
+    """φ of a linear model: Σ weight (y − z)² over rows − effective coefficients. Bounded away from 0."""
+    return max(residual_squares / max(freedom, 1.0), 1e-12)
 
 
 class FixedPoint:
@@ -88,7 +101,7 @@ class FixedPoint:
     The plain iteration nears its limit by a constant factor a step, which is close to 1 where the data say little.
     """
 
-    _LARGEST_GAIN = 8.0  # a step goes at most so many times as far as the plain one
+    _LARGEST_GAIN = 4.0  # a step goes at most so many times as far as the plain one
     _LARGEST_STEP = 3.0  # in log σ²
 
     def __init__(self, variance: NDArray[np.float64], tolerance: float = 1e-3) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from gdmix_core.solvers import cg_newton, dense_newton
-from gdmix_core.solvers.losses import LINEAR, POISSON, loss_terms
+from gdmix_core.solvers import cg_newton, dense_newton, posterior
+from gdmix_core.solvers.losses import LINEAR, POISSON, SMOOTHED_HINGE, loss_terms
 
 CONVERGED = 0
 ITERATION_LIMIT = 1
@@ -24,11 +24,15 @@ DENSE_LIMIT = 192
 
 _SUFFICIENT_DECREASE = 1e-4
 _DECREMENT = 1e-10  # relative to F: the last full step then leaves an error of its square
-_NEGLIGIBLE_LOSS = 1e-6  # mean loss of a model that separates its rows
-_LARGEST_CHANGE = 20.0  # of a margin in one step: e^20 times the odds
+# A hinge loss may come to exactly 0, and no decrease is small beside that; per unit of weight this one is.
+_NO_DECREMENT = 1e-16
+NEGLIGIBLE_LOSS = 1e-6  # mean loss of a model that separates its rows
+LARGEST_CHANGE = 20.0  # of a margin in one step: e^20 times the odds
 # Curvatures change by about the change of the margins. Below this the factored Hessian serves again: a step is off by
 # a tenth at most, which costs less than factoring anew.
 _LARGEST_DRIFT = 0.1
+# The smoothed hinge has no curvature where it is straight; steps are taken as if it had this little.
+HINGE_CURVATURE = 1e-7
 
 
 @njit(cache=True, nogil=True)
@@ -53,6 +57,12 @@ def solve_entities(
     status: NDArray[np.uint8],
     iterations: NDArray[np.int32],
     objective: NDArray[np.float64],
+    variance_mode: int,
+    variances: NDArray[np.float64],
+    group: NDArray[np.int32],
+    sums: NDArray[np.float64],
+    other_leverage: NDArray[np.float64],
+    leverage: NDArray[np.float32],
 ) -> None:
     """Solves entities 0 … E−1.
 
@@ -63,7 +73,11 @@ def solve_entities(
     coefficient_begin: int64 [E + 1]; theta, penalty, prior: float64 [all coefficients]
     theta: in: start, out: solution
     status uint8 [E], iterations int32 [E], objective float64 [E]: out; objective is F before the last, tiny step
+    variance_mode … leverage: what is measured at the solution, see posterior.measure; variances and group are float64
+        and int32 [all coefficients], the leverages float64 and float32 [n], or empty where nothing is asked for
     """
+    measured = variance_mode != posterior.NO_VARIANCES or sums.shape[1] > 0
+    inverted = variance_mode == posterior.FULL or sums.shape[1] > 0
     entities = len(row_begin)
     most_rows = 1
     largest = 1
@@ -72,7 +86,7 @@ def solve_entities(
         most_rows = max(most_rows, row_end[e] - row_begin[e])
         size = coefficient_begin[e + 1] - coefficient_begin[e]
         largest = max(largest, size)
-        if size <= dense_limit:
+        if size <= dense_limit or (inverted and size <= posterior.LARGEST_INVERSE):
             largest_dense = max(largest_dense, size)
     z = np.empty(most_rows)
     dz = np.empty(most_rows)
@@ -81,8 +95,11 @@ def solve_entities(
     gradient = np.empty(largest)
     step = np.empty(largest)
     H = np.empty((largest_dense, largest_dense))
+    V = np.empty((largest_dense, largest_dense)) if inverted else np.empty((0, 0))
     work = np.empty((4, largest))
 
+    # Squares and hinges reach their least value at finite margins.
+    may_separate = loss != LINEAR and loss != SMOOTHED_HINGE
     for e in range(entities):
         begin, end = row_begin[e], row_end[e]
         size = coefficient_begin[e + 1] - coefficient_begin[e]
@@ -98,6 +115,7 @@ def solve_entities(
         for i in range(begin, end):
             total_weight += weight[i]
         goal = tolerance * max(1.0, total_weight)
+        negligible = _NO_DECREMENT * total_weight if loss == SMOOTHED_HINGE else 1e-300
         free = False
         for j in range(size):
             free = free or lam[j] == 0.0
@@ -109,7 +127,7 @@ def solve_entities(
             value, first, second = loss_terms(loss, z[i - begin], label[i])
             data_loss += weight[i] * value
             slope[i - begin] = weight[i] * first
-            curvature[i - begin] = weight[i] * second
+            curvature[i - begin] = weight[i] * (second if loss != SMOOTHED_HINGE else max(second, HINGE_CURVATURE))
         penalty_value = 0.0
         for j in range(size):
             penalty_value += 0.5 * lam[j] * (w[j] - m[j]) * (w[j] - m[j])
@@ -127,7 +145,7 @@ def solve_entities(
                 left = 0.0
                 for i in range(end - begin):
                     left += curvature[i]
-            separated = free and loss != LINEAR and left <= _NEGLIGIBLE_LOSS * total_weight
+            separated = free and may_separate and left <= NEGLIGIBLE_LOSS * total_weight
             if separated and largest_gradient <= goal:
                 status[e] = UNBOUNDED
                 break
@@ -145,7 +163,7 @@ def solve_entities(
             for j in range(size):
                 decrement -= gradient[j] * step[j]
             iterations[e] += 1
-            if largest_gradient <= goal and decrement <= _DECREMENT * abs(F) + 1e-300:
+            if largest_gradient <= goal and decrement <= _DECREMENT * abs(F) + negligible:
                 # The step is below what a comparison of objectives can see; taken in full it squares the error.
                 for j in range(size):
                     w[j] += step[j]
@@ -157,7 +175,7 @@ def solve_entities(
             for i in range(end - begin):
                 change = max(change, abs(dz[i]))
             # A quadratic is its own model, however far the step goes; labels of a linear model have any size.
-            t = 1.0 if loss == LINEAR or change <= _LARGEST_CHANGE else _LARGEST_CHANGE / change
+            t = 1.0 if loss == LINEAR or change <= LARGEST_CHANGE else LARGEST_CHANGE / change
             improved = False
             for _ in range(50):
                 trial_loss = 0.0
@@ -165,6 +183,8 @@ def solve_entities(
                     value, first, second = loss_terms(loss, z[i - begin] + t * dz[i - begin], label[i])
                     trial_loss += weight[i] * value
                     slope[i - begin] = weight[i] * first
+                    if loss == SMOOTHED_HINGE:
+                        second = max(second, HINGE_CURVATURE)
                     curvature[i - begin] = weight[i] * second
                 penalty_value = 0.0
                 for j in range(size):
@@ -186,8 +206,17 @@ def solve_entities(
                 w[j] += t * step[j]
             for i in range(end - begin):
                 z[i] += t * dz[i]
-            drift += change if t == 1.0 else np.inf
+            drift += change if t == 1.0 and loss != SMOOTHED_HINGE else np.inf
         objective[e] = F
+        if measured:
+            margins(z, w, intercept, begin, end, offsets, local, values)
+            for i in range(begin, end):
+                z[i - begin] += margin_offset[i]
+            own = slice(coefficient_begin[e], coefficient_begin[e + 1])
+            posterior.measure(
+                loss, variance_mode, intercept, begin, end, offsets, local, values, label, weight, z, curvature,
+                w, lam, H, V, variances[own], group[own], sums, other_leverage, leverage,
+            )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)

@@ -1,8 +1,9 @@
 """From a pipeline's YAML to an Airflow DAG.
 
-The graph reads as the maths does: validate → partition → for every pass a group, in it a group per coordinate
-with train → evaluate → …, a gate before every further pass → select → export. It is the plan's list of steps,
-one task each, so the DAG and `gdmix run` do the same work.
+The graph reads as the maths does: validate → partition → (with an initial model: initialize) → for every pass a
+group, in it a group per coordinate with train → evaluate → …, a gate before every further pass → select → export.
+A search has rounds of mapped trials in place of the passes. It is the plan's list of steps, one task each, so the
+DAG and `gdmix run` do the same work.
 """
 
 from __future__ import annotations
@@ -28,15 +29,18 @@ from gdmix_core.config import Config
 from gdmix_core.config_file import line_numbers, load_yaml, parse_config
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.plan import Step, StepKind, build_plan
+from gdmix_core.search.parameters import trials_of_round
 from gdmix_operators.operators.base import StepOperator
 from gdmix_operators.operators.evaluate import EvaluateOperator
 from gdmix_operators.operators.export import ExportOperator
 from gdmix_operators.operators.gate import PassGateOperator
+from gdmix_operators.operators.initialize import InitializeOperator
 from gdmix_operators.operators.partition import PartitionOperator
 from gdmix_operators.operators.select import SelectOperator
 from gdmix_operators.operators.summarize import SummarizeOperator
 from gdmix_operators.operators.train_fixed_effect import TrainFixedEffectOperator
 from gdmix_operators.operators.train_random_effect import TrainRandomEffectOperator
+from gdmix_operators.operators.trial import TrialOperator
 from gdmix_operators.operators.validate import ValidateOperator
 from gdmix_operators.params import trigger_params
 
@@ -44,10 +48,12 @@ OPERATORS: dict[StepKind, type[StepOperator]] = {
     "validate": ValidateOperator,
     "partition": PartitionOperator,
     "summarize": SummarizeOperator,
+    "initialize": InitializeOperator,
     "gate": PassGateOperator,
     "train_fixed": TrainFixedEffectOperator,
     "train_random": TrainRandomEffectOperator,
     "evaluate": EvaluateOperator,
+    "trials": TrialOperator,
     "select": SelectOperator,
     "export": ExportOperator,
 }
@@ -159,6 +165,9 @@ def _task(step: Step, config: Config, content: Mapping[str, Any], arguments: dic
     operator = OPERATORS[step.kind]
     if step.kind == "validate":
         return operator(config=content, **arguments)
+    if step.kind == "trials":
+        trials = list(trials_of_round(config, step.settings["round"]))
+        return operator.partial(map_index_template="{{ task.shown_as }}", **arguments).expand(trial=trials)
     if step.kind == "train_random":
         effect = config.coordinates[str(step.coordinate)].random_effect
         assert effect is not None

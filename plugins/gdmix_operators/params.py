@@ -13,6 +13,7 @@ from gdmix_core.config_file import override
 from gdmix_core.coordinate_config import Coordinate
 from gdmix_core.errors import ConfigError
 from gdmix_core.plan import build_plan
+from gdmix_core.search.parameters import first_trial, l2_lists, searched
 from gdmix_operators.templates import render_path
 
 _L2_PREFIX = "l2_"
@@ -20,7 +21,7 @@ _L2_PREFIX = "l2_"
 
 def trigger_params(config: Config) -> dict[str, Param]:
     """The form's fields, in order. All defaults mean "as in the YAML": scheduled runs need no form."""
-    passes = build_plan(config).passes
+    passes = build_plan(config).passes or build_plan(first_trial(config)).passes
     fields = {
         "date": Param(
             None,
@@ -51,6 +52,10 @@ def trigger_params(config: Config) -> dict[str, Param]:
         ),
         "l2": _penalty("L2 penalty", "Of every coordinate. Empty: as in the YAML."),
     }
+    if "passes.max" in searched(config):
+        fields["passes"] = Param(
+            None, type=["null", "integer"], minimum=1, title="Passes", description_md="Empty: searched, as in the YAML."
+        )
     for name, coordinate in config.coordinates.items():
         text = f"Of `{name}` alone. Empty: the penalty of every coordinate, or {_given(coordinate)}."
         fields[_L2_PREFIX + name] = _penalty(f"L2 penalty of {name}", text, section="Penalty by coordinate")
@@ -89,13 +94,22 @@ def apply_params(
         )
     changes: dict[str, Any] = {key: render_path(params[key], dates) for key in ("input", "output") if params.get(key)}
     if params.get("passes") is not None:
-        changes["passes.max"] = params["passes"]
+        _set(content, changes, "passes.max", params["passes"])
     for name in content["coordinates"]:
         own = params.get(_L2_PREFIX + name)
         l2 = params.get("l2") if own is None else own
         if l2 is not None:
-            changes[f"coordinates.{name}.l2"] = l2
+            _set(content, changes, f"coordinates.{name}.l2", l2)
     return override(content, changes)
+
+
+def _set(content: Mapping[str, Any], changes: dict[str, Any], path: str, value: float) -> None:
+    """Where candidates are searched, the value takes their place: the run stays the search that the graph shows."""
+    tuned = changes.get("tune.parameters") or (content.get("tune") or {}).get("parameters") or {}
+    if path in tuned:
+        changes["tune.parameters"] = {**tuned, path: [value]}
+    else:
+        changes[path] = [value] if path in l2_lists(content) else value
 
 
 def _given(coordinate: Coordinate) -> str:

@@ -66,14 +66,24 @@ effects = st.sampled_from([{"fixed_effect": {}}, {"random_effect": {"entity": "u
 
 
 @settings(max_examples=25, deadline=None)
-@given(coordinates=st.dictionaries(names, effects, min_size=1, max_size=4), passes=st.integers(1, 4))
-def test_any_pipeline_becomes_its_plan(coordinates: dict[str, Any], passes: int) -> None:
+@given(
+    coordinates=st.dictionaries(names, effects, min_size=1, max_size=4),
+    passes=st.integers(1, 4),
+    locked=st.none() | st.lists(st.booleans(), min_size=3, max_size=3),
+)
+def test_any_pipeline_becomes_its_plan(coordinates: dict[str, Any], passes: int, locked: list[bool] | None) -> None:
+    """locked: whether each of the first three coordinates is; the last one never is. None: no initial model."""
+    if locked is not None:
+        flags = [*locked[: len(coordinates) - 1], False]
+        pairs = zip(coordinates.items(), flags + [False] * 4, strict=False)
+        coordinates = {name: {**c, "locked": flag} for (name, c), flag in pairs}
     content = {
         "name": "p",
         "input": "i",
         "output": "o",
         "coordinates": coordinates,
         "passes": {"max": passes},
+        **({} if locked is None else {"initial_model": "earlier"}),
     }
     plan = build_plan(Config.model_validate(content))
     dag = build_dag(content)

@@ -194,7 +194,7 @@ def test_processes_threads_and_chunks_change_no_byte(tmp_path: Path, monkeypatch
     runs.append(trained(tmp_path / "two", rows, validation, processes=2))
     monkeypatch.setattr(shards, "_BATCH_ROWS", 16)
     monkeypatch.setattr(random_shard, "ROWS_AT_A_TIME", 20)
-    monkeypatch.setattr(random_shard, "PIECES_PER_THREAD", 5)
+    monkeypatch.setattr(random_shard, "PIECES", 5)
     runs.append(trained(tmp_path / "small", rows, validation))
     for run in runs:
         scores_of(run, "training")

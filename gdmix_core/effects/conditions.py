@@ -1,0 +1,109 @@
+"""Under what a shard's entities are trained: penalties, prior, where to start, and what is kept of earlier models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gdmix_core.config import InitialModel, Task
+from gdmix_core.coordinate_config import Coordinate
+from gdmix_core.data.entity_rows import EntityRows
+from gdmix_core.data.feature_list import FeatureList
+from gdmix_core.data.frame import Frame
+from gdmix_core.effects.coefficient_bounds import limits
+from gdmix_core.effects.entity_models import FittedModels, Prior, fit_entity_models, score_entity_rows
+from gdmix_core.effects.normalization import scaling
+from gdmix_core.effects.penalties import Penalties, penalties_of
+from gdmix_core.models.alignment import completed, covering
+from gdmix_core.models.initial import read_initial
+from gdmix_core.models.table import CoefficientTable
+from gdmix_core.plan import Step
+from gdmix_core.run import Run
+from gdmix_core.search.warm_start import earlier_model
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """features: length of the feature list; earlier: models to start from; initial: those of initial_model."""
+
+    settings: Coordinate
+    task: Task
+    features: int
+    penalties: Penalties
+    earlier: CoefficientTable | None
+    initial: CoefficientTable | None
+    choice: InitialModel | None
+
+    def fit(self, rows: EntityRows) -> tuple[FittedModels, int, int]:
+        """(models of the rows' entities, how many the initial model has too, coefficients only it has in these).
+
+        What is to be kept of the initial models is in the table, and counts in the scores.
+        """
+        fitted = self.fit_anew(rows, None)
+        if self.initial is None:
+            return fitted, 0, 0
+        initial = covering(self.initial, rows.ids)
+        table, models, coefficients = completed(
+            fitted.table, initial, entities=self.keeps_entities, features=self.keeps_features
+        )
+        return replace(fitted, table=table, scores=score_entity_rows(rows, table, self.settings)), models, coefficients
+
+    def fit_anew(self, rows: EntityRows, start: CoefficientTable | None) -> FittedModels:
+        """The models of the rows alone; start: None for the earlier or the initial models."""
+        initial = None if self.initial is None else covering(self.initial, rows.ids)
+        if start is None:
+            start = initial if self.earlier is None else covering(self.earlier, rows.ids)
+        weight = 0.0 if self.choice is None else self.choice.prior_weight
+        prior = Prior(initial, weight) if initial is not None and weight > 0.0 else None
+        return fit_entity_models(
+            rows, self.settings, self.task, self.features, start, penalties=self.penalties, prior=prior
+        )
+
+    @property
+    def keeps_entities(self) -> bool:
+        return self.choice is not None and self.choice.entities_without_data == "keep"
+
+    @property
+    def keeps_features(self) -> bool:
+        return self.choice is not None and self.choice.keeps_features
+
+    def with_variance(self, variance: NDArray[np.float64]) -> Conditions:
+        """The same under other prior variances of l2: auto."""
+        return replace(self, penalties=self.penalties.with_variance(variance))
+
+
+def feature_count(run: Run, coordinate: str) -> int:
+    frame = Frame(run)
+    key = frame.bag_of(coordinate)
+    return frame.feature_count(key) if key else 0
+
+
+def conditions_of(
+    run: Run, step: Step, number: int, variance: NDArray[np.float64] | None, *, settings: Coordinate | None = None
+) -> Conditions:
+    """Those of shard `number`. variance: σ² under l2: auto, else None; settings: None for the configuration's."""
+    assert step.coordinate is not None
+    name, config = step.coordinate, run.config
+    settings = config.coordinates[name] if settings is None else settings
+    return Conditions(
+        settings,
+        config.task,
+        feature_count(run, name),
+        _penalties(run, name, settings, variance),
+        earlier_model(run, step, number),
+        read_initial(run, name, number) if config.initial_model is not None else None,
+        config.initial_model,
+    )
+
+
+def _penalties(run: Run, name: str, settings: Coordinate, variance: NDArray[np.float64] | None) -> Penalties:
+    frame = Frame(run)
+    key = frame.bag_of(name)
+    features = frame.feature_count(key) if key else 0
+    factor = scaling(run, name, settings)[0] if settings.normalization != "none" else None
+    bounded = None
+    if settings.bounds:
+        bounded = limits(settings, frame.feature_list(key) if key else FeatureList([]))
+    return penalties_of(settings, features, variance=variance, factor=factor, limits=bounded)

@@ -1,0 +1,44 @@
+"""The step `initialize`: the models that a run starts from, in its own shards and features, and their scores."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from gdmix_core import storage
+from gdmix_core.data.frame import Frame
+from gdmix_core.effects.initial_scores import write_initial_scores
+from gdmix_core.models.earlier import find_earlier, fingerprint
+from gdmix_core.models.layout import lay_out
+from gdmix_core.plan import Step
+from gdmix_core.run import Run
+
+log = logging.getLogger("gdmix_core.initialize")
+
+
+def initialize(run: Run, step: Step) -> dict[str, Any]:
+    """Writes <run>/initial and, last, its manifest.json; returns {coordinates: {name: counts}}.
+
+    Raises DataError when models are absent or do not fit: another task, an id that is no integer where the entity
+    column holds integers, no variances where a prior needs them.
+    """
+    run.require(step)
+    models = find_earlier(run.config)
+    files = fingerprint(models)
+    run.starts_from(files)
+    if run.is_done(step):
+        log.info("%s is up to date with the earlier models", run.path("initial"))
+        return {"coordinates": run.result(step.id)["coordinates"]}
+    storage.remove(run.marker(step))
+    storage.remove(run.path("initial"))
+    frame = Frame(run)
+    counts: dict[str, Any] = {}
+    for name in run.config.coordinates:
+        if name in models:
+            counts[name] = lay_out(run, frame, name, models[name])
+            if not run.config.coordinates[name].locked:
+                write_initial_scores(run, name)
+        else:
+            log.warning("%s: the initial model has none; it starts from nothing", name)
+    run.commit(step, {"coordinates": counts, "initial_fingerprint": files})
+    return {"coordinates": counts}

@@ -1,0 +1,127 @@
+"""A locked coordinate: the initial model as it is, in the place of a trained one, and the scores it gives."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gdmix_core import progress, storage
+from gdmix_core.data.frame import Frame
+from gdmix_core.data.scores import LEVERAGE
+from gdmix_core.data.shards import read_entities
+from gdmix_core.effects.cores import core_count
+from gdmix_core.effects.initial_scores import score_fixed, score_shard
+from gdmix_core.effects.random import is_shard_done, shard_marker
+from gdmix_core.models.initial import read_initial
+from gdmix_core.models.native import concatenate, write_model
+from gdmix_core.models.table import CoefficientTable
+from gdmix_core.plan import Step
+from gdmix_core.run import SPLITS, Run
+from gdmix_core.solvers.entity_newton import STATUS_NAMES
+
+log = logging.getLogger("gdmix_core.locked")
+
+_ROWS_AT_A_TIME = 500_000
+
+
+def take_over(run: Run, step: Step, *, group: int | None = None) -> dict[str, Any]:
+    """Does for a locked coordinate what training does for the others: writes models, scores of all rows, and markers.
+
+    group: of a random effect, which of its groups of shards; None: all. Returns counts, with locked: True.
+    """
+    assert step.coordinate is not None
+    if run.is_done(step):
+        log.info("%s is done already", step.id)
+        return run.result(step.id)
+    assert step.pass_number is not None
+    # Of a model trained here before it was locked: a locked one has no known uncertainty.
+    storage.remove(run.scores(step.pass_number, step.coordinate, LEVERAGE))
+    if run.config.coordinates[step.coordinate].fixed_effect is not None:
+        return run.commit(step, _take_over_fixed(run, step))
+    return _take_over_random(run, step, group)
+
+
+def _take_over_fixed(run: Run, step: Step) -> dict[str, Any]:
+    assert step.pass_number is not None
+    assert step.coordinate is not None
+    number, name = step.pass_number, step.coordinate
+    # The marker of an older result goes before any of its files does.
+    storage.remove(run.marker(step))
+    frame = Frame(run)
+    model = _initial(run, name, 0, pa.string())
+    for split in SPLITS:
+        storage.remove(run.coordinate(number, name, "scores", split))
+        if frame.rows(split):
+            storage.write_array(run.score_part(number, name, split, 0), score_fixed(run, frame, name, model, split))
+    write_model(run.model(number, name, 0), model)
+    return {"locked": True, "coefficients": len(model.features)}
+
+
+def _take_over_random(run: Run, step: Step, group: int | None) -> dict[str, Any]:
+    assert step.coordinate is not None
+    effect = run.config.coordinates[step.coordinate].random_effect
+    assert effect is not None
+    everything = list(range(run.result("partition")["coordinates"][step.coordinate]["shards"]))
+    mine = everything if group is None else everything[group :: effect.groups]
+    todo = [number for number in mine if not is_shard_done(run, step, number)]
+    if todo:
+        storage.remove(run.marker(step))
+    report = progress.reporter()
+    with ThreadPoolExecutor(core_count(run.config)) as pool:
+        for done, number in enumerate(todo):
+            _take_over_shard(run, step, number, pool)
+            report(done + 1, len(todo), step.id)
+    if all(is_shard_done(run, step, number) for number in everything):
+        run.commit(step, _summary(run, step, everything))
+    result = _summary(run, step, mine)
+    log.info("%s: %d locked models, %d coefficients", step.id, result["entities"], result["coefficients"])
+    return result
+
+
+def _take_over_shard(run: Run, step: Step, number: int, pool: ThreadPoolExecutor) -> None:
+    assert step.pass_number is not None
+    assert step.coordinate is not None
+    name = step.coordinate
+    settings = run.config.coordinates[name]
+    assert settings.random_effect is not None
+    initial = run.config.initial_model
+    assert initial is not None
+    model = _initial(run, name, number, Frame(run).id_type(settings.random_effect.entity))
+    if initial.entities_without_data == "drop":
+        model = _with_training_rows(run, name, number, model)
+    storage.remove(shard_marker(run, step, number))
+    for split in SPLITS:
+        scores = score_shard(run, name, model, split, number, pool)
+        if len(scores):
+            storage.write_array(run.score_part(step.pass_number, name, split, number), scores)
+    write_model(run.model(step.pass_number, name, number), model)
+    counts = {"entities": len(model), "coefficients": len(model.features)}
+    storage.write_json(shard_marker(run, step, number), {"key": run.keys[step.id], **counts, **_NOTHING_TRAINED})
+
+
+def _with_training_rows(run: Run, name: str, number: int, model: CoefficientTable) -> CoefficientTable:
+    """The models of those entities that have training rows in the shard."""
+    kept = np.zeros(len(model), np.bool_)
+    for table in read_entities(run, name, "training", number, _ROWS_AT_A_TIME):
+        kept |= pc.is_in(model.entities, value_set=table["entity"]).to_numpy(zero_copy_only=False)
+    return model.take(np.flatnonzero(kept))
+
+
+# What a trained shard counts beside these: readers of markers find every key.
+_NOTHING_TRAINED: dict[str, Any] = {"locked": True, "objective": 0.0, "iterations": 0} | dict.fromkeys(STATUS_NAMES, 0)
+
+
+def _summary(run: Run, step: Step, numbers: list[int]) -> dict[str, Any]:
+    counts = [storage.read_json(shard_marker(run, step, number)) for number in numbers]
+    totals = {key: sum(c[key] for c in counts) for key in ("entities", "coefficients")}
+    return {"shards": len(numbers), **totals, **_NOTHING_TRAINED}
+
+
+def _initial(run: Run, name: str, number: int, entity_type: pa.DataType) -> CoefficientTable:
+    """The initial models of a shard; an empty table where none of its entities has one."""
+    return read_initial(run, name, number) or concatenate([], entity_type)

@@ -1,0 +1,76 @@
+"""What the coefficients of a random effect are pulled to and held in, feature by feature."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gdmix_core.coordinate_config import Coordinate
+from gdmix_core.solvers.automatic_l2 import START_VARIANCE, group_count, group_of
+
+
+@dataclass(frozen=True)
+class Penalties:
+    """By feature, the intercept first: position j + 1 is feature j's. All in the features' own units.
+
+    l2:           float64 [features + 1]
+    l1:           float64 [features + 1], or None where there is none
+    lower, upper: float64 [features + 1], or None where nothing is bounded
+    variance:     float64 [groups] prior variances σ² that l2 was made from, empty where λ is given
+    group:        int32 [features + 1] which of them; empty likewise
+    """
+
+    l2: NDArray[np.float64]
+    l1: NDArray[np.float64] | None
+    lower: NDArray[np.float64] | None
+    upper: NDArray[np.float64] | None
+    variance: NDArray[np.float64]
+    group: NDArray[np.int32]
+
+    def with_variance(self, variance: NDArray[np.float64]) -> Penalties:
+        """The same under other prior variances of l2: auto."""
+        return replace(self, l2=self.l2 * (self.variance / variance)[self.group], variance=variance)
+
+    @property
+    def is_smooth(self) -> bool:
+        return self.l1 is None and self.lower is None
+
+
+def penalties_of(
+    settings: Coordinate,
+    features: int,
+    *,
+    variance: NDArray[np.float64] | None = None,
+    factor: NDArray[np.float64] | None = None,
+    limits: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+) -> Penalties:
+    """The penalties of a random effect's coefficients.
+
+    features: length of the feature list
+    variance: float64 [groups] prior variances under l2: auto; None: 1
+    factor: float64 [features], by which normalisation multiplies each feature. A penalty is one of the normalised
+        feature's coefficient w / factor, so it becomes l2 / factor² and l1 / factor.
+    limits: (lower, upper), float64 [features + 1], infinite where there is none
+    """
+    scale = np.ones(features + 1)
+    if factor is not None:
+        scale[1:] = factor
+    own: NDArray[np.float64] = np.empty(0)
+    group: NDArray[np.int32] = np.empty(0, np.int32)
+    if settings.automatic is not None:
+        mode = settings.automatic.auto
+        own = np.full(group_count(mode, features), START_VARIANCE) if variance is None else variance
+        group = group_of(mode, np.arange(-1, features, dtype=np.int32))
+        l2 = 1.0 / own[group]
+    else:
+        l2 = np.full(features + 1, settings.l2_weight)
+    l1 = np.full(features + 1, settings.l1_weight) if settings.l1_weight else None
+    if settings.automatic is None and not settings.regularize_intercept:
+        l2[0] = 0.0
+        if l1 is not None:
+            l1[0] = 0.0
+    bounded = limits is not None and bool(np.isfinite(limits[0]).any() or np.isfinite(limits[1]).any())
+    lower, upper = limits if limits is not None and bounded else (None, None)
+    return Penalties(l2 / scale**2, None if l1 is None else l1 / scale, lower, upper, own, group)

@@ -1,0 +1,198 @@
+"""λ of a random effect under l2: auto: found on a pilot sample before a training, corrected by all entities after it.
+
+The fixed point of solvers/automatic_l2.py needs models, and models need λ. Before each training it is iterated to its
+end on some entities of one shard, with the offsets of this pass. The training then uses what came out, and adds up the
+same sums over all its entities; what these say of λ corrects the next pass's pilot, and is reported.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gdmix_core import storage
+from gdmix_core.coordinate_config import AutomaticL2
+from gdmix_core.data.entity_rows import EntityRows, read_entity_rows
+from gdmix_core.data.scores import other_leverage, other_scores
+from gdmix_core.effects.conditions import conditions_of, feature_count
+from gdmix_core.effects.cores import core_count
+from gdmix_core.effects.entity_models import FittedModels
+from gdmix_core.effects.evidence import Evidence, settle
+from gdmix_core.models.table import CoefficientTable
+from gdmix_core.plan import Step, train_id
+from gdmix_core.run import Run
+from gdmix_core.solvers.automatic_l2 import (
+    START_VARIANCE,
+    Mode,
+    Sums,
+    group_count,
+    group_of,
+)
+
+log = logging.getLogger("gdmix_core.random_effect")
+
+# The variance of a normal sample of 2,000 is known to 3 %; the sums of a training over all entities correct that.
+PILOT_ENTITIES = 2_000
+PILOT_ROWS = 400_000
+# Of σ², relatively: with all entities as near as one wants, with a sample well below what chance leaves.
+EXACT, SAMPLED = 1e-3, 1e-2
+# Whatever the number of cores: sums of pieces are rounded by their number.
+_PIECES = 32
+_ROWS_AT_A_TIME = 500_000
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    """variance: float64 [groups] σ² to train with; sample: what the pilot sample alone says."""
+
+    variance: NDArray[np.float64]
+    sample: NDArray[np.float64]
+
+
+def prior_variance(run: Run, step: Step) -> NDArray[np.float64] | None:
+    """float64 [groups] σ² to train with, None where λ is given.
+
+    Whoever asks first runs the pilot; as everyone would find the same, it does not matter who.
+    """
+    settings = _settings(run, step)
+    if settings is None:
+        return None
+    found = _read(run, step)
+    if found is None:
+        found = _find(run, step, settings.auto)
+        with storage.open_for_write(_path(run, step, "used.npz")) as file:
+            np.savez(file, key=run.keys[step.id], variance=found.variance, sample=found.sample)
+    return found.variance
+
+
+def _read(run: Run, step: Step) -> _Estimate | None:
+    path = _path(run, step, "used.npz")
+    if not storage.exists(path):
+        return None
+    with storage.open_for_read(path) as file, np.load(io.BytesIO(file.read())) as stored:
+        if str(stored["key"]) != run.keys[step.id]:
+            return None
+        return _Estimate(stored["variance"], stored["sample"])
+
+
+def write_evidence(run: Run, step: Step, number: int, evidence: Evidence) -> None:
+    """That of one shard."""
+    storage.write_array(_path(run, step, f"evidence-{number:05d}.npy"), evidence.to_array())
+
+
+def conclude(run: Run, step: Step, shards: int) -> dict[str, Any]:
+    """What all shards' sums say of λ: {mode, used, next}, the λ trained with and its update; {} where λ is given.
+
+    Leaves the update for the next pass.
+    """
+    settings = _settings(run, step)
+    used = prior_variance(run, step)
+    if settings is None or used is None:
+        return {}
+    evidence = Evidence(Sums.zero(len(used)))
+    for number in range(shards):
+        evidence += Evidence.from_array(storage.read_array(_path(run, step, f"evidence-{number:05d}.npy")))
+    updated = evidence.updated(used, settings.auto, run.config.task)
+    count = evidence.sums.count
+    storage.write_array(_path(run, step, "next.npy"), updated)
+    return {
+        "l2": {
+            "mode": settings.auto,
+            "used": named(settings.auto, used, count),
+            "next": named(settings.auto, updated, count),
+        }
+    }
+
+
+def named(mode: Mode, variance: NDArray[np.float64], count: NDArray[np.float64]) -> dict[str, float]:
+    """λ = 1/σ² of the groups that have coefficients, by name; of many features' the least, median and largest."""
+    l2 = 1.0 / variance
+    if mode == "coordinate":
+        return {"coefficients": float(l2[0])} if count[0] else {}
+    result = {"intercept": float(l2[0])} if count[0] else {}
+    slopes = l2[1:][count[1:] > 0]
+    if mode == "intercept_slopes":
+        return result | ({"slopes": float(slopes[0])} if len(slopes) else {})
+    quantiles = {"slopes_least": 0.0, "slopes_median": 0.5, "slopes_largest": 1.0}
+    return result | ({name: float(np.quantile(slopes, q)) for name, q in quantiles.items()} if len(slopes) else {})
+
+
+def _settings(run: Run, step: Step) -> AutomaticL2 | None:
+    assert step.coordinate is not None
+    return run.config.coordinates[step.coordinate].automatic
+
+
+def _path(run: Run, step: Step, name: str) -> str:
+    assert step.pass_number is not None
+    assert step.coordinate is not None
+    return run.coordinate(step.pass_number, step.coordinate, "l2", name)
+
+
+def _find(run: Run, step: Step, mode: Mode) -> _Estimate:
+    assert step.pass_number is not None
+    assert step.coordinate is not None
+    features = feature_count(run, step.coordinate)
+    before, updated = None, None
+    if step.pass_number > 1:
+        step_before = run.plan[train_id(step.pass_number - 1, step.coordinate)]
+        before = _read(run, step_before)
+        updated = storage.read_array(_path(run, step_before, "next.npy")).astype(np.float64)
+    if mode == "feature":
+        if updated is None:
+            # Each feature alone has too few of the sample's entities: all begin with what they have in common.
+            both, _ = _pilot(run, step, "intercept_slopes", np.full(2, START_VARIANCE))
+            updated = both[group_of("intercept_slopes", np.arange(-1, features, dtype=np.int32))]
+        return _Estimate(updated, updated)
+    # The sample's own answer of the pass before is nearer to its next one than that of all entities.
+    start = np.full(group_count(mode, features), START_VARIANCE) if before is None else before.sample
+    sample, everyone = _pilot(run, step, mode, start)
+    if everyone or before is None or updated is None:
+        return _Estimate(sample, sample)
+    # By how much all entities differed from the sample in the pass before, they will in this one.
+    return _Estimate(sample * (updated / before.sample), sample)
+
+
+def _pilot(run: Run, step: Step, mode: Mode, start: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
+    """(σ² at the fixed point of a sample of entities, whether that was all of them)."""
+    assert step.coordinate is not None
+    settings = run.config.coordinates[step.coordinate].model_copy(update={"l2": AutomaticL2(auto=mode)})
+    number, stride, everyone = _sample(run, step)
+    conditions = conditions_of(run, step, number, start, settings=settings)
+    threads = core_count(run.config)
+    leverage, others = other_leverage(run, step), other_scores(run, step, "training")
+    pieces = [
+        piece
+        for rows in read_entity_rows(run, step.coordinate, "training", number, others, _ROWS_AT_A_TIME, leverage)
+        for piece in rows.every(stride).cut(_PIECES)
+    ]
+
+    def fit(rows: EntityRows, models: CoefficientTable | None, variance: NDArray[np.float64]) -> FittedModels:
+        return conditions.with_variance(variance).fit_anew(rows, models)
+
+    with ThreadPoolExecutor(threads) as pool:
+        variance, rounds, evidence = settle(
+            pieces, fit, start, mode, run.config.task, pool, EXACT if everyone else SAMPLED
+        )
+    log.info(
+        "%s: l2 %s after %d rounds on %s",
+        step.id, named(mode, variance, evidence.sums.count), rounds,
+        "all entities" if everyone else f"{sum(map(len, pieces))} entities of shard {number}",
+    )  # fmt: skip
+    return variance, everyone
+
+
+def _sample(run: Run, step: Step) -> tuple[int, int, bool]:
+    """(shard, every how many-th of its entities, whether these are all entities there are)."""
+    manifest = run.result("partition")["coordinates"][step.coordinate]
+    rows = {int(number): count for number, count in manifest["rows"]["training"].items()}
+    number = max(sorted(rows), key=lambda n: rows[n], default=0)
+    share = rows.get(number, 0) / max(1, sum(rows.values()))
+    entities = share * manifest["totals"]["training"]["entities"]
+    stride = max(1, round(entities / PILOT_ENTITIES), round(rows.get(number, 0) / PILOT_ROWS))
+    return number, stride, stride == 1 and share == 1.0

@@ -1,0 +1,40 @@
+"""`gdmix config import`: finds out what a file is, translates it, and checks that the result is a configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gdmix_core.config_file import load_yaml, parse_config
+from gdmix_core.errors import ConfigError
+from gdmix_core.migration.gdmix_yaml import translate_gdmix
+from gdmix_core.migration.notes import Translation
+
+
+def import_config(path: str | Path, source: str | None = None, output: str | None = None) -> Translation:
+    """A GDMix workflow's YAML, or a text file with a Photon ML GAME training command, as a pipeline of ours.
+
+    source, output: take the place of the input and output that follow from the file.
+    Raises ConfigError when the file is neither, or what it says cannot be said here.
+    """
+    try:
+        text = Path(path).read_text()
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    try:
+        if "--coordinate-configurations" in text:
+            from gdmix_core.migration.photon_command import translate_photon
+
+            result = translate_photon(text)
+        else:
+            result = translate_gdmix(load_yaml(path))
+    except ConfigError as error:
+        message = str(error)
+        raise ConfigError(message if message.startswith(str(path)) else f"{path}: {message}") from None
+    for key, value in (("input", source), ("output", output)):
+        if value is not None:
+            result.content[key] = value.rstrip("/") or "/"
+    if "{{" not in result.content["output"]:
+        dated = result.content["output"] + "/{{ ds }}"
+        result.check("output", f"on a schedule every run needs a folder of its own: put a date in, such as {dated}")
+    parse_config(result.content, where=f"{path}, translated")
+    return result

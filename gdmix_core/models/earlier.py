@@ -1,0 +1,171 @@
+"""Where earlier models lie: in a run of ours, its export, a folder that Photon ML or GDMix wrote, or Avro files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from gdmix_core import storage
+from gdmix_core.config import Config
+from gdmix_core.data.feature_list import FeatureList, read_feature_list
+from gdmix_core.errors import ConfigError, DataError
+from gdmix_core.models.avro import read_avro
+from gdmix_core.models.native import read_model
+from gdmix_core.models.table import CoefficientTable
+
+File = tuple[str, int, str]
+"""(path, size in bytes, change stamp)"""
+
+# What Photon ML calls a coordinate's folder, by whether its effect is fixed; below it lies the folder `coefficients`.
+_PHOTON_FOLDERS = {True: "fixed-effect", False: "random-effect"}
+
+
+@dataclass(frozen=True)
+class EarlierModel:
+    """Files with the models of one coordinate.
+
+    where: the folder or file that was named
+    files: all .parquet (our format) or all .avro
+    features: the list that the indices of our format refer to; None for Avro, and for models of intercepts
+    task: the task they were trained for; None where the files have to say
+    """
+
+    where: str
+    files: list[File]
+    features: File | None = None
+    task: str | None = None
+
+    def read(self, *, task: str, fixed: bool, integer: bool) -> Iterator[tuple[CoefficientTable, FeatureList]]:
+        """The models file by file, each with the list that its feature indices refer to.
+
+        integer: the entities are integers here; models of our format keep the type that they have.
+        Raises DataError for models of another task, and for whatever read_avro and read_model refuse.
+        """
+        paths = [path for path, _, _ in self.files]
+        if self.task is not None:
+            _check_task(self.where, self.task, task)
+        if paths[0].endswith(".parquet"):
+            features = read_feature_list(self.features[0]) if self.features else FeatureList([])
+            for path in paths:
+                yield read_model(path), features
+            return
+        # A fixed effect's one model may be in any of its files; the others are then empty.
+        for part in [paths] if fixed else [[path] for path in paths]:
+            found = read_avro(part, fixed=fixed, integer_entities=integer)
+            if found.task is not None:
+                _check_task(", ".join(part), found.task, task)
+            yield found.table, found.features
+
+
+def _check_task(where: str, found: str, task: str) -> None:
+    if found != task:
+        raise DataError(f"{where}: models of {found}, but this pipeline's task is {task}; they cannot be started from")
+
+
+def find_earlier(config: Config) -> dict[str, EarlierModel]:
+    """The earlier models of each coordinate that has any.
+
+    Raises DataError when there is nothing at a path, or nothing of this pipeline, or nothing for a locked coordinate.
+    """
+    initial = config.initial_model
+    assert initial is not None
+    found = _in_folder(config, initial.path.rstrip("/")) if initial.path is not None else {}
+    for name, path in initial.coordinates.items():
+        files = _avro_files(path.rstrip("/"))
+        if not files:
+            raise DataError(f"initial_model.coordinates.{name}: {path}: no Avro file (*.avro) is there")
+        found[name] = EarlierModel(path, files)
+    if not found:
+        raise DataError(
+            f"initial_model: {initial.path} has none of this pipeline's coordinates ({', '.join(config.coordinates)}); "
+            "they are found by name; initial_model.coordinates can give Avro files for any name"
+        )
+    for name, coordinate in config.coordinates.items():
+        if coordinate.locked and name not in found:
+            raise DataError(
+                f"coordinate {name} is locked, but {initial.path or 'initial_model'} has no model of it (only of "
+                f"{', '.join(found)}); train it, or give its files in initial_model.coordinates"
+            )
+    return found
+
+
+def fingerprint(models: dict[str, EarlierModel]) -> str:
+    """Of names, sizes and change stamps of all files: another one means other models."""
+    content = {
+        name: [
+            (path.rsplit("/", 1)[-1], size, stamp)
+            for path, size, stamp in [*model.files, *([model.features] if model.features else [])]
+        ]
+        for name, model in models.items()
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _in_folder(config: Config, path: str) -> dict[str, EarlierModel]:
+    if path == config.output.rstrip("/"):
+        raise ConfigError(
+            f"initial_model: {path} is the output of this run itself, whose export would be written over; "
+            "give this run another output"
+        )
+    is_run = storage.exists(storage.join(path, "config.yaml"))
+    export = storage.join(path, "export") if is_run else path
+    if storage.exists(storage.join(export, "manifest.json")):
+        return _in_export(config, export)
+    if is_run:
+        raise DataError(f"initial_model: {path} is a run without an export; finish it with `gdmix run`")
+    if any(storage.exists(storage.join(path, folder)) for folder in _PHOTON_FOLDERS.values()):
+        folders = {
+            name: storage.join(path, _PHOTON_FOLDERS[c.fixed_effect is not None], name)
+            for name, c in config.coordinates.items()
+        }
+    else:
+        folders = {name: storage.join(path, name, "models") for name in config.coordinates}  # as GDMix lays them out
+    models = {name: EarlierModel(folder, _avro_files(folder)) for name, folder in folders.items()}
+    found = {name: model for name, model in models.items() if model.files}
+    if not found:
+        raise DataError(
+            f"initial_model: {path} is neither a run, nor an export (manifest.json), nor a folder of Photon ML "
+            "(fixed-effect/NAME, random-effect/NAME) or GDMix (NAME/models) with a coordinate of this pipeline "
+            f"({', '.join(config.coordinates)})"
+        )
+    return found
+
+
+def _in_export(config: Config, export: str) -> dict[str, EarlierModel]:
+    manifest: dict[str, Any] = storage.read_json(storage.join(export, "manifest.json"))
+    suffix = ".parquet" if "native" in manifest["formats"] else ".avro"
+    found: dict[str, EarlierModel] = {}
+    for name, coordinate in config.coordinates.items():
+        described = manifest["coordinates"].get(name)
+        if described is None:
+            continue
+        if (described["entity"] is None) != (coordinate.fixed_effect is not None):
+            kind = "a fixed effect" if described["entity"] is None else f"a random effect of {described['entity']}"
+            raise DataError(f"{export}: coordinate {name} is {kind} there, so it needs another name here")
+        folder = storage.join(export, name)
+        files = storage.list_files(folder)
+        lists = [file for file in files if file[0].endswith("/features.csv")]
+        found[name] = EarlierModel(
+            folder,
+            [file for file in files if file[0].endswith(suffix)],
+            lists[0] if lists and suffix == ".parquet" else None,
+            manifest["config"]["task"],
+        )
+        if not found[name].files:
+            raise DataError(f"{folder}: the export's manifest names {name}, but no {suffix} file is here; export again")
+    return found
+
+
+def _avro_files(path: str) -> list[File]:
+    """A file itself, or the Avro files of a folder or of its folder `coefficients`."""
+    if path.endswith(".avro"):
+        parent, _, name = path.rpartition("/")
+        return [file for file in storage.list_files(parent or ".") if file[0].rsplit("/", 1)[-1] == name]
+    for folder in (path, storage.join(path, "coefficients")):
+        files = [file for file in storage.list_files(folder) if file[0].endswith(".avro")]
+        if files:
+            return files
+    return []

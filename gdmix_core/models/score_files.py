@@ -1,0 +1,211 @@
+"""Score files of GDMix and Photon ML: Avro, a record a row, in either's schema.
+
+A row's score is its margin: the sum of what all coordinates give it and the data's own offset, without link function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any, Literal
+
+import fastavro
+import pyarrow as pa
+from fastavro.write import Writer
+
+from gdmix_core.errors import DataError
+from gdmix_core.storage import open_for_read, open_for_write
+
+ScoreKind = Literal["gdmix", "photon"]
+
+_BYTES_PER_BLOCK = 1 << 16
+# Fields that GDMix's files have or lack as a whole, in their order.
+_GDMIX_OPTIONAL = ("weight", "score_per_coordinate")
+_PHOTON = {"uid": "uid", "predictionScore": "score", "label": "label", "weight": "weight"}
+_SCORING_RESULT = fastavro.parse_schema(
+    {
+        "type": "record",
+        "name": "ScoringResultAvro",
+        "namespace": "com.linkedin.photon.avro.generated",
+        "fields": [
+            {"name": "uid", "type": ["null", "string"], "default": None},
+            {"name": "label", "type": ["null", "double"], "default": None},
+            {"name": "modelId", "type": "string"},
+            {"name": "predictionScore", "type": "double"},
+            {"name": "weight", "type": ["null", "double"], "default": None},
+            {"name": "metadataMap", "type": ["null", {"type": "map", "values": "string"}], "default": None},
+        ],
+    }
+)
+
+
+@dataclass(frozen=True)
+class ScoreColumns:
+    """What GDMix's files call their columns, which its configuration sets (`…_column_name`)."""
+
+    uid: str = "uid"
+    score: str = "predictionScore"
+    label: str = "label"
+    weight: str = "weight"
+    score_per_coordinate: str = "predictionScorePerCoordinate"
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """Column name → what it is."""
+        return {getattr(self, role): role for role in self.__dataclass_fields__}
+
+
+def read_scores(
+    paths: str | Sequence[str], columns: ScoreColumns | None = None, *, integer_uids: bool = False
+) -> pa.Table:
+    """The score files of GDMix or Photon ML as one table, in the order of files and records.
+
+    uid: int64 in GDMix's files, string in Photon ML's, and null where a record has none; integer_uids: int64 in both
+    score, score_per_coordinate (without the offset), label, weight: float64, null where a file has none
+    columns: the names in GDMix's files. Photon ML's modelId and metadataMap are left out.
+
+    Raises DataError for files that are absent, damaged or of another kind, and for fields that `columns` does not name.
+    """
+    parts = [_read(path, columns or ScoreColumns()) for path in ([paths] if isinstance(paths, str) else paths)]
+    table = pa.concat_tables(parts, promote_options="permissive")
+    if integer_uids and not pa.types.is_integer(table.schema.field("uid").type):
+        try:
+            uid = table["uid"].cast(pa.int64())
+        except pa.ArrowInvalid as error:
+            raise DataError(f"{paths}: a uid is no integer ({error}); read them as strings") from None
+        table = table.set_column(0, "uid", uid)
+    return table
+
+
+def _read(path: str, columns: ScoreColumns) -> pa.Table:
+    with open_for_read(path) as file:
+        try:
+            reader = fastavro.reader(file)
+            schema = reader.writer_schema
+            roles = _roles(path, schema if isinstance(schema, dict) else {}, columns)
+            records = list(reader)
+        except (DataError, OSError):
+            raise
+        except Exception as error:  # Damaged bytes make the decoder raise nearly anything.
+            raise DataError(f"{path}: damaged, or no Avro file ({type(error).__name__}: {error})") from error
+    found = {role: [record[name] for record in records] for name, role in roles.items()}
+    text = "modelId" in {field["name"] for field in schema["fields"]}
+    arrays = {"uid": pa.array(found["uid"], pa.string() if text else pa.int64())}
+    for role in ("score", "score_per_coordinate", "label", "weight"):
+        arrays[role] = pa.array(found.get(role, [None] * len(records)), pa.float64())
+    return pa.table(arrays)
+
+
+def _roles(path: str, schema: Mapping[str, Any], columns: ScoreColumns) -> dict[str, str]:
+    """Field name → role, of the fields that are read."""
+    names = [field["name"] for field in schema.get("fields", [])]
+    if {"modelId", "predictionScore"} <= set(names):
+        return {name: role for name, role in _PHOTON.items() if name in names}
+    roles = {name: role for name, role in columns.roles.items() if name in names}
+    if not {"uid", "score"} <= set(roles.values()):
+        raise DataError(
+            f"{path}: no score file with columns {columns.uid} and {columns.score}; its fields are "
+            f"{', '.join(names) or 'none'}. Name them with ScoreColumns"
+        )
+    unknown = sorted(set(names) - set(roles))
+    if unknown:
+        raise DataError(f"{path}: what is {', '.join(unknown)}? Name the columns with ScoreColumns, as {columns} does")
+    return roles
+
+
+class ScoreWriter:
+    """Appends tables of scores to an open Avro file; open_scores makes one."""
+
+    def __init__(self, file: IO[bytes], where: str, kind: ScoreKind, columns: ScoreColumns, model_id: str) -> None:
+        self._file, self._where, self._kind, self._columns, self._model_id = file, where, kind, columns, model_id
+        self._writer: Any = None
+        self._optional: list[str] = []
+
+    def write(self, table: pa.Table) -> None:
+        """table: uid, score and, where there are any, score_per_coordinate, label, weight, as read_scores gives them.
+
+        Raises DataError for what the format cannot hold: in both, rows without a score; in GDMix's, uids that are no
+        integers, and rows that lack a weight (or a score_per_coordinate) where the first table's have one.
+        """
+        if table["score"].null_count:
+            raise DataError(f"{self._where}: {table['score'].null_count} rows have no score")
+        if self._writer is None:
+            self._optional = [name for name in _GDMIX_OPTIONAL if name in table.column_names and _any(table[name])]
+            schema = _SCORING_RESULT if self._kind == "photon" else self._gdmix_schema()
+            # fastavro takes a dictionary a record: there is no faster way into this format.
+            self._writer = Writer(self._file, schema, codec="deflate", sync_interval=_BYTES_PER_BLOCK)
+        for record in self._photon_records(table) if self._kind == "photon" else self._gdmix_records(table):
+            self._writer.write(record)
+
+    def close(self) -> None:
+        if self._writer is None:  # No table at all is a file without records.
+            self.write(pa.table({"uid": pa.array([], pa.int64()), "score": pa.array([], pa.float64())}))
+        self._writer.flush()
+
+    def _photon_records(self, table: pa.Table) -> Iterator[dict[str, Any]]:
+        columns = (_values(table, role) for role in ("uid", "label", "score", "weight"))
+        for uid, label, score, weight in zip(*columns, strict=True):
+            yield {
+                "uid": None if uid is None else str(uid),
+                "label": label,
+                "modelId": self._model_id,
+                "predictionScore": score,
+                "weight": weight,
+                "metadataMap": None,
+            }
+
+    def _gdmix_schema(self) -> Any:
+        fields: list[dict[str, Any]] = [
+            {"name": self._columns.uid, "type": "long"},
+            {"name": self._columns.score, "type": "float"},
+            {"name": self._columns.label, "type": ["null", "float"], "default": None},
+            *({"name": getattr(self._columns, role), "type": "float"} for role in self._optional),
+        ]
+        return fastavro.parse_schema({"type": "record", "name": "validation_result", "fields": fields})
+
+    def _gdmix_records(self, table: pa.Table) -> Iterator[dict[str, Any]]:
+        if not pa.types.is_integer(table.schema.field("uid").type) or table["uid"].null_count:
+            raise DataError(f"{self._where}: GDMix's score files have integer uids only; write photon or parquet")
+        for role in _GDMIX_OPTIONAL:
+            given = len(table) - table[role].null_count if role in table.column_names else 0
+            if given != (len(table) if role in self._optional else 0):
+                raise DataError(f"{self._where}: {given} of {len(table)} rows have a {role}; give it for all or none")
+        roles = ["uid", "score", "label", *self._optional]
+        names = [getattr(self._columns, role) for role in roles]
+        for row in zip(*(_values(table, role) for role in roles), strict=True):
+            yield dict(zip(names, row, strict=True))
+
+
+def _any(column: pa.ChunkedArray) -> bool:
+    return bool(column.null_count < len(column))
+
+
+def _values(table: pa.Table, role: str) -> list[Any]:
+    """The column as Python values; None for each row where there is none."""
+    return table[role].to_pylist() if role in table.column_names else [None] * len(table)
+
+
+@contextmanager
+def open_scores(
+    path: str, kind: ScoreKind, columns: ScoreColumns | None = None, *, model_id: str = "N/A"
+) -> Iterator[ScoreWriter]:
+    """A score file to be written table by table; it appears when the block ends without an error.
+
+    kind: whose schema; columns: the names in GDMix's; model_id: Photon ML's modelId of every record.
+    """
+    with open_for_write(path) as file:
+        writer = ScoreWriter(file, path, kind, columns or ScoreColumns(), model_id)
+        yield writer
+        writer.close()
+
+
+def write_scores(
+    path: str, table: pa.Table, kind: ScoreKind, columns: ScoreColumns | None = None, *, model_id: str = "N/A"
+) -> None:
+    """Writes one table (see ScoreWriter.write) as a score file of GDMix (scores float32) or Photon ML (float64).
+
+    Photon ML's format has no place for score_per_coordinate. Weights are written as they are.
+    """
+    with open_scores(path, kind, columns, model_id=model_id) as writer:
+        writer.write(table)

@@ -1,0 +1,144 @@
+"""Making the trials of a search: each is a run of its own in <run>/trials, with the search's frame and shards."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from gdmix_core.errors import GdmixError, StepError
+from gdmix_core.plan import Step
+from gdmix_core.run import Run
+from gdmix_core.search.parameters import Values, shown_values, trials_of_round, with_values
+from gdmix_core.search.proposals import Outcome, propose
+from gdmix_core.search.warm_start import nearest_trial
+
+log = logging.getLogger("gdmix_core.search")
+
+OnStep = Callable[[Step], None]
+Result = dict[str, Any]
+
+
+def make_trials(run: Run, step: Step, *, only: int | None = None, on_step: OnStep | None = None) -> dict[str, Any]:
+    """Makes the trials of a round that are not done, one after another.
+
+    only: the number of one trial; on_step: told of every step of a trial before it is made.
+    Returns {round, trials}, or with `only` the one trial's {trial, parameters, start, pass, metric, value, metrics}.
+    The round's marker is written when no trial is missing. Raises what a step raises, with the trial's number and
+    parameters before the message.
+    """
+    run.require(step)
+    if not run.is_done(step):
+        for number, values in proposals(run, step).items():
+            if only in (None, number):
+                _make(run, step, number, values, on_step or _log_step)
+        results = list(results_of_round(run, step))
+        if len(results) < len(_numbers(run, step)):
+            return _one(results, only, step)
+        run.commit(step, {"round": step.settings["round"], "trials": results})
+    results = run.result(step.id)["trials"]
+    return {"round": step.settings["round"], "trials": results} if only is None else _one(results, only, step)
+
+
+def proposals(run: Run, step: Step) -> dict[int, dict[str, float]]:
+    """The values of the round's trials by their numbers. The rounds before it must be done."""
+    before = [Outcome(result["parameters"], result["value"]) for result in _results_before(run, step)]
+    return propose(run.config, step.settings["round"], before)
+
+
+def open_trial(run: Run, number: int, values: Values, start: Values | None = None) -> Run:
+    """The trial's run, whether it was begun or not; nothing is written."""
+    root = run.trial_root(number)
+    return Run(root, with_values(run.config, values, root), trial=_described(number, values, start))
+
+
+def results_of_round(run: Run, step: Step) -> Iterator[Result]:
+    """Of the trials that are done, of a round that need not be; the rounds before it must be."""
+    if run.is_done(step):
+        yield from run.result(step.id)["trials"]
+        return
+    for number, values in proposals(run, step).items():
+        start = nearest_trial(run.config, values, _results_before(run, step))
+        result = _result(open_trial(run, number, values, start))
+        if result is not None:
+            yield result
+
+
+def finished_trials(run: Run) -> list[Result]:
+    """Of all trials done so far, in their order."""
+    results: list[Result] = []
+    for step in run.plan.rounds:
+        results += results_of_round(run, step)
+        if not run.is_done(step):
+            break
+    return results
+
+
+def _make(run: Run, step: Step, number: int, values: Values, on_step: OnStep) -> None:
+    start = nearest_trial(run.config, values, _results_before(run, step))
+    trial = open_trial(run, number, values, start)
+    name = f"trial {number} ({shown_values(values)})"
+    if trial.is_done(trial.plan["select"]):
+        log.info("%s is done already", name)
+        return
+    log.info("%s begins%s", name, f", from trial {start['trial']}" if start else "")
+    try:
+        _make_passes(Run.create(trial.config, trial=trial.trial), on_step)
+    except GdmixError as error:
+        raise type(error)(f"{name}: {error}") from None
+    except Exception as error:
+        raise StepError(f"{name}: {type(error).__name__}: {error}") from error
+
+
+def _make_passes(trial: Run, on_step: OnStep) -> None:
+    from gdmix_core.steps import execute
+
+    def make(step: Step) -> dict[str, Any]:
+        on_step(step)
+        return execute(trial, step)
+
+    for number in range(1, trial.plan.passes + 1):
+        for step in trial.plan.of_pass(number):
+            result = make(step)
+            if step.kind == "gate" and not result["continue"]:
+                make(trial.plan["select"])
+                return
+    make(trial.plan["select"])
+
+
+def _result(trial: Run) -> Result | None:
+    """What is recorded of a trial; None while it is not done."""
+    step = trial.plan["select"]
+    if trial.trial is None or not trial.is_done(step):
+        return None
+    best = trial.result(step.id)
+    start = trial.trial["start"]
+    return {
+        "trial": trial.trial["number"],
+        "parameters": trial.trial["parameters"],
+        "start": start and start["trial"],
+        **{key: best[key] for key in ("pass", "metric", "value", "metrics")},
+    }
+
+
+def _results_before(run: Run, step: Step) -> list[Result]:
+    return [result for read in step.reads if run.plan[read].kind == "trials" for result in run.result(read)["trials"]]
+
+
+def _described(number: int, values: Values, start: Values | None) -> dict[str, Any]:
+    return {"number": number, "parameters": dict(values), "start": dict(start) if start else None}
+
+
+def _numbers(run: Run, step: Step) -> range:
+    return trials_of_round(run.config, step.settings["round"])
+
+
+def _one(results: list[Result], only: int | None, step: Step) -> Result:
+    for result in results:
+        if result["trial"] == only:
+            return result
+    raise StepError(f"{step.id} has no trial {only}")
+
+
+def _log_step(step: Step) -> None:
+    log.info("step %s", step.id)
