@@ -75,12 +75,18 @@ def metrics_table(run: Run) -> Table:
     for name in run.config.metrics:
         arrow = "↑" if parse_metric(name).higher_is_better else "↓"
         table.add_column(f"{name} {arrow}", justify="right")
+    automatic = any(coordinate.automatic is not None for coordinate in run.config.coordinates.values())
+    if automatic:
+        table.add_column("λ by l2: auto")
     best: dict[str, Any] = run.result("select") if storage.exists(run.path("best.json")) else {}
     for number in range(1, len(primary_values(run, run.plan.passes)) + 1):
         names = order_of_pass(run.config, number)
         for name in names:
-            values = run.result(evaluate_id(number, name))["metrics"][split]
+            result = run.result(evaluate_id(number, name))
+            values = result["metrics"][split]
             cells = ["–" if values[m] is None else f"{values[m]:.5f}" for m in run.config.metrics]
+            if automatic:
+                cells.append(_shown_l2(result.get("l2")))
             last = name == names[-1]
             chosen = last and number == best.get("pass")
             marked = f"{name} ★" if chosen else name
@@ -88,6 +94,12 @@ def metrics_table(run: Run) -> Table:
     if best:
         table.caption = f"★ best by {best['metric']}: pass {best['pass']}{', exported' if run.trial is None else ''}"
     return table
+
+
+def _shown_l2(l2: dict[str, Any] | None) -> str:
+    return (
+        "" if l2 is None else "  ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in l2["used"].items())
+    )
 
 
 @contextmanager

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core.data.feature_list import INTERCEPT, FeatureList
 from gdmix_core.solvers.automatic_l2 import Mode, Sums, group_count
 from gdmix_core.solvers.scaled_objective import ScaledObjective
 from gdmix_core.solvers.trust_region import factored, positive, steihaug
@@ -27,16 +26,6 @@ ROUNDS = 12  # of fitting and updating λ, at most
 
 _PROBES = 4
 _PROBE_RESIDUAL = 1e-3  # of a probe's conjugate gradients: far below what chance leaves
-
-
-def group_names(mode: Mode, features: FeatureList | None) -> list[str]:
-    """features: needed for one group for each feature."""
-    if mode == "coordinate":
-        return ["coordinate"]
-    if mode == "intercept_slopes":
-        return ["intercept", "slopes"]
-    assert features is not None
-    return [INTERCEPT[0], *(f"{name},{term}" if term else name for name, term in features.names)]
 
 
 def sums_at(

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from gdmix_core import storage
 from gdmix_core.coordinate_config import Coordinate
 from gdmix_core.effects.checkpoint import Checkpoint, Iterate
 from gdmix_core.effects.earlier_model import EarlierModel
-from gdmix_core.effects.fixed_automatic_l2 import ROUNDS, group_names, sums_at
+from gdmix_core.effects.fixed_automatic_l2 import ROUNDS, sums_at
 from gdmix_core.effects.fixed_model import first_coefficients, remove_scores, write_result
 from gdmix_core.effects.fixed_problem import FixedProblem
 from gdmix_core.effects.fixed_variances import coefficient_variances
@@ -21,7 +22,16 @@ from gdmix_core.effects.training_rows import TrainingRows
 from gdmix_core.plan import Step, train_id
 from gdmix_core.run import Run
 from gdmix_core.solvers.all_reduce import AllReduce, SharedObjective
-from gdmix_core.solvers.automatic_l2 import START_VARIANCE, FixedPoint, group_count, group_of, updated_variance
+from gdmix_core.solvers.automatic_l2 import (
+    START_VARIANCE,
+    FixedPoint,
+    Sums,
+    group_count,
+    group_of,
+    named_l2,
+    noise_variance,
+    updated_variance,
+)
 from gdmix_core.solvers.minimum import Minimum
 
 log = logging.getLogger("gdmix_core.fixed_effect")
@@ -131,23 +141,33 @@ class _Fit:
             start = minimum.w
             objective = self._problem.objective(self._data, l2)
             sums = sums_at(objective, minimum.w, strength, groups, point.variance, mode)
-            updated = updated_variance(sums, point.variance, mode)
+            updated = updated_variance(sums, point.variance, mode, self._noise(minimum, sums))
             point.advance(updated)
             log.info("%s: round %d of l2: auto, λ changes by %.2g", self._step.id, round_number, point.change)
             if point.converged:
                 break
         else:
             log.warning("%s: after %d rounds λ still changes by %.2g", self._step.id, ROUNDS, point.change)
-        penalised = sums.count > 0
-        features = self._rows.feature_list() if mode == "feature" else None
+        if self._group.rank == 0:
+            storage.write_array(_next_variance(self._run, self._step), updated)
         told = {
-            "groups": group_names(mode, features),
-            "used": np.where(penalised, 1.0 / self._variance, 0.0).tolist(),
-            "next": np.where(penalised, 1.0 / updated, 0.0).tolist(),
+            "mode": mode,
+            "used": named_l2(mode, self._variance, sums.count),
+            "next": named_l2(mode, updated, sums.count),
             "rounds": round_number,
             "converged": point.converged,
         }
         return minimum, l2, {"l2": told}
+
+    def _noise(self, minimum: Minimum, sums: Sums) -> float:
+        """φ of a linear model, 1 of any other."""
+        if self._run.config.task != "linear_regression":
+            return 1.0
+        squares = 2.0 * self._data.value_and_gradient(self._problem.to_original(minimum.w))[0]
+        rows = float(self._group.sum(np.array([self._rows.freedom()]))[0])
+        # Coefficients without a penalty are determined by the data alone.
+        free = np.count_nonzero(self._problem.strength == 0) - (0 if self._settings.intercept else 1)
+        return noise_variance(squares, rows - free - float(np.sum(sums.count - sums.shrunk)))
 
     def _model(
         self, minimum: Minimum, l2: NDArray[np.float64] | float
@@ -212,6 +232,12 @@ def _first_variance(run: Run, step: Step, settings: Coordinate, features: int) -
     assert step.coordinate is not None
     variance = np.full(group_count(settings.automatic.auto, features), START_VARIANCE)
     if step.pass_number > 1:
-        before = np.array(run.result(train_id(step.pass_number - 1, step.coordinate))["l2"]["next"])
-        variance = np.divide(1.0, before, out=variance, where=before > 0.0)
+        before = run.plan[train_id(step.pass_number - 1, step.coordinate)]
+        variance = storage.read_array(_next_variance(run, before)).astype(np.float64)
     return variance
+
+
+def _next_variance(run: Run, step: Step) -> str:
+    assert step.pass_number is not None
+    assert step.coordinate is not None
+    return run.coordinate(step.pass_number, step.coordinate, "l2", "next.npy")

@@ -33,6 +33,7 @@ from gdmix_core.solvers.automatic_l2 import (
     Sums,
     group_count,
     group_of,
+    named_l2,
 )
 
 log = logging.getLogger("gdmix_core.random_effect")
@@ -104,23 +105,10 @@ def conclude(run: Run, step: Step, shards: int) -> dict[str, Any]:
     return {
         "l2": {
             "mode": settings.auto,
-            "used": named(settings.auto, used, count),
-            "next": named(settings.auto, updated, count),
+            "used": named_l2(settings.auto, used, count),
+            "next": named_l2(settings.auto, updated, count),
         }
     }
-
-
-def named(mode: Mode, variance: NDArray[np.float64], count: NDArray[np.float64]) -> dict[str, float]:
-    """λ = 1/σ² of the groups that have coefficients, by name; of many features' the least, median and largest."""
-    l2 = 1.0 / variance
-    if mode == "coordinate":
-        return {"coefficients": float(l2[0])} if count[0] else {}
-    result = {"intercept": float(l2[0])} if count[0] else {}
-    slopes = l2[1:][count[1:] > 0]
-    if mode == "intercept_slopes":
-        return result | ({"slopes": float(slopes[0])} if len(slopes) else {})
-    quantiles = {"slopes_least": 0.0, "slopes_median": 0.5, "slopes_largest": 1.0}
-    return result | ({name: float(np.quantile(slopes, q)) for name, q in quantiles.items()} if len(slopes) else {})
 
 
 def _settings(run: Run, step: Step) -> AutomaticL2 | None:
@@ -181,7 +169,7 @@ def _pilot(run: Run, step: Step, mode: Mode, start: NDArray[np.float64]) -> tupl
         )
     log.info(
         "%s: l2 %s after %d rounds on %s",
-        step.id, named(mode, variance, evidence.sums.count), rounds,
+        step.id, named_l2(mode, variance, evidence.sums.count), rounds,
         "all entities" if everyone else f"{sum(map(len, pieces))} entities of shard {number}",
     )  # fmt: skip
     return variance, everyone

@@ -7,10 +7,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gdmix_core.data import bags
-from gdmix_core.data.feature_list import FeatureList
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.ragged import Bag
-from gdmix_core.data.scores import other_scores
+from gdmix_core.data.scores import other_leverage, other_scores
 from gdmix_core.effects.down_sampling import chosen_rows, corrected_weight
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
@@ -45,6 +44,7 @@ class TrainingRows:
         if self._share < 1.0:
             self._down_sample(run, start, stop)
         self.total_weight = float(np.sum(self.weight))
+        self._run, self._step = run, step
 
     def span(self, split: str) -> tuple[int, int]:
         """(first row, row after the last one) of this worker's share."""
@@ -62,8 +62,13 @@ class TrainingRows:
         """As bag_of, without reading again what is in memory."""
         return self.bag if split == "training" and self._share == 1.0 else self.bag_of(split)
 
-    def feature_list(self) -> FeatureList:
-        return self.frame.feature_list(self._key) if self._key else FeatureList([])
+    def freedom(self) -> float:
+        """Rows less the effective coefficients that other coordinates spend on them, as far as these are known."""
+        start, stop = self.span("training")
+        spent = other_leverage(self._run, self._step).span(start, stop)
+        # Rows are chosen by a hash, so that those left out had the average share of what is spent on all.
+        share = len(self.label) / max(1, stop - start)
+        return len(self.label) - share * float(self.frame.column("training", "weight", start, stop) @ spent)
 
     def seen(self) -> NDArray[np.float64]:
         """float64 [features]: in how many of the rows each feature is."""

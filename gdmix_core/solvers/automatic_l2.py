@@ -95,6 +95,19 @@ def noise_variance(residual_squares: float, freedom: float) -> float:
     return max(residual_squares / max(freedom, 1.0), 1e-12)
 
 
+def named_l2(mode: Mode, variance: NDArray[np.float64], count: NDArray[np.float64]) -> dict[str, float]:
+    """λ = 1/σ² of the groups that have coefficients, by name; of many features' the least, median and largest."""
+    l2 = 1.0 / variance
+    if mode == "coordinate":
+        return {"coefficients": float(l2[0])} if count[0] else {}
+    result = {"intercept": float(l2[0])} if count[0] else {}
+    slopes = l2[1:][count[1:] > 0]
+    if mode == "intercept_slopes":
+        return result | ({"slopes": float(slopes[0])} if len(slopes) else {})
+    quantiles = {"slopes_least": 0.0, "slopes_median": 0.5, "slopes_largest": 1.0}
+    return result | ({name: float(np.quantile(slopes, q)) for name, q in quantiles.items()} if len(slopes) else {})
+
+
 class FixedPoint:
     """Iterates log σ² → log updated σ², each group by the secant of its last two steps.
 
