@@ -79,11 +79,12 @@ def compare(rows: int) -> None:
 
 def dense_limit(rows: int) -> None:
     """Where making the Hessian takes as long as multiplying with it, on rows that have every feature."""
-    for features in (16, 32, 64, 128):
-        bag, label = ill_conditioned(rows, features, group=4)
-        solve("(compiling)", "dense", bag.between(0, 100), label[:100], features)
-        for solver in ("newton_cg", "dense"):
-            solve(f"{rows} x {features} ill-conditioned", solver, bag, label, features)
+    for group, kind in ((4, "ill-conditioned"), (1, "independent")):
+        for features in (16, 32, 64, 128):
+            bag, label = ill_conditioned(rows // 2, features, group)
+            solve("(compiling)", "dense", bag.between(0, 100), label[:100], features)
+            for solver in ("newton_cg", "dense"):
+                solve(f"{rows // 2} x {features} {kind}", solver, bag, label, features)
 
 
 def main() -> None:

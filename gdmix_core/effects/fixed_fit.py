@@ -146,6 +146,8 @@ class _Fit:
             log.info("%s: round %d of l2: auto, λ changes by %.2g", self._step.id, round_number, point.change)
             if point.converged:
                 break
+        else:
+            log.warning("%s: after %d rounds λ still changes by %.2g", self._step.id, ROUNDS, point.change)
         if self._group.rank == 0:
             storage.write_array(_next_variance(self._run, self._step), updated)
         told = {
@@ -178,8 +180,8 @@ class _Fit:
             variances = coefficient_variances(self._problem.objective(self._data, l2), minimum.w, kind)
         kept = self._unseen & self._earlier.known
         if np.any(kept):
-            # The intercept has moved nothing of them: their rows are none.
-            w[kept] = self._earlier.means[kept]
+            # No row has them, so the margins of those that trained stay as they are.
+            w[kept] = np.clip(self._earlier.means, self._problem.lower, self._problem.upper)[kept]
         stored = self._earlier.variances
         if variances is not None or np.any(np.isfinite(stored[kept])):
             variances = np.full(len(w), np.nan) if variances is None else variances

@@ -10,7 +10,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
 
 from gdmix_core.solvers.scaled_objective import ScaledObjective
 
-# variances: full holds the Hessian of so many coefficients, four times over: 32 · n² bytes, 0.8 GB at the limit.
+# variances: full holds matrices of so many coefficients squared, about eight of them: 1.6 GB at the limit.
 FULL_LIMIT = 5_000
 
 # Share of the largest, once the diagonal is 1: an eigenvalue below is one of a direction that nothing determines.

@@ -7,7 +7,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gdmix_core.data import bags
-from gdmix_core.data.feature_list import FeatureList
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.scores import other_leverage, other_scores
@@ -62,9 +61,6 @@ class TrainingRows:
     def to_score(self, split: str) -> Bag:
         """As bag_of, without reading again what is in memory."""
         return self.bag if split == "training" and self._share == 1.0 else self.bag_of(split)
-
-    def feature_list(self) -> FeatureList:
-        return self.frame.feature_list(self._key) if self._key else FeatureList([])
 
     def freedom(self) -> float:
         """Rows less the effective coefficients that other coordinates spend on them, as far as these are known."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from scipy.linalg.blas import dsyrk
 
 _ROWS_AT_A_TIME = 256  # see global_objective.py
 
@@ -100,3 +101,46 @@ def half_hessian(
             for t in range(first, s + np.uint64(1)):
                 row[np.uint64(indices[t]) + np.uint64(1)] += share * values[t]
     return 0.0
+
+
+def half_hessian_of_dense_rows(
+    intercept: bool,
+    offsets: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[np.floating],
+    c: NDArray[np.float64],
+    begin: int,
+    end: int,
+    out: NDArray[np.float64],
+) -> float:
+    """As half_hessian, for c ≥ 0, by products of dense matrices: faster where rows have many of the features."""
+    out[:] = 0.0
+    block = np.empty((_ROWS_AT_A_TIME, len(out)))
+    for first_row in range(begin, end, _ROWS_AT_A_TIME):
+        last_row = min(first_row + _ROWS_AT_A_TIME, end)
+        rows = block[: last_row - first_row]
+        _spread(intercept, offsets, indices, values, c, first_row, last_row, rows)
+        # In Fortran's order both are transposed; one triangle of out is added to.
+        dsyrk(1.0, rows.T, beta=1.0, c=out.T, overwrite_c=1)
+    return 0.0
+
+
+@njit(cache=True, nogil=True)
+def _spread(
+    intercept: bool,
+    offsets: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[np.floating],
+    c: NDArray[np.float64],
+    begin: int,
+    end: int,
+    out: NDArray[np.float64],
+) -> None:
+    """out [rows, k]: √c_i x_i of each row."""
+    out[:] = 0.0
+    for i in range(begin, end):
+        root = np.sqrt(c[i])
+        if intercept:
+            out[i - begin, 0] = root
+        for s in range(np.uint64(offsets[i]), np.uint64(offsets[i + 1])):
+            out[i - begin, np.uint64(indices[s]) + np.uint64(1)] += root * values[s]

@@ -85,8 +85,11 @@ class GlobalObjective:
     def hessian(self) -> NDArray[np.float64]:
         """float64 [features + 1, features + 1], symmetric. Needs three times its memory."""
         lanes = RowLanes(len(self._curvature), self._size * self._size, self._pool)
+        offsets = self._rows[0]
+        dense = offsets[-1] > _DENSE_SHARE * (len(offsets) - 1) * self._size
+        add = global_curvature.half_hessian_of_dense_rows if dense else global_curvature.half_hessian
         _, total = lanes.sum(
-            lambda begin, end, out: global_curvature.half_hessian(
+            lambda begin, end, out: add(
                 self._intercept, *self._rows, self._curvature, begin, end, out.reshape(self._size, -1)
             )
         )
@@ -128,6 +131,9 @@ def score_bag(bag: Bag, w: NDArray[np.float64], intercept: bool) -> NDArray[np.f
     _score(intercept, bag.offsets, bag.indices, bag.values, w, scores)
     return scores
 
+
+# Share of the features that rows must have for dense products to be faster than the rows' own pairs of features.
+_DENSE_SHARE = 0.3
 
 # Rows whose margins are in hand at a time: row by row, a loss would wait for its margin and a scatter for its loss.
 _ROWS_AT_A_TIME = 256

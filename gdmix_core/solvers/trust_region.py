@@ -18,8 +18,8 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from gdmix_core.solvers.minimum import Minimum
 
 # Up to so many coefficients the Hessian is made, which costs one pass, and factored; above, it is multiplied with.
-# Measured: benchmarks/fixed_effect.py --dense.
-DENSE_LIMIT = 64
+# Measured: benchmarks/fixed_effect_solvers.py --dense.
+DENSE_LIMIT = 128
 
 FORCING = 0.1  # largest relative residual at which a step is good enough
 _LARGEST_ROUNDS = 250  # of conjugate gradients in a step

@@ -23,7 +23,7 @@ from tests.run_directory import Rows, make_run
 from tests.solvers.test_all_reduce import in_group
 
 STEP = "pass_01.global.train"
-FEATURES = 80
+FEATURES = 150  # more than trust_region.DENSE_LIMIT
 
 CASES: dict[str, dict[str, Any]] = {
     "newton": {"l2": 0.3},
@@ -99,7 +99,7 @@ def test_shared_as_alone(tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPa
     if expected.variances is not None and found.variances is not None:
         np.testing.assert_allclose(found.variances, expected.variances, rtol=1e-4)
     if "l2" in alone:
-        np.testing.assert_allclose(outcomes[0]["l2"]["used"], alone["l2"]["used"], rtol=1e-4)
+        assert outcomes[0]["l2"]["used"] == pytest.approx(alone["l2"]["used"], rel=1e-4)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -139,7 +139,7 @@ def test_a_killed_step_goes_on_from_its_checkpoint(tmp_path: Path, case: str) ->
     assert result["converged"]
     assert result["iterations"] > stored.iterations
     assert result["evaluations"] > stored.evaluations
-    assert result["objective"] == pytest.approx(whole[0]["objective"], rel=1e-5 if case == "auto" else 1e-9)
+    assert result["objective"] == pytest.approx(whole[0]["objective"], rel=1e-3 if case == "auto" else 1e-9)
     np.testing.assert_allclose(read_model(run.model(1, "global", 0)).means, expected.means, atol=2e-3)
     if case == "auto":
         assert result["l2"]["rounds"] < whole[0]["l2"]["rounds"]
