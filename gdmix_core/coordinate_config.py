@@ -96,7 +96,10 @@ def _spelled_out(value: Any) -> Any:
     raise ValueError("expected a number >= 0, auto, {auto: coordinate | intercept_slopes | feature}, or a list to try")
 
 
-Penalty = Annotated[float | AutomaticL2 | list[float], BeforeValidator(_spelled_out)]
+Penalty = Annotated[
+    float | AutomaticL2 | list[float],
+    BeforeValidator(_spelled_out, json_schema_input_type=float | Literal["auto"] | AutomaticL2 | list[float]),
+]
 
 
 class Bound(Model):
