@@ -40,6 +40,9 @@ class InitialModel(Model):
     coordinates: dict[Name, str] = Field(
         default_factory=dict, description="For a coordinate, a file or folder of GDMix or Photon ML Avro models."
     )
+    required: bool = Field(
+        default=True, description="False: start from nothing where nothing is at path (the first of nightly runs)."
+    )
     prior_weight: float = Field(
         default=0.0,
         ge=0,
@@ -214,12 +217,12 @@ class Config(Model):
     export: Export = Export()
     airflow: Airflow = Airflow()
 
-    @field_validator("engine", mode="before")
+    @field_validator("engine", mode="before", json_schema_input_type=Literal["local"] | Engine)
     @classmethod
     def _engine_by_name(cls, value: Any) -> Any:
         return {"local": {}} if value == "local" else value
 
-    @field_validator("initial_model", mode="before")
+    @field_validator("initial_model", mode="before", json_schema_input_type=str | InitialModel | None)
     @classmethod
     def _by_path(cls, value: Any) -> Any:
         return {"path": value} if isinstance(value, str) else value

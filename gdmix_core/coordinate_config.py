@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 
 class Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Convergence(Model):
@@ -89,13 +90,16 @@ def _spelled_out(value: Any) -> Any:
     if value == "auto":
         return {"auto": "intercept_slopes"}
     numbers = value if isinstance(value, list | tuple) else [value]
-    numeric = all(isinstance(n, int | float) and not isinstance(n, bool) and n >= 0 for n in numbers) and numbers
+    numeric = all(isinstance(n, int | float) and not isinstance(n, bool) and 0 <= n < inf for n in numbers) and numbers
     if numeric or isinstance(value, AutomaticL2 | dict):
         return value
     raise ValueError("expected a number >= 0, auto, {auto: coordinate | intercept_slopes | feature}, or a list to try")
 
 
-Penalty = Annotated[float | AutomaticL2 | list[float], BeforeValidator(_spelled_out)]
+Penalty = Annotated[
+    float | AutomaticL2 | list[float],
+    BeforeValidator(_spelled_out, json_schema_input_type=float | Literal["auto"] | AutomaticL2 | list[float]),
+]
 
 
 class Bound(Model):

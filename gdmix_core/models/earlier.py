@@ -72,13 +72,15 @@ def find_earlier(config: Config) -> dict[str, EarlierModel]:
     """
     initial = config.initial_model
     assert initial is not None
-    found = _in_folder(config, initial.path.rstrip("/")) if initial.path is not None else {}
+    found = {}
+    if initial.path is not None and (initial.required or storage.list_files(initial.path.rstrip("/"))):
+        found = _in_folder(config, initial.path.rstrip("/"))
     for name, path in initial.coordinates.items():
         files = _avro_files(path.rstrip("/"))
         if not files:
             raise DataError(f"initial_model.coordinates.{name}: {path}: no Avro file (*.avro) is there")
         found[name] = EarlierModel(path, files)
-    if not found:
+    if not found and initial.required:
         raise DataError(
             f"initial_model: {initial.path} has none of this pipeline's coordinates ({', '.join(config.coordinates)}); "
             "they are found by name; initial_model.coordinates can give Avro files for any name"
@@ -87,7 +89,7 @@ def find_earlier(config: Config) -> dict[str, EarlierModel]:
         if coordinate.locked and name not in found:
             raise DataError(
                 f"coordinate {name} is locked, but {initial.path or 'initial_model'} has no model of it (only of "
-                f"{', '.join(found)}); train it, or give its files in initial_model.coordinates"
+                f"{', '.join(found) or 'none'}); train it, or give its files in initial_model.coordinates"
             )
     return found
 

@@ -90,6 +90,7 @@ def solve_entities(
         begin, end = row_begin[e], row_end[e]
         own = slice(coefficient_begin[e], coefficient_begin[e + 1])
         w, lam, m = theta[own], penalty[own], prior[own]
+        kappa, low, high = l1[own], lower[own], upper[own]
         size = len(w)
         iterations[e] = 0
         objective[e] = 0.0
@@ -102,8 +103,8 @@ def solve_entities(
         goal = tolerance * max(1.0, total_weight)
         free = False
         for j in range(size):
-            w[j] = min(max(w[j], lower[own][j]), upper[own][j])
-            free = free or (lam[j] == 0.0 and l1[own][j] == 0.0)
+            w[j] = min(max(w[j], low[j]), high[j])
+            free = free or (lam[j] == 0.0 and kappa[j] == 0.0)
         by_column(column_begin, column_row, column_value, size, intercept, begin, end, offsets, local, values)
 
         margins(z, w, intercept, begin, end, offsets, local, values)
@@ -113,15 +114,13 @@ def solve_entities(
         for j in range(size):
             step[j] = 0.0
         data_loss = _data_loss(loss, z, dz, 0.0, begin, end, label, weight, slope, curvature)
-        F = data_loss + _penalty_value(w, step, 0.0, lam, m, l1[own])
+        F = data_loss + _penalty_value(w, step, 0.0, lam, m, kappa)
         status[e] = ITERATION_LIMIT
         for _ in range(max_iterations):
             gradient_of(gradient, slope, w, lam, m, size, intercept, begin, end, offsets, local, values)
             violation = 0.0
             for j in range(size):
-                violation = max(
-                    violation, abs(least_subgradient(gradient[j], w[j], l1[own][j], lower[own][j], upper[own][j]))
-                )
+                violation = max(violation, abs(least_subgradient(gradient[j], w[j], kappa[j], low[j], high[j])))
             if violation <= goal:
                 left = data_loss
                 if loss == POISSON:
@@ -138,12 +137,12 @@ def solve_entities(
                     bend[j] += curvature[column_row[s]] * column_value[s] * column_value[s]
                 bend[j] = max(bend[j], 1e-12)
             descend(
-                step, dz, gradient, bend, curvature, w, lam, l1[own], lower[own], upper[own],
+                step, dz, gradient, bend, curvature, w, lam, kappa, low, high,
                 column_begin, column_row, column_value, end - begin, max(_INNER * violation, 0.1 * goal),
             )  # fmt: skip
             expected = 0.0
             for j in range(size):
-                expected += gradient[j] * step[j] + l1[own][j] * (abs(w[j] + step[j]) - abs(w[j]))
+                expected += gradient[j] * step[j] + kappa[j] * (abs(w[j] + step[j]) - abs(w[j]))
             change = 0.0
             for i in range(end - begin):
                 change = max(change, abs(dz[i]))
@@ -151,7 +150,7 @@ def solve_entities(
             improved = False
             for _ in range(50):
                 data_loss = _data_loss(loss, z, dz, t, begin, end, label, weight, slope, curvature)
-                trial = data_loss + _penalty_value(w, step, t, lam, m, l1[own])
+                trial = data_loss + _penalty_value(w, step, t, lam, m, kappa)
                 # Close to the optimum a decrease drowns in the rounding of F; the subgradient decides there.
                 if trial <= F + _SUFFICIENT_DECREASE * t * expected + 1e-15 * abs(F):
                     improved = True
@@ -161,8 +160,8 @@ def solve_entities(
                 break
             F = trial
             for j in range(size):
-                # At t = 1 exactly where the descent put it: on a bound, or at zero.
-                w[j] = w[j] + step[j] if t == 1.0 else min(max(w[j] + t * step[j], lower[own][j]), upper[own][j])
+                # At t = 1 what the descent put to zero is zero; at a bound a rounding error may be left.
+                w[j] = min(max(w[j] + t * step[j], low[j]), high[j])
             for i in range(end - begin):
                 z[i] += t * dz[i]
         objective[e] = F

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.execution_time import macros
 
 from gdmix_core.errors import ConfigError, DataError, StepError
 from gdmix_core.samples.generated import generate_sample, write_generated
@@ -38,7 +39,7 @@ def context(dag: DAG, conf: dict[str, Any] | None = None, xcom: dict[str, Any] |
     )
     params = {name: dag.params[name] for name in dag.params} | (conf or {})
     ti = SimpleNamespace(xcom_pull=lambda task_ids: (xcom or {})[task_ids])
-    return {"dag": dag, "dag_run": run, "params": params, "ti": ti, "run_id": "manual__1"}
+    return {"dag": dag, "dag_run": run, "params": params, "ti": ti, "run_id": "manual__1", "macros": macros}
 
 
 def execute(task: Any, context: Any) -> Any:
@@ -194,6 +195,13 @@ def test_dates_exist_without_logical_date(pipeline: dict[str, Any]) -> None:
 def test_local_paths_become_absolute(pipeline: dict[str, Any]) -> None:
     assert render(pipeline)["input"] == str(Path.cwd() / "data/2026-11-03")
     assert render(pipeline, {"output": "~/runs"})["output"] == str(Path.home() / "runs")
+
+
+def test_a_nightly_run_starts_from_the_night_before(pipeline: dict[str, Any]) -> None:
+    pipeline["initial_model"] = "s3://b/{{ macros.ds_add(ds, -1) }}"
+    assert render(pipeline)["initial_model"] == "s3://b/2026-11-02"
+    pipeline["initial_model"] = {"path": "runs/{{ macros.ds_add(ds, -1) }}", "required": False}
+    assert render(pipeline)["initial_model"] == {"path": str(Path.cwd() / "runs/2026-11-02"), "required": False}
 
 
 def test_form_values_are_not_rendered_twice(pipeline: dict[str, Any]) -> None:

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from user_models import TRAIN, configured, design, expected_scores, make_rows, models, rows_of, scores_of, trained
 
 from gdmix_core import storage
-from gdmix_core.effects import random
+from gdmix_core.effects import random, random_l2
 from gdmix_core.evaluation.evaluate import evaluate
 from gdmix_core.plan import build_plan
 from gdmix_core.run import Run
 from gdmix_core.solvers.automatic_l2 import LARGEST_VARIANCE, LEAST_VARIANCE
+from gdmix_core.steps import execute
 from tests.run_directory import Rows, make_run
 from tests.solvers import loss_formulas
 
@@ -81,6 +82,34 @@ def test_the_update_is_that_of_the_formulas(tmp_path: Path, shards: int):
     assert metrics["l2"] == l2
     stored = storage.read_array(run.scores(1, "per_user", "leverage"))
     np.testing.assert_allclose(stored, leverage, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["intercept_slopes", "coordinate"])
+def test_a_sample_of_the_entities_comes_near_and_all_of_them_correct_it(tmp_path: Path, monkeypatch, mode: str):
+    rows = make_rows(900, users=60)
+    everyone = trained(tmp_path / "all", automatic(mode), rows).result(TRAIN)["l2"]["used"]
+    monkeypatch.setattr(random_l2, "PILOT_ENTITIES", 20)
+    l2 = trained(tmp_path / "some", automatic(mode), rows).result(TRAIN)["l2"]
+    for name in everyone:
+        gaps = [abs(np.log(l2[key][name] / everyone[name])) for key in ("used", "next")]
+        assert 1e-3 < gaps[1] < gaps[0] < 1.0
+
+
+def test_scaled_features_have_the_prior_in_common(tmp_path: Path):
+    """As if the rows had come scaled, and the coefficients been divided afterwards."""
+    rows = make_rows(400, users=30)
+    X = np.asarray(rows.bags["per_user"])
+    size = X.std(axis=0, ddof=1)
+    by_hand = Rows(rows.label, rows.weight, rows.offset, ids=rows.ids, bags={"per_user": X / size})
+    run = make_run(tmp_path / "scaled", automatic(normalization="standard_deviation"), rows)
+    execute(run, run.plan["summarize"])
+    random.train(run, run.plan[TRAIN])
+    other = trained(tmp_path / "by hand", automatic(), by_hand)
+    for key in ("used", "next"):
+        assert run.result(TRAIN)["l2"][key] == pytest.approx(other.result(TRAIN)["l2"][key], rel=1e-5)
+    for user, model in models(other).items():
+        expected = {j: c if j < 0 else c / size[j] for j, c in model.items()}
+        assert models(run)[user] == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
 def test_models_are_those_of_the_l2_that_was_used(tmp_path: Path):

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from gdmix_core import steps
+from gdmix_core.errors import DataError
 from gdmix_core.models.native import read_model
 from gdmix_core.run import Run
 from tests.run_directory import Rows, make_run
@@ -66,3 +68,13 @@ def test_it_starts_from_nothing_where_the_earlier_run_has_no_such_coordinate(tmp
     assert np.abs(cold_global - later_global).max() > 1e-3
     assert Path(later.scores(0, "per_user", "training")).exists()
     assert not Path(later.scores(0, "per_film", "training")).exists()
+
+
+def test_the_first_of_nightly_runs_has_nothing_to_start_from(tmp_path: Path) -> None:
+    rows, nowhere = rows_of(3), str(tmp_path / "yesterday")
+    cold = train(tmp_path / "cold", rows, 1)
+    first = train(tmp_path / "first", rows, 1, initial_model={"path": nowhere, "required": False, "prior_weight": 1.0})
+    for name in cold.config.coordinates:
+        np.testing.assert_array_equal(*(read_model(run.model(1, name, 0)).means for run in (cold, first)))
+    with pytest.raises(DataError, match="yesterday is neither a run, nor an export"):
+        train(tmp_path / "strict", rows, 1, initial_model=nowhere)

@@ -41,6 +41,11 @@ class ValidateOperator(SparkStepOperator):
         # After the rendering: what was typed into the form must not reach all that the YAML's templates can.
         self.config = apply_params(self.config, params, dates, backfill=dag_run.run_type == "backfill")
         self.config |= {key: _absolute(self.config[key]) for key in ("input", "output")}
+        initial = self.config.get("initial_model")
+        if isinstance(initial, str):
+            self.config["initial_model"] = _absolute(initial)
+        elif initial and initial.get("path"):
+            self.config["initial_model"] = {**initial, "path": _absolute(initial["path"])}
 
     def execute(self, context: Context) -> dict[str, Any]:
         from gdmix_core.config_file import parse_config
