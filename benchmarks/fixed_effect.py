@@ -16,8 +16,8 @@ from scipy.sparse import csr_matrix
 from gdmix_core.solvers.all_reduce import Alone, SharedObjective
 from gdmix_core.solvers.global_objective import GlobalObjective
 from gdmix_core.solvers.losses import LOGISTIC
+from gdmix_core.solvers.newton_cg import minimize
 from gdmix_core.solvers.scaled_objective import Penalty, ScaledObjective
-from gdmix_core.solvers.trust_region import minimize
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from fixed_effect_problem import ill_conditioned, sparse
 from threadpoolctl import threadpool_limits
 
 from gdmix_core.data.ragged import Bag
-from gdmix_core.solvers import lbfgs, projected_newton, trust_region
+from gdmix_core.solvers import lbfgs, newton_cg, projected_newton
 from gdmix_core.solvers.all_reduce import Alone, SharedObjective
 from gdmix_core.solvers.global_objective import GlobalObjective
 from gdmix_core.solvers.losses import LOGISTIC
@@ -50,7 +50,7 @@ def solve(
             )
         else:
             limit = features + 1 if solver == "dense" else 0
-            minimum = trust_region.minimize(objective, start, goal=goal, max_iterations=_MOST, dense_limit=limit)
+            minimum = newton_cg.minimize(objective, start, goal=goal, max_iterations=_MOST, dense_limit=limit)
         found.append(minimum)
 
     seconds = machine.once(work)

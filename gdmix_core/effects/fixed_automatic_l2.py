@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core.solvers.automatic_l2 import Mode, Sums, group_count
+from gdmix_core.solvers.newton_cg import conjugate_gradients, factored, positive
 from gdmix_core.solvers.scaled_objective import ScaledObjective
-from gdmix_core.solvers.trust_region import factored, positive, steihaug
 
 DENSE_LIMIT = 1_000
 ROUNDS = 12  # of fitting and updating λ, at most
@@ -88,7 +88,7 @@ def _probed(
     diagonal = positive(own)
 
     def solve(v: NDArray[np.float64]) -> NDArray[np.float64]:
-        return steihaug(-v, objective.product, lambda r: r / diagonal, np.inf, _PROBE_RESIDUAL, 0.0).s
+        return conjugate_gradients(-v, objective.product, lambda r: r / diagonal, _PROBE_RESIDUAL, 0.0).s
 
     directions = {g: scaling.to_original(solve(strength * theta * (group == g))) for g in range(size)}
     shrinkage, corrections = np.zeros(size), np.zeros(size)

@@ -17,10 +17,10 @@ from gdmix_core.run import Run
 from gdmix_core.solvers.all_reduce import DataTerm
 from gdmix_core.solvers.lbfgs import minimize as lbfgs
 from gdmix_core.solvers.minimum import Minimum
+from gdmix_core.solvers.newton_cg import minimize as newton_cg
 from gdmix_core.solvers.nonsmooth import Constraints
 from gdmix_core.solvers.projected_newton import minimize as projected_newton
 from gdmix_core.solvers.scaled_objective import Penalty, ScaledObjective, Scaling
-from gdmix_core.solvers.trust_region import minimize as newton_cg
 
 OnIteration = Callable[[int, float, NDArray[np.float64]], None]
 

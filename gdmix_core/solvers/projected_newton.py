@@ -13,8 +13,8 @@ from collections.abc import Callable
 import numpy as np
 
 from gdmix_core.solvers.minimum import Minimum
+from gdmix_core.solvers.newton_cg import FORCING, ROUNDING, Objective, Vector, conjugate_gradients, positive
 from gdmix_core.solvers.nonsmooth import Constraints
-from gdmix_core.solvers.trust_region import FORCING, ROUNDING, Objective, Vector, positive, steihaug
 
 _LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 1e-3, 1e-4, 1e-6)
 _SUFFICIENT_DECREASE = 1e-4
@@ -88,5 +88,5 @@ def _directions(
     def product(v: Vector) -> Vector:
         return np.where(free, objective.product(v), 0.0)
 
-    step = steihaug(np.where(free, pull, 0.0), product, lambda r: r / diagonal, np.inf, forcing, floor)
+    step = conjugate_gradients(np.where(free, pull, 0.0), product, lambda r: r / diagonal, forcing, floor)
     return np.where(free, step.s, alone), alone

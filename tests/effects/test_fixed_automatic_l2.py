@@ -21,8 +21,8 @@ from gdmix_core.solvers.all_reduce import Alone, SharedObjective
 from gdmix_core.solvers.automatic_l2 import group_of
 from gdmix_core.solvers.global_objective import GlobalObjective
 from gdmix_core.solvers.losses import LOSS_OF_TASK
+from gdmix_core.solvers.newton_cg import minimize
 from gdmix_core.solvers.scaled_objective import Penalty, ScaledObjective, Scaling
-from gdmix_core.solvers.trust_region import minimize
 from gdmix_core.steps import execute
 from tests.run_directory import Rows, make_run
 

@@ -23,7 +23,7 @@ from tests.run_directory import Rows, make_run
 from tests.solvers.test_all_reduce import in_group
 
 STEP = "pass_01.global.train"
-FEATURES = 150  # more than trust_region.DENSE_LIMIT
+FEATURES = 150  # more than newton_cg.DENSE_LIMIT
 
 CASES: dict[str, dict[str, Any]] = {
     "newton": {"l2": 0.3},

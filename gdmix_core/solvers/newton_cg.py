@@ -1,8 +1,9 @@
-"""Newton's method for one large convex model: a trust region, steps by preconditioned conjugate gradients.
+"""Newton's method for one large convex model: steps by preconditioned conjugate gradients, cut off early while the
+optimum is far (Dembo and Steihaug, "Truncated-Newton algorithms for large-scale unconstrained optimization", 1983).
 
-Steihaug, "The conjugate gradient method and trust regions in large scale optimization" (1983); the lengths of the steps
-in the preconditioner's norm by the recurrences of Gould, Lucidi, Roma and Toint (1999). A step that does not help is
-shortened along its own direction (Nocedal and Yuan 1998): that costs evaluations, but no further Hessian products.
+A step that does not help is shortened along its own direction: that costs evaluations, but no further Hessian products.
+What was learnt of its length is forgotten afterwards. A trust region would remember it, and where the curvature jumps,
+as the smoothed hinge's does, would creep along the edge: the step across it is too long on one side alone.
 """
 
 from __future__ import annotations
@@ -44,13 +45,11 @@ class Objective(Protocol):
 
 @dataclass
 class Step:
-    """s; its slope g·s (< 0) and curvature s·Hs; its length in the preconditioner's norm."""
+    """s; its slope g·s (< 0) and its curvature s·Hs."""
 
     s: Vector
     slope: float
     curvature: float
-    length: float
-    at_boundary: bool
 
 
 def minimize(
@@ -65,7 +64,7 @@ def minimize(
     """goal: largest absolute gradient entry to stop at. on_iteration(number, F, u) is called after each iteration."""
     u = start
     value, gradient = objective.value_and_gradient(u)
-    evaluations, iterations, radius = 1, 0, np.inf
+    evaluations, iterations = 1, 0
     first_size = largest = float(np.max(np.abs(gradient), initial=0.0))
     message = "the gradient is at its goal"
     while largest > goal:
@@ -74,23 +73,17 @@ def minimize(
             break
         objective.move_to(u)
         forcing = min(FORCING, (largest / first_size) ** 0.5)
-        step = _newton_step(objective, gradient, radius, forcing, 0.1 * goal, dense_limit)
+        step = _newton_step(objective, gradient, forcing, 0.1 * goal, dense_limit)
         accepted = False
         for _ in range(_SHORTENINGS):
             trial = u + step.s
             new_value, new_gradient = objective.value_and_gradient(trial)
             evaluations += 1
             predicted = -(step.slope + 0.5 * step.curvature)
-            ratio = _ratio(value - new_value, predicted, value, gradient, new_gradient)
-            accepted = ratio > _ACCEPT
-            if ratio < 0.25:
-                radius = 0.25 * step.length
-            elif ratio > 0.75 and step.at_boundary:
-                radius = 2.0 * step.length
+            accepted = _ratio(value - new_value, predicted, value, gradient, new_gradient) > _ACCEPT
             if accepted:
                 break
             _shorten(step, new_value - value)
-            radius = step.length
         if not accepted:
             message = "no shorter step decreases the objective"
             break
@@ -119,19 +112,16 @@ def _shorten(step: Step, increase: float) -> None:
     step.s = t * step.s
     step.slope *= t
     step.curvature *= t * t
-    step.length *= t
 
 
-def _newton_step(
-    objective: Objective, gradient: Vector, radius: float, forcing: float, floor: float, dense_limit: int
-) -> Step:
+def _newton_step(objective: Objective, gradient: Vector, forcing: float, floor: float, dense_limit: int) -> Step:
     if len(gradient) > dense_limit:
         diagonal = positive(objective.diagonal())
-        return steihaug(gradient, objective.product, lambda r: r / diagonal, radius, forcing, floor)
+        return conjugate_gradients(gradient, objective.product, lambda r: r / diagonal, forcing, floor)
     H = objective.hessian()
     precondition = factored(H)
     # The factors are all but exact, so conjugate gradients need a round or two, none of which touches the rows.
-    return steihaug(gradient, lambda v: H @ v, precondition, radius, 1e-6, 1e-3 * floor)
+    return conjugate_gradients(gradient, lambda v: H @ v, precondition, 1e-6, 1e-3 * floor)
 
 
 def positive(diagonal: Vector) -> Vector:
@@ -147,7 +137,7 @@ def factored(H: NDArray[np.float64]) -> Callable[[Vector], Vector]:
     flat = np.diag(H) < diagonal
     # From the start: a direction without curvature must not be one of a little, by rounding.
     ridge = 1e-11
-    while True:
+    while ridge <= 1.0:
         try:
             padded = H.copy()
             padded[np.diag_indices_from(padded)] += np.where(flat, diagonal, ridge * diagonal)
@@ -155,20 +145,20 @@ def factored(H: NDArray[np.float64]) -> Callable[[Vector], Vector]:
             return lambda r: cho_solve(factors, r, check_finite=False)
         except LinAlgError:
             ridge *= 100.0
+    return lambda r: r / diagonal
 
 
-def steihaug(
+def conjugate_gradients(
     gradient: Vector,
     product: Callable[[Vector], Vector],
     precondition: Callable[[Vector], Vector],
-    radius: float,
     forcing: float,
     floor: float,
 ) -> Step:
-    """The s that (nearly) minimises gradient·s + ½ s·Hs within the radius.
+    """The s that (nearly) minimises gradient·s + ½ s·Hs.
 
-    product: v → H v; precondition: r → M⁻¹ r, with M the norm of the radius. Stops where the residual, in the norm of
-    M⁻¹, is `forcing` of the first, or its entries are within ±floor.
+    product: v → H v; precondition: r → M⁻¹ r. Stops where the residual, in the norm of M⁻¹, is `forcing` of the first,
+    or its entries are within ±floor; and after a direction without curvature, along which it goes as far as M takes it.
     """
     s = np.zeros(len(gradient))
     residual = gradient.copy()
@@ -176,32 +166,22 @@ def steihaug(
     direction = -y
     rho = float(residual @ y)
     target = forcing * forcing * rho
-    s_s, s_d, d_d = 0.0, 0.0, rho  # s·Ms, s·Md, d·Md
-    at_boundary = False
+    size = rho  # direction · M direction
     for _ in range(min(2 * len(gradient), _LARGEST_ROUNDS)):
         if rho <= target or np.max(np.abs(residual)) <= floor:
             break
         bent = product(direction)
         curvature = float(direction @ bent)
-        flat = curvature <= _SINGULAR * d_d
-        # Along a flat direction one goes to the boundary, or, while there is none, as far as M takes one.
-        alpha = rho / (d_d if flat else curvature)
-        reached = s_s + alpha * (2.0 * s_d + alpha * d_d)
-        if (flat and np.isfinite(radius)) or reached >= radius * radius:
-            room = max(radius * radius - s_s, 0.0)
-            alpha = room / (s_d + np.sqrt(s_d * s_d + d_d * room))
-            reached = radius * radius
-            at_boundary = True
+        flat = curvature <= _SINGULAR * size
+        alpha = rho / (size if flat else curvature)
         s += alpha * direction
         residual += alpha * bent
-        s_s = reached
-        if at_boundary or flat:
+        if flat:
             break
         y = precondition(residual)
         previous, rho = rho, float(residual @ y)
         beta = rho / previous
         direction = beta * direction - y
-        s_d = beta * (s_d + alpha * d_d)
-        d_d = rho + beta * beta * d_d
+        size = rho + beta * beta * size
     slope = float(gradient @ s)
-    return Step(s, slope, float(residual @ s) - slope, float(np.sqrt(s_s)), at_boundary)
+    return Step(s, slope, float(residual @ s) - slope)
