@@ -23,6 +23,7 @@ STATUS_NAMES = ("converged", "iteration_limit", "no_data", "unbounded")
 DENSE_LIMIT = 192
 
 _SUFFICIENT_DECREASE = 1e-4
+_ROUNDING = 1e-15
 _DECREMENT = 1e-10  # relative to F: the last full step then leaves an error of its square
 # A hinge loss may come to exactly 0, and no decrease is small beside that; per unit of weight this one is.
 _NO_DECREMENT = 1e-16
@@ -191,7 +192,8 @@ def solve_entities(
                     moved = w[j] + t * step[j] - m[j]
                     penalty_value += 0.5 * lam[j] * moved * moved
                 trial = trial_loss + penalty_value
-                if trial <= F - _SUFFICIENT_DECREASE * t * decrement:
+                # Close to the optimum a decrease drowns in the rounding of F and its terms; the gradient decides there.
+                if trial <= F - _SUFFICIENT_DECREASE * t * decrement + _ROUNDING * (abs(F) + left):
                     improved = True
                     break
                 t *= 0.5

@@ -21,6 +21,9 @@ from user_models import (
     trained,
 )
 
+from gdmix_core.steps import execute
+from tests.run_directory import make_run
+
 L2 = 0.4
 
 
@@ -170,3 +173,19 @@ def test_variances_of_kept_models_and_of_new_ones_stand_together(tmp_path: Path)
                 assert 0 < found[user][feature] < variance / 0.5  # the data add to what the prior knows
             else:
                 assert found[user][feature] == variance
+
+
+def test_the_second_pass_starts_from_the_models_of_the_first(tmp_path: Path):
+    """Beside a coordinate that does next to nothing, the second pass has nothing left to do."""
+    config = configured({"shards": 2}, l2=L2)
+    config["coordinates"]["again"] = {"random_effect": {"entity": "user_id", "shards": 1}, "l2": 1e9}
+    config["coordinates"]["again"]["regularize_intercept"] = True
+    run = make_run(tmp_path, config | {"passes": {"max": 2, "min_delta": -1.0}}, make_rows(150))
+    for number in (1, 2):
+        for coordinate in ("per_user", "again"):
+            execute(run, run.plan[f"pass_0{number}.{coordinate}.train"])
+            execute(run, run.plan[f"pass_0{number}.{coordinate}.evaluate"])
+    first, second = (run.result(f"pass_0{number}.per_user.train") for number in (1, 2))
+    assert second["iterations"] <= 2 < first["iterations"]
+    for user, model in models(run, 1).items():
+        assert_same_model(models(run, 2)[user], model, 1e-6)

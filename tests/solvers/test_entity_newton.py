@@ -65,6 +65,20 @@ def test_warm_start_leads_to_the_same_optimum(loss, dense_limit):
             assert warm.iterations.max() <= 2
 
 
+@pytest.mark.parametrize("loss", LOSS_NAMES)
+def test_a_gradient_far_below_what_objectives_can_show_is_reached(loss):
+    """Where the decrease of F drowns in its rounding, a line search must not cut the steps down to nothing."""
+    rng = np.random.default_rng(0)
+    entities = [random_entity(rng, loss, int(rng.integers(3, 60)), 5, weights=0.3, offsets=0.3) for _ in range(200)]
+    model = Model(loss, l2=0.4, regularize_intercept=True, tolerance=1e-9)
+    found = solve(entities, model)
+    assert (found.status == CONVERGED).all()
+    assert found.iterations.max() <= 25
+    for e, entity in enumerate(entities):
+        gradient = Objective(entity, found.features[e], model).gradient(found.theta[e])
+        assert np.abs(gradient).max() <= 1e-9 * max(1.0, entity.weight.sum())
+
+
 def test_models_do_not_depend_on_the_neighbours():
     rng = np.random.default_rng(1)
     entities = [random_entity(rng, "logistic", int(n), 6) for n in (1, 400, 3, 17)]
