@@ -20,7 +20,7 @@ Fit = Callable[[EntityRows, CoefficientTable | None, NDArray[np.float64]], Fitte
 _ROUNDS = 12
 # A part of many entities tells about where to begin, at a part of the cost.
 _COARSE = 8
-_ENOUGH_ENTITIES = 1_000
+_ENOUGH_ENTITIES = 500
 
 
 @dataclass(frozen=True)
