@@ -42,7 +42,7 @@ unit: setup
 	$(BIN)/python -m pytest
 
 bench: setup
-	for script in random_effect fixed_effect ingest pipeline; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in random_effect fixed_effect fixed_effect_solvers ingest pipeline; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 # Exact versions of everything, resolved anew; review the difference before committing it.
 lock:

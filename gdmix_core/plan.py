@@ -130,8 +130,10 @@ def build_plan(config: Config) -> Plan:
         steps.append(Step("initialize", "initialize", ("partition",), settings=_initialize_settings(config, data)))
     if rounds := round_count(config):
         return Plan((*steps, *_search_steps(data, steps, rounds)))
-    # With a single coordinate a second pass would train the same model on the same offsets again.
-    passes = config.passes.max if len(trained(config)) > 1 else 1
+    # With a single coordinate a second pass would train the same model on the same offsets again, unless the first one
+    # has told more of λ: a random effect's is found on a sample of entities before it, and by all of them in it.
+    estimated = any(config.coordinates[n].automatic and config.coordinates[n].random_effect for n in trained(config))
+    passes = config.passes.max if len(trained(config)) > 1 or estimated else 1
     final = trained(config)[-1]
     for number in range(1, passes + 1):
         if number > 1:

@@ -97,6 +97,12 @@ def test_a_single_coordinate_needs_one_pass():
     assert build_plan(changed(("coordinates", one))).passes == 1
 
 
+def test_a_single_random_effect_under_automatic_l2_may_take_more():
+    effect = {"random_effect": {"entity": "user_id"}, "l2": "auto"}
+    assert build_plan(changed(("coordinates", {"per_user": effect}))).passes == 3
+    assert build_plan(changed(("coordinates", {"global": {"fixed_effect": {}, "l2": "auto"}}))).passes == 1
+
+
 LOCKED = (("initial_model", "earlier"), ("coordinates.per_user.locked", True))
 
 
