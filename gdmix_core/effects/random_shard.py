@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from gdmix_core.models.native import concatenate, write_model
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
+from gdmix_core.solvers.automatic_l2 import Sums
 from gdmix_core.solvers.entity_newton import STATUS_NAMES
 
 # Rows held at a time: enough to keep every thread busy, little enough for memory to stay flat.
@@ -44,11 +46,14 @@ def train_shard(run: Run, step: Step, number: int, *, threads: int) -> dict[str,
     # The marker of an older result goes before any of its files does.
     storage.remove(shard_marker(run, step, number))
     fitted: list[FittedModels] = []
+    evidence = Evidence(Sums.zero(len(conditions.penalties.variance)))
     matched = np.zeros(2, np.int64)
     with ThreadPoolExecutor(threads) as pool:
         for rows in read_entity_rows(run, name, "training", number, others, ROWS_AT_A_TIME, leverage):
             for part, models, coefficients in pool.map(conditions.fit, rows.cut(PIECES)):
-                fitted.append(part)
+                # Of many features the sums are large: added up at once, not kept piece by piece.
+                evidence += Evidence.of([part], len(conditions.penalties.variance))
+                fitted.append(replace(part, sums=part.sums[:, :0].copy()))
                 matched += (models, coefficients)
         entity_type = Frame(run).id_type(settings.random_effect.entity)
         model = concatenate([part.table for part in fitted], entity_type)
@@ -69,7 +74,7 @@ def train_shard(run: Run, step: Step, number: int, *, threads: int) -> dict[str,
         if arrays:
             storage.write_array(run.score_part(step.pass_number, name, split, number), np.concatenate(arrays))
     if settings.automatic is not None:
-        write_evidence(run, step, number, Evidence.of(fitted, len(conditions.penalties.variance)))
+        write_evidence(run, step, number, evidence)
     counts = {"key": run.keys[step.id], **_counts(fitted, model), **_initial_counts(conditions, matched)}
     storage.write_json(shard_marker(run, step, number), counts)
     return counts
