@@ -114,7 +114,7 @@ class FixedPoint:
     The plain iteration nears its limit by a constant factor a step, which is close to 1 where the data say little.
     """
 
-    _LARGEST_GAIN = 4.0  # a step goes at most so many times as far as the plain one
+    _LARGEST_GAIN = 8.0  # a step goes at most so many times as far as the plain one
     _LARGEST_STEP = 3.0  # in log σ²
 
     def __init__(self, variance: NDArray[np.float64], tolerance: float = 1e-3) -> None:
