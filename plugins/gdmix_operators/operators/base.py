@@ -89,6 +89,8 @@ def without_marks(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def summary(result: Mapping[str, Any]) -> str:
-    """The scalars of a step's result on one line: `auc 0.7831, converged 943`."""
+    """The scalars of a step's result on one line: `auc 0.7831, converged 943`; and λ, where it was estimated."""
     scalars = {key: value for key, value in result.items() if isinstance(value, str | int | float)}
+    if isinstance(result.get("l2"), Mapping):
+        scalars |= {f"l2 of {name.replace('_', ' ')}": value for name, value in result["l2"]["used"].items()}
     return ", ".join(f"{k} {v:.6g}" if isinstance(v, float) else f"{k} {v}" for k, v in scalars.items())
