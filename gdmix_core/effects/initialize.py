@@ -17,7 +17,7 @@ log = logging.getLogger("gdmix_core.initialize")
 
 
 def initialize(run: Run, step: Step) -> dict[str, Any]:
-    """Writes <run>/initial and, last, its manifest.json; returns {coordinates: {name: counts}}.
+    """Writes <run>/initial and, last, its manifest.json; returns {coordinates: {name: counts}, models: of all of them}.
 
     Raises DataError when models are absent or do not fit: another task, an id that is no integer where the entity
     column holds integers, no variances where a prior needs them.
@@ -28,7 +28,7 @@ def initialize(run: Run, step: Step) -> dict[str, Any]:
     run.starts_from(files)
     if run.is_done(step):
         log.info("%s is up to date with the earlier models", run.path("initial"))
-        return {"coordinates": run.result(step.id)["coordinates"]}
+        return _result(run.result(step.id)["coordinates"])
     storage.remove(run.marker(step))
     storage.remove(run.path("initial"))
     frame = Frame(run)
@@ -41,4 +41,8 @@ def initialize(run: Run, step: Step) -> dict[str, Any]:
         else:
             log.warning("%s: the initial model has none; it starts from nothing", name)
     run.commit(step, {"coordinates": counts, "initial_fingerprint": files})
-    return {"coordinates": counts}
+    return _result(counts)
+
+
+def _result(counts: dict[str, Any]) -> dict[str, Any]:
+    return {"coordinates": counts, "models": sum(described["models"] for described in counts.values())}

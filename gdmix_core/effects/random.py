@@ -44,6 +44,8 @@ def train(run: Run, step: Step, *, group: int | None = None) -> dict[str, Any]:
     if not run.is_done(step) and all(is_shard_done(run, step, number) for number in everything):
         run.commit(step, summary(run, step, everything) | conclude(run, step, manifest["shards"]))
     result = summary(run, step, mine)
+    if run.is_done(step) and "l2" in (whole := run.result(step.id)):
+        result["l2"] = whole["l2"]
     log.info("%s: %s", step.id, describe(result))
     return result
 
