@@ -44,6 +44,29 @@ def multiply(
 
 
 @njit(cache=True, nogil=True)
+def hessian_diagonal(
+    diagonal: NDArray[np.float64],
+    size: int,
+    intercept: bool,
+    begin: int,
+    end: int,
+    offsets: NDArray[np.int64],
+    local: NDArray[np.int32],
+    values: NDArray[np.floating],
+    curvature: NDArray[np.float64],
+    penalty: NDArray[np.float64],
+) -> None:
+    for j in range(size):
+        diagonal[j] = penalty[j]
+    for i in range(begin, end):
+        c = curvature[i - begin]
+        if intercept:
+            diagonal[0] += c
+        for s in range(np.uint64(offsets[i]), np.uint64(offsets[i + 1])):
+            diagonal[np.uint64(local[s])] += c * values[s] * values[s]
+
+
+@njit(cache=True, nogil=True)
 def newton_step(
     step: NDArray[np.float64],
     gradient: NDArray[np.float64],
@@ -60,14 +83,7 @@ def newton_step(
 ) -> None:
     """step ≈ −H⁻¹ gradient. work: float64 [4, ≥ size] scratch space."""
     diagonal, residual, direction, product = work[0], work[1], work[2], work[3]
-    for j in range(size):
-        diagonal[j] = penalty[j]
-    for i in range(begin, end):
-        c = curvature[i - begin]
-        if intercept:
-            diagonal[0] += c
-        for s in range(offsets[i], offsets[i + 1]):
-            diagonal[local[s]] += c * values[s] * values[s]
+    hessian_diagonal(diagonal, size, intercept, begin, end, offsets, local, values, curvature, penalty)
     rho = 0.0
     for j in range(size):
         if diagonal[j] <= 0.0:

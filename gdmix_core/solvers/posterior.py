@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from gdmix_core.solvers import dense_newton
+from gdmix_core.solvers import cg_newton, dense_newton
 from gdmix_core.solvers.losses import loss_terms, third_derivative
 
 NO_VARIANCES = 0
@@ -69,7 +69,7 @@ def measure(
         dense_newton.cholesky(H, size)
         invert(H, U, size)
     else:
-        hessian_diagonal(diagonal, size, intercept, begin, end, offsets, local, values, curvature, penalty)
+        cg_newton.hessian_diagonal(diagonal, size, intercept, begin, end, offsets, local, values, curvature, penalty)
     if variance_mode == FULL and dense:
         for j in range(size):
             variances[j] = U[j, j] if diagonal[j] > 0.0 else np.nan
@@ -97,29 +97,6 @@ def measure(
                 for k in range(size):
                     moved += (U[j, k] if k <= j else U[k, j]) * pull[k]
                 sums[1, g] += penalty[j] * moved * w[j]
-
-
-@njit(cache=True, nogil=True)
-def hessian_diagonal(
-    diagonal: NDArray[np.float64],
-    size: int,
-    intercept: bool,
-    begin: int,
-    end: int,
-    offsets: NDArray[np.int64],
-    local: NDArray[np.int32],
-    values: NDArray[np.floating],
-    curvature: NDArray[np.float64],
-    penalty: NDArray[np.float64],
-) -> None:
-    for j in range(size):
-        diagonal[j] = penalty[j]
-    for i in range(begin, end):
-        c = curvature[i - begin]
-        if intercept:
-            diagonal[0] += c
-        for s in range(np.uint64(offsets[i]), np.uint64(offsets[i + 1])):
-            diagonal[np.uint64(local[s])] += c * values[s] * values[s]
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
