@@ -103,6 +103,9 @@ def score(model: str, source: str, output: str, kind: Any, split: str, scores: A
     """Score new data with an exported model."""
     from gdmix_core.models.scoring import score_input
 
+    other = ".avro" if scores == "parquet" else ".parquet"
+    if output.endswith(other):
+        raise click.UsageError(f"--scores {scores} does not write {other} files; change --output or --scores")
     rows, unknown = score_input(model, source, output, kind=kind, split=split, scores=scores)
     click.echo(f"{rows} rows scored: {output}")
     for coordinate, count in unknown.items():

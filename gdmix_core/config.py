@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator
 
 from gdmix_core.coordinate_config import Coordinate, Model
 from gdmix_core.errors import ConfigError
-from gdmix_core.evaluation.registry import DEFAULT_METRIC, parse_metric
+from gdmix_core.evaluation.registry import DEFAULT_METRIC, TASK_OF_METRIC, parse_metric
 
 Task = Literal["logistic_regression", "linear_regression", "poisson_regression", "smoothed_hinge"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=60)]
@@ -267,6 +267,12 @@ class Config(Model):
                 f"l2: auto of coordinate {automatic[0]} needs a likelihood, which the smoothed hinge is not"
             )
         return self
+
+    @property
+    def foreign_metrics(self) -> dict[str, str]:
+        """Metrics that are the loss of another task, and that task: on this one's margins they mean little."""
+        tasks = {name: TASK_OF_METRIC.get(parse_metric(name).kind, self.task) for name in self.metrics}
+        return {name: task for name, task in tasks.items() if task != self.task}
 
     @property
     def primary_metric(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import re
 from collections.abc import Iterator, Mapping
@@ -36,15 +37,15 @@ def load_config(
     variables: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Config:
-    """Reads, renders the templates with `variables`, applies `overrides` (dotted key path → value), checks."""
-    content = render(load_yaml(path), variables or {}, where=str(path))
-    return parse_config(override(content, overrides or {}), where=str(path), lines=line_numbers(path))
+    """Reads, applies `overrides` (dotted key path → value), renders the templates with `variables`, checks."""
+    content = render(override(load_yaml(path), overrides or {}), variables or {}, where=str(path))
+    return parse_config(content, where=str(path), lines=line_numbers(path))
 
 
 def check_file(path: str | Path, variables: Mapping[str, str], overrides: Mapping[str, Any]) -> Config:
     """As load_config, but templates may stay unrendered where their variables are not given."""
-    content = render(load_yaml(path), variables, where=str(path), keep_unknown=True)
-    return parse_config(override(content, overrides), where=str(path), lines=line_numbers(path))
+    content = render(override(load_yaml(path), overrides), variables, where=str(path), keep_unknown=True)
+    return parse_config(content, where=str(path), lines=line_numbers(path))
 
 
 def parse_config(
@@ -86,7 +87,8 @@ def render(content: Any, variables: Mapping[str, str], where: str = "config", *,
     import jinja2
 
     try:
-        return jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(content).render(variables)
+        template = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(content)
+        return template.render({"macros": _Macros, **variables})
     except jinja2.UndefinedError as error:
         if keep_unknown:
             return content
@@ -94,6 +96,18 @@ def render(content: Any, variables: Mapping[str, str], where: str = "config", *,
         raise ConfigError(f"{where}: template {content!r}: {error}; {hint}") from None
     except jinja2.TemplateSyntaxError as error:
         raise ConfigError(f"{where}: template {content!r}: {error}") from None
+
+
+class _Macros:
+    """Those of Airflow's macros that a path needs: a file is the same with and without Airflow."""
+
+    @staticmethod
+    def ds_add(ds: str, days: int) -> str:
+        try:
+            day = datetime.date.fromisoformat(str(ds))
+        except ValueError:
+            raise ConfigError(f"macros.ds_add: {ds!r} is no date of the form YYYY-MM-DD") from None
+        return (day + datetime.timedelta(days=days)).isoformat()
 
 
 def _copy(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import inf
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -79,10 +79,13 @@ class RandomEffect(Convergence):
         return value
 
 
+Mode = Literal["coordinate", "intercept_slopes", "feature"]
+
+
 class AutomaticL2(Model):
     """λ by empirical Bayes: one of all coefficients, one of intercepts and one of slopes, or one of each feature."""
 
-    auto: Literal["coordinate", "intercept_slopes", "feature"] = "intercept_slopes"
+    auto: Mode = "intercept_slopes"
 
 
 def _spelled_out(value: Any) -> Any:
@@ -91,9 +94,13 @@ def _spelled_out(value: Any) -> Any:
         return {"auto": "intercept_slopes"}
     numbers = value if isinstance(value, list | tuple) else [value]
     numeric = all(isinstance(n, int | float) and not isinstance(n, bool) and 0 <= n < inf for n in numbers) and numbers
-    if numeric or isinstance(value, AutomaticL2 | dict):
+    automatic = isinstance(value, dict) and set(value) == {"auto"} and value["auto"] in get_args(Mode)
+    if numeric or automatic or isinstance(value, AutomaticL2):
         return value
-    raise ValueError("expected a number >= 0, auto, {auto: coordinate | intercept_slopes | feature}, or a list to try")
+    raise ValueError(
+        "expected a number >= 0, auto, {auto: coordinate | intercept_slopes | feature}, or a list of numbers to try"
+        + ("" if isinstance(value, str | int | float) else f", not {value!r}")
+    )
 
 
 Penalty = Annotated[
@@ -165,6 +172,8 @@ class Coordinate(Model):
             raise ValueError("l2: auto estimates a Gaussian prior; it goes with neither l1 nor alpha")
         if isinstance(self.l2, AutomaticL2) and self.bounds:
             raise ValueError("l2: auto needs the posterior's curvature, which a bound cuts off; give l2 a number")
+        if not self.intercept and any(b.name == "(INTERCEPT)" for b in self.bounds):
+            raise ValueError("a bound limits the intercept, but there is none (intercept: false)")
         if self.normalization == "standardization" and not self.intercept:
             raise ValueError("standardization moves the features' means into the intercept, so it needs one")
         if self.normalization == "standardization" and any(b.name == "(INTERCEPT)" for b in self.bounds):

@@ -6,6 +6,7 @@ Every path of the run directory is spelled here and nowhere else.
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import platform
 from collections.abc import Mapping
 from functools import cached_property
@@ -18,6 +19,8 @@ from gdmix_core.config import Config
 from gdmix_core.config_file import parse_config
 from gdmix_core.errors import StepError
 from gdmix_core.plan import Plan, Step, build_plan
+
+log = logging.getLogger("gdmix_core.run")
 
 SPLITS = ("training", "validation")
 
@@ -42,6 +45,8 @@ class Run:
     def create(cls, config: Config, *, trial: Mapping[str, Any] | None = None) -> Run:
         """Starts (or continues) the run in config.output and writes its config.yaml."""
         run = cls(config.output.rstrip("/"), config, trial=trial)
+        for name, task in config.foreign_metrics.items() if trial is None else ():
+            log.warning("metric %s is a loss of %s: on the margins of %s it means little", name, task, config.task)
         content = {"config": config.model_dump(mode="json", exclude_none=True), "versions": _versions()}
         if trial is not None:
             content["trial"] = dict(trial)

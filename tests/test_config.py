@@ -97,6 +97,21 @@ def test_the_default_metric_follows_the_task(task, metric):
     assert parse_config(content(task=task)).metrics == [metric]
 
 
+def test_losses_of_other_tasks_are_foreign_metrics():
+    found = parse_config(content(metrics=["auc", "rmse", "logloss", "auc@user_id"]))
+    assert found.foreign_metrics == {"rmse": "linear_regression"}
+
+
+def test_the_templates_know_airflows_ds_add(tmp_path: Path):
+    path = write(tmp_path, MINIMAL.replace("data/{{ ds }}", "data/{{ macros.ds_add(ds, -1) }}"))
+    assert load_config(path, {"ds": "2026-03-01"}).input == "data/2026-02-28"
+    with pytest.raises(ConfigError, match="'ds' is undefined"):
+        load_config(path, {})
+    with pytest.raises(ConfigError, match="YYYY-MM-DD"):
+        load_config(path, {"ds": "today"})
+    assert load_config(path, {"ds": "x"}, {"input": "elsewhere"}).input == "elsewhere"
+
+
 def test_engine_by_name_is_its_defaults():
     assert parse_config(content(engine="local")) == parse_config(content())
 

@@ -27,7 +27,7 @@ def limits(settings: Coordinate, features: FeatureList) -> tuple[NDArray[np.floa
     upper = np.full(len(features) + 1, np.inf)
     owner = np.full(len(features) + 1, -1)
     for number, bound in enumerate(settings.bounds):
-        matched = _matches(bound, number, settings, features)
+        matched = _matches(bound, number, features)
         taken = matched[owner[matched] >= 0]
         if len(taken):
             first = int(taken[0])
@@ -43,13 +43,19 @@ def limits(settings: Coordinate, features: FeatureList) -> tuple[NDArray[np.floa
     return lower, upper
 
 
-def _matches(bound: Bound, number: int, settings: Coordinate, features: FeatureList) -> NDArray[np.int64]:
+def limits_of(
+    coordinate: str, settings: Coordinate, features: FeatureList
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """As `limits`, whose errors then name the coordinate."""
+    try:
+        return limits(settings, features)
+    except ConfigError as error:
+        raise ConfigError(f"coordinate {coordinate}: {error}") from None
+
+
+def _matches(bound: Bound, number: int, features: FeatureList) -> NDArray[np.int64]:
     """Positions of the coefficients that the bound limits, ascending. Raises ConfigError when there are none."""
     if bound.name == INTERCEPT[0]:
-        if not settings.intercept:
-            raise ConfigError(
-                f"bound {number + 1} limits the intercept, but the coordinate has none (intercept: false)"
-            )
         return np.zeros(1, np.int64)
     if "*" not in bound.name + bound.term:
         index = features.index(bound.name, bound.term)

@@ -12,7 +12,7 @@ from gdmix_core.coordinate_config import Coordinate
 from gdmix_core.data.entity_rows import EntityRows
 from gdmix_core.data.feature_list import FeatureList
 from gdmix_core.data.frame import Frame
-from gdmix_core.effects.coefficient_bounds import limits
+from gdmix_core.effects.coefficient_bounds import limits_of
 from gdmix_core.effects.entity_models import FittedModels, Prior, fit_entity_models, score_entity_rows
 from gdmix_core.effects.normalization import scaling
 from gdmix_core.effects.penalties import Penalties, penalties_of
@@ -105,5 +105,5 @@ def _penalties(run: Run, name: str, settings: Coordinate, variance: NDArray[np.f
     factor = scaling(run, name, settings)[0] if settings.normalization != "none" else None
     bounded = None
     if settings.bounds:
-        bounded = limits(settings, frame.feature_list(key) if key else FeatureList([]))
+        bounded = limits_of(name, settings, frame.feature_list(key) if key else FeatureList([]))
     return penalties_of(settings, features, variance=variance, factor=factor, limits=bounded)

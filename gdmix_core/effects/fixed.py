@@ -10,7 +10,7 @@ from gdmix_core.coordinate_config import FixedEffect
 from gdmix_core.data.feature_list import FeatureList
 from gdmix_core.data.frame import Frame
 from gdmix_core.effects.checkpoint import Checkpoint
-from gdmix_core.effects.coefficient_bounds import limits
+from gdmix_core.effects.coefficient_bounds import limits_of
 from gdmix_core.effects.cores import core_count
 from gdmix_core.effects.fixed_automatic_l2 import DENSE_LIMIT
 from gdmix_core.effects.fixed_fit import fit
@@ -82,7 +82,7 @@ def check_settings(run: Run, name: str) -> None:
     key = frame.bag_of(name)
     features = frame.feature_count(key) if key else 0
     if settings.bounds:
-        limits(settings, frame.feature_list(key) if key else FeatureList([]))
+        limits_of(name, settings, frame.feature_list(key) if key else FeatureList([]))
     if settings.variances == "full" and features > FULL_LIMIT:
         raise ConfigError(
             f"coordinate {name}: variances: full needs the inverse of a {features} x {features} matrix; up to "

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gdmix_core.data.feature_list import FeatureList
 from gdmix_core.data.frame import Frame
-from gdmix_core.effects.coefficient_bounds import limits
+from gdmix_core.effects.coefficient_bounds import limits_of
 from gdmix_core.effects.earlier_model import EarlierModel
 from gdmix_core.effects.normalization import scaling
 from gdmix_core.run import Run
@@ -120,4 +120,4 @@ def _bounds(run: Run, name: str, size: int) -> tuple[NDArray[np.float64], NDArra
         return np.full(size, -np.inf), np.full(size, np.inf)
     frame = Frame(run)
     key = frame.bag_of(name)
-    return limits(settings, frame.feature_list(key) if key else FeatureList([]))
+    return limits_of(name, settings, frame.feature_list(key) if key else FeatureList([]))

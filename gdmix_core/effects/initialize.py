@@ -33,12 +33,14 @@ def initialize(run: Run, step: Step) -> dict[str, Any]:
     storage.remove(run.path("initial"))
     frame = Frame(run)
     counts: dict[str, Any] = {}
+    if not models:
+        assert run.config.initial_model is not None
+        log.warning("nothing is at %s: everything starts from nothing (required: false)", run.config.initial_model.path)
     for name in run.config.coordinates:
         if name in models:
             counts[name] = lay_out(run, frame, name, models[name])
-            if not run.config.coordinates[name].locked:
-                write_initial_scores(run, name)
-        else:
+            write_initial_scores(run, name)
+        elif models:
             log.warning("%s: the initial model has none; it starts from nothing", name)
     run.commit(step, {"coordinates": counts, "initial_fingerprint": files})
     return _result(counts)

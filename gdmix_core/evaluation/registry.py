@@ -39,6 +39,16 @@ _HIGHER_IS_BETTER = {
     "smoothed_hinge": False,
     "precision": True,
 }
+# A loss of one task measures nothing on the margins of another.
+TASK_OF_METRIC: Mapping[str, str] = MappingProxyType(
+    {
+        "logloss": "logistic_regression",
+        "rmse": "linear_regression",
+        "mse": "linear_regression",
+        "poisson_loss": "poisson_regression",
+        "smoothed_hinge": "smoothed_hinge",
+    }
+)
 _GROUPED_FORMS = {"auc": "auc@COLUMN", "precision": "precision@K:COLUMN"}
 _DEPTH_AND_COLUMN = re.compile(r"(?P<k>[1-9][0-9]{0,8})\s*:\s*(?P<column>.+)")
 _ALLOWED = "auc, logloss, rmse, mse, poisson_loss, smoothed_hinge; per group: auc@COLUMN, precision@K:COLUMN"

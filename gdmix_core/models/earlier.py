@@ -88,8 +88,8 @@ def find_earlier(config: Config) -> dict[str, EarlierModel]:
     for name, coordinate in config.coordinates.items():
         if coordinate.locked and name not in found:
             raise DataError(
-                f"coordinate {name} is locked, but {initial.path or 'initial_model'} has no model of it (only of "
-                f"{', '.join(found) or 'none'}); train it, or give its files in initial_model.coordinates"
+                f"coordinate {name} is locked, but {initial.path or 'initial_model'} has no model of it (it has "
+                f"{', '.join(found) or 'nothing'}); train it, or give its files in initial_model.coordinates"
             )
     return found
 
@@ -127,6 +127,11 @@ def _in_folder(config: Config, path: str) -> dict[str, EarlierModel]:
         folders = {name: storage.join(path, name, "models") for name in config.coordinates}  # as GDMix lays them out
     models = {name: EarlierModel(folder, _avro_files(folder)) for name, folder in folders.items()}
     found = {name: model for name, model in models.items() if model.files}
+    if not found and not storage.list_files(path):
+        raise DataError(
+            f"initial_model: nothing is at {path}; finish the run that should have left its models there, or say "
+            "required: false to start from nothing where there is nothing"
+        )
     if not found:
         raise DataError(
             f"initial_model: {path} is neither a run, nor an export (manifest.json), nor a folder of Photon ML "

@@ -68,11 +68,6 @@ def test_mistakes_are_told(bounds: list[dict[str, Any]], message: str) -> None:
         limits(coordinate(*bounds), FEATURES)
 
 
-def test_an_intercept_that_is_not_there() -> None:
-    with pytest.raises(ConfigError, match="the coordinate has none"):
-        limits(coordinate({"name": "(INTERCEPT)", "lower": 0}, intercept=False), FEATURES)
-
-
 text = st.text("ab*", max_size=4)
 
 

@@ -289,7 +289,7 @@ def test_a_fixed_effect_does_not_become_a_random_one(tmp_path: Path):
 
 
 def test_wrong_places(tmp_path: Path):
-    with pytest.raises(DataError, match="nowhere is neither a run, nor an export"):
+    with pytest.raises(DataError, match=r"nothing is at .*nowhere"):
         initialized(new_run(tmp_path / "a", str(tmp_path / "nowhere")))
     with pytest.raises(DataError, match=r"per_user: .*nowhere: no Avro file"):
         initialized(new_run(tmp_path / "b", {"coordinates": {"per_user": str(tmp_path / "nowhere")}}))
