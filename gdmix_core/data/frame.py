@@ -37,6 +37,16 @@ class Frame:
         key: str | None = self.manifest["coordinates"][coordinate]["bag"]
         return key
 
+    def features_of(self, coordinate: str) -> int:
+        """How many features the coordinate's bag has; 0 without a bag."""
+        key = self.bag_of(coordinate)
+        return self.feature_count(key) if key else 0
+
+    def feature_list_of(self, coordinate: str) -> FeatureList:
+        """The features of the coordinate's bag; an empty list without a bag."""
+        key = self.bag_of(coordinate)
+        return self.feature_list(key) if key else FeatureList([])
+
     def blocks(self, split: str) -> list[tuple[str, int, int]]:
         """(path, first row, rows) of each block, in row order."""
         return [

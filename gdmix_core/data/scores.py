@@ -101,10 +101,15 @@ def _scatter(run: Run, step: Step, split: str, whole: str, parts: Sequence[str],
         shard = int(part.rsplit("-", 1)[-1].removesuffix(".npy"))
         if shard >= shards:  # left by a run that was killed, with more shards
             continue
-        with storage.open_for_read(run.shard(coordinate, split, shard)) as file:
-            at = pq.read_table(file, columns=["row"])["row"].to_numpy()
-        scores[at] = storage.read_array(part)
+        scores[shard_rows(run, coordinate, split, shard)] = storage.read_array(part)
     missing = int(np.count_nonzero(np.isnan(scores)))
     if missing:
         raise StepError(f"{coordinate}: {missing} of {rows} {split} rows have no score; a shard's part is missing")
     return scores
+
+
+def shard_rows(run: Run, coordinate: str, split: str, shard: int) -> NDArray[np.int64]:
+    """int64: the numbers of a shard's rows in the frame, in the shard's order."""
+    with storage.open_for_read(run.shard(coordinate, split, shard)) as file:
+        rows: NDArray[np.int64] = pq.read_table(file, columns=["row"])["row"].to_numpy()
+    return rows

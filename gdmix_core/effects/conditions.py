@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from gdmix_core.config import InitialModel, Task
 from gdmix_core.coordinate_config import Coordinate
 from gdmix_core.data.entity_rows import EntityRows
-from gdmix_core.data.feature_list import FeatureList
 from gdmix_core.data.frame import Frame
 from gdmix_core.effects.coefficient_bounds import limits_of
 from gdmix_core.effects.entity_models import FittedModels, Prior, fit_entity_models, score_entity_rows
@@ -74,12 +73,6 @@ class Conditions:
         return replace(self, penalties=self.penalties.with_variance(variance))
 
 
-def feature_count(run: Run, coordinate: str) -> int:
-    frame = Frame(run)
-    key = frame.bag_of(coordinate)
-    return frame.feature_count(key) if key else 0
-
-
 def conditions_of(
     run: Run, step: Step, number: int, variance: NDArray[np.float64] | None, *, settings: Coordinate | None = None
 ) -> Conditions:
@@ -90,7 +83,7 @@ def conditions_of(
     return Conditions(
         settings,
         config.task,
-        feature_count(run, name),
+        Frame(run).features_of(name),
         _penalties(run, name, settings, variance),
         earlier_model(run, step, number),
         read_initial(run, name, number) if config.initial_model is not None else None,
@@ -100,10 +93,9 @@ def conditions_of(
 
 def _penalties(run: Run, name: str, settings: Coordinate, variance: NDArray[np.float64] | None) -> Penalties:
     frame = Frame(run)
-    key = frame.bag_of(name)
-    features = frame.feature_count(key) if key else 0
+    features = frame.features_of(name)
     factor = scaling(run, name, settings)[0] if settings.normalization != "none" else None
     bounded = None
     if settings.bounds:
-        bounded = limits_of(name, settings, frame.feature_list(key) if key else FeatureList([]))
+        bounded = limits_of(name, settings, frame.feature_list_of(name))
     return penalties_of(settings, features, variance=variance, factor=factor, limits=bounded)

@@ -7,7 +7,6 @@ from typing import Any
 
 from gdmix_core import progress, storage
 from gdmix_core.coordinate_config import FixedEffect
-from gdmix_core.data.feature_list import FeatureList
 from gdmix_core.data.frame import Frame
 from gdmix_core.effects.checkpoint import Checkpoint
 from gdmix_core.effects.coefficient_bounds import limits_of
@@ -79,10 +78,9 @@ def check_settings(run: Run, name: str) -> None:
     memory with so many of them."""
     settings = run.config.coordinates[name]
     frame = Frame(run)
-    key = frame.bag_of(name)
-    features = frame.feature_count(key) if key else 0
+    features = frame.features_of(name)
     if settings.bounds:
-        limits_of(name, settings, frame.feature_list(key) if key else FeatureList([]))
+        limits_of(name, settings, frame.feature_list_of(name))
     if settings.variances == "full" and features > FULL_LIMIT:
         raise ConfigError(
             f"coordinate {name}: variances: full needs the inverse of a {features} x {features} matrix; up to "

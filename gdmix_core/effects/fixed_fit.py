@@ -240,4 +240,4 @@ def _first_variance(run: Run, step: Step, settings: Coordinate, features: int) -
 def _next_variance(run: Run, step: Step) -> str:
     assert step.pass_number is not None
     assert step.coordinate is not None
-    return run.coordinate(step.pass_number, step.coordinate, "l2", "next.npy")
+    return run.l2(step.pass_number, step.coordinate, "next.npy")

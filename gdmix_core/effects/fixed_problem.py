@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core.data.feature_list import FeatureList
 from gdmix_core.data.frame import Frame
 from gdmix_core.effects.coefficient_bounds import limits_of
 from gdmix_core.effects.earlier_model import EarlierModel
@@ -119,5 +118,4 @@ def _bounds(run: Run, name: str, size: int) -> tuple[NDArray[np.float64], NDArra
     if not settings.bounds:
         return np.full(size, -np.inf), np.full(size, np.inf)
     frame = Frame(run)
-    key = frame.bag_of(name)
-    return limits_of(name, settings, frame.feature_list(key) if key else FeatureList([]))
+    return limits_of(name, settings, frame.feature_list_of(name))

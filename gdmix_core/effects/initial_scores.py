@@ -5,13 +5,13 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from gdmix_core import storage
-from gdmix_core.data.entity_rows import read_entity_rows
+from gdmix_core.data.entity_rows import ROWS_AT_A_TIME, read_entity_rows
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.ragged import Bag
+from gdmix_core.data.scores import shard_rows
 from gdmix_core.effects.cores import core_count
 from gdmix_core.effects.entity_models import score_entity_rows
 from gdmix_core.models.initial import read_initial
@@ -19,8 +19,7 @@ from gdmix_core.models.table import CoefficientTable
 from gdmix_core.run import SPLITS, Run
 from gdmix_core.solvers.global_objective import score_bag
 
-_ROWS_AT_A_TIME = 500_000
-_PIECES = 8  # of these rows, spread over the threads
+_PIECES = 8  # of the rows held at a time, spread over the threads
 
 
 def write_initial_scores(run: Run, name: str) -> None:
@@ -41,8 +40,7 @@ def write_initial_scores(run: Run, name: str) -> None:
                 found = score_shard(run, name, model, split, number, pool)
                 if not len(found):
                     continue
-                with storage.open_for_read(run.shard(name, split, number)) as file:
-                    scores[pq.read_table(file, columns=["row"])["row"].to_numpy()] = found
+                scores[shard_rows(run, name, split, number)] = found
             if len(scores):
                 storage.write_array(run.scores(0, name, split), scores)
 
@@ -50,7 +48,7 @@ def write_initial_scores(run: Run, name: str) -> None:
 def score_fixed(run: Run, frame: Frame, name: str, model: CoefficientTable, split: str) -> NDArray[np.float32]:
     """float32 [rows]: the one model's scores of a split; features beyond the frame's list meet no row."""
     key = frame.bag_of(name)
-    features = max(frame.feature_count(key) if key else 0, int(model.features.max(initial=-1)) + 1)
+    features = max(frame.features_of(name), int(model.features.max(initial=-1)) + 1)
     w = np.zeros(features + 1)
     w[model.features + 1] = model.means
     parts = [np.empty(0, np.float32)]
@@ -66,6 +64,6 @@ def score_shard(
     """float32: the scores of a shard's rows, in its order; 0 where the entity has no model."""
     settings = run.config.coordinates[name]
     scores = [np.empty(0, np.float32)]
-    for rows in read_entity_rows(run, name, split, number, None, _ROWS_AT_A_TIME):
+    for rows in read_entity_rows(run, name, split, number, None, ROWS_AT_A_TIME):
         scores += pool.map(lambda piece: score_entity_rows(piece, model, settings), rows.cut(_PIECES))
     return np.concatenate(scores)

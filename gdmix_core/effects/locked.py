@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gdmix_core import progress, storage
+from gdmix_core.data.entity_rows import ROWS_AT_A_TIME
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.scores import LEVERAGE
 from gdmix_core.data.shards import read_entities
@@ -25,8 +26,6 @@ from gdmix_core.run import SPLITS, Run
 from gdmix_core.solvers.entity_newton import STATUS_NAMES
 
 log = logging.getLogger("gdmix_core.locked")
-
-_ROWS_AT_A_TIME = 500_000
 
 
 def take_over(run: Run, step: Step, *, group: int | None = None) -> dict[str, Any]:
@@ -107,7 +106,7 @@ def _take_over_shard(run: Run, step: Step, number: int, pool: ThreadPoolExecutor
 def _with_training_rows(run: Run, name: str, number: int, model: CoefficientTable) -> CoefficientTable:
     """The models of those entities that have training rows in the shard."""
     kept = np.zeros(len(model), np.bool_)
-    for table in read_entities(run, name, "training", number, _ROWS_AT_A_TIME):
+    for table in read_entities(run, name, "training", number, ROWS_AT_A_TIME):
         kept |= pc.is_in(model.entities, value_set=table["entity"]).to_numpy(zero_copy_only=False)
     return model.take(np.flatnonzero(kept))
 

@@ -47,7 +47,7 @@ def scaling(run: Run, coordinate: str, settings: Coordinate) -> tuple[NDArray[np
     """
     frame = Frame(run)
     key = frame.bag_of(coordinate)
-    features = frame.feature_count(key) if key else 0
+    features = frame.features_of(coordinate)
     if key is None or settings.normalization == "none":
         return np.ones(features), np.zeros(features)
     run.result("summarize")

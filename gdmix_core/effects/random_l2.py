@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from gdmix_core import storage
 from gdmix_core.coordinate_config import AutomaticL2
-from gdmix_core.data.entity_rows import EntityRows, read_entity_rows
+from gdmix_core.data.entity_rows import ROWS_AT_A_TIME, EntityRows, read_entity_rows
+from gdmix_core.data.frame import Frame
 from gdmix_core.data.scores import other_leverage, other_scores
-from gdmix_core.effects.conditions import conditions_of, feature_count
+from gdmix_core.effects.conditions import conditions_of
 from gdmix_core.effects.cores import core_count
 from gdmix_core.effects.entity_models import FittedModels
 from gdmix_core.effects.evidence import Evidence, settle
@@ -45,7 +46,6 @@ PILOT_ROWS = 200_000
 EXACT, SAMPLED = 1e-3, 1e-2
 # Whatever the number of cores: sums of pieces are rounded by their number.
 _PIECES = 32
-_ROWS_AT_A_TIME = 500_000
 
 
 @dataclass(frozen=True)
@@ -119,13 +119,13 @@ def _settings(run: Run, step: Step) -> AutomaticL2 | None:
 def _path(run: Run, step: Step, name: str) -> str:
     assert step.pass_number is not None
     assert step.coordinate is not None
-    return run.coordinate(step.pass_number, step.coordinate, "l2", name)
+    return run.l2(step.pass_number, step.coordinate, name)
 
 
 def _find(run: Run, step: Step, mode: Mode) -> _Estimate:
     assert step.pass_number is not None
     assert step.coordinate is not None
-    features = feature_count(run, step.coordinate)
+    features = Frame(run).features_of(step.coordinate)
     before, updated = None, None
     if step.pass_number > 1:
         step_before = run.plan[train_id(step.pass_number - 1, step.coordinate)]
@@ -156,7 +156,7 @@ def _pilot(run: Run, step: Step, mode: Mode, start: NDArray[np.float64]) -> tupl
     leverage, others = other_leverage(run, step), other_scores(run, step, "training")
     pieces = [
         piece
-        for rows in read_entity_rows(run, step.coordinate, "training", number, others, _ROWS_AT_A_TIME, leverage)
+        for rows in read_entity_rows(run, step.coordinate, "training", number, others, ROWS_AT_A_TIME, leverage)
         for piece in rows.every(stride).cut(_PIECES)
     ]
 

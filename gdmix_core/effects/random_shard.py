@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core import storage
-from gdmix_core.data.entity_rows import read_entity_rows
+from gdmix_core.data.entity_rows import ROWS_AT_A_TIME, read_entity_rows
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.scores import LEVERAGE, other_leverage, other_scores
 from gdmix_core.effects.conditions import Conditions, conditions_of
@@ -26,8 +26,6 @@ from gdmix_core.run import Run
 from gdmix_core.solvers.automatic_l2 import Sums
 from gdmix_core.solvers.entity_newton import STATUS_NAMES
 
-# Rows held at a time: enough to keep every thread busy, little enough for memory to stay flat.
-ROWS_AT_A_TIME = 500_000
 # Pieces of work: entities differ in size, and no thread should wait long for the last one. As many on any number of
 # cores, because what pieces add up to is rounded by their number.
 PIECES = 64

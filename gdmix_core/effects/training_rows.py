@@ -33,7 +33,7 @@ class TrainingRows:
         self.rank, self.workers = rank, workers
         self.frame = Frame(run)
         self._key = self.frame.bag_of(step.coordinate)
-        self.features = self.frame.feature_count(self._key) if self._key else 0
+        self.features = self.frame.features_of(step.coordinate)
         start, stop = self.span("training")
         self.label = self.frame.column("training", "label", start, stop)
         self.weight = self.frame.column("training", "weight", start, stop)

@@ -24,10 +24,7 @@ def read_initial(run: Run, coordinate: str, number: int) -> CoefficientTable | N
 
 def model_features(run: Run, frame: Frame, coordinate: str) -> FeatureList:
     """The features a coordinate's models may have: those of its bag, then those that only the initial models have."""
-    key = frame.bag_of(coordinate)
-    if key is None:
-        return FeatureList([])
     extended = run.initial_features(coordinate)
-    if run.config.initial_model is not None and storage.exists(extended):
+    if frame.bag_of(coordinate) and run.config.initial_model is not None and storage.exists(extended):
         return read_feature_list(extended)
-    return frame.feature_list(key)
+    return frame.feature_list_of(coordinate)

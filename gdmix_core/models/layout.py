@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gdmix_core import storage
-from gdmix_core.data.feature_list import Feature, FeatureList, write_feature_list
+from gdmix_core.data.feature_list import Feature, write_feature_list
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.hashing import hash_ids
 from gdmix_core.errors import DataError
@@ -32,7 +32,7 @@ def lay_out(run: Run, frame: Frame, name: str, earlier: EarlierModel) -> dict[st
     settings = run.config.coordinates[name]
     effect = settings.random_effect
     key = frame.bag_of(name)
-    features = frame.feature_list(key) if key else FeatureList([])
+    features = frame.feature_list_of(name)
     matching = FeatureMatching(
         features, keep=key is not None and _keeps_features(run, name), intercept=settings.intercept
     )
