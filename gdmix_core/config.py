@@ -11,11 +11,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
-from gdmix_core.coordinate_config import Coordinate, Model
+from gdmix_core.config_model import Model
+from gdmix_core.coordinate_config import Coordinate
 from gdmix_core.errors import ConfigError
 from gdmix_core.evaluation.registry import DEFAULT_METRIC, TASK_OF_METRIC, parse_metric
 
-Task = Literal["logistic_regression", "linear_regression", "poisson_regression", "smoothed_hinge"]
+Task = Literal[
+    "logistic_regression",
+    "linear_regression",
+    "poisson_regression",
+    "smoothed_hinge",
+    "multiclass_classification",
+    "multilabel_classification",
+]
+# Tasks with a score for each class: no other coordinate can add to them.
+TASKS_OF_CLASSES = ("multiclass_classification", "multilabel_classification")
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=60)]
 
 
@@ -202,6 +212,9 @@ class Config(Model):
     name: Name
     description: str | None = None
     task: Task = "logistic_regression"
+    classes: int | None = Field(
+        default=None, ge=2, description="Of multiclass_classification, whose labels are 0 … classes - 1."
+    )
     input: str = Field(description="Directory or URL of the input; may hold templates such as {{ ds }}.")
     output: str = Field(description="Directory or URL of the run; may hold templates such as {{ ds }}.")
     columns: Columns = Columns()
@@ -252,11 +265,36 @@ class Config(Model):
         locked = [name for name, c in self.coordinates.items() if c.locked]
         if locked and self.initial_model is None:
             raise ValueError(f"coordinate {locked[0]} is locked, so initial_model must say where its model is")
-        if len(locked) == len(self.coordinates):
-            raise ValueError("every coordinate is locked: nothing to train; score the data with `gdmix score`")
+        if all(c.trained_once for c in self.coordinates.values()):
+            raise ValueError(
+                "every coordinate is locked or external: nothing to train; score the data with `gdmix score`"
+            )
         unknown = set(self.initial_model.coordinates if self.initial_model else ()) - set(self.coordinates)
         if unknown:
             raise ValueError(f"initial_model.coordinates names {min(unknown)}, which is no coordinate of this pipeline")
+        return self
+
+    @model_validator(mode="after")
+    def _scores_that_add_up(self) -> Config:
+        """What random effects add to must be a margin of the task's loss."""
+        if (self.task == "multiclass_classification") != (self.classes is not None):
+            raise ValueError("classes says how many there are in task multiclass_classification, and only there")
+        if self.task in TASKS_OF_CLASSES and [c.kind for c in self.coordinates.values()] != ["text"]:
+            raise ValueError(
+                f"task {self.task} gives a score for each class, to which no other coordinate can add: "
+                "it needs exactly one coordinate, a fixed effect with model: text"
+            )
+        for position, (name, coordinate) in enumerate(self.coordinates.items()):
+            if coordinate.group is None:
+                continue
+            loss = coordinate.text.loss
+            if self.task not in ("logistic_regression", "linear_regression"):
+                raise ValueError(f"coordinate {name}: loss {loss} ranks by the label, which task {self.task} does not")
+            if position < len(self.coordinates) - 1 or self.passes.max > 1:
+                raise ValueError(
+                    f"coordinate {name}: scores of loss {loss} are no margins that others could add to; it must be "
+                    "the last coordinate, in a single pass (passes.max: 1), or use loss: pointwise"
+                )
         return self
 
     @model_validator(mode="after")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from math import inf
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
-
-class Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+from gdmix_core.config_model import Model
+from gdmix_core.external_config import ExternalModel, PythonModel
+from gdmix_core.text_config import TextModel
 
 
 class Convergence(Model):
@@ -22,8 +22,9 @@ class Convergence(Model):
 
 
 class FixedEffect(Convergence):
-    """One global model."""
+    """One global model, linear in its features."""
 
+    model: Literal["linear"] = "linear"
     max_iterations: int = Field(default=500, ge=1, description="Iterations after which it counts as not converged.")
     solver: Literal["auto", "lbfgs", "newton_cg"] = Field(
         default="auto", description="auto: newton_cg, which needs many times fewer passes over the data."
@@ -39,6 +40,27 @@ class FixedEffect(Convergence):
         le=1,
         description="Share of the rows with label 0 (linear, Poisson: of all rows) that train, weighted up by 1/share.",
     )
+
+
+def _kind_of_model(value: Any) -> str:
+    model = value.get("model", "linear") if isinstance(value, dict) else getattr(value, "model", "linear")
+    if model not in ("linear", "text", "external", "python"):
+        raise ValueError(f"model {model!r} is not known; use linear (the default), text, external or python")
+    return f"[{model}]"
+
+
+AnyFixedEffect = Annotated[
+    Annotated[FixedEffect, Tag("[linear]")]
+    | Annotated[TextModel, Tag("[text]")]
+    | Annotated[ExternalModel, Tag("[external]")]
+    | Annotated[PythonModel, Tag("[python]")],
+    Discriminator(_kind_of_model),
+]
+
+# Settings of a coordinate that only a linear model has.
+_OF_LINEAR_MODELS = (
+    "bag", "l2", "l1", "alpha", "bounds", "intercept", "regularize_intercept", "normalization", "variances", "locked",
+)  # fmt: skip
 
 
 class Samples(Model):
@@ -129,7 +151,7 @@ class Bound(Model):
 class Coordinate(Model):
     """One effect of the model: fixed_effect or random_effect."""
 
-    fixed_effect: FixedEffect | None = None
+    fixed_effect: AnyFixedEffect | None = None
     random_effect: RandomEffect | None = None
     data: str = Field(default=".", description="Directory under input; coordinates may share one.")
     bag: str | None = Field(default=None, description="Feature bag; without it the model is an intercept alone.")
@@ -160,7 +182,11 @@ class Coordinate(Model):
     def _one_effect(self) -> Coordinate:
         if (self.fixed_effect is None) == (self.random_effect is None):
             raise ValueError("give exactly one of fixed_effect and random_effect (an empty fixed_effect is {})")
-        if self.bag is None and not self.intercept:
+        if self.kind in ("text", "external", "python"):
+            foreign = [name for name in _OF_LINEAR_MODELS if name in self.model_fields_set]
+            if foreign:
+                raise ValueError(f"{foreign[0]} is a setting of linear models; fixed_effect.model {self.kind} has none")
+        elif self.bag is None and not self.intercept:
             raise ValueError("has neither a bag nor an intercept: nothing to train")
         return self
 
@@ -179,6 +205,47 @@ class Coordinate(Model):
         if self.normalization == "standardization" and any(b.name == "(INTERCEPT)" for b in self.bounds):
             raise ValueError("standardization moves the intercept, so it cannot be bounded; use standard_deviation")
         return self
+
+    @property
+    def kind(self) -> Literal["linear", "text", "external", "python", "random"]:
+        """What sort of model it is; linear: a linear fixed effect."""
+        return "random" if self.fixed_effect is None else self.fixed_effect.model
+
+    @property
+    def linear(self) -> FixedEffect:
+        """The settings of a linear fixed effect."""
+        assert isinstance(self.fixed_effect, FixedEffect)
+        return self.fixed_effect
+
+    @property
+    def text(self) -> TextModel:
+        """The settings of a text network."""
+        assert isinstance(self.fixed_effect, TextModel)
+        return self.fixed_effect
+
+    @property
+    def trained_once(self) -> bool:
+        """Whether its model, and so its scores, are given and the same in every pass."""
+        return self.locked or self.kind == "external"
+
+    @property
+    def bags(self) -> tuple[str, ...]:
+        """The bags of the input that it reads."""
+        if isinstance(self.fixed_effect, TextModel | PythonModel):
+            return tuple(self.fixed_effect.bags)
+        return () if self.bag is None else (self.bag,)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Scalar columns that it reads as features (text, ids), beside uid, label, weight and offset."""
+        if isinstance(self.fixed_effect, TextModel):
+            return self.fixed_effect.fields
+        return tuple(self.fixed_effect.columns) if isinstance(self.fixed_effect, PythonModel) else ()
+
+    @property
+    def group(self) -> str | None:
+        """The column whose rows it ranks together."""
+        return self.fixed_effect.group if isinstance(self.fixed_effect, TextModel) else None
 
     @property
     def automatic(self) -> AutomaticL2 | None:

@@ -25,6 +25,9 @@ StepKind = Literal[
     "initialize",
     "gate",
     "train_fixed",
+    "train_text",
+    "train_external",
+    "train_python",
     "train_random",
     "evaluate",
     "trials",
@@ -32,10 +35,17 @@ StepKind = Literal[
     "export",
 ]
 
+_TRAINING_OF_KIND: dict[str, StepKind] = {
+    "linear": "train_fixed",
+    "random": "train_random",
+    "text": "train_text",
+    "external": "train_external",
+    "python": "train_python",
+}
 _AFTER_PASSES = ("trials", "select", "export")
 
 # Raise when a change of the code changes results: older results are then computed again.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -120,7 +130,7 @@ def build_plan(config: Config) -> Plan:
     """The steps in an order in which they can run one after another."""
     data = config.model_dump(mode="json")
     steps = [
-        Step("validate", "validate", settings=_validate_settings(data)),
+        Step("validate", "validate", settings=_validate_settings(config, data)),
         Step("partition", "partition", ("validate",), settings=_partition_settings(data)),
     ]
     if scaled := normalized(config):
@@ -153,20 +163,20 @@ def normalized(config: Config) -> dict[str, Coordinate]:
 
 
 def trained(config: Config) -> list[str]:
-    """The coordinates that are not locked, in order; the last one ends a pass."""
-    return [name for name, coordinate in config.coordinates.items() if not coordinate.locked]
+    """The coordinates that are neither locked nor external, in order; the last one ends a pass."""
+    return [name for name, coordinate in config.coordinates.items() if not coordinate.trained_once]
 
 
 def order_of_pass(config: Config, pass_number: int) -> list[str]:
-    """The coordinates that a pass goes through: the locked ones in the first pass alone, and before all others, so that
-    each of these trains on their scores."""
-    locked = [name for name, coordinate in config.coordinates.items() if coordinate.locked]
-    return [*locked, *trained(config)] if pass_number == 1 else trained(config)
+    """The coordinates that a pass goes through: those whose model is given (locked, external) in the first pass alone,
+    and before all others, so that each of these trains on their scores."""
+    given = [name for name, coordinate in config.coordinates.items() if coordinate.trained_once]
+    return [*given, *trained(config)] if pass_number == 1 else trained(config)
 
 
 def pass_of_model(config: Config, pass_number: int, coordinate: str) -> int:
     """The pass that made the coordinate's model which holds at the end of a pass."""
-    return 1 if config.coordinates[coordinate].locked else pass_number
+    return 1 if config.coordinates[coordinate].trained_once else pass_number
 
 
 def _search_steps(data: dict[str, Any], shared: list[Step], rounds: int) -> list[Step]:
@@ -203,13 +213,16 @@ def _coordinate_steps(config: Config, data: dict[str, Any], number: int, name: s
     warm_start = (train_id(number - 1, name),) if number > 1 else ()
     statistics = ("summarize",) if name in normalized(config) else ()
     initial = ("initialize",) if number == 1 and config.initial_model is not None else ()
+    own = {"task": data["task"], "coordinate": name, "effect": _result_settings(settings), **_initial_settings(config)}
+    if config.coordinates[name].kind == "text":  # stops early, and keeps its weights, by the primary metric
+        own |= {"metric": data["metrics"][0], "classes": data["classes"]}
     train = Step(
         train_id(number, name),
-        "train_fixed" if fixed else "train_random",
+        _TRAINING_OF_KIND[config.coordinates[name].kind],
         ("validate" if fixed else "partition", *statistics, *initial, *offsets, *warm_start),
         number,
         name,
-        {"task": data["task"], "coordinate": name, "effect": _result_settings(settings), **_initial_settings(config)},
+        own,
     )
     evaluate = Step(
         evaluate_id(number, name), "evaluate", (train.id, *offsets), number, name, {"metrics": data["metrics"]}
@@ -223,23 +236,27 @@ def _result_settings(coordinate: dict[str, Any]) -> dict[str, Any]:
     if settings["random_effect"] is not None:
         settings["random_effect"] = {k: v for k, v in settings["random_effect"].items() if k != "groups"}
     if settings["fixed_effect"] is not None:
-        settings["fixed_effect"] = {k: v for k, v in settings["fixed_effect"].items() if k != "restarts"}
+        without = ("restarts", "tensorboard")
+        settings["fixed_effect"] = {k: v for k, v in settings["fixed_effect"].items() if k not in without}
     return settings
 
 
-def _validate_settings(data: dict[str, Any]) -> dict[str, Any]:
+def _validate_settings(config: Config, data: dict[str, Any]) -> dict[str, Any]:
     # In order: labels and weights are those of the first coordinate's directory.
     sources = [
         {
             "coordinate": name,
-            "data": c["data"],
-            "bag": c["bag"],
-            "entity": (c["random_effect"] or {}).get("entity"),
+            "data": c.data,
+            "bags": list(c.bags),
+            "entity": c.random_effect.entity if c.random_effect else None,
+            "columns": list(c.columns),
+            "external": c.fixed_effect.model_dump(mode="json") if c.fixed_effect and c.kind == "external" else None,
         }
-        for name, c in data["coordinates"].items()
+        for name, c in config.coordinates.items()
     ]
     groups = {parse_metric(name).column for name in data["metrics"]} - {None}
-    kept = ("task", "columns", "checks", "frame")
+    groups |= {c.group for c in config.coordinates.values()} - {None}
+    kept = ("task", "classes", "columns", "checks", "frame")
     return {"sources": sources, "groups": sorted(map(str, groups)), **{key: data[key] for key in kept}}
 
 
@@ -263,6 +280,7 @@ def _initialize_settings(config: Config, data: dict[str, Any]) -> dict[str, Any]
             "entity": (c["random_effect"] or {}).get("entity"),
         }
         for name, c in data["coordinates"].items()
+        if config.coordinates[name].kind in ("linear", "random")
     }
     return {
         "path": initial.path,

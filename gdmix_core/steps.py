@@ -57,6 +57,18 @@ def execute(run: Run, step: Step, *, group: int | None = None) -> dict[str, Any]
         from gdmix_core.effects import fixed
 
         return fixed.train(run, step)
+    if step.kind == "train_text":
+        from gdmix_core.effects import text
+
+        return text.train(run, step)
+    if step.kind == "train_external":
+        from gdmix_core.effects import external
+
+        return external.train(run, step)
+    if step.kind == "train_python":
+        from gdmix_core.effects import python_model
+
+        return python_model.train(run, step)
     if step.kind == "train_random":
         from gdmix_core.effects import random
 

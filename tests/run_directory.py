@@ -96,7 +96,10 @@ def _write_frame(
         "ids": {name: _type_name(pa.array(values)) for name, values in training.ids.items()},
         "bags": {name: {"features": m.shape[1], "dtype": str(m.dtype)} for name, m in bags.items()},
         "coordinates": {
-            name: {"bag": c.bag, "entity": c.random_effect.entity if c.random_effect else None}
+            name: {
+                "bags": {bag: bag for bag in c.bags},
+                "entity": c.random_effect.entity if c.random_effect else None,
+            }
             for name, c in run.config.coordinates.items()
         },
     }

@@ -38,6 +38,7 @@ DEFAULTS = {
     "name": "ratings",
     "description": None,
     "task": "logistic_regression",
+    "classes": None,
     "input": "data/1",
     "output": "runs/1",
     "columns": {"uid": "uid", "label": "label", "weight": None, "offset": None},

@@ -139,7 +139,7 @@ def test_faults_of_the_initial_model(tmp_path: Path, top: str, words: list[str])
 def test_every_coordinate_locked():
     content: dict[str, Any] = {"name": "x", "input": "i", "output": "o", "initial_model": "runs/1"}
     content["coordinates"] = {"a": {"fixed_effect": {}, "locked": True}}
-    with pytest.raises(ConfigError, match="every coordinate is locked: nothing to train"):
+    with pytest.raises(ConfigError, match="every coordinate is locked or external: nothing to train"):
         parse_config(content)
     content["coordinates"]["b"] = {"fixed_effect": {}}
     config = parse_config(content)

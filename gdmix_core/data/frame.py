@@ -33,9 +33,13 @@ class Frame:
         return read_feature_list(self._run.frame("features", f"{bag}.csv"))
 
     def bag_of(self, coordinate: str) -> str | None:
-        """The frame's name of the coordinate's bag, None for an intercept-only one."""
-        key: str | None = self.manifest["coordinates"][coordinate]["bag"]
-        return key
+        """The frame's name of the bag of a linear or random effect, None for an intercept-only one."""
+        return next(iter(self.bags_of(coordinate).values()), None)
+
+    def bags_of(self, coordinate: str) -> dict[str, str]:
+        """The bags a coordinate reads: name in the input → the frame's name."""
+        keys: dict[str, str] = self.manifest["coordinates"][coordinate]["bags"]
+        return keys
 
     def features_of(self, coordinate: str) -> int:
         """How many features the coordinate's bag has; 0 without a bag."""

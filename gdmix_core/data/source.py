@@ -78,7 +78,7 @@ class Layout:
     fingerprint: str
     uid_type: Literal["integer", "text"]
     feature_lists: dict[str, str] = field(default_factory=dict)  # bag key → path
-    coordinate_bags: dict[str, str | None] = field(default_factory=dict)  # coordinate → bag key
+    coordinate_bags: dict[str, dict[str, str]] = field(default_factory=dict)  # coordinate → bag → its key
 
     @property
     def bags(self) -> dict[str, BagColumn]:
@@ -110,7 +110,8 @@ def open_layout(config: Config, *, labelled: bool = True) -> Layout:
     sources = []
     for number, directory in enumerate(directories):
         bags = []
-        for bag in dict.fromkeys(c.bag for c in config.coordinates.values() if c.data == directory and c.bag):
+        read = [bag for c in config.coordinates.values() if c.data == directory for bag in c.bags]
+        for bag in dict.fromkeys(read):
             key = bag_keys[directory, bag]
             feature_lists[key] = storage.join(paths[directory], "featureList", bag)
             bags.append(_bag_column(paths[directory], bag, key, tensors[directory], feature_lists[key]))
@@ -129,7 +130,7 @@ def open_layout(config: Config, *, labelled: bool = True) -> Layout:
         fingerprint,
         "text" if uid.type == "text" else "integer",
         feature_lists,
-        {name: bag_keys[c.data, c.bag] if c.bag else None for name, c in config.coordinates.items()},
+        {name: {bag: bag_keys[c.data, bag] for bag in c.bags} for name, c in config.coordinates.items()},
     )
 
 
@@ -140,7 +141,7 @@ def _digest(path: str) -> str:
 
 def _bag_keys(config: Config) -> dict[tuple[str, str], str]:
     """A bag keeps its name in the frame unless two directories use the same one."""
-    pairs = list(dict.fromkeys((c.data, c.bag) for c in config.coordinates.values() if c.bag))
+    pairs = list(dict.fromkeys((c.data, bag) for c in config.coordinates.values() for bag in c.bags))
     names = [bag for _, bag in pairs]
     return {(data, bag): bag if names.count(bag) == 1 else f"{data.replace('/', '.')}.{bag}" for data, bag in pairs}
 

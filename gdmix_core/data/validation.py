@@ -99,7 +99,10 @@ def frame_manifest(statistics: Iterable[dict[str, Any]], layout: Layout, config:
         "ids": {name: tensor.type for name, tensor in layout.id_tensors().items()},
         "bags": {key: {"features": bag.features, "dtype": bag.dtype} for key, bag in layout.bags.items()},
         "coordinates": {
-            name: {"bag": layout.coordinate_bags[name], "entity": c.random_effect.entity if c.random_effect else None}
+            name: {
+                "bags": layout.coordinate_bags[name],
+                "entity": c.random_effect.entity if c.random_effect else None,
+            }
             for name, c in config.coordinates.items()
         },
     }

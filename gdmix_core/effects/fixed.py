@@ -57,9 +57,7 @@ def train(run: Run, step: Step) -> dict[str, Any]:
 
 def settings_of(run: Run, step: Step) -> FixedEffect:
     assert step.coordinate is not None
-    effect = run.config.coordinates[step.coordinate].fixed_effect
-    assert effect is not None
-    return effect
+    return run.config.coordinates[step.coordinate].linear
 
 
 def _train_alone(run: Run, step: Step) -> dict[str, Any]:

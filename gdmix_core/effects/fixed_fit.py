@@ -79,8 +79,7 @@ class _Fit:
         self._data = SharedObjective(rows.objective(threads), group)
         self._variance = _first_variance(run, step, self._settings, rows.features)
         self._start, total_weight = self._agree_on_start()
-        effect = self._settings.fixed_effect
-        assert effect is not None
+        effect = self._settings.linear
         self._most = effect.max_iterations
         self._goal = effect.tolerance * max(1.0, total_weight)
         self._iterations = self._start.iterations

@@ -73,8 +73,8 @@ class FixedProblem:
             lower=lower,
             upper=upper,
             constraints=constraints,
-            newton=settings.fixed_effect.solver != "lbfgs",
-            history=settings.fixed_effect.history,
+            newton=settings.linear.solver != "lbfgs",
+            history=settings.linear.history,
         )
 
     def to_original(self, u: NDArray[np.float64]) -> NDArray[np.float64]:

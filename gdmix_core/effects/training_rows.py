@@ -40,7 +40,7 @@ class TrainingRows:
         self.offset = self.frame.column("training", "offset", start, stop)
         self.offset += other_scores(run, step, "training").span(start, stop)
         self.bag = self.bag_of("training")
-        self._share = self.settings.fixed_effect.downsampling
+        self._share = self.settings.linear.downsampling
         if self._share < 1.0:
             self._down_sample(run, start, stop)
         self.total_weight = float(np.sum(self.weight))

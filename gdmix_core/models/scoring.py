@@ -200,7 +200,7 @@ def _load(
     else:
         fixed = described["entity"] is None
         table = read_avro(files, features, fixed=fixed, integer_entities=integer).table
-    key = layout.coordinate_bags[name]
+    key = next(iter(layout.coordinate_bags[name].values()), None)
     feature_map = np.empty(0, np.int32)
     if key is not None:
         names = read_feature_list(layout.feature_lists[key]).names

@@ -38,8 +38,11 @@ from gdmix_operators.operators.initialize import InitializeOperator
 from gdmix_operators.operators.partition import PartitionOperator
 from gdmix_operators.operators.select import SelectOperator
 from gdmix_operators.operators.summarize import SummarizeOperator
+from gdmix_operators.operators.take_external_scores import TakeExternalScoresOperator
 from gdmix_operators.operators.train_fixed_effect import TrainFixedEffectOperator
+from gdmix_operators.operators.train_python_effect import TrainPythonEffectOperator
 from gdmix_operators.operators.train_random_effect import TrainRandomEffectOperator
+from gdmix_operators.operators.train_text_effect import TrainTextEffectOperator
 from gdmix_operators.operators.trial import TrialOperator
 from gdmix_operators.operators.validate import ValidateOperator
 from gdmix_operators.params import trigger_params
@@ -51,6 +54,9 @@ OPERATORS: dict[StepKind, type[StepOperator]] = {
     "initialize": InitializeOperator,
     "gate": PassGateOperator,
     "train_fixed": TrainFixedEffectOperator,
+    "train_text": TrainTextEffectOperator,
+    "train_external": TakeExternalScoresOperator,
+    "train_python": TrainPythonEffectOperator,
     "train_random": TrainRandomEffectOperator,
     "evaluate": EvaluateOperator,
     "trials": TrialOperator,
