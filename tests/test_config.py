@@ -47,6 +47,7 @@ DEFAULTS = {
             **COORDINATE,
             "bag": "global",
             "fixed_effect": {
+                "model": "linear",
                 "tolerance": 1e-6, "max_iterations": 500, "solver": "auto", "workers": 1, "restarts": 2, "history": 10,
                 "downsampling": 1.0,
             },
