@@ -119,7 +119,8 @@ def open_layout(config: Config, *, labelled: bool = True) -> Layout:
     labelled: whether label and weight have to be there; data that is only to be scored needs neither.
     Raises DataError for a directory, column or feature list that is missing or contradicts another.
     """
-    directories = list(dict.fromkeys(c.data for c in config.coordinates.values()))
+    coordinates = config.coordinates.values()
+    directories = list(dict.fromkeys(c.data for c in coordinates if c.reads_data) or [next(iter(coordinates)).data])
     paths = {d: config.input.rstrip("/") if d in {".", ""} else storage.join(config.input, d) for d in directories}
     for directory in directories:
         if not storage.exists(metadata_file(paths[directory])):
