@@ -67,8 +67,7 @@ class ValidateOperator(SparkStepOperator):
 def _with_absolute_scores(coordinate: Any) -> Any:
     """The coordinate, if it is external, with the paths of its score files in full."""
     effect = coordinate.get("fixed_effect") if isinstance(coordinate, Mapping) else None
-    scores = effect.get("scores") if isinstance(effect, Mapping) else None
-    if not scores:
+    if not isinstance(effect, Mapping) or not (scores := effect.get("scores")):
         return coordinate
     paths = [scores] if isinstance(scores, str) else scores
     return {**coordinate, "fixed_effect": {**effect, "scores": [_absolute(path) for path in paths]}}
