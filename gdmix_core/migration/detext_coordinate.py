@@ -58,8 +58,8 @@ _READ = (
     "gdmix_config", "train_file", "query_column_name", "sparse_ftrs_column_names", "vocab_file", "ftr_ext",
     "num_filters", "filter_window_sizes", "num_layers", "bidirectional", "rnn_dropout", "bert_hub_url", "lr_bert",
     "emb_sim_func", "num_hidden", "add_doc_projection", "ltr_loss_fn", "optimizer", "learning_rate",
-    "max_gradient_norm", "use_lr_schedule", "num_warmup_steps", "num_train_steps", "num_epochs", "distribution_strategy",
-    *_COLUMNS, *_NUMBERS,
+    "max_gradient_norm", "use_lr_schedule", "num_warmup_steps", "num_train_steps", "num_epochs",
+    "distribution_strategy", *_COLUMNS, *_NUMBERS,
 )  # fmt: skip
 
 
