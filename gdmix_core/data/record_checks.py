@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gdmix_core.config import Config
-from gdmix_core.data.source import Source, number_columns
+from gdmix_core.data.scalar_columns import number_columns
+from gdmix_core.data.source import Source
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ def checks_of(source: Source, config: Config, *, labelled: bool = True) -> list[
     numbers = number_columns(config, labelled=labelled) if source.primary else {}
     found = [Check("uid.present", "every record has a uid", "write a uid for every record")]
     for column in (*numbers.values(), *source.ids):
-        found.append(Check(f"{column}.present", f"every record has {column}", f"write {column} for every record"))
+        if column not in source.texts:
+            found.append(Check(f"{column}.present", f"every record has {column}", f"write {column} for every record"))
         found.append(
             Check(
                 f"{column}.type",

@@ -15,7 +15,8 @@ from gdmix_core.data.example_decoder import MISSING, OK, WRONG_KIND, Column, Fie
 from gdmix_core.data.metadata import Tensor
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.record_checks import Check, checks_of
-from gdmix_core.data.source import BagColumn, Piece, Source, number_columns
+from gdmix_core.data.scalar_columns import number_columns
+from gdmix_core.data.source import BagColumn, Piece, Source
 from gdmix_core.errors import DataError
 
 # Small enough for a core's cache: a few thousand records.
@@ -27,7 +28,8 @@ _KINDS: dict[str, Kind] = {"integer": "int64", "real": "float", "text": "bytes"}
 class Records:
     """A batch of decoded records of one piece.
 
-    uid: int64 or string [n], null where absent; ids: int64 or string [n] by column name
+    uid: int64 or string [n], null where absent
+    ids: entities, groups, texts: int64 or string [n] by column name; null where absent, of texts ""
     numbers: float64 [n] by role (label, weight, offset); empty unless the source is the primary one
     bags: by frame key; violations: int64 [n], bit k set where the source's check k fails
     duplicates: int64 [n], bit k set where the source's bag k holds an index twice
@@ -105,8 +107,12 @@ def _checked(
     violations.add("uid.present", status != OK)
     records = Records(uid)
     for column in source.ids:
-        records.ids[column], status = _scalar(columns[column], tensors[column], piece)
-        violations.add(f"{column}.present", status == MISSING)
+        values, status = _scalar(columns[column], tensors[column], piece)
+        if column in source.texts:
+            values = values.fill_null("")
+        else:
+            violations.add(f"{column}.present", status == MISSING)
+        records.ids[column] = values
         violations.add(f"{column}.type", status == WRONG_KIND)
     for role, column in roles.items():
         values, status = _scalar(columns[column], tensors[column], piece)

@@ -23,7 +23,7 @@ ROLES = ("label", "weight", "offset")
 
 
 def shuffle_schema(layout: Layout) -> pa.Schema:
-    """Columns id_<column> hold entities and groups, bag_<key> packed bags."""
+    """Columns id_<column> hold entities, groups and texts, bag_<key> packed bags."""
     return pa.schema(
         [
             ("range", pa.int32()),

@@ -12,10 +12,10 @@ import numpy as np
 from gdmix_core import storage
 from gdmix_core.config import Config
 from gdmix_core.data.feature_list import read_feature_list
-from gdmix_core.data.metadata import Tensor, read_metadata
+from gdmix_core.data.metadata import Tensor, metadata_file, read_metadata
+from gdmix_core.data.scalar_columns import check_scalars, id_columns, key_columns
 from gdmix_core.data.tfrecord import split_points
 from gdmix_core.errors import DataError
-from gdmix_core.evaluation.registry import parse_metric
 
 DIRECTORIES = {"training": "trainingData", "validation": "validationData"}
 TFRECORD_SUFFIXES = (".tfrecord", ".tfrecord.gz", ".tfrecord.deflate")
@@ -39,7 +39,12 @@ class BagColumn:
 
 @dataclass(frozen=True)
 class Source:
-    """One input directory. ids: entity and group columns taken from it; primary: it gives label, weight and offset."""
+    """One input directory.
+
+    primary: it gives label, weight and offset
+    ids: the scalar columns taken from it: entities, groups, and texts and ids that models read as features
+    texts: those of ids that are read as text alone, which a record may lack; it is "" then
+    """
 
     number: int
     path: str
@@ -47,13 +52,7 @@ class Source:
     primary: bool
     ids: tuple[str, ...]
     bags: tuple[BagColumn, ...]
-
-
-def number_columns(config: Config, *, labelled: bool = True) -> dict[str, str]:
-    """The columns of numbers that are read, by role: label, weight, offset."""
-    names = config.columns
-    roles = {"label": names.label, "weight": names.weight} if labelled else {}
-    return {role: column for role, column in (roles | {"offset": names.offset}).items() if column is not None}
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,15 +96,16 @@ def open_layout(config: Config, *, labelled: bool = True) -> Layout:
     directories = list(dict.fromkeys(c.data for c in config.coordinates.values()))
     paths = {d: config.input.rstrip("/") if d in {".", ""} else storage.join(config.input, d) for d in directories}
     for directory in directories:
-        if not storage.exists(_metadata_file(paths[directory])):
+        if not storage.exists(metadata_file(paths[directory])):
             raise DataError(
-                f"{paths[directory]}: no input there: {_metadata_file(paths[directory])} is missing; "
+                f"{paths[directory]}: no input there: {metadata_file(paths[directory])} is missing; "
                 "compare `input` and the coordinates' `data` in the configuration with where the data lies"
             )
-    tensors = {d: read_metadata(_metadata_file(paths[d])) for d in directories}
+    tensors = {d: read_metadata(metadata_file(paths[d])) for d in directories}
     bag_keys = _bag_keys(config)
-    ids = _id_columns(config, directories, tensors, paths)
-    _check_scalars(config, directories, tensors, paths, labelled)
+    ids = id_columns(config, directories, tensors, paths, labelled)
+    strict = {column for _, column, _ in key_columns(config, labelled)}
+    check_scalars(config, directories, tensors, paths, labelled)
     feature_lists: dict[str, str] = {}
     sources = []
     for number, directory in enumerate(directories):
@@ -115,12 +115,21 @@ def open_layout(config: Config, *, labelled: bool = True) -> Layout:
             key = bag_keys[directory, bag]
             feature_lists[key] = storage.join(paths[directory], "featureList", bag)
             bags.append(_bag_column(paths[directory], bag, key, tensors[directory], feature_lists[key]))
+        texts = [n for n in ids[directory] if n not in strict and tensors[directory][n].type == "text"]
         sources.append(
-            Source(number, paths[directory], tensors[directory], number == 0, tuple(ids[directory]), tuple(bags))
+            Source(
+                number,
+                paths[directory],
+                tensors[directory],
+                number == 0,
+                tuple(ids[directory]),
+                tuple(bags),
+                tuple(texts),
+            )
         )
     pieces, files, listing = _list_pieces(sources, labelled)
     lists = {key: [path, _digest(path)] for key, path in feature_lists.items()}
-    described = [listing, lists, [storage.read_json(_metadata_file(s.path)) for s in sources]]
+    described = [listing, lists, [storage.read_json(metadata_file(s.path)) for s in sources]]
     fingerprint = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:24]
     uid = tensors[directories[0]][config.columns.uid]
     return Layout(
@@ -146,76 +155,13 @@ def _bag_keys(config: Config) -> dict[tuple[str, str], str]:
     return {(data, bag): bag if names.count(bag) == 1 else f"{data.replace('/', '.')}.{bag}" for data, bag in pairs}
 
 
-def _id_columns(
-    config: Config, directories: list[str], tensors: dict[str, dict[str, Tensor]], paths: dict[str, str]
-) -> dict[str, list[str]]:
-    """Which directory gives each entity and group column: the coordinate's own, else the first that has it."""
-    ids: dict[str, list[str]] = {d: [] for d in directories}
-    wanted = [(c.random_effect.entity, c.data) for c in config.coordinates.values() if c.random_effect]
-    groups = [parse_metric(name).column for name in config.metrics]
-    wanted += [(column, "") for column in groups if column is not None]
-    for column, directory in wanted:
-        if any(column in taken for taken in ids.values()):
-            continue
-        at = directory or next((d for d in directories if column in tensors[d]), directories[0])
-        tensor = tensors[at].get(column)
-        if tensor is None:
-            raise DataError(
-                f"{_metadata_file(paths[at])}: column {column} (an entity or a metric's group) is not described; "
-                f"described are: {', '.join(tensors[at])}"
-            )
-        if tensor.size is not None or tensor.type == "real":
-            raise DataError(
-                f"{_metadata_file(paths[at])}: column {column} must be an integer or string scalar to group by it"
-            )
-        ids[at].append(column)
-    return ids
-
-
-def _check_scalars(
-    config: Config,
-    directories: list[str],
-    tensors: dict[str, dict[str, Tensor]],
-    paths: dict[str, str],
-    labelled: bool,
-) -> None:
-    names = config.columns
-    first = directories[0]
-    for directory in directories:
-        uid = tensors[directory].get(names.uid)
-        if uid is None:
-            raise DataError(f"{_metadata_file(paths[directory])}: uid column {names.uid} is not described")
-        if uid.size is not None or uid.type == "real":
-            raise DataError(
-                f"{_metadata_file(paths[directory])}: uid column {names.uid} must be an integer or string scalar"
-            )
-        if uid.type != tensors[first][names.uid].type:
-            raise DataError(
-                f"{_metadata_file(paths[directory])}: uid column {names.uid} is {uid.dtype}, "
-                f"but {tensors[first][names.uid].dtype} in {paths[first]}; records are joined by it"
-            )
-    for role, column in number_columns(config, labelled=labelled).items():
-        tensor = tensors[first].get(column)
-        if tensor is None:
-            raise DataError(
-                f"{_metadata_file(paths[first])}: {role} column {column} is not described; described are: "
-                f"{', '.join(tensors[first])}. Set columns.{role} in the configuration"
-            )
-        if tensor.size is not None or tensor.type == "text":
-            raise DataError(f"{_metadata_file(paths[first])}: {role} column {column} must be a number")
-
-
-def _metadata_file(path: str) -> str:
-    return storage.join(path, "metadata", "tensor_metadata.json")
-
-
 def _bag_column(path: str, bag: str, key: str, tensors: dict[str, Tensor], feature_list: str) -> BagColumn:
     tensor = tensors.get(bag)
     if tensor is None:
-        raise DataError(f"{_metadata_file(path)}: bag {bag} is not described; described are: {', '.join(tensors)}")
+        raise DataError(f"{metadata_file(path)}: bag {bag} is not described; described are: {', '.join(tensors)}")
     if tensor.size is None or tensor.type == "text":
         raise DataError(
-            f"{_metadata_file(path)}: bag {bag} must be a vector of numbers, such as shape [100] and dtype float"
+            f"{metadata_file(path)}: bag {bag} must be a vector of numbers, such as shape [100] and dtype float"
         )
     names = read_feature_list(feature_list)
     if len(names) != tensor.size:

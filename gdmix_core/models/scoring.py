@@ -22,7 +22,8 @@ from gdmix_core.data.feature_list import FeatureList, read_feature_list
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.record_checks import checks_of
 from gdmix_core.data.records import Records, read_records
-from gdmix_core.data.source import DIRECTORIES, Layout, Source, number_columns, open_layout
+from gdmix_core.data.scalar_columns import number_columns
+from gdmix_core.data.source import DIRECTORIES, Layout, Source, open_layout
 from gdmix_core.errors import DataError
 from gdmix_core.models.avro import read_avro
 from gdmix_core.models.native import concatenate, read_model
