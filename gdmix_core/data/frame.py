@@ -51,6 +51,11 @@ class Frame:
         key = self.bag_of(coordinate)
         return self.feature_list(key) if key else FeatureList([])
 
+    def score_column(self, coordinate: str) -> str:
+        """The column, float32, with the scores of an external coordinate."""
+        column: str = self.manifest["scores"][coordinate]
+        return column
+
     def blocks(self, split: str) -> list[tuple[str, int, int]]:
         """(path, first row, rows) of each block, in row order."""
         return [

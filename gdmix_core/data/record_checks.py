@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gdmix_core.config import Config
+from gdmix_core.data.external_scores import ScoreFiles
 from gdmix_core.data.scalar_columns import number_columns
 from gdmix_core.data.source import Source
 
@@ -77,3 +78,23 @@ def checks_of(source: Source, config: Config, *, labelled: bool = True) -> list[
             Check(f"{bag.key}.finite", "feature values are finite", "leave out or correct NaN and infinity"),
         ]
     return found
+
+
+def score_checks(files: ScoreFiles) -> dict[str, Check]:
+    """What must hold of the scores of an external coordinate, for every uid of the data."""
+    name = files.coordinate
+    checks = {
+        "unique": Check(
+            f"{name}.score.unique", "no uid has two scores", "leave one score a uid in the files of fixed_effect.scores"
+        ),
+        "finite": Check(
+            f"{name}.score.finite", "the score is a finite float32", "correct null, NaN and infinity in the score files"
+        ),
+    }
+    if files.missing == "error":
+        checks["present"] = Check(
+            f"{name}.score.present",
+            "every uid has a score",
+            "add its score to the files, or set fixed_effect.missing: zero",
+        )
+    return checks

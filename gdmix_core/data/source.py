@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from gdmix_core import storage
 from gdmix_core.config import Config
+from gdmix_core.data.external_scores import ScoreFiles, ScorePart, open_score_files
 from gdmix_core.data.feature_list import read_feature_list
 from gdmix_core.data.metadata import Tensor, metadata_file, read_metadata
 from gdmix_core.data.scalar_columns import check_scalars, id_columns, key_columns
@@ -68,6 +70,15 @@ class Piece:
 
 
 @dataclass(frozen=True)
+class ScorePiece:
+    """A part of a score file that one task reads. source: a number beyond those of the directories."""
+
+    part: ScorePart
+    file: int
+    source: int
+
+
+@dataclass(frozen=True)
 class Layout:
     """Everything validate knows of the input before it reads a record."""
 
@@ -78,10 +89,25 @@ class Layout:
     uid_type: Literal["integer", "text"]
     feature_lists: dict[str, str] = field(default_factory=dict)  # bag key → path
     coordinate_bags: dict[str, dict[str, str]] = field(default_factory=dict)  # coordinate → bag → its key
+    scores: tuple[ScoreFiles, ...] = ()  # of the external coordinates
 
     @property
     def bags(self) -> dict[str, BagColumn]:
         return {bag.key: bag for source in self.sources for bag in source.bags}
+
+    @property
+    def all_files(self) -> list[str]:
+        """By the number of a piece's file: those of the directories, then the score files."""
+        return [*self.files, *(path for scores in self.scores for path, _, _ in scores.listing)]
+
+    @property
+    def score_pieces(self) -> list[ScorePiece]:
+        numbers = {path: number for number, path in enumerate(self.all_files)}
+        return [
+            ScorePiece(part, numbers[part.path], len(self.sources) + k)
+            for k, scores in enumerate(self.scores)
+            for part in scores.parts
+        ]
 
     def id_tensors(self) -> dict[str, Tensor]:
         return {name: source.tensors[name] for source in self.sources for name in source.ids}
@@ -129,7 +155,11 @@ def open_layout(config: Config, *, labelled: bool = True) -> Layout:
         )
     pieces, files, listing = _list_pieces(sources, labelled)
     lists = {key: [path, _digest(path)] for key, path in feature_lists.items()}
-    described = [listing, lists, [storage.read_json(metadata_file(s.path)) for s in sources]]
+    scores = open_score_files(config) if labelled else ()
+    _check_names(scores, sources)
+    described: list[Any] = [listing, lists, [storage.read_json(metadata_file(s.path)) for s in sources]]
+    if scores:
+        described.append([[files.coordinate, list(files.listing)] for files in scores])
     fingerprint = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:24]
     uid = tensors[directories[0]][config.columns.uid]
     return Layout(
@@ -140,7 +170,19 @@ def open_layout(config: Config, *, labelled: bool = True) -> Layout:
         "text" if uid.type == "text" else "integer",
         feature_lists,
         {name: {bag: bag_keys[c.data, bag] for bag in c.bags} for name, c in config.coordinates.items()},
+        scores,
     )
+
+
+def _check_names(scores: Sequence[ScoreFiles], sources: Sequence[Source]) -> None:
+    columns = {name for source in sources for name in source.ids}
+    columns |= {f"{bag.key}_{part}" for source in sources for bag in source.bags for part in ("indices", "values")}
+    for files in scores:
+        if files.column in columns:
+            raise DataError(
+                f"column {files.column} of the input has the name that the frame keeps for the scores of coordinate "
+                f"{files.coordinate}; give one of them another name"
+            )
 
 
 def _digest(path: str) -> str:
