@@ -165,7 +165,7 @@ class Coordinate(Model):
         le=1,
         description="Elastic net: this share of l2 is L1: l2 * ((1 - alpha)/2 * squares + alpha * absolutes).",
     )
-    bounds: list[Bound] = Field(default_factory=list, description="Limits of coefficients, in the features' units.")
+    bounds: list[Bound] = Field(default=[], description="Limits of coefficients, in the features' units.")
     intercept: bool = True
     regularize_intercept: bool = Field(
         False, description="Whether the penalty covers the intercept too (a random effect's under l2: auto always)."
@@ -183,7 +183,9 @@ class Coordinate(Model):
         if (self.fixed_effect is None) == (self.random_effect is None):
             raise ValueError("give exactly one of fixed_effect and random_effect (an empty fixed_effect is {})")
         if self.kind in ("text", "external", "python"):
-            foreign = [name for name in _OF_LINEAR_MODELS if name in self.model_fields_set]
+            # A run's config.yaml holds every default.
+            fields = type(self).model_fields
+            foreign = [name for name in _OF_LINEAR_MODELS if getattr(self, name) != fields[name].get_default()]
             if foreign:
                 raise ValueError(f"{foreign[0]} is a setting of linear models; fixed_effect.model {self.kind} has none")
         elif self.bag is None and not self.intercept:
