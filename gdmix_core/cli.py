@@ -151,6 +151,17 @@ def sample_movielens(data: str | None, download: bool, output: str, kind: Any) -
         click.echo(write_movielens(source, output, format=kind))
 
 
+@sample.command("nemig")
+@click.option("--data", required=True, help="Folder with NeMig's news.tsv and rows.tsv.")
+@click.option("--output", required=True, help="Input directory to write.")
+@click.option("--format", "kind", type=click.Choice(["tfrecord", "parquet"]), default="tfrecord", show_default=True)
+def sample_nemig(data: str, output: str, kind: Any) -> None:
+    """Convert NeMig news impressions, with their text."""
+    from gdmix_core.samples.nemig import write_nemig
+
+    click.echo(write_nemig(data, output, format=kind))
+
+
 @sample.command("generated")
 @click.option("--output", required=True, help="Input directory to write; the truth is in its folder truth.")
 @click.option("--users", default=500, show_default=True)
