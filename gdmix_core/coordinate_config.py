@@ -246,6 +246,11 @@ class Coordinate(Model):
         return tuple(self.fixed_effect.columns) if isinstance(self.fixed_effect, PythonModel) else ()
 
     @property
+    def reads_data(self) -> bool:
+        """Whether it reads anything from its directory (a linear model without a bag does: it is its directory)."""
+        return bool(self.bags or self.columns) or self.kind in ("linear", "random")
+
+    @property
     def group(self) -> str | None:
         """The column whose rows it ranks together."""
         return self.fixed_effect.group if isinstance(self.fixed_effect, TextModel) else None

@@ -51,7 +51,7 @@ def checks_of(source: Source, config: Config, *, labelled: bool = True) -> list[
             )
         )
     legal = {
-        "label": ("legal", LEGAL_LABELS[config.task], "correct the label or the task"),
+        "label": ("legal", *_legal_label(config)),
         "weight": ("positive", "weight is finite and above 0", "leave out records of weight 0"),
         "offset": ("finite", "offset is finite", "correct the offset"),
     }
@@ -59,6 +59,14 @@ def checks_of(source: Source, config: Config, *, labelled: bool = True) -> list[
         name, rule, advice = legal[role]
         found.append(Check(f"{column}.{name}", rule, advice))
     for bag in source.bags:
+        if bag.label:
+            found.append(
+                Check(
+                    f"{bag.key}.legal",
+                    "every value of the label is 1, and no class stands there twice",
+                    "list the indices of the classes that apply once each, with the value 1",
+                )
+            )
         found += [
             Check(
                 f"{bag.key}.type",
@@ -78,6 +86,14 @@ def checks_of(source: Source, config: Config, *, labelled: bool = True) -> list[
             Check(f"{bag.key}.finite", "feature values are finite", "leave out or correct NaN and infinity"),
         ]
     return found
+
+
+def _legal_label(config: Config) -> tuple[str, str]:
+    """Rule and advice."""
+    if config.task == "multiclass_classification" and config.classes is not None:
+        rule = f"label is an integer 0 … {config.classes - 1}"
+        return rule, "number the classes from 0, or set classes to how many there are"
+    return LEGAL_LABELS.get(config.task, "label is finite"), "correct the label or the task"
 
 
 def score_checks(files: ScoreFiles) -> dict[str, Check]:

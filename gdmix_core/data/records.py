@@ -30,7 +30,8 @@ class Records:
 
     uid: int64 or string [n], null where absent
     ids: entities, groups, texts: int64 or string [n] by column name; null where absent, of texts ""
-    numbers: float64 [n] by role (label, weight, offset); empty unless the source is the primary one
+    numbers: float64 [n] by role (label, weight, offset); empty unless the source is the primary one. Of a label that is
+        a bag, how many classes apply
     bags: by frame key; violations: int64 [n], bit k set where the source's check k fails
     duplicates: int64 [n], bit k set where the source's bag k holds an index twice
     """
@@ -122,7 +123,7 @@ def _checked(
         violations.add(f"{column}.type", status == WRONG_KIND)
         records.numbers[role] = number
         if role == "label":
-            violations.add(f"{column}.legal", present & ~_legal(number, config.task))
+            violations.add(f"{column}.legal", present & ~_legal(number, config.task, config.classes))
         elif role == "weight":
             violations.add(f"{column}.positive", present & ~(np.isfinite(number) & (number > 0)))
         else:
@@ -131,11 +132,19 @@ def _checked(
     for k, bag in enumerate(source.bags):
         records.bags[bag.key], faults = _bag(columns, bag, violations)
         records.duplicates[(faults & bags.DUPLICATE) != 0] |= np.int64(1 << k)
+        if bag.label:
+            of_record = records.bags[bag.key]
+            record = np.repeat(np.arange(len(uid)), np.diff(of_record.offsets))
+            other = np.bincount(record, of_record.values != 1, minlength=len(uid)) > 0
+            violations.add(f"{bag.key}.legal", other)
+            records.numbers["label"] = np.diff(of_record.offsets).astype(np.float64)
     records.violations = violations.mask
     return records
 
 
-def _legal(label: NDArray[np.float64], task: str) -> NDArray[np.bool_]:
+def _legal(label: NDArray[np.float64], task: str, classes: int | None = None) -> NDArray[np.bool_]:
+    if classes is not None:
+        return (label >= 0) & (label < classes) & (label == np.floor(label))
     if task in ("logistic_regression", "smoothed_hinge"):
         return (label == 0) | (label == 1)
     if task == "poisson_regression":

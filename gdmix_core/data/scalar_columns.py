@@ -11,10 +11,17 @@ from gdmix_core.evaluation.registry import parse_metric
 RESERVED = ("row", "uid", "label", "weight", "offset")
 
 
+def label_bag(config: Config) -> str | None:
+    """The bag whose features are the classes that apply, where a row has several."""
+    return config.columns.label if config.task == "multilabel_classification" else None
+
+
 def number_columns(config: Config, *, labelled: bool = True) -> dict[str, str]:
-    """The columns of numbers that are read, by role: label, weight, offset."""
+    """The columns of numbers that are read, by role: label (unless it is a bag), weight, offset."""
     names = config.columns
     roles = {"label": names.label, "weight": names.weight} if labelled else {}
+    if label_bag(config) is not None:
+        roles.pop("label", None)
     return {role: column for role, column in (roles | {"offset": names.offset}).items() if column is not None}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ from gdmix_core.config import Config
 from gdmix_core.data.external_scores import ScoreFiles, ScorePart, open_score_files
 from gdmix_core.data.feature_list import read_feature_list
 from gdmix_core.data.metadata import Tensor, metadata_file, read_metadata
-from gdmix_core.data.scalar_columns import check_scalars, id_columns, key_columns
+from gdmix_core.data.scalar_columns import check_scalars, id_columns, key_columns, label_bag
 from gdmix_core.data.tfrecord import split_points
 from gdmix_core.errors import DataError
 
@@ -26,13 +26,14 @@ _PIECE_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class BagColumn:
-    """A feature bag of the input and the name it has in the frame."""
+    """A feature bag of the input and the name it has in the frame. label: it is the label, its features the classes."""
 
     name: str
     key: str
     features: int
     sparse: bool
     dtype: str  # of the values: float32 or float64
+    label: bool = False
 
     @property
     def numpy_dtype(self) -> np.dtype:
@@ -119,7 +120,8 @@ def open_layout(config: Config, *, labelled: bool = True) -> Layout:
     labelled: whether label and weight have to be there; data that is only to be scored needs neither.
     Raises DataError for a directory, column or feature list that is missing or contradicts another.
     """
-    directories = list(dict.fromkeys(c.data for c in config.coordinates.values()))
+    coordinates = config.coordinates.values()
+    directories = list(dict.fromkeys(c.data for c in coordinates if c.reads_data) or [next(iter(coordinates)).data])
     paths = {d: config.input.rstrip("/") if d in {".", ""} else storage.join(config.input, d) for d in directories}
     for directory in directories:
         if not storage.exists(metadata_file(paths[directory])):
@@ -128,7 +130,9 @@ def open_layout(config: Config, *, labelled: bool = True) -> Layout:
                 "compare `input` and the coordinates' `data` in the configuration with where the data lies"
             )
     tensors = {d: read_metadata(metadata_file(paths[d])) for d in directories}
-    bag_keys = _bag_keys(config)
+    label = label_bag(config) if labelled else None
+    label_at = None if label is None else (directories[0], label)
+    bag_keys = _bag_keys(config, label_at)
     ids = id_columns(config, directories, tensors, paths, labelled)
     strict = {column for _, column, _ in key_columns(config, labelled)}
     check_scalars(config, directories, tensors, paths, labelled)
@@ -137,10 +141,15 @@ def open_layout(config: Config, *, labelled: bool = True) -> Layout:
     for number, directory in enumerate(directories):
         bags = []
         read = [bag for c in config.coordinates.values() if c.data == directory for bag in c.bags]
+        if label_at is not None and directory == label_at[0]:
+            if label_at[1] in read:
+                raise DataError(f"{paths[directory]}: bag {label} is the label, so no coordinate may read it")
+            read.append(label_at[1])
         for bag in dict.fromkeys(read):
             key = bag_keys[directory, bag]
             feature_lists[key] = storage.join(paths[directory], "featureList", bag)
-            bags.append(_bag_column(paths[directory], bag, key, tensors[directory], feature_lists[key]))
+            column = _bag_column(paths[directory], bag, key, tensors[directory], feature_lists[key])
+            bags.append(replace(column, label=(directory, bag) == label_at))
         texts = [n for n in ids[directory] if n not in strict and tensors[directory][n].type == "text"]
         sources.append(
             Source(
@@ -190,9 +199,10 @@ def _digest(path: str) -> str:
         return hashlib.sha256(file.read()).hexdigest()
 
 
-def _bag_keys(config: Config) -> dict[tuple[str, str], str]:
+def _bag_keys(config: Config, label: tuple[str, str] | None) -> dict[tuple[str, str], str]:
     """A bag keeps its name in the frame unless two directories use the same one."""
-    pairs = list(dict.fromkeys((c.data, bag) for c in config.coordinates.values() for bag in c.bags))
+    read = [(c.data, bag) for c in config.coordinates.values() for bag in c.bags]
+    pairs = list(dict.fromkeys(read if label is None else [*read, label]))
     names = [bag for _, bag in pairs]
     return {(data, bag): bag if names.count(bag) == 1 else f"{data.replace('/', '.')}.{bag}" for data, bag in pairs}
 

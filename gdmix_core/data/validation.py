@@ -114,6 +114,7 @@ def frame_manifest(statistics: Iterable[dict[str, Any]], layout: Layout, config:
             }
             for name, c in config.coordinates.items()
         },
+        "label_bag": next((key for key, bag in layout.bags.items() if bag.label), None),
         "scores": {files.coordinate: files.column for files in layout.scores},  # coordinate → column, float32
     }
 
