@@ -99,14 +99,22 @@ def validate(config: str, variables: tuple[str, ...], changes: tuple[str, ...]) 
     "--scores", type=click.Choice(["parquet", "gdmix", "photon"]), default="parquet", show_default=True,
     help="Format of the output: Parquet, or a score file as GDMix or Photon ML write it (Avro).",
 )  # fmt: skip
-def score(model: str, source: str, output: str, kind: Any, split: str, scores: Any) -> None:
+@click.option(
+    "--external", "external", multiple=True, metavar="NAME=FILES",
+    help="Scores of a coordinate whose model is external or python: a file or folder; repeatable.",
+)  # fmt: skip
+def score(model: str, source: str, output: str, kind: Any, split: str, scores: Any, external: tuple[str, ...]) -> None:
     """Score new data with an exported model."""
+    from gdmix_core.config_file import parse_variable
     from gdmix_core.models.scoring import score_input
 
     other = ".avro" if scores == "parquet" else ".parquet"
     if output.endswith(other):
         raise click.UsageError(f"--scores {scores} does not write {other} files; change --output or --scores")
-    rows, unknown = score_input(model, source, output, kind=kind, split=split, scores=scores)
+    given: dict[str, list[str]] = {}
+    for name, path in map(parse_variable, external):
+        given.setdefault(name, []).append(path)
+    rows, unknown = score_input(model, source, output, kind=kind, split=split, scores=scores, external=given)
     click.echo(f"{rows} rows scored: {output}")
     for coordinate, count in unknown.items():
         click.echo(f"{coordinate}: {count} rows of entities without a model, scored 0")
