@@ -22,6 +22,7 @@ def import_tensorflow(*, keras: bool, gpus: bool, otherwise: str) -> Any:
     # What goes wrong is raised; TensorFlow's log besides is of use to its developers.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.WARNING)
+    logging.getLogger("absl").setLevel(logging.ERROR)
     if not gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     if keras:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Iterator
@@ -22,10 +23,9 @@ def ahead(items: Iterator[T], depth: int = 3) -> Iterator[T]:
 
     def put(item: Any) -> None:
         while not closed.is_set():
-            try:
-                return made.put(item, timeout=0.1)
-            except queue.Full:
-                continue
+            with contextlib.suppress(queue.Full):
+                made.put(item, timeout=0.1)
+                return
 
     def make() -> None:
         try:

@@ -17,6 +17,7 @@ from gdmix_core.data.scores import other_scores
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
 from gdmix_core.text.distinct_texts import DistinctTexts, distinct_texts, encode
+from gdmix_core.text.scorer import dense_rows, sparse_entries
 
 # Rows read and scored at once. Beside the network itself, this is what bounds the memory of scoring.
 ROWS_AT_A_TIME = 65_536
@@ -65,27 +66,20 @@ class NetworkRows:
             batch[f"tokens/{field}"], batch[f"rows/{field}"] = texts.of_rows(rows)
         for name, whole in self.bags.items():
             bag = bags.take(whole, rows)
-            entry_rows = np.repeat(np.arange(len(rows), dtype=np.int32), np.diff(bag.offsets))
-            values = bag.values.astype(np.float32, copy=False)
             if name in self.dense:
-                vectors = np.zeros((len(rows), self.dense[name]), np.float32)
-                vectors[entry_rows, bag.indices] = values
-                batch[f"dense/{name}"] = vectors
+                batch[f"dense/{name}"] = dense_rows(bag, self.dense[name])
             else:
-                batch[f"indices/{name}"], batch[f"values/{name}"] = bag.indices, values
-                batch[f"entry_rows/{name}"] = entry_rows
+                batch |= sparse_entries(name, bag)
         return batch
 
     def targets(self, rows: NDArray[np.int64]) -> Targets:
         label = self.label[rows]
         if self.classes is not None:
-            which = bags.take(self.classes, rows)
-            label = np.zeros((len(rows), self.outputs), np.float32)
-            label[np.repeat(np.arange(len(rows)), np.diff(which.offsets)), which.indices] = 1.0
+            label = (dense_rows(bags.take(self.classes, rows), self.outputs) > 0).astype(np.float32)
         return Targets(label, self.weight[rows], self.offset[rows], self.group[rows])
 
     def order_by_texts(self) -> NDArray[np.int64]:
-        """int64 [n]: an order in which rows with the same texts are neighbours, so that a batch has few distinct ones."""
+        """int64 [n]: an order in which rows with the same texts are neighbours, so that a batch has few of them."""
         codes = sorted((texts.codes for texts in self.texts.values()), key=lambda codes: int(np.max(codes, initial=0)))
         return np.lexsort(codes) if codes else np.arange(len(self))
 

@@ -23,6 +23,9 @@ class RowOrder(Protocol):
     def own(self, step: int) -> NDArray[np.int64]:
         """int64: positions among this worker's rows of those in a batch of the epoch, from 0; perhaps none."""
 
+    def size(self, step: int) -> int:
+        """Rows of a batch, of all workers together."""
+
 
 class OrderOfRows:
     """Every row by itself. start, stop: this worker's rows, consecutive ones."""
@@ -38,6 +41,9 @@ class OrderOfRows:
     def own(self, step: int) -> NDArray[np.int64]:
         batch = self._order[step * self._batch : (step + 1) * self._batch].astype(np.int64)
         return batch[(batch >= self._start) & (batch < self._stop)] - self._start
+
+    def size(self, step: int) -> int:
+        return min(self._batch, self._rows - step * self._batch)
 
 
 class OrderOfGroups:
@@ -68,10 +74,16 @@ class OrderOfGroups:
         self._batch_of = (np.cumsum(sizes) - sizes) * self.steps // max(1, int(np.sum(sizes)))
 
     def own(self, step: int) -> NDArray[np.int64]:
-        low, high = np.searchsorted(self._batch_of, [step, step + 1])
-        groups = self._order[low:high]
+        groups = self._groups(step)
         groups = groups[self._is_own[groups]]
         return _spans(self._begin[groups], self._sizes[groups], self._positions)
+
+    def size(self, step: int) -> int:
+        return int(np.sum(self._sizes[self._groups(step)]))
+
+    def _groups(self, step: int) -> NDArray[np.int32]:
+        low, high = np.searchsorted(self._batch_of, [step, step + 1])
+        return self._order[low:high]
 
 
 def permutation(rows: int, seed: int, epoch: int) -> NDArray[np.int32]:
