@@ -101,7 +101,7 @@ def read_report(run: Run) -> Report:
         validation=storage.read_json(path) if storage.exists(path := report_path(run)) else None,
         versions=_versions(run),
         configuration=yaml.safe_dump(
-            run.config.model_dump(mode="json", exclude_unset=True), sort_keys=False, allow_unicode=True, width=100
+            run.config.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True, width=100
         ),
         class_names=_class_names(run),
     )

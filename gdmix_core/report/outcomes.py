@@ -57,7 +57,7 @@ def _random(marker: Mapping[str, Any]) -> Outcome:
         models=_whole(marker["entities"]),
         coefficients=_whole(marker["coefficients"]),
         converged=f"{converged:,} of {trained:,}",
-        details=", ".join([*left, f"at most {marker['iterations']} iterations"]),
+        details=", ".join([*left, f"at most {_iterations(marker)}"]),
         doubtful=converged < trained,
     )
 
@@ -68,7 +68,7 @@ def _linear(marker: Mapping[str, Any]) -> Outcome:
         models="1",
         coefficients=_whole(marker["coefficients"]),
         converged="yes" if marker["converged"] else "no",
-        details=f"{marker['iterations']} iterations, gradient {marker['gradient']:.2g} (goal {marker['goal']:.2g})",
+        details=f"{_iterations(marker)}, gradient {marker['gradient']:.2g} (goal {marker['goal']:.2g})",
         doubtful=not marker["converged"],
     )
 
@@ -103,3 +103,7 @@ def _rest(marker: Mapping[str, Any]) -> str:
 
 def _whole(value: int | None) -> str:
     return "" if value is None else f"{value:,}"
+
+
+def _iterations(marker: Mapping[str, Any]) -> str:
+    return f"{marker['iterations']} iteration{'' if marker['iterations'] == 1 else 's'}"

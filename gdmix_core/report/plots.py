@@ -20,6 +20,7 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _INK, _FAINT, _GRID = "#37414b", "#9aa5b1", "#e4e8ec"
 _STYLE: Any = {  # of rc settings, whose names matplotlib's types spell out
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a column's name may hold dollar signs
     "font.size": 9,
     "axes.edgecolor": _FAINT,
     "axes.labelcolor": _INK,
