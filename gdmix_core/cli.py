@@ -135,6 +135,16 @@ def show(run_directory: str) -> None:
     console.print(f"run directory: [bold]{found.root}[/bold]", soft_wrap=True)
 
 
+@main.command()
+@click.argument("run_directory")
+def report(run_directory: str) -> None:
+    """Write RUN_DIRECTORY/report.html: metrics, plots and counts of a run, finished or not, in one file."""
+    from gdmix_core.report.page import write_report
+    from gdmix_core.run import Run
+
+    click.echo(write_report(Run.open(run_directory)))
+
+
 @main.group()
 def sample() -> None:
     """Write sample input."""
