@@ -24,6 +24,7 @@ def test_external_scores_come_first_and_once_and_their_files_are_a_template(pipe
         "elsewhere": {"fixed_effect": external},
     }
     dag = build_dag({**pipeline, "coordinates": coordinates})
+    assert [name for name in dag.params if name.startswith("l2")] == ["l2", "l2_per_user"]
     assert {task.task_id: set(task.upstream_task_ids) for task in dag.tasks} == {
         "validate": set(),
         "partition": {"validate"},
@@ -48,7 +49,8 @@ def test_external_scores_come_first_and_once_and_their_files_are_a_template(pipe
     run = SimpleNamespace(
         logical_date=None, data_interval_start=None, data_interval_end=None, run_after=day, run_type="manual", conf=None
     )
-    validate.render_template_fields({"dag": dag, "dag_run": run, "params": dict(dag.params), "macros": macros})
+    validate.render_template_fields({"dag": dag, "dag_run": run, "params": {**dag.params, "l2": 3.0}, "macros": macros})
     scores = validate.config["coordinates"]["elsewhere"]["fixed_effect"]["scores"]
     assert scores == ["s3://bucket/scores/2026-11-03", os.path.abspath("scores/2026-11-03.csv")]
-    parse_config(validate.config)
+    # The form's penalty of every coordinate is of those that have one.
+    assert parse_config(validate.config).coordinates["per_user"].l2 == 3.0
