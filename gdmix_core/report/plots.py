@@ -36,7 +36,7 @@ _STYLE: Any = {  # of rc settings, whose names matplotlib's types spell out
     "legend.frameon": False,
 }
 # Inches; a phone shows a plot at nearly its own size, so that its text stays readable.
-_WIDTH, _HEIGHT = 4.6, 2.7
+_SIZE, _SMALL = (4.6, 2.7), (3.5, 2.4)
 
 
 def colours(coordinates: Sequence[str]) -> dict[str, str]:
@@ -86,7 +86,7 @@ def learning_curve(evaluation: Evaluation, split: str) -> list[str]:
     for title, key, colour in panels:
         values = [_number(point.get(key)) for point in curve]
         with matplotlib.rc_context(_STYLE):
-            figure, axes = _figure()
+            figure, axes = _figure(_SMALL)
             axes.plot(steps, values, "o-", color=colour, markersize=3.5)
             if key in ("loss", "metric") and marker.get("best_step") in steps:
                 best = steps.index(marker["best_step"])
@@ -94,7 +94,7 @@ def learning_curve(evaluation: Evaluation, split: str) -> list[str]:
                 axes.plot(steps[best], values[best], "*", markersize=14, color=_INK, zorder=3)
             if key == "rows_per_second":
                 axes.set_ylim(bottom=0)
-            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
             axes.set_xlabel("step")
             axes.set_title(title, loc="left", fontsize=10, color=_INK)
             plots.append(_svg(figure, f"curve {name} {key}", f"{title} of {name} by step"))
@@ -123,8 +123,8 @@ def trial_plots(metric: str, trials: Sequence[Trial]) -> list[str]:
     return plots
 
 
-def _figure() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
+def _figure(size: tuple[float, float] = _SIZE) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=size, layout="constrained")
     return figure, figure.add_subplot()
 
 
