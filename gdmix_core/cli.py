@@ -135,6 +135,16 @@ def show(run_directory: str) -> None:
     console.print(f"run directory: [bold]{found.root}[/bold]", soft_wrap=True)
 
 
+@main.command()
+@click.argument("run_directory")
+def report(run_directory: str) -> None:
+    """Write RUN_DIRECTORY/report.html: metrics, plots and counts of a run, finished or not, in one file."""
+    from gdmix_core.report.page import write_report
+    from gdmix_core.run import Run
+
+    click.echo(write_report(Run.open(run_directory)))
+
+
 @main.group()
 def sample() -> None:
     """Write sample input."""
@@ -157,6 +167,17 @@ def sample_movielens(data: str | None, download: bool, output: str, kind: Any) -
     with tempfile.TemporaryDirectory() as folder:
         source = data if data is not None else download_movielens(folder)
         click.echo(write_movielens(source, output, format=kind))
+
+
+@sample.command("nemig")
+@click.option("--data", required=True, help="Folder with NeMig's news.tsv and rows.tsv.")
+@click.option("--output", required=True, help="Input directory to write.")
+@click.option("--format", "kind", type=click.Choice(["tfrecord", "parquet"]), default="tfrecord", show_default=True)
+def sample_nemig(data: str, output: str, kind: Any) -> None:
+    """Convert NeMig news impressions, with their text."""
+    from gdmix_core.samples.nemig import write_nemig
+
+    click.echo(write_nemig(data, output, format=kind))
 
 
 @sample.command("generated")

@@ -165,7 +165,7 @@ class Coordinate(Model):
         le=1,
         description="Elastic net: this share of l2 is L1: l2 * ((1 - alpha)/2 * squares + alpha * absolutes).",
     )
-    bounds: list[Bound] = Field(default_factory=list, description="Limits of coefficients, in the features' units.")
+    bounds: list[Bound] = Field(default=[], description="Limits of coefficients, in the features' units.")
     intercept: bool = True
     regularize_intercept: bool = Field(
         False, description="Whether the penalty covers the intercept too (a random effect's under l2: auto always)."

@@ -17,6 +17,7 @@ from gdmix_core.config import Config
 from gdmix_core.evaluation.registry import parse_metric
 from gdmix_core.evaluation.selection import has_validation, primary_values
 from gdmix_core.plan import Step, evaluate_id, order_of_pass
+from gdmix_core.report.page import try_to_write_report
 from gdmix_core.run import Run
 from gdmix_core.search.screen import make_round, trials_table
 
@@ -45,6 +46,8 @@ def run_pipeline(config: Config, console: Console) -> Run:
                     console.print(f"no further pass: {result['reason']}", style="dim")
     console.print(metrics_table(run))
     console.print(f"run directory: [bold]{run.root}[/bold]   ({time.monotonic() - began:.1f} s)", soft_wrap=True)
+    if path := try_to_write_report(run):
+        console.print(f"report: {path}", soft_wrap=True, highlight=False)
     return run
 
 
@@ -72,9 +75,9 @@ def metrics_table(run: Run) -> Table:
     table = Table(title=f"{run.config.name}: {split} metrics")
     table.add_column("pass", justify="right")
     table.add_column("coordinate")
-    for name in run.config.metrics:
+    for name in run.config.numeric_metrics:
         arrow = "↑" if parse_metric(name).higher_is_better else "↓"
-        table.add_column(f"{name} {arrow}", justify="right")
+        table.add_column(f"{name} {arrow}", justify="right", overflow="fold")
     automatic = any(coordinate.automatic is not None for coordinate in run.config.coordinates.values())
     if automatic:
         table.add_column("λ by l2: auto")
@@ -84,7 +87,7 @@ def metrics_table(run: Run) -> Table:
         for name in names:
             result = run.result(evaluate_id(number, name))
             values = result["metrics"][split]
-            cells = ["–" if values[m] is None else f"{values[m]:.5f}" for m in run.config.metrics]
+            cells = ["–" if values[m] is None else f"{values[m]:.5f}" for m in run.config.numeric_metrics]
             if automatic:
                 cells.append(_shown_l2(result.get("l2")))
             last = name == names[-1]

@@ -208,6 +208,16 @@ class TextModel(Model):
         return (*self.text_fields, *self.id_fields)
 
     @property
+    def document_fields(self) -> tuple[str, ...]:
+        """Columns with text or ids of what is scored."""
+        return (*self.document, *self.document_ids)
+
+    @property
+    def user_fields(self) -> tuple[str, ...]:
+        """Columns with text or ids of whom it is scored for."""
+        return (*([self.query] if self.query else []), *self.user, *self.user_ids)
+
+    @property
     def bags(self) -> tuple[str, ...]:
         return (*self.dense, *self.sparse)
 

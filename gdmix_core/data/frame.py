@@ -76,6 +76,26 @@ class Frame:
                 table = pq.read_table(file, columns=list(columns))
             yield low, table.slice(low - first, high - low)
 
+    def stream(
+        self, split: str, columns: Sequence[str], rows: int, start: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[int, pa.Table]]:
+        """As read, but in pieces of at most so many rows; no more than one row group of a file is in memory at once."""
+        stop = self.rows(split) if stop is None else stop
+        for path, first, in_block in self.blocks(split):
+            if max(start, first) >= min(stop, first + in_block):
+                continue
+            with storage.open_for_read(path) as opened:
+                file = pq.ParquetFile(opened)
+                for number in range(file.num_row_groups):
+                    after = first + file.metadata.row_group(number).num_rows
+                    if first < stop and after > start:
+                        for batch in file.iter_batches(rows, row_groups=[number], columns=list(columns)):
+                            low, high = max(start, first), min(stop, first + batch.num_rows)
+                            if low < high:
+                                yield low, pa.Table.from_batches([batch.slice(low - first, high - low)])
+                            first += batch.num_rows
+                    first = after
+
     def column(self, split: str, name: str, start: int = 0, stop: int | None = None) -> NDArray[np.float64]:
         """float64 of the numeric column (label, weight, offset)."""
         parts = [table[name].to_numpy() for _, table in self.read(split, [name], start, stop)]

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from gdmix_core import processes, progress, storage
 from gdmix_core.effects import fixed
 from gdmix_core.effects.checkpoint import Checkpoint
-from gdmix_core.effects.fixed_worker import TOLD_TO_END
+from gdmix_core.effects.worker_process import TOLD_TO_END
 from gdmix_core.errors import StepError
 from gdmix_core.models.native import read_model
 from gdmix_core.run import SPLITS, Run

@@ -1,11 +1,9 @@
-"""Coordinates that are external, python or text: exported, scored, searched over and passed by initial models."""
+"""Coordinates that are external or python: exported, scored, searched over and passed by initial models."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-import types
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,6 @@ from run_directory import Rows, make_run
 from gdmix_core import steps
 from gdmix_core.cli import main
 from gdmix_core.config_file import parse_config
-from gdmix_core.data.feature_list import FeatureList, write_feature_list
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.models.scoring import score_input
 from gdmix_core.run import Run
@@ -193,43 +190,3 @@ def test_initial_models_pass_them_by(model: Run, tmp_path: Path):
         made(tmp_path / "locked", initial_model={"path": model.root}, coordinates=locked)
     with pytest.raises(ConfigError, match="names elsewhere, whose model is external: it has no coefficients"):
         parse_config(content(name="a", input="b", output="c", initial_model={"coordinates": {"elsewhere": "f.avro"}}))
-
-
-class LengthOfTitle:
-    """In the place of an exported network: the title's length and ten times the bag's values of feature 2."""
-
-    def score(self, columns: Any, bags: Any) -> Any:
-        assert columns["title"].type == pa.string()
-        bag = bags["global"]
-        record = np.repeat(np.arange(len(bag)), np.diff(bag.offsets))
-        feature = np.where(bag.indices == 2, bag.values, 0.0)
-        return np.char.str_len(columns["title"].to_pylist()) + 10 * np.bincount(record, feature, minlength=len(bag))
-
-
-def test_a_text_network_is_given_its_fields_and_the_features_it_knows(model: Run, tmp_path: Path, monkeypatch):
-    opened: list[Any] = []
-    exported = types.ModuleType("gdmix_core.text.exported")
-    exported.open_network = lambda folder, settings: opened.append((folder, settings)) or LengthOfTitle()  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "gdmix_core.text.exported", exported)
-    # An export as a run with a text network leaves it: the random effect's of the model, with another fixed effect.
-    folder = tmp_path / "export"
-    shutil.copytree(model.path("export"), folder)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    network = {"model": "text", "document": ["title"], "sparse": ["global"]}
-    config = manifest["config"]
-    config["coordinates"] = {"network": {"fixed_effect": network}, "per_user": config["coordinates"]["per_user"]}
-    manifest["coordinates"]["network"] = {**manifest["coordinates"]["elsewhere"], "kind": "text"}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    # It knows other features, in another order.
-    known = [("unknown", ""), ("global_5", ""), ("global_0", "")]
-    write_feature_list(str(folder / "network" / "features" / "global.csv"), FeatureList(known))
-    titles = ["", "a", "Zürich"] * 20
-    source = str(synthetic.write_directory(tmp_path / "input", {**DATA, "title": titles}))
-    output = tmp_path / "out.parquet"
-    score_input(str(folder), source, str(output))
-    ((saved, settings),) = opened
-    assert (saved, settings.document) == (str(folder / "network" / "saved_model"), ["title"])
-    found = {row["uid"]: row["network"] for row in pq.read_table(output).to_pylist()}
-    values = synthetic.dense(DATA["global"], 6)
-    expected = {uid: len(titles[i]) + 10 * values[i, 0] for i, uid in enumerate(DATA["uid"].tolist())}
-    assert found == pytest.approx(expected, rel=1e-5)

@@ -1,0 +1,47 @@
+"""Scaling of the loss in mixed_float16 (Micikevicius et al., "Mixed precision training", 2018).
+
+Small gradients would be 0 in float16. The factor doubles after many steps without an overflow and halves after one.
+Without a conditional, in which replicas could not act together: a step that overflowed has gradients of 0 and a
+learning rate of 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+FIRST = 2.0**15
+LARGEST = 2.0**24
+STEPS_TO_DOUBLE = 2000
+
+
+class LossScale:
+    def __init__(self) -> None:
+        options = {"shape": (), "dtype": "float32", "trainable": False, "aggregation": "only_first_replica"}
+        self._scale = keras.Variable(keras.initializers.Constant(FIRST), name="loss_scale", **options)
+        self._steps = keras.Variable("zeros", name="steps_since_overflow", **options)
+        # 1, or 0 when the last step overflowed.
+        self.taken = keras.Variable("ones", name="step_taken", **options)
+
+    def scaled(self, loss: Any) -> Any:
+        return loss * self._scale.value
+
+    def unscaled(self, gradients: list[Any]) -> list[Any]:
+        """The gradients of the loss itself; all 0, and `taken` 0, if one of them is not finite."""
+        scale = tf.convert_to_tensor(self._scale.value)
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
+        # Not tf.where alone: 0 · inf is nan.
+        result = [tf.where(finite, gradient / scale, tf.zeros_like(gradient)) for gradient in gradients]
+        steps = tf.where(finite, self._steps.value + 1.0, 0.0)
+        doubles = steps >= STEPS_TO_DOUBLE
+        larger = tf.where(doubles, tf.minimum(2.0 * scale, LARGEST), scale)
+        self._scale.value.assign(tf.where(finite, larger, tf.maximum(scale / 2.0, 1.0)))
+        self._steps.value.assign(tf.where(doubles, 0.0, steps))
+        self.taken.value.assign(tf.cast(finite, tf.float32))
+        return result
+
+    @property
+    def variables(self) -> list[Any]:
+        return [self._scale, self._steps, self.taken]

@@ -1,0 +1,49 @@
+"""What the shapes of a text network depend on, beside its settings: the vocabularies and sizes found in the data."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from gdmix_core.errors import DataError
+
+
+@dataclass(frozen=True)
+class NetworkInputs:
+    """Written beside the weights, which mean nothing without it.
+
+    tokens:  vocabulary of the text fields. words: without padding and unknown; a token's id is its position + 2.
+             wordpiece: the lines of the vocabulary file, [PAD] the first; a token's id is its position.
+    ids:     vocabulary of each id field; an id's number is its position + 2
+    bags:    number of features of each dense and sparse bag
+    outputs: scores of a row: 1, or the number of classes
+    """
+
+    tokens: tuple[str, ...] = ()
+    ids: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    bags: dict[str, int] = field(default_factory=dict)
+    outputs: int = 1
+
+    def to_json(self) -> str:
+        content = {
+            "tokens": list(self.tokens),
+            "ids": {name: list(values) for name, values in self.ids.items()},
+            "bags": self.bags,
+            "outputs": self.outputs,
+        }
+        return json.dumps(content, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> NetworkInputs:
+        """Raises DataError when the text is not what `to_json` writes."""
+        try:
+            content: dict[str, Any] = json.loads(text)
+            return cls(
+                tokens=tuple(content["tokens"]),
+                ids={name: tuple(values) for name, values in content["ids"].items()},
+                bags={name: int(features) for name, features in content["bags"].items()},
+                outputs=int(content["outputs"]),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"the network's inputs cannot be read ({error!r}); train the model again") from None

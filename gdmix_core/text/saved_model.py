@@ -1,0 +1,136 @@
+"""A trained network as a TensorFlow SavedModel, which scores raw features without this package."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from gdmix_core import storage
+from gdmix_core.text.network import TextNetwork
+
+
+def write_saved_model(network: TextNetwork, folder: str, task: str = "logistic_regression") -> None:
+    """Writes the network with three signatures; the folder, a path or URL, appears when it is whole.
+
+    serving_default:       FIELD string [B] for text and id fields; for dense bags BAG float32 [B, n]; for sparse bags
+                           BAG_indices int64 [B, any], padded with -1, and BAG_values float32 [B, any]. Features the
+                           network does not know count as absent. Gives score float32 [B]; for the two tasks of
+                           classes logits and probabilities float32 [B, K].
+    embeddings:            FIELD string [any] → FIELD float32 [any, units]; fields may have different lengths, also 0
+    score_from_embeddings: FIELD float32 [B, units] and the bags → as serving_default
+
+    It computes in float32, whatever the network was trained in, so that it runs anywhere. Not in a strategy's scope.
+    """
+    settings = network.settings.model_copy(update={"precision": "float32"})
+    # A copy outside of any strategy: its variables are plain ones.
+    copy = TextNetwork(settings, network.inputs)
+    copy.set_weights(network.get_weights(), network.weight_names)
+    module = _Exported(copy, task)
+    with tempfile.TemporaryDirectory() as parent:
+        written = os.path.join(parent, "model")
+        tf.saved_model.save(module, written, signatures=module.signatures())
+        _place(written, folder)
+
+
+def _place(written: str, folder: str) -> None:
+    storage.remove(folder)
+    local = storage.local_path(folder)
+    if local is not None:
+        os.makedirs(os.path.dirname(os.path.abspath(local)), exist_ok=True)
+        beside = tempfile.mkdtemp(dir=os.path.dirname(os.path.abspath(local)), prefix=".saved_model.")
+        os.rename(shutil.move(written, os.path.join(beside, "model")), local)
+        os.rmdir(beside)
+        return
+    for directory, _, names in os.walk(written):
+        # The graph last: without it a reader finds no model.
+        for name in sorted(names, key=lambda name: name == "saved_model.pb"):
+            source = os.path.join(directory, name)
+            parts = os.path.relpath(source, written).split(os.sep)
+            with open(source, "rb") as read, storage.open_for_write(storage.join(folder, *parts)) as write:
+                shutil.copyfileobj(read, write, 1 << 20)
+
+
+class _Exported(tf.Module):
+    """What is saved: the functions of the signatures, and `score_rows`, which our own scorer calls."""
+
+    def __init__(self, network: TextNetwork, task: str) -> None:
+        super().__init__()
+        self._network = network
+        self._task = task
+        # What the functions use must hang on the module to be saved.
+        self.weights = [variable.value for variable in network.variables]
+        self.tokenizers = [network.tokenizer(field).table for field in network.settings.fields]
+        vectors = tf.TensorSpec([None, network.settings.units], tf.float32)
+        spec = {f"vectors/{field}": vectors for field in network.settings.fields}
+        spec |= {f"rows/{field}": tf.TensorSpec([None], tf.int32) for field in network.settings.fields}
+        self.score_rows = tf.function(self._score_rows, input_signature=[spec | network.wide_spec()])
+
+    def _score_rows(self, batch: dict[str, Any]) -> Any:
+        """float32 [B] or [B, K]: distinct vectors/FIELD [U, units], rows/FIELD [B], bags as the network takes them."""
+        vectors = {
+            field: tf.gather(batch[f"vectors/{field}"], batch[f"rows/{field}"])
+            for field in self._network.settings.fields
+        }
+        return self._network.score(vectors, batch, training=False)
+
+    def signatures(self) -> dict[str, Any]:
+        fields = self._network.settings.fields
+        texts = {field: tf.TensorSpec([None], tf.string) for field in fields}
+        vectors = {field: tf.TensorSpec([None, self._network.settings.units], tf.float32) for field in fields}
+        bags = self._bag_specs()
+        return {
+            "serving_default": _signature(lambda given: self._results(self._encoded(given), given), texts | bags),
+            "embeddings": _signature(self._encoded, texts),
+            "score_from_embeddings": _signature(lambda given: self._results(given, given), vectors | bags),
+        }
+
+    def _bag_specs(self) -> dict[str, Any]:
+        settings = self._network.settings
+        specs = {bag: tf.TensorSpec([None, self._network.inputs.bags[bag]], tf.float32) for bag in settings.dense}
+        for bag in settings.sparse:
+            specs[f"{bag}_indices"] = tf.TensorSpec([None, None], tf.int64)
+            specs[f"{bag}_values"] = tf.TensorSpec([None, None], tf.float32)
+        return specs
+
+    def _encoded(self, given: dict[str, Any]) -> dict[str, Any]:
+        network = self._network
+        return {
+            field: network.encode(field, network.tokenize(field, given[field]), training=False)
+            for field in network.settings.fields
+        }
+
+    def _results(self, vectors: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+        batch = {f"dense/{bag}": given[bag] for bag in self._network.settings.dense}
+        for bag in self._network.settings.sparse:
+            batch |= _entries(bag, given[f"{bag}_indices"], given[f"{bag}_values"], self._network.inputs.bags[bag])
+        scores = self._network.score(vectors, batch, training=False)
+        if self._task == "multiclass_classification":
+            return {"logits": scores, "probabilities": tf.nn.softmax(scores)}
+        if self._task == "multilabel_classification":
+            return {"logits": scores, "probabilities": tf.nn.sigmoid(scores)}
+        return {"score": scores}
+
+
+def _signature(function: Callable[[dict[str, Any]], dict[str, Any]], specs: dict[str, Any]) -> Any:
+    """A signature whose inputs have the names of the specs."""
+
+    def by_name(**given: Any) -> dict[str, Any]:
+        return function(given)
+
+    named = {name: tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in specs.items()}
+    return tf.function(by_name).get_concrete_function(**named)
+
+
+def _entries(bag: str, indices: Any, values: Any, features: int) -> dict[str, Any]:
+    """The entries of a padded sparse bag, as the network takes them."""
+    places = tf.where((indices >= 0) & (indices < features))
+    return {
+        f"indices/{bag}": tf.cast(tf.gather_nd(indices, places), tf.int32),
+        f"values/{bag}": tf.gather_nd(values, places),
+        f"entry_rows/{bag}": tf.cast(places[:, 0], tf.int32),
+    }

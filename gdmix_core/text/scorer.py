@@ -1,0 +1,128 @@
+"""Scores of rows by a SavedModel that `write_saved_model` wrote."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from gdmix_core import storage
+from gdmix_core.data.ragged import Bag
+from gdmix_core.errors import DataError
+
+# Rows, and distinct texts, the network sees at a time; what it holds of them is this times some thousand numbers.
+CHUNK = 4096
+
+
+class SavedModelScorer:
+    """Reads the model once; `score` is then called block by block."""
+
+    def __init__(self, folder: str) -> None:
+        """folder: path or URL. Raises DataError when there is no model of this package."""
+        self._folder = folder
+        with _local_copy(folder) as local:
+            try:
+                self._model = tf.saved_model.load(local)
+                self._embeddings = self._model.signatures["embeddings"]
+                serving = self._model.signatures["serving_default"].structured_input_signature[1]
+                self._score_rows = self._model.score_rows
+            except (OSError, KeyError, AttributeError) as error:
+                raise DataError(f"{folder}: no SavedModel of a text network ({error}); train the model again") from None
+        self.fields = tuple(name for name, spec in serving.items() if spec.dtype == tf.string)
+        # Of each dense bag its number of features.
+        self.dense = {
+            name: int(spec.shape[1])
+            for name, spec in serving.items()
+            if spec.dtype == tf.float32 and spec.shape[1] is not None
+        }
+        self.sparse = tuple(name.removesuffix("_indices") for name, spec in serving.items() if spec.dtype == tf.int64)
+
+    def score(self, texts: dict[str, pa.Array], bags: dict[str, Bag], rows: int) -> NDArray[np.float32]:
+        """float32 [rows], or of classes their logits [rows, K].
+
+        texts: a string array (or dictionary of strings, or integers) of rows for every text and id field; null is "".
+        bags:  of every dense and sparse bag of the network. Each distinct text is encoded once.
+        """
+        missing = [name for name in (*self.fields, *self.dense, *self.sparse) if name not in texts | bags]
+        if missing:
+            raise DataError(f"{self._folder}: the model needs {missing[0]}, which the rows to score lack")
+        distinct = {field: pc.dictionary_encode(_strings(texts[field])) for field in self.fields}
+        vectors = self._vectors({field: array.dictionary for field, array in distinct.items()})
+        rows_of = {field: array.indices.to_numpy(zero_copy_only=False) for field, array in distinct.items()}
+        parts = []
+        for first in range(0, rows, CHUNK):
+            last = min(first + CHUNK, rows)
+            batch = {f"vectors/{field}": values for field, values in vectors.items()}
+            batch |= {f"rows/{field}": codes[first:last].astype(np.int32) for field, codes in rows_of.items()}
+            for bag, features in self.dense.items():
+                batch[f"dense/{bag}"] = dense_rows(bags[bag].between(first, last), features)
+            for bag in self.sparse:
+                batch |= sparse_entries(bag, bags[bag].between(first, last))
+            tensors = {name: tf.convert_to_tensor(value) for name, value in batch.items()}
+            parts.append(self._score_rows(tensors).numpy())
+        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+    def _vectors(self, texts: dict[str, pa.Array]) -> dict[str, Any]:
+        """float32 [U, units] of the distinct texts of each field."""
+        longest = max((len(array) for array in texts.values()), default=0)
+        parts: dict[str, list[Any]] = {field: [] for field in texts}
+        for first in range(0, max(longest, 1), CHUNK):
+            chunk = {
+                field: tf.constant(array.slice(first, CHUNK).to_numpy(zero_copy_only=False), tf.string)
+                for field, array in texts.items()
+            }
+            for field, values in self._embeddings(**chunk).items():
+                parts[field].append(values)
+        return {field: tf.concat(values, axis=0) for field, values in parts.items()}
+
+
+def dense_rows(bag: Bag, features: int) -> NDArray[np.float32]:
+    """float32 [rows, features]: the rows of a bag; entries of the same feature are added up."""
+    matrix = np.zeros((len(bag), features), np.float32)
+    np.add.at(matrix, (entry_rows(bag), bag.indices), bag.values.astype(np.float32, copy=False))
+    return matrix
+
+
+def sparse_entries(name: str, bag: Bag) -> dict[str, Any]:
+    """The tensors of a sparse bag in a batch of the network."""
+    return {
+        f"indices/{name}": bag.indices.astype(np.int32, copy=False),
+        f"values/{name}": bag.values.astype(np.float32, copy=False),
+        f"entry_rows/{name}": entry_rows(bag),
+    }
+
+
+def entry_rows(bag: Bag) -> NDArray[np.int32]:
+    """int32 [entries]: the row of each entry."""
+    return np.repeat(np.arange(len(bag), dtype=np.int32), np.diff(bag.offsets))
+
+
+def _strings(array: pa.Array) -> pa.Array:
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    return pc.fill_null(array.cast(pa.string()), "")
+
+
+@contextlib.contextmanager
+def _local_copy(folder: str) -> Any:
+    """The folder itself, or a copy of a remote one for as long as the block lasts."""
+    local = storage.local_path(folder)
+    if local is not None:
+        yield local
+        return
+    with tempfile.TemporaryDirectory() as copy:
+        for part in ((), ("variables",), ("assets",)):
+            for path, _, _ in storage.list_files(storage.join(folder, *part)):
+                target = os.path.join(copy, *part, path.rsplit("/", 1)[-1])
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                with storage.open_for_read(path) as read, open(target, "wb") as write:
+                    shutil.copyfileobj(read, write, 1 << 20)
+        yield copy
