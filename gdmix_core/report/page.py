@@ -23,13 +23,22 @@ def report_file(run: Run) -> str:
 
 
 def write_report(run: Run) -> str:
-    """Writes <run>/report.html of what is there of the run; returns its path. Raises StepError before validate."""
+    """Writes <run>/report.html of what is there of the run; returns its path. Raises StepError before validate.
+
+    A report that would be the same stays untouched, as every result does that is done already.
+    """
     path = report_file(run)
-    page = render(read_report(run))
-    with storage.open_for_write(path) as file:
-        file.write(page.encode())
+    page = render(read_report(run)).encode()
+    if not storage.exists(path) or _content(path) != page:
+        with storage.open_for_write(path) as file:
+            file.write(page)
     log.info("report: %s", path)
     return path
+
+
+def _content(path: str) -> bytes:
+    with storage.open_for_read(path) as file:
+        return file.read()
 
 
 def try_to_write_report(run: Run) -> str | None:

@@ -133,6 +133,16 @@ def test_it_needs_nothing_else_and_is_the_same_each_time(run: Run) -> None:
     assert used <= set(re.findall(r' id="([^"]+)"', page))
 
 
+def test_a_report_that_is_the_same_stays_untouched(run: Run) -> None:
+    path = Path(write_report(run))
+    before = path.stat().st_mtime_ns
+    write_report(run)
+    assert path.stat().st_mtime_ns == before
+    path.write_text("older")
+    write_report(run)
+    assert path.read_text() != "older"
+
+
 def test_what_users_write_is_escaped(tmp_path: Path) -> None:
     column = "c<b>&$x$"
     hostile = config(description=HOSTILE, metrics=["auc", f"auc@{column}"], passes={"max": 1})
