@@ -276,6 +276,12 @@ class Config(Model):
         unknown = set(self.initial_model.coordinates if self.initial_model else ()) - set(self.coordinates)
         if unknown:
             raise ValueError(f"initial_model.coordinates names {min(unknown)}, which is no coordinate of this pipeline")
+        for name in self.initial_model.coordinates if self.initial_model else ():
+            kind = self.coordinates[name].kind
+            if kind not in ("linear", "random"):
+                raise ValueError(
+                    f"initial_model.coordinates names {name}, whose model is {kind}: it has no coefficients"
+                )
         return self
 
     @model_validator(mode="after")

@@ -183,9 +183,10 @@ class Coordinate(Model):
         if (self.fixed_effect is None) == (self.random_effect is None):
             raise ValueError("give exactly one of fixed_effect and random_effect (an empty fixed_effect is {})")
         if self.kind in ("text", "external", "python"):
-            # A run's config.yaml holds every default.
+            # A run's own config.yaml spells out every default.
             fields = type(self).model_fields
-            foreign = [name for name in _OF_LINEAR_MODELS if getattr(self, name) != fields[name].get_default()]
+            defaults = {name: fields[name].get_default(call_default_factory=True) for name in _OF_LINEAR_MODELS}
+            foreign = [name for name, default in defaults.items() if getattr(self, name) != default]
             if foreign:
                 raise ValueError(f"{foreign[0]} is a setting of linear models; fixed_effect.model {self.kind} has none")
         elif self.bag is None and not self.intercept:
@@ -243,6 +244,11 @@ class Coordinate(Model):
         if isinstance(self.fixed_effect, TextModel):
             return self.fixed_effect.fields
         return tuple(self.fixed_effect.columns) if isinstance(self.fixed_effect, PythonModel) else ()
+
+    @property
+    def reads_data(self) -> bool:
+        """Whether it reads anything from its directory (a linear model without a bag does: it is its directory)."""
+        return bool(self.bags or self.columns) or self.kind in ("linear", "random")
 
     @property
     def group(self) -> str | None:

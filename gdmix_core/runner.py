@@ -74,7 +74,7 @@ def metrics_table(run: Run) -> Table:
     table.add_column("coordinate")
     for name in run.config.numeric_metrics:
         arrow = "↑" if parse_metric(name).higher_is_better else "↓"
-        table.add_column(f"{name} {arrow}", justify="right")
+        table.add_column(f"{name} {arrow}", justify="right", overflow="fold")
     automatic = any(coordinate.automatic is not None for coordinate in run.config.coordinates.values())
     if automatic:
         table.add_column("λ by l2: auto")

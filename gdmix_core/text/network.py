@@ -82,25 +82,27 @@ class TextNetwork:
 
     def encode(self, field: str, tokens: Any, training: bool) -> Any:
         """Vectors float32 [U, units] of distinct texts or id lists, int32 [U, T]."""
+        number = tf.shape(tokens)[0]
+        tokens = _one_row_at_least(tokens)
         if field in self._id_tables:
             encoded = _mean_of_present(self._id_tables[field], tokens)
         else:
-            # No text of the batch may be as long as the longest of all.
-            longest = tf.reduce_max(tf.math.count_nonzero(tokens, axis=1, dtype=tf.int32))
-            encoded = self._encoder(field, tokens[:, : tf.maximum(longest, 1)], training)
-        return tf.cast(self._projections[field](encoded), tf.float32)
+            encoded = self._encoder(field, _without_common_padding(tokens), training)
+        return tf.cast(self._projections[field](encoded), tf.float32)[:number]
 
     def score(self, vectors: dict[str, Any], batch: dict[str, Any], training: bool) -> Any:
         """Scores from the vectors of each field, float32 [B, units], and the wide features of the batch."""
         settings = self.settings
         rows = tf.shape(vectors[settings.fields[0]])[0]
+        vectors = {field: _one_row_at_least(values) for field, values in vectors.items()}
         users, documents = (self._side(vectors, fields, layer) for fields, layer in self._sides)
-        parts = [interaction_vector(settings.interactions, users, documents), *self._wide.vectors(batch, rows)]
-        values = tf.concat(parts, axis=1)
+        wide = [_one_row_at_least(values) for values in self._wide.vectors(batch, rows)]
+        values = tf.concat([interaction_vector(settings.interactions, users, documents), *wide], axis=1)
         for number, layer in enumerate(self._hidden):
             seed = self._weights.seed_of(f"hidden/{number}/dropout")
             values = dropped(layer(values), settings.dropout, seed, training)
-        scores = tf.add_n([self._output(tf.cast(values, tf.float32)), *self._wide.linear_scores(batch, rows)])
+        scores = self._output(tf.cast(values, tf.float32))[:rows]
+        scores = tf.add_n([scores, *self._wide.linear_scores(batch, rows)])
         return scores[:, 0] if self.inputs.outputs == 1 else scores
 
     def _side(self, vectors: dict[str, Any], fields: tuple[str, ...], combined: Any) -> list[Any]:
@@ -137,10 +139,10 @@ class TextNetwork:
 
     @property
     def trainable_variables(self) -> list[Any]:
-        """Without the encoder's when its learning rate is 0."""
-        if self.settings.optimizer.encoder_learning_rate == 0:
-            return [v for name, v in self._weights.variables.items() if not name.startswith("encoder/")]
-        return self.variables
+        """Without the encoder's when its learning rate is 0, and without what a Keras encoder does not train."""
+        frozen = self.settings.optimizer.encoder_learning_rate == 0
+        variables = self._weights.variables.items()
+        return [v for name, v in variables if v.trainable and not (frozen and name.startswith("encoder/"))]
 
     @property
     def variables(self) -> list[Any]:
@@ -161,8 +163,9 @@ class TextNetwork:
 
     def save_weights(self, path: str) -> None:
         """A NumPy archive (.npz) of all weights by name; a local path or a URL."""
+        arrays: dict[str, Any] = self._weights.arrays()
         with storage.open_for_write(path) as file:
-            np.savez(file, **self._weights.arrays())
+            np.savez(file, **arrays)
 
     def load_weights(self, path: str) -> None:
         """Raises DataError when the file is missing or no archive, or its names or shapes are not this network's."""
@@ -173,6 +176,20 @@ class TextNetwork:
             except (ValueError, OSError, EOFError) as error:
                 raise DataError(f"{path}: no archive of weights ({error})") from None
         self._weights.assign(arrays, path)
+
+
+def _one_row_at_least(values: Any) -> Any:
+    """[n, columns] as it is, or one row of zeros: TensorFlow's fused matrix products fail on no rows.
+
+    A worker that has run out of rows still takes part in the step, with an empty batch.
+    """
+    return tf.pad(values, [[0, tf.cast(tf.equal(tf.shape(values)[0], 0), tf.int32)], [0, 0]])
+
+
+def _without_common_padding(tokens: Any) -> Any:
+    """int32 [U, T] → [U, longest], at least one column: the texts of a batch may all be shorter than others are."""
+    longest = tf.reduce_max(tf.math.count_nonzero(tokens, axis=1, dtype=tf.int32))
+    return tf.pad(tokens, [[0, 0], [0, 1]])[:, : tf.maximum(longest, 1)]
 
 
 def _mean_of_present(table: Any, ids: Any) -> Any:

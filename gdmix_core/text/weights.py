@@ -39,14 +39,15 @@ class Weights:
     def variable(self, name: str, shape: Sequence[int], initializer: Any) -> Any:
         """A new variable; initializer as Keras takes it."""
         initializer = keras.initializers.get(initializer)
-        self._add(name, keras.Variable(initializer, shape=tuple(shape), dtype="float32", name=_last(name)))
-        return self.variables[name]
+        variable = keras.Variable(initializer, shape=tuple(shape), dtype="float32", name=name.rsplit("/", 1)[-1])
+        self.adopt(name, variable)
+        return variable
 
     def layer(self, name: str, layer: Any, input_shape: Sequence[int | None]) -> Any:
         """Builds the layer, whose weights are then name/kernel and the like."""
         layer.build(tuple(input_shape))
         for weight in layer.weights:
-            self._add(f"{name}/{weight.name}", weight)
+            self.adopt(f"{name}/{weight.name}", weight)
         return layer
 
     def dense(self, name: str, inputs: int, outputs: int, activation: str | None = None, **options: Any) -> Any:
@@ -66,7 +67,7 @@ class Weights:
     def starting_with(self, prefix: str) -> list[Any]:
         return [variable for name, variable in self.variables.items() if name.startswith(prefix)]
 
-    def _add(self, name: str, variable: Any) -> None:
+    def adopt(self, name: str, variable: Any) -> None:
         assert name not in self.variables, name
         self.variables[name] = variable
 
@@ -99,7 +100,3 @@ def dropped(values: Any, rate: float, seed: int, training: Any) -> Any:
     if training is False or not rate:
         return values
     return tf.nn.experimental.stateless_dropout(values, rate, seed=tf.stack([seed, tf.cast(training, tf.int32)]))
-
-
-def _last(name: str) -> str:
-    return name.rsplit("/", 1)[-1]
