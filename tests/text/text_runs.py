@@ -62,10 +62,16 @@ def text_rows(n: int, seed: int, **columns: Any) -> Rows:
 
 
 def text_run(
-    root: Path, training: Rows, validation: Rows | None = None, config: dict[str, Any] | None = None, **settings: Any
+    root: Path,
+    training: Rows,
+    validation: Rows | None = None,
+    config: dict[str, Any] | None = None,
+    others: dict[str, Any] | None = None,
+    **settings: Any,
 ) -> Run:
-    """settings: in place of NETWORK's; config: of the pipeline. Blocks of 200 rows."""
-    pipeline = {"coordinates": {"global": {"fixed_effect": {**NETWORK, **settings}}}, **(config or {})}
+    """settings: in place of NETWORK's; config: of the pipeline; others: further coordinates. Blocks of 200 rows."""
+    coordinates = {"global": {"fixed_effect": {**NETWORK, **settings}}, **(others or {})}
+    pipeline = {"coordinates": coordinates, **(config or {})}
     return make_run(root, pipeline, training, validation, rows_per_block=200)
 
 
