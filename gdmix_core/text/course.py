@@ -67,6 +67,11 @@ class Course:
         return self._metric
 
     @property
+    def best(self) -> list[NDArray[np.float32]]:
+        """The weights that were the best when evaluated, in the order of the network's names."""
+        return self._best
+
+    @property
     def total_steps(self) -> int:
         return self._steps * self._settings.epochs
 
@@ -76,10 +81,7 @@ class Course:
         Returns whether there was an evaluation, after which sums begin anew. Raises StepError, WorkerLostError.
         """
         evaluated = self.state.step + 1 in self._evaluated_after
-        # The first batch of a process is not timed: TensorFlow traces the step.
-        self.state.advance(self._steps, 0 if self._since is None else rows)
-        if self._since is None:
-            self._begin_clock()
+        self.advance(1, rows)
         if evaluated:
             self.evaluate(sums())
         elif self._first and time.monotonic() >= self._next_report:
@@ -88,6 +90,18 @@ class Course:
             self._checkpoint.offer_arrays(self._arrays)
             self._report()
         return evaluated
+
+    def advance(self, steps: int, rows: int) -> None:
+        """So many batches have been taken, none of which ends an epoch but the last."""
+        # The first call of a process is not timed: TensorFlow traces the step.
+        self.state.advance(self._steps, steps, 0 if self._since is None else rows)
+        if self._since is None:
+            self.start_clock()
+
+    def start_clock(self) -> None:
+        """What comes now is timed."""
+        self._since = time.monotonic()
+        self._next_report = self._since + _SECONDS_BETWEEN_REPORTS
 
     def evaluate(self, sums: tuple[float, float]) -> None:
         """Judges the weights as they are, keeps them if they are the best, and writes a checkpoint."""
@@ -109,7 +123,7 @@ class Course:
             self._log(undefined)
             self._checkpoint.write_arrays(self._arrays())
             self._report()
-        self._begin_clock()
+        self.start_clock()
 
     def finish(self) -> dict[str, Any]:
         """Gives the network its best weights; returns what the step's marker tells of the training."""
@@ -154,13 +168,9 @@ class Course:
             **{f"optimizer/{number}": value for number, value in enumerate(optimizer)},
         }
 
-    def _begin_clock(self) -> None:
-        self._since = time.monotonic()
-        self._next_report = self._since + _SECONDS_BETWEEN_REPORTS
-
     def _clock(self) -> None:
         before = self._since
-        self._begin_clock()
+        self.start_clock()
         assert self._since is not None
         self.state.seconds += self._since - (before or self._since)
 

@@ -30,7 +30,7 @@ class DistinctTexts:
     codes: NDArray[np.int32]
 
     def of_rows(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """(int32 [U', T]: the distinct texts of these rows, padded with 0 to the longest; int32 [rows]: which is whose)."""
+        """(int32 [U, T]: distinct texts of the rows, padded with 0 to the longest; int32 [rows]: which of them)."""
         used, which = np.unique(self.codes[rows], return_inverse=True)
         longest = int(np.max(self.offsets[used + 1] - self.offsets[used], initial=1))
         padded = np.zeros((len(used), longest), np.int32)

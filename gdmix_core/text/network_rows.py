@@ -107,9 +107,9 @@ class RowReader:
         pieces = list(self._pieces(split, 0, self.frame.rows(split), chosen))
         return self._rows(split, pieces, chosen, codes)
 
-    def stream(self, split: str, start: int, stop: int) -> Iterator[NetworkRows]:
-        """The rows start … stop − 1, ROWS_AT_A_TIME at most in memory."""
-        for first, table in self.frame.stream(split, self._columns, ROWS_AT_A_TIME, start, stop):
+    def stream(self, split: str, start: int, stop: int, size: int = ROWS_AT_A_TIME) -> Iterator[NetworkRows]:
+        """The rows start … stop − 1, in pieces of at most so many."""
+        for first, table in self.frame.stream(split, self._columns, size, start, stop):
             rows = np.arange(first, first + table.num_rows)
             yield self._rows(split, [self._encoded(table)], rows, None)
 

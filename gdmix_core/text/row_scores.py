@@ -20,7 +20,7 @@ class RowScores:
     def __init__(self, network: TextNetwork) -> None:
         self._outputs = network.inputs.outputs
         self._function = tf.function(
-            lambda batch: network(batch, training=False), input_signature=[network.batch_spec()]
+            lambda batch: network(batch, training=False), input_signature=[network.batch_spec()], autograph=False
         )
 
     def of(self, rows: NetworkRows) -> NDArray[np.float32]:

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
-import keras
 import tensorflow as tf
 
 from gdmix_core.text.network_inputs import NetworkInputs
@@ -49,37 +49,32 @@ def split_ids(texts: Any) -> Any:
     return tf.strings.split(texts)
 
 
-class WordTokenizer:
-    """Words of a vocabulary, by keras.layers.TextVectorization."""
+class TableTokenizer:
+    """What a vocabulary numbers: words, or ids.
 
-    def __init__(self, tokens: tuple[str, ...], max_tokens: int, lowercase: bool) -> None:
-        self.layer = keras.layers.TextVectorization(
-            standardize=lambda texts: standardized(texts, lowercase),
-            output_sequence_length=max_tokens,
-            vocabulary=list(tokens) or None,
-        )
-        if not tokens:
-            self.layer.set_vocabulary([])
+    Gives what keras.layers.TextVectorization gives with the same split and vocabulary; which refuses an empty
+    vocabulary, and one with [UNK] in it.
+    """
 
-    @property
-    def table(self) -> Any:
-        return self.layer
-
-    def __call__(self, texts: Any) -> Any:
-        return tf.cast(self.layer(texts), tf.int32)
-
-
-class IdTokenizer:
-    """Ids between blanks, never lower-cased."""
-
-    def __init__(self, ids: tuple[str, ...], max_tokens: int) -> None:
+    def __init__(self, vocabulary: tuple[str, ...], max_tokens: int, split: Callable[[Any], Any]) -> None:
+        """split: string [n] → ragged string [n, (words)]."""
         self._max_tokens = max_tokens
-        numbers = tf.range(SPECIAL, SPECIAL + len(ids), dtype=tf.int32)
-        entries = tf.lookup.KeyValueTensorInitializer(tf.constant(ids, tf.string), numbers)
+        self._split = split
+        # "" is no word: it is there because a table must not be empty.
+        numbers = tf.constant([PADDING, *range(SPECIAL, SPECIAL + len(vocabulary))], tf.int32)
+        entries = tf.lookup.KeyValueTensorInitializer(tf.constant(("", *vocabulary), tf.string), numbers)
         self.table = tf.lookup.StaticHashTable(entries, UNKNOWN)
 
     def __call__(self, texts: Any) -> Any:
-        return self.table.lookup(split_ids(texts)).to_tensor(PADDING, shape=[None, self._max_tokens])
+        return self.table.lookup(self._split(texts)).to_tensor(PADDING, shape=[None, self._max_tokens])
+
+
+def word_tokenizer(vocabulary: tuple[str, ...], max_tokens: int, lowercase: bool) -> TableTokenizer:
+    return TableTokenizer(vocabulary, max_tokens, lambda texts: split_words(texts, lowercase))
+
+
+def id_tokenizer(vocabulary: tuple[str, ...], max_tokens: int) -> TableTokenizer:
+    return TableTokenizer(vocabulary, max_tokens, split_ids)
 
 
 def tokenizers(settings: TextModel, inputs: NetworkInputs) -> dict[str, Tokenizer]:
@@ -91,8 +86,8 @@ def tokenizers(settings: TextModel, inputs: NetworkInputs) -> dict[str, Tokenize
         if vocabulary.tokenizer == "wordpiece":
             text = WordPieceTokenizer(inputs.tokens, settings.max_tokens, vocabulary.lowercase)
         else:
-            text = WordTokenizer(inputs.tokens, settings.max_tokens, vocabulary.lowercase)
+            text = word_tokenizer(inputs.tokens, settings.max_tokens, vocabulary.lowercase)
         found.update(dict.fromkeys(settings.text_fields, text))
     for name in settings.id_fields:
-        found[name] = IdTokenizer(inputs.ids[name], settings.max_tokens)
+        found[name] = id_tokenizer(inputs.ids[name], settings.max_tokens)
     return found

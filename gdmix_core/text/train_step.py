@@ -24,7 +24,9 @@ class TrainStep:
         self._sums = tf.Variable(tf.zeros(2, tf.float64), trainable=False)
         # One signature, so that all workers trace the same and once: tracing numbers the all-reduces.
         self._function = tf.function(
-            self._step, input_signature=[network.batch_spec(), target_spec(network, task), tf.TensorSpec([], tf.int32)]
+            self._step,
+            input_signature=[network.batch_spec(), target_spec(network, task), tf.TensorSpec([], tf.int32)],
+            autograph=False,
         )
 
     def take(self, batch: dict[str, Any], targets: dict[str, Any], number: int) -> None:

@@ -39,11 +39,11 @@ class TrainingState:
     def mean_loss(self) -> float:
         return self.loss / self.weight if self.weight else 0.0
 
-    def advance(self, steps_of_epoch: int, rows: int) -> None:
-        """One batch has been taken."""
-        self.steps += 1
+    def advance(self, steps_of_epoch: int, steps: int, rows: int) -> None:
+        """So many batches of the epoch have been taken, with so many rows."""
+        self.steps += steps
         self.rows += rows
-        self.step += 1
+        self.step += steps
         if self.step == steps_of_epoch:
             self.epoch, self.step = self.epoch + 1, 0
 

@@ -5,6 +5,7 @@ python -m gdmix_core.text.worker --run ROOT --step pass_01.global.train --thread
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from gdmix_core import processes, storage
@@ -19,13 +20,16 @@ def work(root: str, step_id: str, threads: int) -> None:
     step = run.plan[step_id]
     assert step.coordinate is not None
     settings = run.config.coordinates[step.coordinate].text
+    from gdmix_core.text.training_group import join_group, start_tensorflow
+
     if settings.mode == "parameter_server":
-        from gdmix_core.text.parameter_server import work as take_part
+        # Before TensorFlow's import: a call to a worker that is gone ends, so that its work can go to another.
+        os.environ["GRPC_FAIL_FAST"] = "use_caller"
+        start_tensorflow(threads)
+        from gdmix_core.text import parameter_server
 
-        take_part(run, step, threads)
+        parameter_server.work(run, step, threads)
         return
-    from gdmix_core.text.training_group import join_group
-
     group = join_group(threads)
     if group.workers != settings.workers:
         raise StepError(

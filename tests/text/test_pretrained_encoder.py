@@ -165,7 +165,8 @@ def test_the_encoder_may_stay_as_it_is(tmp_path: Path) -> None:
     assert len(network.encoder_variables) == 3 + 1 + LAYERS * 16
     assert not {id(v) for v in network.trainable_variables} & {id(v) for v in network.encoder_variables}
     np.testing.assert_array_equal(
-        network.encoder_variables[0].numpy(), load_file(tmp_path / "model.safetensors")["embeddings.word_embeddings.weight"]
+        network.encoder_variables[0].numpy(),
+        load_file(tmp_path / "model.safetensors")["embeddings.word_embeddings.weight"],
     )
 
 

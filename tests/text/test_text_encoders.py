@@ -97,9 +97,7 @@ def test_filters_are_separate_for_every_field_and_the_recurrent_encoder_is_share
 def test_lstm_is_its_formula() -> None:
     network = text_network(encoder=ENCODERS["lstm"])
     weights = weights_of(network)
-    kernel, recurrent, bias = (
-        weights[f"encoder/0_forward/{name}"] for name in ("kernel", "recurrent_kernel", "bias")
-    )
+    kernel, recurrent, bias = (weights[f"encoder/0_forward/{name}"] for name in ("kernel", "recurrent_kernel", "bias"))
 
     def sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
         return 1 / (1 + np.exp(-x))

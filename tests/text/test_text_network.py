@@ -11,6 +11,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from gdmix_core.errors import DataError
+from gdmix_core.text.interactions import SHORT
 from gdmix_core.text.network import TextNetwork
 from gdmix_core.text.network_inputs import NetworkInputs
 from tests.text.text_model import IDS, batch_of, network_inputs, raw_rows, text_model, text_network
@@ -49,7 +50,7 @@ def expected_scores(network: TextNetwork, raw: dict[str, Any]) -> NDArray[np.flo
         for u in sides["user"]:
             for d in sides["document"]:
                 dot = np.sum(u * d, axis=1, keepdims=True)
-                norms = np.linalg.norm(u, axis=1, keepdims=True) * np.linalg.norm(d, axis=1, keepdims=True)
+                norms = np.sqrt((np.sum(u**2, 1, keepdims=True) + SHORT) * (np.sum(d**2, 1, keepdims=True) + SHORT))
                 parts.append({"dot": dot, "cosine": dot / norms, "hadamard": u * d, "difference": u - d}[kind])
     linear = np.zeros((ROWS, network.inputs.outputs))
     for bag in settings.dense:
@@ -118,6 +119,16 @@ def test_every_weight_is_trained() -> None:
     for name, gradient in zip(network.weight_names, tape.gradient(total, network.trainable_variables), strict=True):
         assert gradient is not None, name
         assert np.abs(tf.convert_to_tensor(gradient).numpy()).max() > 0, name
+
+
+def test_gradients_are_bounded_where_a_text_has_no_words() -> None:
+    """At first its vector is zero, where a cosine's gradient would be as large as the inverse of what is added."""
+    settings = text_model(interactions=["cosine"])
+    network = TextNetwork(settings, network_inputs(settings))
+    batch = batch_of(network, raw_rows(9) | {"query": [""] * 9})
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(network(batch, training=True))
+    assert float(tf.linalg.global_norm(tape.gradient(total, network.trainable_variables))) < 1e3
 
 
 def test_wide_features_start_without_a_linear_score() -> None:

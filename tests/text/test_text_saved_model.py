@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-import tensorflow as tf
 
 from gdmix_core.data.ragged import Bag
 from gdmix_core.text.network import TextNetwork

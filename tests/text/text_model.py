@@ -40,7 +40,7 @@ def text_model(**options: Any) -> TextModel:
 
 
 def network_inputs(settings: TextModel, **options: Any) -> NetworkInputs:
-    bags = {bag: 3 for bag in settings.dense} | {bag: 7 for bag in settings.sparse}
+    bags = dict.fromkeys(settings.dense, 3) | dict.fromkeys(settings.sparse, 7)
     given: dict[str, Any] = {"tokens": WORDS, "ids": dict.fromkeys(settings.id_fields, IDS), "bags": bags}
     return NetworkInputs(**(given | options))
 

@@ -15,27 +15,32 @@ from tests.run_directory import Rows, make_run
 STEP = "pass_01.global.train"
 WORDS = ["good", "bad", "old", "new", "big", "small", "red", "blue", "one", "two"]
 EFFECT_OF_WORD = np.array([2.0, -2.0, 1.0, -1.0, 0.5, -0.5, 0.0, 0.0, 0.0, 0.0])
-# The smallest network that has a field of each kind and bags of each kind; without dropout.
+# A small network, which TensorFlow traces fast; without dropout.
 NETWORK: dict[str, Any] = {
     "model": "text",
     "document": ["title"],
-    "user_ids": ["user"],
-    "dense": ["context"],
-    "sparse": ["tags"],
     "max_tokens": 6,
     "embedding": 8,
     "units": 8,
-    "id_embedding": 4,
-    "sparse_embedding": 2,
-    "encoder": {"type": "cnn", "filters": 4, "windows": [1, 2]},
-    "interactions": ["cosine", "concat"],
-    "hidden": [8],
+    "encoder": {"type": "cnn", "filters": 4, "windows": [1]},
+    "hidden": [],
     "dropout": 0.0,
     "batch": 64,
     "epochs": 3,
     "patience": 50,
     "optimizer": {"learning_rate": 0.02, "warmup": 0.1},
     "tensorboard": False,
+}
+# Fields and bags of every kind beside.
+EVERYTHING: dict[str, Any] = {
+    "user_ids": ["user"],
+    "dense": ["context"],
+    "sparse": ["tags"],
+    "id_embedding": 4,
+    "sparse_embedding": 2,
+    "encoder": {"type": "cnn", "filters": 4, "windows": [1, 2]},
+    "interactions": ["cosine", "concat"],
+    "hidden": [8],
 }
 
 
@@ -62,10 +67,16 @@ def text_rows(n: int, seed: int, **columns: Any) -> Rows:
 
 
 def text_run(
-    root: Path, training: Rows, validation: Rows | None = None, config: dict[str, Any] | None = None, **settings: Any
+    root: Path,
+    training: Rows,
+    validation: Rows | None = None,
+    config: dict[str, Any] | None = None,
+    others: dict[str, Any] | None = None,
+    **settings: Any,
 ) -> Run:
-    """settings: in place of NETWORK's; config: of the pipeline. Blocks of 200 rows."""
-    pipeline = {"coordinates": {"global": {"fixed_effect": {**NETWORK, **settings}}}, **(config or {})}
+    """settings: in place of NETWORK's; config: of the pipeline; others: further coordinates. Blocks of 200 rows."""
+    coordinates = {"global": {"fixed_effect": {**NETWORK, **settings}}, **(others or {})}
+    pipeline = {"coordinates": coordinates, **(config or {})}
     return make_run(root, pipeline, training, validation, rows_per_block=200)
 
 
