@@ -27,7 +27,8 @@ def write_saved_model(network: TextNetwork, folder: str, task: str = "logistic_r
     score_from_embeddings: FIELD float32 [B, units] and the bags → as serving_default
 
     Where a name has characters TensorFlow does not allow, they are _ in the signatures; the asset columns.json tells
-    which input a column is. It computes in float32, whatever the network was trained in, so that it runs anywhere. Not in a strategy's scope.
+    which input a column is. It computes in float32, whatever the network was trained in, so that it runs anywhere.
+    Not to be called in a strategy's scope.
     """
     settings = network.settings.model_copy(update={"precision": "float32"})
     # A copy outside of any strategy: its variables are plain ones.

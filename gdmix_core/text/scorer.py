@@ -69,12 +69,10 @@ class SavedModelScorer:
         longest = max((len(array) for array in texts.values()), default=0)
         parts: dict[str, list[Any]] = {field: [] for field in texts}
         for first in range(0, max(longest, 1), CHUNK):
-            chunk = {
-                self.columns.fields[field]: tf.constant(
-                    array.slice(first, CHUNK).to_numpy(zero_copy_only=False), tf.string
-                )
-                for field, array in texts.items()
-            }
+            chunk = {}
+            for field, array in texts.items():
+                strings = array.slice(first, CHUNK).to_numpy(zero_copy_only=False)
+                chunk[self.columns.fields[field]] = tf.constant(strings, tf.string)
             values = self._embeddings(**chunk)
             for field, name in self.columns.fields.items():
                 parts[field].append(values[name])

@@ -29,8 +29,12 @@ class SignatureColumns:
     def of(cls, network: TextNetwork) -> SignatureColumns:
         settings = network.settings
         names = _signature_names([*settings.fields, *settings.bags])
-        groups = ({name: names[name] for name in group} for group in (settings.fields, settings.dense, settings.sparse))
-        return cls(*groups, features={bag: network.inputs.bags[bag] for bag in settings.bags})
+        return cls(
+            fields={field: names[field] for field in settings.fields},
+            dense={bag: names[bag] for bag in settings.dense},
+            sparse={bag: names[bag] for bag in settings.sparse},
+            features={bag: network.inputs.bags[bag] for bag in settings.bags},
+        )
 
 
 def _signature_names(columns: Iterable[str]) -> dict[str, str]:
