@@ -31,6 +31,7 @@ _HOMES = {
     "read_model": "gdmix_core.models.native",
     "read_scores": "gdmix_core.models.score_files",
     "run_pipeline": "gdmix_core.runner",
+    "TrainerInput": "gdmix_core.effects.trainer_input",
     "ScoreColumns": "gdmix_core.models.score_files",
     "score_entity_rows": "gdmix_core.effects.entity_models",
     "score_input": "gdmix_core.models.scoring",

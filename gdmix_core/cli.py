@@ -99,14 +99,22 @@ def validate(config: str, variables: tuple[str, ...], changes: tuple[str, ...]) 
     "--scores", type=click.Choice(["parquet", "gdmix", "photon"]), default="parquet", show_default=True,
     help="Format of the output: Parquet, or a score file as GDMix or Photon ML write it (Avro).",
 )  # fmt: skip
-def score(model: str, source: str, output: str, kind: Any, split: str, scores: Any) -> None:
+@click.option(
+    "--external", "external", multiple=True, metavar="NAME=FILES",
+    help="Scores of a coordinate whose model is external or python: a file or folder; repeatable.",
+)  # fmt: skip
+def score(model: str, source: str, output: str, kind: Any, split: str, scores: Any, external: tuple[str, ...]) -> None:
     """Score new data with an exported model."""
+    from gdmix_core.config_file import parse_variable
     from gdmix_core.models.scoring import score_input
 
     other = ".avro" if scores == "parquet" else ".parquet"
     if output.endswith(other):
         raise click.UsageError(f"--scores {scores} does not write {other} files; change --output or --scores")
-    rows, unknown = score_input(model, source, output, kind=kind, split=split, scores=scores)
+    given: dict[str, list[str]] = {}
+    for name, path in map(parse_variable, external):
+        given.setdefault(name, []).append(path)
+    rows, unknown = score_input(model, source, output, kind=kind, split=split, scores=scores, external=given)
     click.echo(f"{rows} rows scored: {output}")
     for coordinate, count in unknown.items():
         click.echo(f"{coordinate}: {count} rows of entities without a model, scored 0")
@@ -149,6 +157,17 @@ def sample_movielens(data: str | None, download: bool, output: str, kind: Any) -
     with tempfile.TemporaryDirectory() as folder:
         source = data if data is not None else download_movielens(folder)
         click.echo(write_movielens(source, output, format=kind))
+
+
+@sample.command("nemig")
+@click.option("--data", required=True, help="Folder with NeMig's news.tsv and rows.tsv.")
+@click.option("--output", required=True, help="Input directory to write.")
+@click.option("--format", "kind", type=click.Choice(["tfrecord", "parquet"]), default="tfrecord", show_default=True)
+def sample_nemig(data: str, output: str, kind: Any) -> None:
+    """Convert NeMig news impressions, with their text."""
+    from gdmix_core.samples.nemig import write_nemig
+
+    click.echo(write_nemig(data, output, format=kind))
 
 
 @sample.command("generated")

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator
 from gdmix_core.config_model import Model
 from gdmix_core.coordinate_config import Coordinate
 from gdmix_core.errors import ConfigError
-from gdmix_core.evaluation.registry import DEFAULT_METRIC, TASK_OF_METRIC, parse_metric
+from gdmix_core.evaluation.registry import DEFAULT_METRIC, metrics_of, parse_metric
 
 Task = Literal[
     "logistic_regression",
@@ -249,6 +249,10 @@ class Config(Model):
             raise ValueError(str(error)) from None  # pydantic adds the key path to ValueErrors alone
         if len(set(names)) != len(names):
             raise ValueError("a metric is named twice")
+        if names and parse_metric(names[0]).is_matrix:
+            raise ValueError(
+                f"the first metric decides which pass is best, and {names[0]} is a matrix: name another first"
+            )
         return names
 
     @model_validator(mode="before")
@@ -272,6 +276,12 @@ class Config(Model):
         unknown = set(self.initial_model.coordinates if self.initial_model else ()) - set(self.coordinates)
         if unknown:
             raise ValueError(f"initial_model.coordinates names {min(unknown)}, which is no coordinate of this pipeline")
+        for name in self.initial_model.coordinates if self.initial_model else ():
+            kind = self.coordinates[name].kind
+            if kind not in ("linear", "random"):
+                raise ValueError(
+                    f"initial_model.coordinates names {name}, whose model is {kind}: it has no coefficients"
+                )
         return self
 
     @model_validator(mode="after")
@@ -298,6 +308,17 @@ class Config(Model):
         return self
 
     @model_validator(mode="after")
+    def _metrics_of_the_task(self) -> Config:
+        for name in self.metrics:
+            if not parse_metric(name).fits(self.task):
+                raise ValueError(f"metric {name} is not for task {self.task}; for it there are {metrics_of(self.task)}")
+        if "confusion_matrix" in self.metrics and (self.classes or 2) > 1000:
+            raise ValueError(f"confusion_matrix of {self.classes} classes: it is kept for 1000 at most")
+        if self.task in TASKS_OF_CLASSES and self.columns.offset is not None:
+            raise ValueError(f"columns.offset: task {self.task} has a score for each class, to which no offset adds")
+        return self
+
+    @model_validator(mode="after")
     def _likelihood_to_estimate_from(self) -> Config:
         automatic = [name for name, c in self.coordinates.items() if c.automatic is not None]
         if automatic and self.task == "smoothed_hinge":
@@ -308,9 +329,14 @@ class Config(Model):
 
     @property
     def foreign_metrics(self) -> dict[str, str]:
-        """Metrics that are the loss of another task, and that task: on this one's margins they mean little."""
-        tasks = {name: TASK_OF_METRIC.get(parse_metric(name).kind, self.task) for name in self.metrics}
-        return {name: task for name, task in tasks.items() if task != self.task}
+        """Metrics that are meant for another task, and that task: on this one's margins they mean little."""
+        tasks = {name: parse_metric(name).foreign_to(self.task) for name in self.metrics}
+        return {name: task for name, task in tasks.items() if task is not None}
+
+    @property
+    def numeric_metrics(self) -> list[str]:
+        """Those whose value is a number; the others (confusion_matrix) stand in metrics.json and in the report."""
+        return [name for name in self.metrics if not parse_metric(name).is_matrix]
 
     @property
     def primary_metric(self) -> str:

@@ -165,7 +165,7 @@ class Coordinate(Model):
         le=1,
         description="Elastic net: this share of l2 is L1: l2 * ((1 - alpha)/2 * squares + alpha * absolutes).",
     )
-    bounds: list[Bound] = Field(default_factory=list, description="Limits of coefficients, in the features' units.")
+    bounds: list[Bound] = Field(default=[], description="Limits of coefficients, in the features' units.")
     intercept: bool = True
     regularize_intercept: bool = Field(
         False, description="Whether the penalty covers the intercept too (a random effect's under l2: auto always)."
@@ -183,7 +183,10 @@ class Coordinate(Model):
         if (self.fixed_effect is None) == (self.random_effect is None):
             raise ValueError("give exactly one of fixed_effect and random_effect (an empty fixed_effect is {})")
         if self.kind in ("text", "external", "python"):
-            foreign = [name for name in _OF_LINEAR_MODELS if name in self.model_fields_set]
+            # A run's own config.yaml spells out every default.
+            fields = type(self).model_fields
+            defaults = {name: fields[name].get_default(call_default_factory=True) for name in _OF_LINEAR_MODELS}
+            foreign = [name for name, default in defaults.items() if getattr(self, name) != default]
             if foreign:
                 raise ValueError(f"{foreign[0]} is a setting of linear models; fixed_effect.model {self.kind} has none")
         elif self.bag is None and not self.intercept:
@@ -241,6 +244,11 @@ class Coordinate(Model):
         if isinstance(self.fixed_effect, TextModel):
             return self.fixed_effect.fields
         return tuple(self.fixed_effect.columns) if isinstance(self.fixed_effect, PythonModel) else ()
+
+    @property
+    def reads_data(self) -> bool:
+        """Whether it reads anything from its directory (a linear model without a bag does: it is its directory)."""
+        return bool(self.bags or self.columns) or self.kind in ("linear", "random")
 
     @property
     def group(self) -> str | None:

@@ -46,13 +46,21 @@ def start(module: str, arguments: Sequence[str], environment: Mapping[str, str] 
     return process
 
 
-def wait_all(processes: Sequence[subprocess.Popen[str]], on_event: Callable[[int, Event], None]) -> list[int]:
+def wait_all(
+    processes: Sequence[subprocess.Popen[str]],
+    on_event: Callable[[int, Event], None],
+    *,
+    leader: int | None = None,
+    replace: Callable[[int, int], subprocess.Popen[str] | None] = lambda number, code: None,
+) -> list[int]:
     """Waits for all, handing every event to on_event(process number, event). Returns the exit codes.
 
-    When one fails the others are ended, as their work would be in vain.
+    When one fails the others are ended, as their work would be in vain; unless replace(number, exit code) has started
+    another in its place. When the leader ends, the others are ended too.
     """
+    processes = list(processes)
     lock = threading.Lock()
-    failed = threading.Event()
+    ended = threading.Event()
 
     def follow(number: int, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
@@ -64,9 +72,18 @@ def wait_all(processes: Sequence[subprocess.Popen[str]], on_event: Callable[[int
                 continue
             with lock:
                 on_event(number, event)
-        if process.wait() != 0 and not failed.is_set():
-            failed.set()
-            terminate([other for other in processes if other is not process], _GRACE_OF_OTHERS)
+        code = process.wait()
+        if (code == 0 and number != leader) or ended.is_set():
+            return
+        with lock:
+            another = replace(number, code) if code != 0 else None
+            if another is not None:
+                processes[number] = another
+        if another is not None:
+            follow(number, another)
+            return
+        ended.set()
+        terminate([other for other in processes if other is not process], _GRACE_OF_OTHERS)
 
     threads = [threading.Thread(target=follow, args=item, daemon=True) for item in enumerate(processes)]
     for thread in threads:

@@ -46,7 +46,7 @@ class Run:
         """Starts (or continues) the run in config.output and writes its config.yaml."""
         run = cls(config.output.rstrip("/"), config, trial=trial)
         for name, task in config.foreign_metrics.items() if trial is None else ():
-            log.warning("metric %s is a loss of %s: on the margins of %s it means little", name, task, config.task)
+            log.warning("metric %s is meant for %s: on the margins of %s it means little", name, task, config.task)
         content = {"config": config.model_dump(mode="json", exclude_none=True), "versions": _versions()}
         if trial is not None:
             content["trial"] = dict(trial)

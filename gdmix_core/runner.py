@@ -72,9 +72,9 @@ def metrics_table(run: Run) -> Table:
     table = Table(title=f"{run.config.name}: {split} metrics")
     table.add_column("pass", justify="right")
     table.add_column("coordinate")
-    for name in run.config.metrics:
+    for name in run.config.numeric_metrics:
         arrow = "↑" if parse_metric(name).higher_is_better else "↓"
-        table.add_column(f"{name} {arrow}", justify="right")
+        table.add_column(f"{name} {arrow}", justify="right", overflow="fold")
     automatic = any(coordinate.automatic is not None for coordinate in run.config.coordinates.values())
     if automatic:
         table.add_column("λ by l2: auto")
@@ -84,7 +84,7 @@ def metrics_table(run: Run) -> Table:
         for name in names:
             result = run.result(evaluate_id(number, name))
             values = result["metrics"][split]
-            cells = ["–" if values[m] is None else f"{values[m]:.5f}" for m in run.config.metrics]
+            cells = ["–" if values[m] is None else f"{values[m]:.5f}" for m in run.config.numeric_metrics]
             if automatic:
                 cells.append(_shown_l2(result.get("l2")))
             last = name == names[-1]

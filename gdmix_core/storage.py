@@ -137,6 +137,37 @@ def list_files(directory: str) -> list[tuple[str, int, str]]:
     return sorted(item for item in found if item[0].rsplit("/", 1)[-1][:1] not in {".", "_"})
 
 
+def copy_directory(source: str, target: str) -> list[str]:
+    """Copies every file of a directory and of the folders in it; returns their paths within it, sorted."""
+    copied = sorted(_paths_within(source))
+    for path in copied:
+        with open_for_read(join(source, path)) as file, open_for_write(join(target, path)) as copy:
+            shutil.copyfileobj(file, copy, 1 << 20)
+    return copied
+
+
+@contextlib.contextmanager
+def local_copy(directory: str) -> Iterator[str]:
+    """A directory's local path, or that of a copy that is removed at the end."""
+    local = local_path(directory)
+    if local is not None:
+        yield local
+        return
+    with tempfile.TemporaryDirectory() as copy:
+        copy_directory(directory, copy)
+        yield copy
+
+
+def _paths_within(directory: str) -> list[str]:
+    local = local_path(directory)
+    if local is not None:
+        files = (Path(folder, name) for folder, _, names in os.walk(local) for name in names)
+        return [file.relative_to(local).as_posix() for file in files]
+    filesystem, key = _remote(directory)
+    root = key.rstrip("/") + "/"
+    return [path.removeprefix(root) for path in filesystem.find(key)]
+
+
 def remove(path: str) -> None:
     """Removes a file or a directory with all that is in it; nothing happens if it is absent."""
     local = local_path(path)

@@ -21,8 +21,9 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from gdmix_core import storage
 from gdmix_core.config import Config
 from gdmix_core.data.blocks import write_block
+from gdmix_core.data.external_scores import read_part
 from gdmix_core.data.records import read_records, read_uids
-from gdmix_core.data.shuffled_records import shuffle_schema, to_batch
+from gdmix_core.data.shuffled_records import scores_to_batch, shuffle_schema, to_batch
 from gdmix_core.data.source import Layout, open_layout
 from gdmix_core.data.uid_ranges import range_starts, sample_uids, smallest_hashes
 from gdmix_core.data.validation import (
@@ -99,19 +100,23 @@ def _write_blocks(spark: SparkSession, layout: Layout, run: Run, starts: pa.Arra
                 for records in read_records(piece, layout.sources[piece.source], config):
                     yield to_batch(records, piece, schema, starts).rename_columns(named.names)
 
+    def read_scores(numbers: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        pieces = layout.score_pieces
+        for batch in numbers:
+            for number in batch.column(0).to_pylist():
+                for uid, score in read_part(pieces[number].part, layout.uid_type):
+                    yield scores_to_batch(uid, score, pieces[number], schema, starts).rename_columns(named.names)
+
     def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         received = [pa.RecordBatch.from_arrays(batch.columns, schema=schema) for batch in batches]
         if received:
             statistics = write_block(received[0]["range"][0].as_py(), received, layout, config, frame)
             yield pa.record_batch([pa.array([json.dumps(statistics)])], names=["statistics"])
 
-    written = (
-        _pieces(spark, layout)
-        .mapInArrow(decode, from_arrow_schema(named))
-        .repartitionById(len(starts) + 1, "range")
-        .mapInArrow(write, "statistics string")
-        .collect()
-    )
+    decoded = _pieces(spark, layout).mapInArrow(decode, from_arrow_schema(named))
+    if count := len(layout.score_pieces):
+        decoded = decoded.union(spark.range(0, count, 1, count).mapInArrow(read_scores, from_arrow_schema(named)))
+    written = decoded.repartitionById(len(starts) + 1, "range").mapInArrow(write, "statistics string").collect()
     return [json.loads(row.statistics) for row in written]
 
 

@@ -104,6 +104,35 @@ def test_losses_of_other_tasks_are_foreign_metrics():
     assert found.foreign_metrics == {"rmse": "linear_regression"}
 
 
+CLASSES = {
+    "task": "multiclass_classification",
+    "classes": 3,
+    "coordinates": {"global": {"fixed_effect": {"model": "text", "document": ["title"]}}},
+}
+
+
+def test_metrics_of_classes():
+    found = parse_config(content(**CLASSES, metrics=["accuracy", "confusion_matrix", "cross_entropy"]))
+    assert found.numeric_metrics == ["accuracy", "cross_entropy"]
+    assert not found.foreign_metrics
+    assert parse_config(content(**CLASSES)).metrics == ["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metrics": ["confusion_matrix", "auc"]}, "confusion_matrix is a matrix: name another first"),
+        ({"metrics": ["auc", "cross_entropy"]}, "cross_entropy is not for task logistic_regression; .*ndcg@K:COLUMN"),
+        ({**CLASSES, "metrics": ["ndcg@5:user_id"]}, r"for it there are accuracy, confusion_matrix, cross_entropy\b"),
+        ({**CLASSES, "classes": 2000, "metrics": ["accuracy", "confusion_matrix"]}, "1000 at most"),
+        ({**CLASSES, "columns": {"offset": "base"}}, "columns.offset: task multiclass_classification has a score for"),
+    ],
+)
+def test_metrics_that_mean_nothing_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_config(content(**changes))
+
+
 def test_the_templates_know_airflows_ds_add(tmp_path: Path):
     path = write(tmp_path, MINIMAL.replace("data/{{ ds }}", "data/{{ macros.ds_add(ds, -1) }}"))
     assert load_config(path, {"ds": "2026-03-01"}).input == "data/2026-02-28"

@@ -199,3 +199,13 @@ def test_a_grid_has_no_one_weight():
 def test_settings_cannot_be_changed():
     with pytest.raises(ValidationError, match="frozen"):
         coordinate().l1 = 1.0  # type: ignore[misc]
+
+
+def test_settings_of_linear_models_are_refused_elsewhere_but_spelled_out_defaults_are_not():
+    external = {"fixed_effect": {"model": "external", "scores": "scores.parquet"}}
+    spelled_out = Coordinate.model_validate(external).model_dump(mode="json", exclude_none=True)
+    assert {"l2", "bounds", "intercept"} <= set(spelled_out)
+    assert Coordinate.model_validate(spelled_out) == Coordinate.model_validate(external)
+    for name, value in {"l2": 2.0, "bounds": [{"lower": 0}], "bag": "global", "locked": True}.items():
+        with pytest.raises(ValidationError, match=f"{name} is a setting of linear models"):
+            Coordinate.model_validate({**external, name: value})

@@ -16,6 +16,7 @@ from gdmix_core.config import Config
 from gdmix_core.data import bags
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.record_checks import checks_of
+from gdmix_core.data.score_join import JoinedScores, join_scores
 from gdmix_core.data.shuffled_records import Joined, join_by_uid, shuffle_schema
 from gdmix_core.data.source import BagColumn, Layout
 
@@ -35,22 +36,30 @@ def write_block(
 ) -> dict[str, Any]:
     """Writes frame/<split>/block-<number>.parquet for the records of range `number`; returns counts, JSON-able."""
     table = pa.Table.from_batches(list(batches), schema=shuffle_schema(layout))
+    scores = table.slice(0, 0)
+    if layout.scores:
+        of_records = pc.less(table["source"], len(layout.sources))
+        scores, table = table.filter(pc.invert(of_records)), table.filter(of_records)
     # Each bag is unpacked as it came and put into order once, by position: its bytes are not sorted with the rest.
     unpacked = {key: _unpacked(table[f"bag_{key}"], bag) for key, bag in layout.bags.items()}
     table = table.drop_columns([f"bag_{key}" for key in layout.bags])
     table = table.append_column(POSITION, pa.array(np.arange(table.num_rows)))
-    joined = join_by_uid(table, len(layout.sources))
+    joined_scores = _join(table, scores, layout)
+    joined = joined_scores.joined
     split = joined.table["split"].to_numpy()[joined.first] if len(joined.first) else np.empty(0, np.int32)
     statistics: dict[str, Any] = {
         "number": number,
         "records": table.num_rows,
         "splits": {},
-        "violations": _violations(table, joined, layout, config),
+        "violations": _violations(table, joined_scores, scores, layout, config),
         "duplicates": _duplicates(joined, layout),
+        "external_scores": joined_scores.counts,
     }
     for code, name in enumerate(SPLITS):
         first = joined.first[split == code]
         columns = _scalars(joined, first, layout)
+        for files in layout.scores:
+            columns[files.column] = pa.array(joined_scores.values[files.coordinate][split == code])
         entries = {}
         for source in layout.sources:
             position = joined.table[POSITION].to_numpy()[first + source.number]
@@ -68,6 +77,11 @@ def write_block(
         if block.num_rows:
             _write(storage.join(frame, name, block_name(number)), block)
     return statistics
+
+
+def _join(table: pa.Table, scores: pa.Table, layout: Layout) -> JoinedScores:
+    joined = join_by_uid(table, len(layout.sources))
+    return join_scores(joined, scores, layout.scores, len(layout.sources)) if layout.scores else JoinedScores(joined)
 
 
 def _unpacked(packed: pa.ChunkedArray, bag: BagColumn) -> Bag:
@@ -97,9 +111,12 @@ def _write(path: str, block: pa.Table) -> None:
         )
 
 
-def _violations(table: pa.Table, joined: Joined, layout: Layout, config: Config) -> dict[str, Any]:
+def _violations(
+    table: pa.Table, joined_scores: JoinedScores, scores: pa.Table, layout: Layout, config: Config
+) -> dict[str, Any]:
     """check name → {count, first: [{uid, file}]} of every rule that was broken, in uid order."""
     found: dict[str, Any] = {}
+    joined, files = joined_scores.joined, layout.all_files
 
     def add(name: str, records: pa.Table, where: NDArray[np.bool_]) -> None:
         count = int(np.count_nonzero(where))
@@ -108,11 +125,13 @@ def _violations(table: pa.Table, joined: Joined, layout: Layout, config: Config)
         entry = found.setdefault(name, {"count": 0, "first": []})
         entry["count"] += count
         for position in np.flatnonzero(where)[:FIRST_OFFENDERS]:
-            file = layout.files[records["file"][int(position)].as_py()]
+            file = files[records["file"][int(position)].as_py()]
             entry["first"].append({"uid": records["uid"][int(position)].as_py(), "file": file})
 
-    for name, where in joined.faults.items():
+    for name, where in (joined.faults | joined_scores.missing).items():
         add(name, joined.table, where)
+    for name, where in joined_scores.broken.items():
+        add(name, *_in_uid_order(scores, where))
     without_uid = table.filter(pc.is_null(table["uid"]))
     for records in (without_uid, joined.table):
         mask = records["violations"].to_numpy()
@@ -125,6 +144,12 @@ def _violations(table: pa.Table, joined: Joined, layout: Layout, config: Config)
                 prefix = f"{source.path.rsplit('/', 1)[-1]}: " if len(layout.sources) > 1 else ""
                 add(prefix + check.name, records, (source_of == source.number) & ((mask >> bit) & 1 == 1))
     return found
+
+
+def _in_uid_order(scores: pa.Table, where: NDArray[np.bool_]) -> tuple[pa.Table, NDArray[np.bool_]]:
+    """The scores that break a rule."""
+    broken = scores.filter(pa.array(where)).sort_by("uid")
+    return broken, np.ones(broken.num_rows, bool)
 
 
 def _duplicates(joined: Joined, layout: Layout) -> dict[str, int]:

@@ -51,6 +51,11 @@ class Frame:
         key = self.bag_of(coordinate)
         return self.feature_list(key) if key else FeatureList([])
 
+    def score_column(self, coordinate: str) -> str:
+        """The column, float32, with the scores of an external coordinate."""
+        column: str = self.manifest["scores"][coordinate]
+        return column
+
     def blocks(self, split: str) -> list[tuple[str, int, int]]:
         """(path, first row, rows) of each block, in row order."""
         return [
@@ -71,18 +76,48 @@ class Frame:
                 table = pq.read_table(file, columns=list(columns))
             yield low, table.slice(low - first, high - low)
 
+    def stream(
+        self, split: str, columns: Sequence[str], rows: int, start: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[int, pa.Table]]:
+        """As read, but in pieces of at most so many rows; no more than one row group of a file is in memory at once."""
+        stop = self.rows(split) if stop is None else stop
+        for path, first, in_block in self.blocks(split):
+            if max(start, first) >= min(stop, first + in_block):
+                continue
+            with storage.open_for_read(path) as opened:
+                file = pq.ParquetFile(opened)
+                for number in range(file.num_row_groups):
+                    after = first + file.metadata.row_group(number).num_rows
+                    if first < stop and after > start:
+                        for batch in file.iter_batches(rows, row_groups=[number], columns=list(columns)):
+                            low, high = max(start, first), min(stop, first + batch.num_rows)
+                            if low < high:
+                                yield low, pa.Table.from_batches([batch.slice(low - first, high - low)])
+                            first += batch.num_rows
+                    first = after
+
     def column(self, split: str, name: str, start: int = 0, stop: int | None = None) -> NDArray[np.float64]:
         """float64 of the numeric column (label, weight, offset)."""
         parts = [table[name].to_numpy() for _, table in self.read(split, [name], start, stop)]
         return np.concatenate([np.empty(0, np.float64), *parts])
 
     def ids(self, split: str, name: str) -> pa.ChunkedArray:
-        """An entity or group column, or uid."""
+        """An entity, group or text column, or uid."""
         chunks = [chunk for _, table in self.read(split, [name]) for chunk in table[name].chunks]
         return pa.chunked_array(chunks, self.id_type(name))
 
+    def texts(
+        self, split: str, name: str, start: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[int, pa.ChunkedArray]]:
+        """(first row, strings) of every block of a column of texts or ids, cut to the rows start … stop−1.
+
+        Without nulls; integers as their decimal digits.
+        """
+        for first, table in self.read(split, [name], start, stop):
+            yield first, table[name].cast(pa.string())
+
     def id_type(self, name: str) -> pa.DataType:
-        """string or int64: the type of an entity or group column, or uid."""
+        """string or int64: the type of an entity, group or text column, or uid."""
         kind = self.manifest["uid_type"] if name == "uid" else self.manifest["ids"][name]
         return pa.string() if kind == "text" else pa.int64()
 

@@ -34,6 +34,11 @@ class Tensor:
         return _TYPES[self.dtype]
 
 
+def metadata_file(directory: str) -> str:
+    """Where the description of an input directory's columns lies."""
+    return storage.join(directory, "metadata", "tensor_metadata.json")
+
+
 def read_metadata(path: str) -> dict[str, Tensor]:
     """The columns by name, features and labels together. Raises DataError naming the entry that is not usable."""
     content = storage.read_json(path)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gdmix_core.config import Config
-from gdmix_core.data.source import Source, number_columns
+from gdmix_core.data.external_scores import ScoreFiles
+from gdmix_core.data.scalar_columns import number_columns
+from gdmix_core.data.source import Source
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ def checks_of(source: Source, config: Config, *, labelled: bool = True) -> list[
     numbers = number_columns(config, labelled=labelled) if source.primary else {}
     found = [Check("uid.present", "every record has a uid", "write a uid for every record")]
     for column in (*numbers.values(), *source.ids):
-        found.append(Check(f"{column}.present", f"every record has {column}", f"write {column} for every record"))
+        if column not in source.texts:
+            found.append(Check(f"{column}.present", f"every record has {column}", f"write {column} for every record"))
         found.append(
             Check(
                 f"{column}.type",
@@ -48,7 +51,7 @@ def checks_of(source: Source, config: Config, *, labelled: bool = True) -> list[
             )
         )
     legal = {
-        "label": ("legal", LEGAL_LABELS[config.task], "correct the label or the task"),
+        "label": ("legal", *_legal_label(config)),
         "weight": ("positive", "weight is finite and above 0", "leave out records of weight 0"),
         "offset": ("finite", "offset is finite", "correct the offset"),
     }
@@ -56,6 +59,14 @@ def checks_of(source: Source, config: Config, *, labelled: bool = True) -> list[
         name, rule, advice = legal[role]
         found.append(Check(f"{column}.{name}", rule, advice))
     for bag in source.bags:
+        if bag.label:
+            found.append(
+                Check(
+                    f"{bag.key}.legal",
+                    "every value of the label is 1, and no class stands there twice",
+                    "list the indices of the classes that apply once each, with the value 1",
+                )
+            )
         found += [
             Check(
                 f"{bag.key}.type",
@@ -75,3 +86,31 @@ def checks_of(source: Source, config: Config, *, labelled: bool = True) -> list[
             Check(f"{bag.key}.finite", "feature values are finite", "leave out or correct NaN and infinity"),
         ]
     return found
+
+
+def _legal_label(config: Config) -> tuple[str, str]:
+    """Rule and advice."""
+    if config.task == "multiclass_classification" and config.classes is not None:
+        rule = f"label is an integer 0 … {config.classes - 1}"
+        return rule, "number the classes from 0, or set classes to how many there are"
+    return LEGAL_LABELS.get(config.task, "label is finite"), "correct the label or the task"
+
+
+def score_checks(files: ScoreFiles) -> dict[str, Check]:
+    """What must hold of the scores of an external coordinate, for every uid of the data."""
+    name = files.coordinate
+    checks = {
+        "unique": Check(
+            f"{name}.score.unique", "no uid has two scores", "leave one score a uid in the files of fixed_effect.scores"
+        ),
+        "finite": Check(
+            f"{name}.score.finite", "the score is a finite float32", "correct null, NaN and infinity in the score files"
+        ),
+    }
+    if files.missing == "error":
+        checks["present"] = Check(
+            f"{name}.score.present",
+            "every uid has a score",
+            "add its score to the files, or set fixed_effect.missing: zero",
+        )
+    return checks

@@ -15,7 +15,8 @@ from gdmix_core.data.example_decoder import MISSING, OK, WRONG_KIND, Column, Fie
 from gdmix_core.data.metadata import Tensor
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.record_checks import Check, checks_of
-from gdmix_core.data.source import BagColumn, Piece, Source, number_columns
+from gdmix_core.data.scalar_columns import number_columns
+from gdmix_core.data.source import BagColumn, Piece, Source
 from gdmix_core.errors import DataError
 
 # Small enough for a core's cache: a few thousand records.
@@ -27,8 +28,10 @@ _KINDS: dict[str, Kind] = {"integer": "int64", "real": "float", "text": "bytes"}
 class Records:
     """A batch of decoded records of one piece.
 
-    uid: int64 or string [n], null where absent; ids: int64 or string [n] by column name
-    numbers: float64 [n] by role (label, weight, offset); empty unless the source is the primary one
+    uid: int64 or string [n], null where absent
+    ids: entities, groups, texts: int64 or string [n] by column name; null where absent, of texts ""
+    numbers: float64 [n] by role (label, weight, offset); empty unless the source is the primary one. Of a label that is
+        a bag, how many classes apply
     bags: by frame key; violations: int64 [n], bit k set where the source's check k fails
     duplicates: int64 [n], bit k set where the source's bag k holds an index twice
     """
@@ -105,8 +108,12 @@ def _checked(
     violations.add("uid.present", status != OK)
     records = Records(uid)
     for column in source.ids:
-        records.ids[column], status = _scalar(columns[column], tensors[column], piece)
-        violations.add(f"{column}.present", status == MISSING)
+        values, status = _scalar(columns[column], tensors[column], piece)
+        if column in source.texts:
+            values = values.fill_null("")
+        else:
+            violations.add(f"{column}.present", status == MISSING)
+        records.ids[column] = values
         violations.add(f"{column}.type", status == WRONG_KIND)
     for role, column in roles.items():
         values, status = _scalar(columns[column], tensors[column], piece)
@@ -116,7 +123,7 @@ def _checked(
         violations.add(f"{column}.type", status == WRONG_KIND)
         records.numbers[role] = number
         if role == "label":
-            violations.add(f"{column}.legal", present & ~_legal(number, config.task))
+            violations.add(f"{column}.legal", present & ~_legal(number, config.task, config.classes))
         elif role == "weight":
             violations.add(f"{column}.positive", present & ~(np.isfinite(number) & (number > 0)))
         else:
@@ -125,11 +132,19 @@ def _checked(
     for k, bag in enumerate(source.bags):
         records.bags[bag.key], faults = _bag(columns, bag, violations)
         records.duplicates[(faults & bags.DUPLICATE) != 0] |= np.int64(1 << k)
+        if bag.label:
+            of_record = records.bags[bag.key]
+            record = np.repeat(np.arange(len(uid)), np.diff(of_record.offsets))
+            other = np.bincount(record, of_record.values != 1, minlength=len(uid)) > 0
+            violations.add(f"{bag.key}.legal", other)
+            records.numbers["label"] = np.diff(of_record.offsets).astype(np.float64)
     records.violations = violations.mask
     return records
 
 
-def _legal(label: NDArray[np.float64], task: str) -> NDArray[np.bool_]:
+def _legal(label: NDArray[np.float64], task: str, classes: int | None = None) -> NDArray[np.bool_]:
+    if classes is not None:
+        return (label >= 0) & (label < classes) & (label == np.floor(label))
     if task in ("logistic_regression", "smoothed_hinge"):
         return (label == 0) | (label == 1)
     if task == "poisson_regression":

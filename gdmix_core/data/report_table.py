@@ -22,4 +22,10 @@ def report_table(report: dict[str, Any]) -> Table:
         table.add_row(name, check["rule"], str(check["broken"]), where, style="red" if check["broken"] else None)
     for bag, count in report["duplicate_indices_summed"].items():
         table.add_row(f"{bag}.duplicates", "indices listed once (others are summed)", str(count), "")
+    for coordinate, counts in report.get("external_scores", {}).items():
+        table.add_row(
+            f"{coordinate}.score.unused", "not counted as broken: scores of other uids", str(counts["unused"]), ""
+        )
+        if counts["zeros"]:
+            table.add_row(f"{coordinate}.score.zero", "rows without a score (missing: zero)", str(counts["zeros"]), "")
     return table

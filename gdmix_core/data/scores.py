@@ -1,4 +1,7 @@
-"""Score vectors: float32, addressed by row. What travels between coordinates, instead of data."""
+"""Score vectors: float32 [N], or [N, K] in the tasks of K classes, addressed by row.
+
+They are what travels between coordinates, instead of data.
+"""
 
 from __future__ import annotations
 
@@ -31,17 +34,21 @@ class ScoreSum:
         ]
 
     def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """float64 [len(rows)], summed in the order of the coordinates."""
-        total = np.zeros(len(rows))
+        """float64 [len(rows)], summed in the order of the coordinates; [len(rows), K] in the tasks of K classes."""
+        total = self._nothing(len(rows))
         for vector in self._vectors:
             total += vector[rows]
         return total
 
     def span(self, start: int, stop: int) -> NDArray[np.float64]:
-        total = np.zeros(stop - start)
+        """As `gather`, of the rows start … stop - 1."""
+        total = self._nothing(stop - start)
         for vector in self._vectors:
             total += vector[start:stop]
         return total
+
+    def _nothing(self, rows: int) -> NDArray[np.float64]:
+        return np.zeros((rows, *(self._vectors[0].shape[1:] if self._vectors else ())))
 
 
 def other_scores(run: Run, step: Step, split: str) -> ScoreSum:

@@ -1,7 +1,8 @@
 """The form in which records travel through Spark's shuffle of validate, and what becomes of them at the other end.
 
 Every record is one row: its range, what identifies it, its scalars, and each bag as one block of bytes. The records of
-all directories are in one table; a column that a directory does not give is null there.
+all directories are in one table; a column that a directory does not give is null there. So are the scores of external
+coordinates, one a row, as the records of further sources.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from numpy.typing import NDArray
 from gdmix_core.data.bags import pack
 from gdmix_core.data.record_checks import UID_DISJOINT, UID_IN_ALL, UID_UNIQUE
 from gdmix_core.data.records import Records
-from gdmix_core.data.source import Layout, Piece
+from gdmix_core.data.source import Layout, Piece, ScorePiece
 from gdmix_core.data.uid_ranges import range_of
 
 ROLES = ("label", "weight", "offset")
 
 
 def shuffle_schema(layout: Layout) -> pa.Schema:
-    """Columns id_<column> hold entities and groups, bag_<key> packed bags."""
+    """Columns id_<column> hold entities, groups and texts, bag_<key> packed bags."""
     return pa.schema(
         [
             ("range", pa.int32()),
@@ -39,28 +40,47 @@ def shuffle_schema(layout: Layout) -> pa.Schema:
                 for name, tensor in layout.id_tensors().items()
             ],
             *[(f"bag_{key}", pa.binary()) for key in layout.bags],
+            *([("score", pa.float64())] if layout.scores else []),
         ]
     )
 
 
 def to_batch(records: Records, piece: Piece, schema: pa.Schema, starts: pa.Array) -> pa.RecordBatch:
     rows = len(records.uid)
-
-    def constant(value: int) -> pa.Array:
-        return pa.array(np.full(rows, value, np.int32))
-
     columns: dict[str, pa.Array] = {
         "range": pa.array(range_of(records.uid, starts)),
         "uid": records.uid,
-        "split": constant(0 if piece.split == "training" else 1),
-        "source": constant(piece.source),
-        "file": constant(piece.file),
+        "split": _constant(0 if piece.split == "training" else 1, rows),
+        "source": _constant(piece.source, rows),
+        "file": _constant(piece.file, rows),
         "violations": pa.array(records.violations),
         "duplicates": pa.array(records.duplicates),
         **{role: pa.array(values) for role, values in records.numbers.items()},
         **{f"id_{name}": values for name, values in records.ids.items()},
         **{f"bag_{key}": pack(bag) for key, bag in records.bags.items()},
     }
+    return _batch(columns, schema, rows)
+
+
+def scores_to_batch(
+    uid: pa.Array, score: pa.Array, piece: ScorePiece, schema: pa.Schema, starts: pa.Array
+) -> pa.RecordBatch:
+    rows = len(uid)
+    columns = {
+        "range": pa.array(range_of(uid, starts)),
+        "uid": uid,
+        "source": _constant(piece.source, rows),
+        "file": _constant(piece.file, rows),
+        "score": score,
+    }
+    return _batch(columns, schema, rows)
+
+
+def _constant(value: int, rows: int) -> pa.Array:
+    return pa.array(np.full(rows, value, np.int32))
+
+
+def _batch(columns: dict[str, pa.Array], schema: pa.Schema, rows: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(
         [columns[f.name] if f.name in columns else pa.nulls(rows, f.type) for f in schema], schema=schema
     )
@@ -71,11 +91,13 @@ class Joined:
     """Records of one range, in uid order, brought together by uid.
 
     table: the records sorted by (uid, split, source), those without a uid left out
+    begins: int64 [uids] position of each uid's first record
     first: int64 [kept] position of each kept uid's record of source 0; that of source s is s further on
     faults: check name → bool [rows of table]: the records (one for each uid) that break a rule about uids
     """
 
     table: pa.Table
+    begins: NDArray[np.int64]
     first: NDArray[np.int64]
     faults: dict[str, NDArray[np.bool_]]
 
@@ -86,7 +108,7 @@ def join_by_uid(table: pa.Table, sources: int) -> Joined:
     table = table.take(_uid_order(table, sources))
     rows = table.num_rows
     if rows == 0:
-        return Joined(table, np.empty(0, np.int64), {})
+        return Joined(table, np.empty(0, np.int64), np.empty(0, np.int64), {})
     uid = table["uid"].combine_chunks()
     split = table["split"].to_numpy()
     source = table["source"].to_numpy()
@@ -108,7 +130,7 @@ def join_by_uid(table: pa.Table, sources: int) -> Joined:
     }
     bad = repeated | incomplete | faults[UID_DISJOINT.name] | (table["violations"].to_numpy() != 0)
     kept = begins[~np.logical_or.reduceat(bad, begins)]
-    return Joined(table, kept, faults)
+    return Joined(table, begins, kept, faults)
 
 
 def _uid_order(table: pa.Table, sources: int) -> pa.Array:

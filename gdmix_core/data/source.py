@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 
 from gdmix_core import storage
 from gdmix_core.config import Config
+from gdmix_core.data.external_scores import ScoreFiles, ScorePart, open_score_files
 from gdmix_core.data.feature_list import read_feature_list
-from gdmix_core.data.metadata import Tensor, read_metadata
+from gdmix_core.data.metadata import Tensor, metadata_file, read_metadata
+from gdmix_core.data.scalar_columns import check_scalars, id_columns, key_columns, label_bag
 from gdmix_core.data.tfrecord import split_points
 from gdmix_core.errors import DataError
-from gdmix_core.evaluation.registry import parse_metric
 
 DIRECTORIES = {"training": "trainingData", "validation": "validationData"}
 TFRECORD_SUFFIXES = (".tfrecord", ".tfrecord.gz", ".tfrecord.deflate")
@@ -24,13 +26,14 @@ _PIECE_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class BagColumn:
-    """A feature bag of the input and the name it has in the frame."""
+    """A feature bag of the input and the name it has in the frame. label: it is the label, its features the classes."""
 
     name: str
     key: str
     features: int
     sparse: bool
     dtype: str  # of the values: float32 or float64
+    label: bool = False
 
     @property
     def numpy_dtype(self) -> np.dtype:
@@ -39,7 +42,12 @@ class BagColumn:
 
 @dataclass(frozen=True)
 class Source:
-    """One input directory. ids: entity and group columns taken from it; primary: it gives label, weight and offset."""
+    """One input directory.
+
+    primary: it gives label, weight and offset
+    ids: the scalar columns taken from it: entities, groups, and texts and ids that models read as features
+    texts: those of ids that are read as text alone, which a record may lack; it is "" then
+    """
 
     number: int
     path: str
@@ -47,13 +55,7 @@ class Source:
     primary: bool
     ids: tuple[str, ...]
     bags: tuple[BagColumn, ...]
-
-
-def number_columns(config: Config, *, labelled: bool = True) -> dict[str, str]:
-    """The columns of numbers that are read, by role: label, weight, offset."""
-    names = config.columns
-    roles = {"label": names.label, "weight": names.weight} if labelled else {}
-    return {role: column for role, column in (roles | {"offset": names.offset}).items() if column is not None}
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,15 @@ class Piece:
 
 
 @dataclass(frozen=True)
+class ScorePiece:
+    """A part of a score file that one task reads. source: a number beyond those of the directories."""
+
+    part: ScorePart
+    file: int
+    source: int
+
+
+@dataclass(frozen=True)
 class Layout:
     """Everything validate knows of the input before it reads a record."""
 
@@ -79,10 +90,25 @@ class Layout:
     uid_type: Literal["integer", "text"]
     feature_lists: dict[str, str] = field(default_factory=dict)  # bag key → path
     coordinate_bags: dict[str, dict[str, str]] = field(default_factory=dict)  # coordinate → bag → its key
+    scores: tuple[ScoreFiles, ...] = ()  # of the external coordinates
 
     @property
     def bags(self) -> dict[str, BagColumn]:
         return {bag.key: bag for source in self.sources for bag in source.bags}
+
+    @property
+    def all_files(self) -> list[str]:
+        """By the number of a piece's file: those of the directories, then the score files."""
+        return [*self.files, *(path for scores in self.scores for path, _, _ in scores.listing)]
+
+    @property
+    def score_pieces(self) -> list[ScorePiece]:
+        numbers = {path: number for number, path in enumerate(self.all_files)}
+        return [
+            ScorePiece(part, numbers[part.path], len(self.sources) + k)
+            for k, scores in enumerate(self.scores)
+            for part in scores.parts
+        ]
 
     def id_tensors(self) -> dict[str, Tensor]:
         return {name: source.tensors[name] for source in self.sources for name in source.ids}
@@ -94,33 +120,55 @@ def open_layout(config: Config, *, labelled: bool = True) -> Layout:
     labelled: whether label and weight have to be there; data that is only to be scored needs neither.
     Raises DataError for a directory, column or feature list that is missing or contradicts another.
     """
-    directories = list(dict.fromkeys(c.data for c in config.coordinates.values()))
+    coordinates = config.coordinates.values()
+    directories = list(dict.fromkeys(c.data for c in coordinates if c.reads_data) or [next(iter(coordinates)).data])
     paths = {d: config.input.rstrip("/") if d in {".", ""} else storage.join(config.input, d) for d in directories}
     for directory in directories:
-        if not storage.exists(_metadata_file(paths[directory])):
+        if not storage.exists(metadata_file(paths[directory])):
             raise DataError(
-                f"{paths[directory]}: no input there: {_metadata_file(paths[directory])} is missing; "
+                f"{paths[directory]}: no input there: {metadata_file(paths[directory])} is missing; "
                 "compare `input` and the coordinates' `data` in the configuration with where the data lies"
             )
-    tensors = {d: read_metadata(_metadata_file(paths[d])) for d in directories}
-    bag_keys = _bag_keys(config)
-    ids = _id_columns(config, directories, tensors, paths)
-    _check_scalars(config, directories, tensors, paths, labelled)
+    tensors = {d: read_metadata(metadata_file(paths[d])) for d in directories}
+    label = label_bag(config) if labelled else None
+    label_at = None if label is None else (directories[0], label)
+    bag_keys = _bag_keys(config, label_at)
+    ids = id_columns(config, directories, tensors, paths, labelled)
+    strict = {column for _, column, _ in key_columns(config, labelled)}
+    check_scalars(config, directories, tensors, paths, labelled)
     feature_lists: dict[str, str] = {}
     sources = []
     for number, directory in enumerate(directories):
         bags = []
         read = [bag for c in config.coordinates.values() if c.data == directory for bag in c.bags]
+        if label_at is not None and directory == label_at[0]:
+            if label_at[1] in read:
+                raise DataError(f"{paths[directory]}: bag {label} is the label, so no coordinate may read it")
+            read.append(label_at[1])
         for bag in dict.fromkeys(read):
             key = bag_keys[directory, bag]
             feature_lists[key] = storage.join(paths[directory], "featureList", bag)
-            bags.append(_bag_column(paths[directory], bag, key, tensors[directory], feature_lists[key]))
+            column = _bag_column(paths[directory], bag, key, tensors[directory], feature_lists[key])
+            bags.append(replace(column, label=(directory, bag) == label_at))
+        texts = [n for n in ids[directory] if n not in strict and tensors[directory][n].type == "text"]
         sources.append(
-            Source(number, paths[directory], tensors[directory], number == 0, tuple(ids[directory]), tuple(bags))
+            Source(
+                number,
+                paths[directory],
+                tensors[directory],
+                number == 0,
+                tuple(ids[directory]),
+                tuple(bags),
+                tuple(texts),
+            )
         )
     pieces, files, listing = _list_pieces(sources, labelled)
     lists = {key: [path, _digest(path)] for key, path in feature_lists.items()}
-    described = [listing, lists, [storage.read_json(_metadata_file(s.path)) for s in sources]]
+    scores = open_score_files(config) if labelled else ()
+    _check_names(scores, sources)
+    described: list[Any] = [listing, lists, [storage.read_json(metadata_file(s.path)) for s in sources]]
+    if scores:
+        described.append([[files.coordinate, list(files.listing)] for files in scores])
     fingerprint = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:24]
     uid = tensors[directories[0]][config.columns.uid]
     return Layout(
@@ -131,7 +179,19 @@ def open_layout(config: Config, *, labelled: bool = True) -> Layout:
         "text" if uid.type == "text" else "integer",
         feature_lists,
         {name: {bag: bag_keys[c.data, bag] for bag in c.bags} for name, c in config.coordinates.items()},
+        scores,
     )
+
+
+def _check_names(scores: Sequence[ScoreFiles], sources: Sequence[Source]) -> None:
+    columns = {name for source in sources for name in source.ids}
+    columns |= {f"{bag.key}_{part}" for source in sources for bag in source.bags for part in ("indices", "values")}
+    for files in scores:
+        if files.column in columns:
+            raise DataError(
+                f"column {files.column} of the input has the name that the frame keeps for the scores of coordinate "
+                f"{files.coordinate}; give one of them another name"
+            )
 
 
 def _digest(path: str) -> str:
@@ -139,83 +199,21 @@ def _digest(path: str) -> str:
         return hashlib.sha256(file.read()).hexdigest()
 
 
-def _bag_keys(config: Config) -> dict[tuple[str, str], str]:
+def _bag_keys(config: Config, label: tuple[str, str] | None) -> dict[tuple[str, str], str]:
     """A bag keeps its name in the frame unless two directories use the same one."""
-    pairs = list(dict.fromkeys((c.data, bag) for c in config.coordinates.values() for bag in c.bags))
+    read = [(c.data, bag) for c in config.coordinates.values() for bag in c.bags]
+    pairs = list(dict.fromkeys(read if label is None else [*read, label]))
     names = [bag for _, bag in pairs]
     return {(data, bag): bag if names.count(bag) == 1 else f"{data.replace('/', '.')}.{bag}" for data, bag in pairs}
-
-
-def _id_columns(
-    config: Config, directories: list[str], tensors: dict[str, dict[str, Tensor]], paths: dict[str, str]
-) -> dict[str, list[str]]:
-    """Which directory gives each entity and group column: the coordinate's own, else the first that has it."""
-    ids: dict[str, list[str]] = {d: [] for d in directories}
-    wanted = [(c.random_effect.entity, c.data) for c in config.coordinates.values() if c.random_effect]
-    groups = [parse_metric(name).column for name in config.metrics]
-    wanted += [(column, "") for column in groups if column is not None]
-    for column, directory in wanted:
-        if any(column in taken for taken in ids.values()):
-            continue
-        at = directory or next((d for d in directories if column in tensors[d]), directories[0])
-        tensor = tensors[at].get(column)
-        if tensor is None:
-            raise DataError(
-                f"{_metadata_file(paths[at])}: column {column} (an entity or a metric's group) is not described; "
-                f"described are: {', '.join(tensors[at])}"
-            )
-        if tensor.size is not None or tensor.type == "real":
-            raise DataError(
-                f"{_metadata_file(paths[at])}: column {column} must be an integer or string scalar to group by it"
-            )
-        ids[at].append(column)
-    return ids
-
-
-def _check_scalars(
-    config: Config,
-    directories: list[str],
-    tensors: dict[str, dict[str, Tensor]],
-    paths: dict[str, str],
-    labelled: bool,
-) -> None:
-    names = config.columns
-    first = directories[0]
-    for directory in directories:
-        uid = tensors[directory].get(names.uid)
-        if uid is None:
-            raise DataError(f"{_metadata_file(paths[directory])}: uid column {names.uid} is not described")
-        if uid.size is not None or uid.type == "real":
-            raise DataError(
-                f"{_metadata_file(paths[directory])}: uid column {names.uid} must be an integer or string scalar"
-            )
-        if uid.type != tensors[first][names.uid].type:
-            raise DataError(
-                f"{_metadata_file(paths[directory])}: uid column {names.uid} is {uid.dtype}, "
-                f"but {tensors[first][names.uid].dtype} in {paths[first]}; records are joined by it"
-            )
-    for role, column in number_columns(config, labelled=labelled).items():
-        tensor = tensors[first].get(column)
-        if tensor is None:
-            raise DataError(
-                f"{_metadata_file(paths[first])}: {role} column {column} is not described; described are: "
-                f"{', '.join(tensors[first])}. Set columns.{role} in the configuration"
-            )
-        if tensor.size is not None or tensor.type == "text":
-            raise DataError(f"{_metadata_file(paths[first])}: {role} column {column} must be a number")
-
-
-def _metadata_file(path: str) -> str:
-    return storage.join(path, "metadata", "tensor_metadata.json")
 
 
 def _bag_column(path: str, bag: str, key: str, tensors: dict[str, Tensor], feature_list: str) -> BagColumn:
     tensor = tensors.get(bag)
     if tensor is None:
-        raise DataError(f"{_metadata_file(path)}: bag {bag} is not described; described are: {', '.join(tensors)}")
+        raise DataError(f"{metadata_file(path)}: bag {bag} is not described; described are: {', '.join(tensors)}")
     if tensor.size is None or tensor.type == "text":
         raise DataError(
-            f"{_metadata_file(path)}: bag {bag} must be a vector of numbers, such as shape [100] and dtype float"
+            f"{metadata_file(path)}: bag {bag} must be a vector of numbers, such as shape [100] and dtype float"
         )
     names = read_feature_list(feature_list)
     if len(names) != tensor.size:

@@ -9,24 +9,30 @@ from gdmix_core import storage
 from gdmix_core.config import Config
 from gdmix_core.data.blocks import FIRST_OFFENDERS, SPLITS, block_name
 from gdmix_core.data.feature_list import read_feature_list, write_feature_list
-from gdmix_core.data.record_checks import UID_CHECKS, checks_of
+from gdmix_core.data.record_checks import UID_CHECKS, checks_of, score_checks
 from gdmix_core.data.source import Layout
 from gdmix_core.errors import DataError
 from gdmix_core.run import Run
 
 
 def merge_report(statistics: Iterable[dict[str, Any]], layout: Layout, config: Config) -> dict[str, Any]:
-    """validate/report.json: rows by split, and every check with its count and the first offenders."""
+    """validate/report.json: rows by split, and every check with its count and the first offenders.
+
+    external_scores: by coordinate, the scores its files hold, how many of them are of uids that the data do not have,
+    and how many rows got 0 in place of one.
+    """
     rules = {check.name: check for check in UID_CHECKS}
     for source in layout.sources:
         prefix = f"{source.path.rsplit('/', 1)[-1]}: " if len(layout.sources) > 1 else ""
         rules |= {prefix + check.name: check for check in checks_of(source, config)}
+    rules |= {check.name: check for files in layout.scores for check in score_checks(files).values()}
     checks: dict[str, dict[str, Any]] = {
         name: {"rule": check.rule, "broken": 0, "first": []} for name, check in rules.items()
     }
     splits: dict[str, dict[str, Any]] = {name: {"records": 0, "rows": 0, "label_mean": None} for name in SPLITS}
     labels = dict.fromkeys(SPLITS, 0.0)
     duplicates: dict[str, int] = {}
+    external = {files.coordinate: {"scores": 0, "unused": 0, "zeros": 0} for files in layout.scores}
     for block in sorted(statistics, key=lambda item: item["number"]):
         for name, counts in block["splits"].items():
             splits[name]["records"] += counts["records"]
@@ -38,10 +44,13 @@ def merge_report(statistics: Iterable[dict[str, Any]], layout: Layout, config: C
             checks[name]["advice"] = rules[name].advice
         for key, count in block["duplicates"].items():
             duplicates[key] = duplicates.get(key, 0) + count
+        for name, counts in block["external_scores"].items():
+            external[name] = {what: total + counts[what] for what, total in external[name].items()}
     for name in SPLITS:
         splits[name]["dropped"] = splits[name]["records"] - splits[name]["rows"] * len(layout.sources)
         splits[name]["label_mean"] = labels[name] / splits[name]["rows"] if splits[name]["rows"] else None
-    return {"splits": splits, "checks": checks, "duplicate_indices_summed": duplicates, "files": len(layout.files)}
+    report = {"splits": splits, "checks": checks, "duplicate_indices_summed": duplicates, "files": len(layout.files)}
+    return report | ({"external_scores": external} if external else {})
 
 
 def judge(report: dict[str, Any], config: Config, report_path: str) -> None:
@@ -105,6 +114,8 @@ def frame_manifest(statistics: Iterable[dict[str, Any]], layout: Layout, config:
             }
             for name, c in config.coordinates.items()
         },
+        "label_bag": next((key for key, bag in layout.bags.items() if bag.label), None),
+        "scores": {files.coordinate: files.column for files in layout.scores},  # coordinate → column, float32
     }
 
 

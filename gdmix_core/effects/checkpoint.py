@@ -1,4 +1,4 @@
-"""The checkpoint of a fixed effect in training: its latest coefficients, for a killed step to go on from."""
+"""The checkpoint of a step in training, for a killed one to go on from; of a fixed effect its latest coefficients."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import io
 import logging
 import time
 import zipfile
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +17,56 @@ from gdmix_core import storage
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
 
-log = logging.getLogger("gdmix_core.fixed_effect")
+log = logging.getLogger("gdmix_core.checkpoint")
 
 # Share of the time that writing checkpoints may take. On a local disk most iterations are kept, on an object
 # store one in a few seconds.
 _SHARE = 0.05
+
+
+class StepCheckpoint:
+    """Arrays in passes/<nn>/<coordinate>/checkpoint/, with the key of the step they belong to.
+
+    A directory of its own, so that what a killed writer left behind goes with it.
+    """
+
+    def __init__(self, run: Run, step: Step, name: str) -> None:
+        assert step.pass_number is not None
+        assert step.coordinate is not None
+        self.directory = run.coordinate(step.pass_number, step.coordinate, "checkpoint")
+        self.path = storage.join(self.directory, name)
+        self._key = run.keys[step.id]
+        self._next_write = 0.0
+
+    def read_arrays(self) -> dict[str, NDArray[Any]] | None:
+        """None where there are none, or those of other settings or other input."""
+        if not storage.exists(self.path):
+            return None
+        with storage.open_for_read(self.path) as file:
+            content = file.read()
+        try:
+            with np.load(io.BytesIO(content)) as stored:
+                if str(stored["key"]) != self._key:
+                    return None
+                return {name: stored[name] for name in stored.files if name != "key"}
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            log.warning("%s: not a readable checkpoint (%s); training starts anew", self.path, error)
+            return None
+
+    def write_arrays(self, arrays: Mapping[str, Any]) -> None:
+        begin = time.monotonic()
+        with storage.open_for_write(self.path) as file:
+            np.savez(file, key=self._key, **arrays)
+        end = time.monotonic()
+        self._next_write = end + (end - begin) / _SHARE
+
+    def offer_arrays(self, arrays: Callable[[], Mapping[str, Any]]) -> None:
+        """Writes them, unless the last were written too short a time ago."""
+        if time.monotonic() >= self._next_write:
+            self.write_arrays(arrays())
+
+    def remove(self) -> None:
+        storage.remove(self.directory)
 
 
 @dataclass(frozen=True)
@@ -36,45 +83,24 @@ class Iterate:
     variance: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
 
-class Checkpoint:
-    """passes/<nn>/<coordinate>/checkpoint/iterate.npz, with the key of the step it belongs to.
-
-    A directory of its own, so that what a killed writer left behind goes with it.
-    """
+class Checkpoint(StepCheckpoint):
+    """iterate.npz, the latest coefficients of a fixed effect."""
 
     def __init__(self, run: Run, step: Step) -> None:
-        assert step.pass_number is not None
-        assert step.coordinate is not None
-        self._directory = run.coordinate(step.pass_number, step.coordinate, "checkpoint")
-        self._path = storage.join(self._directory, "iterate.npz")
-        self._key = run.keys[step.id]
-        self._next_write = 0.0
+        super().__init__(run, step, "iterate.npz")
 
     def read(self) -> Iterate | None:
         """None where there is none, or one of other settings or other input."""
-        if not storage.exists(self._path):
+        stored = self.read_arrays()
+        if stored is None:
             return None
-        with storage.open_for_read(self._path) as file:
-            content = file.read()
         try:
-            with np.load(io.BytesIO(content)) as stored:
-                if str(stored["key"]) != self._key:
-                    return None
-                counts = {name: int(stored[name]) for name in ("iterations", "evaluations", "hessian_products")}
-                return Iterate(stored["w"], variance=stored["variance"], **counts)
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            log.warning("%s: not a readable checkpoint (%s); training starts anew", self._path, error)
+            counts = {name: int(stored[name]) for name in ("iterations", "evaluations", "hessian_products")}
+            return Iterate(stored["w"], variance=stored["variance"], **counts)
+        except KeyError as error:
+            log.warning("%s: not a readable checkpoint (%s); training starts anew", self.path, error)
             return None
 
     def offer(self, iterate: Iterate) -> None:
         """Writes it, unless the last one was written too short a time ago."""
-        begin = time.monotonic()
-        if begin < self._next_write:
-            return
-        with storage.open_for_write(self._path) as file:
-            np.savez(file, key=self._key, **asdict(iterate))
-        end = time.monotonic()
-        self._next_write = end + (end - begin) / _SHARE
-
-    def remove(self) -> None:
-        storage.remove(self._directory)
+        self.offer_arrays(lambda: asdict(iterate))

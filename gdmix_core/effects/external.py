@@ -1,12 +1,40 @@
-"""Placeholder until the branch that brings it is merged."""
+"""An external coordinate: the scores that validate joined to the rows, in the place of those of a trained model."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
+import numpy as np
+
+from gdmix_core import progress, storage
+from gdmix_core.data.frame import Frame
 from gdmix_core.plan import Step
-from gdmix_core.run import Run
+from gdmix_core.run import SPLITS, Run
+
+log = logging.getLogger("gdmix_core.external")
 
 
 def train(run: Run, step: Step) -> dict[str, Any]:
-    raise NotImplementedError
+    """Copies the frame's scores of the coordinate, block by block; returns {external: True, rows: {split: rows}}."""
+    assert step.pass_number is not None
+    assert step.coordinate is not None
+    if run.is_done(step):
+        log.info("%s is done already", step.id)
+        return run.result(step.id)
+    number, name = step.pass_number, step.coordinate
+    # The marker of an older result goes before any of its files does.
+    storage.remove(run.marker(step))
+    frame = Frame(run)
+    column = frame.score_column(name)
+    report = progress.reporter()
+    for split in SPLITS:
+        storage.remove(run.coordinate(number, name, "scores", split))
+        blocks = len(frame.blocks(split))
+        for part, (_, table) in enumerate(frame.read(split, [column])):
+            scores = table[column].to_numpy().astype(np.float32, copy=False)
+            storage.write_array(run.score_part(number, name, split, part), scores)
+            report(part + 1, blocks, step.id)
+    rows = {split: frame.rows(split) for split in SPLITS}
+    log.info("%s: %s external scores", step.id, rows)
+    return run.commit(step, {"external": True, "rows": rows})

@@ -8,7 +8,7 @@ from typing import Any
 from gdmix_core import storage
 from gdmix_core.data.frame import Frame
 from gdmix_core.effects.initial_scores import write_initial_scores
-from gdmix_core.models.earlier import find_earlier, fingerprint
+from gdmix_core.models.earlier import find_earlier, fingerprint, linear_coordinates
 from gdmix_core.models.layout import lay_out
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
@@ -36,7 +36,7 @@ def initialize(run: Run, step: Step) -> dict[str, Any]:
     if not models:
         assert run.config.initial_model is not None
         log.warning("nothing is at %s: everything starts from nothing (required: false)", run.config.initial_model.path)
-    for name in run.config.coordinates:
+    for name in linear_coordinates(run.config):
         if name in models:
             counts[name] = lay_out(run, frame, name, models[name])
             write_initial_scores(run, name)

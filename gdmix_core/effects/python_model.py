@@ -1,12 +1,155 @@
-"""Placeholder until the branch that brings it is merged."""
+"""A coordinate trained by a function of the user's own, whose scores are checked and kept like any other's."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import importlib
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from gdmix_core import storage
+from gdmix_core.data.frame import Frame
+from gdmix_core.data.scores import other_scores
+from gdmix_core.effects.trainer_input import TrainerInput
+from gdmix_core.errors import StepError
+from gdmix_core.external_config import PythonModel
 from gdmix_core.plan import Step
-from gdmix_core.run import Run
+from gdmix_core.run import SPLITS, Run
+
+log = logging.getLogger("gdmix_core.python_model")
+
+FILES = "files"
+Trainer = Callable[[TrainerInput], Mapping[str, Any]]
 
 
 def train(run: Run, step: Step) -> dict[str, Any]:
-    raise NotImplementedError
+    """Calls the function, writes the scores it returns and the files it leaves; returns {function, rows, files}.
+
+    Raises StepError when it cannot be imported, raises, or does not return a finite score for every row.
+    """
+    assert step.pass_number is not None
+    assert step.coordinate is not None
+    if run.is_done(step):
+        log.info("%s is done already", step.id)
+        return run.result(step.id)
+    number, name = step.pass_number, step.coordinate
+    model = run.config.coordinates[name].fixed_effect
+    assert isinstance(model, PythonModel)
+    function = _imported(name, model.function)
+    # The marker of an older result goes before any of its files does.
+    storage.remove(run.marker(step))
+    frame = Frame(run)
+    with tempfile.TemporaryDirectory() as folder, _previous(run, step) as previous:
+        given = _input(run, step, frame, model, Path(folder), previous)
+        log.info("%s: calling %s for %s rows", step.id, model.function, {s: given.rows(s) for s in given.splits})
+        scores = _checked(name, model.function, _call(name, model.function, function, given), given)
+        storage.remove(run.coordinate(number, name, "model", FILES))
+        files = storage.copy_directory(folder, run.coordinate(number, name, "model", FILES))
+    for split in SPLITS:
+        storage.remove(run.coordinate(number, name, "scores", split))
+        if split in scores:
+            storage.write_array(run.score_part(number, name, split, 0), scores[split])
+    rows = {split: len(vector) for split, vector in scores.items()}
+    return run.commit(step, {"function": model.function, "rows": rows, "files": files})
+
+
+@contextlib.contextmanager
+def _previous(run: Run, step: Step) -> Iterator[Path | None]:
+    assert step.pass_number is not None
+    assert step.coordinate is not None
+    if step.pass_number == 1:
+        yield None
+        return
+    with storage.local_copy(run.coordinate(step.pass_number - 1, step.coordinate, "model", FILES)) as folder:
+        yield Path(folder) if Path(folder).exists() else None
+
+
+def _input(run: Run, step: Step, frame: Frame, model: PythonModel, folder: Path, previous: Path | None) -> TrainerInput:
+    assert step.pass_number is not None
+    assert step.coordinate is not None
+    splits = tuple(split for split in SPLITS if frame.rows(split))
+    identity = f"{run.config.name}/{step.coordinate}/{step.pass_number}"
+    return TrainerInput(
+        splits=splits,
+        files={split: [path for path, _, _ in frame.blocks(split)] for split in splits},
+        offsets={
+            split: frame.column(split, "offset") + other_scores(run, step, split).span(0, frame.rows(split))
+            for split in splits
+        },
+        settings=model.settings,
+        folder=folder,
+        previous=previous,
+        pass_number=step.pass_number,
+        seed=int.from_bytes(hashlib.sha256(identity.encode()).digest()[:4], "big") >> 1,  # below 2**31
+        task=run.config.task,
+        coordinate=step.coordinate,
+        _frame=frame,
+    )
+
+
+def _imported(name: str, path: str) -> Trainer:
+    module_name, _, function_name = path.partition(":")
+    where = f"coordinate {name}: {path}"
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{module_name}.".startswith(f"{error.name}."):
+            raise StepError(
+                f"{where}: there is no module {error.name}; install it, or put the folder it lies in on PYTHONPATH, "
+                "wherever this step runs"
+            ) from None
+        log.exception("%s: the module cannot be imported", where)
+        raise StepError(
+            f"{where}: importing {module_name} raised {type(error).__name__}: {error}; its traceback is in the log"
+        ) from error
+    function = getattr(module, function_name, None)
+    if function is None:
+        its_own = [n for n, value in vars(module).items() if getattr(value, "__module__", None) == module_name]
+        raise StepError(f"{where}: {module.__file__} has no {function_name}, only {', '.join(its_own) or 'nothing'}")
+    if not callable(function):
+        raise StepError(f"{where}: {function_name} is a {type(function).__name__}, not a function")
+    found: Trainer = function
+    return found
+
+
+def _call(name: str, path: str, function: Trainer, given: TrainerInput) -> Any:
+    try:
+        return function(given)
+    except (Exception, SystemExit) as error:
+        log.exception("coordinate %s: %s failed", name, path)
+        raise StepError(
+            f"coordinate {name}: {path} raised {type(error).__name__}: {error}; its traceback is in the log"
+        ) from error
+
+
+def _checked(name: str, path: str, returned: Any, given: TrainerInput) -> dict[str, NDArray[np.float32]]:
+    where = f"coordinate {name}: {path}"
+    if not isinstance(returned, Mapping) or set(returned) != set(given.splits):
+        shown = f"the keys {sorted(map(str, returned))}" if isinstance(returned, Mapping) else type(returned).__name__
+        raise StepError(f"{where} must return a mapping of scores for {' and '.join(given.splits)}, not {shown}")
+    return {split: _vector(where, split, returned[split], given.rows(split)) for split in given.splits}
+
+
+def _vector(where: str, split: str, scores: Any, rows: int) -> NDArray[np.float32]:
+    array = np.asarray(scores)
+    if array.dtype.kind not in "fiu":
+        raise StepError(f"{where}: the {split} scores have the type {array.dtype}; they must be numbers")
+    if array.shape != (rows,):
+        raise StepError(
+            f"{where}: the {split} scores have the shape {list(array.shape)}; there are {rows} rows, and each has one"
+        )
+    with np.errstate(over="ignore"):
+        vector: NDArray[np.float32] = array.astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(vector))
+    if len(bad):
+        raise StepError(
+            f"{where}: {len(bad)} of {rows} {split} scores are no finite float32, first {array[bad[0]]} of row {bad[0]}"
+        )
+    return vector

@@ -1,12 +1,60 @@
-"""Placeholder until the branch that brings it is merged."""
+"""Training a text network as the fixed effect: in worker processes of its own, also when it is one."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
+from gdmix_core import progress, storage
+from gdmix_core.effects.checkpoint import StepCheckpoint
+from gdmix_core.effects.cores import core_count
+from gdmix_core.effects.worker_group import Event, WorkerGroup, train_together
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
+from gdmix_core.text_config import TextModel
+
+log = logging.getLogger("gdmix_core.text")
 
 
 def train(run: Run, step: Step) -> dict[str, Any]:
-    raise NotImplementedError
+    """Trains the network and scores all rows; returns the best metric, steps, and the curve.
+
+    A step that was killed goes on from its checkpoint. Raises StepError as train_together does.
+    """
+    if run.is_done(step):
+        log.info("%s is done already", step.id)
+        return run.result(step.id)
+    assert step.coordinate is not None
+    # The marker of an older result goes before any of its files does.
+    storage.remove(run.marker(step))
+    report = progress.reporter()
+
+    def on_event(event: Event) -> None:
+        report(event["steps"], event["total"], f"{step.id}: {event['told']}")
+
+    result = train_together(_group(run, step, run.config.coordinates[step.coordinate].text), on_event)
+    log.info(
+        "%s: best %s %s at step %s of %d, %.0f rows/s",
+        step.id, result["metric"], result["best_value"], result["best_step"], result["steps"],
+        result["rows_per_second"],
+    )  # fmt: skip
+    committed = run.commit(step, result)
+    StepCheckpoint(run, step, "").remove()
+    return committed
+
+
+def _group(run: Run, step: Step, settings: TextModel) -> WorkerGroup:
+    apart = settings.mode == "parameter_server"
+    jobs = {"worker": settings.workers}
+    if apart:
+        jobs = {"chief": 1, "worker": settings.workers, "ps": settings.parameter_servers}
+    threads = max(1, core_count(run.config) // settings.workers)
+    return WorkerGroup(
+        step.id,
+        "gdmix_core.text.worker",
+        ["--run", run.root, "--step", step.id, "--threads", str(threads)],
+        jobs,
+        settings.restarts,
+        replaceable=("worker",) if apart else (),
+        servers=apart,
+    )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +16,17 @@ from gdmix_core.evaluation.registry import Metric, parse_metric
 from gdmix_core.plan import Step, latest_scores, train_id
 from gdmix_core.run import SPLITS, Run
 
+if TYPE_CHECKING:
+    from gdmix_core.evaluation.metrics import MetricValue
+
 log = logging.getLogger("gdmix_core.evaluate")
 
 
 def evaluate(run: Run, step: Step) -> dict[str, Any]:
     """Writes metrics.json; returns {pass, coordinate, metrics: {split: {metric: value or null}}}.
 
-    metrics.json also holds the λ of l2: auto, that was used and that the next pass starts from.
+    metrics.json also holds metrics that are matrices ({split: {metric: rows}}), how many groups counted, and the λ of
+    l2: auto, that was used and that the next pass starts from.
 
     The model evaluated is the sum of every coordinate's latest scores, this one's among them, and the data's offset.
     """
@@ -40,12 +45,24 @@ def evaluate(run: Run, step: Step) -> dict[str, Any]:
     metrics = [parse_metric(name) for name in run.config.metrics]
     values: dict[str, dict[str, float | None]] = {}
     groups: dict[str, dict[str, dict[str, int]]] = {}
+    matrices: dict[str, dict[str, list[list[float]]]] = {}
     for split in SPLITS:
         if frame.rows(split) == 0:
             continue
-        margin = frame.column(split, "offset") + ScoreSum(run, passes, split).span(0, frame.rows(split))
-        values[split], groups[split] = _measure(frame, split, margin, metrics)
+        margin = ScoreSum(run, passes, split).span(0, frame.rows(split))
+        if margin.ndim == 1:
+            margin += frame.column(split, "offset")
+        found = measure(frame, split, margin, metrics)
+        values[split] = {name: one.value for name, one in found.items() if one.matrix is None}
+        groups[split] = {
+            name: {"counted": one.groups_counted, "left_out": one.groups_left_out or 0}
+            for name, one in found.items()
+            if one.groups_counted is not None
+        }
+        matrices[split] = {name: one.matrix for name, one in found.items() if one.matrix is not None}
     content = {"pass": step.pass_number, "coordinate": step.coordinate, "metrics": values, "groups": groups}
+    if any(matrices.values()):
+        content["matrices"] = matrices
     trained = run.result(train_id(step.pass_number, step.coordinate))
     if "l2" in trained:
         content["l2"] = trained["l2"]
@@ -56,20 +73,23 @@ def evaluate(run: Run, step: Step) -> dict[str, Any]:
     return result
 
 
-def _measure(
-    frame: Frame, split: str, margin: NDArray[np.float64], metrics: list[Metric]
-) -> tuple[dict[str, float | None], dict[str, dict[str, int]]]:
-    label, weight = frame.column(split, "label"), frame.column(split, "weight")
+def measure(frame: Frame, split: str, margin: NDArray[np.float64], metrics: Sequence[Metric]) -> dict[str, MetricValue]:
+    """The metrics of all rows of a split by name. margin: float64 [rows] with offsets, or [rows, K] of K classes."""
+    label, weight = labels(frame, split), frame.column(split, "weight")
     columns = dict.fromkeys(metric.column for metric in metrics if metric.column is not None)
     codes = {column: group_codes(frame, split, column) for column in columns}
-    values: dict[str, float | None] = {}
-    groups: dict[str, dict[str, int]] = {}
-    for metric in metrics:
-        found = metric.evaluate(label, margin, weight, codes)
-        values[metric.name] = found.value
-        if found.groups_counted is not None:
-            groups[metric.name] = {"counted": found.groups_counted, "left_out": found.groups_left_out or 0}
-    return values, groups
+    return {metric.name: metric.evaluate(label, margin, weight, codes) for metric in metrics}
+
+
+def labels(frame: Frame, split: str) -> NDArray[Any]:
+    """What metrics compare with: float64 [rows], or bool [rows, K] where any of K classes may apply to a row."""
+    key = frame.manifest.get("label_bag")
+    if key is None:
+        return frame.column(split, "label")
+    bag = frame.bag(split, key)
+    applies = np.zeros((len(bag), frame.feature_count(key)), np.bool_)
+    applies[np.repeat(np.arange(len(bag)), np.diff(bag.offsets)), bag.indices] = bag.values > 0
+    return applies
 
 
 def group_codes(frame: Frame, split: str, column: str) -> NDArray[np.int64]:

@@ -21,12 +21,15 @@ Codes = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class _Grouped:
-    """Rows moved together by group: group g owns offsets[g] : offsets[g + 1]. Any of them may be empty."""
+class GroupedRows:
+    """Rows moved together by group: group g owns offsets[g] : offsets[g + 1]. Any of them may be empty.
+
+    value: what the metric looks at beside the score, such as the signed weight or a gain.
+    """
 
     offsets: Codes
     score: Floats
-    signed_weight: Floats
+    value: Floats
 
     @property
     def not_empty(self) -> int:
@@ -40,9 +43,9 @@ def auc_per_group(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None, 
     fastest). The mean is not weighted: each group counts once. Value None when no group has both classes.
     Raises DataError for unusable columns.
     """
-    grouped = _group(label, score, weight, groups)
-    values = _group_aucs(grouped.offsets, grouped.score, grouped.signed_weight)
-    return _mean(values[~np.isnan(values)], grouped.not_empty)
+    rows = Rows.checked(label, score, weight)
+    grouped = grouped_rows(rows, groups, rows.signed_weight)
+    return mean_of_groups(_group_aucs(grouped.offsets, grouped.score, grouped.value), grouped)
 
 
 def precision_per_group(
@@ -65,19 +68,21 @@ def precision_per_group(
     """
     if k < 1:
         raise ConfigError(f"precision@{k}: K must be at least 1")
-    grouped = _group(label, score, weight, groups)
-    values = _group_precisions(grouped.offsets, grouped.score, grouped.signed_weight, k)
-    return _mean(values[~np.isnan(values)], grouped.not_empty)
-
-
-def _mean(values: Floats, groups: int) -> MetricValue:
-    counted = len(values)
-    value = exact_sum(values) / counted if counted else None
-    return MetricValue(value, groups_counted=counted, groups_left_out=groups - counted)
-
-
-def _group(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None, groups: ArrayLike) -> _Grouped:
     rows = Rows.checked(label, score, weight)
+    grouped = grouped_rows(rows, groups, rows.signed_weight)
+    return mean_of_groups(_group_precisions(grouped.offsets, grouped.score, grouped.value, k), grouped)
+
+
+def mean_of_groups(values: Floats, grouped: GroupedRows) -> MetricValue:
+    """values: float64 [G], nan for the groups that the metric leaves out."""
+    kept = values[~np.isnan(values)]
+    counted = len(kept)
+    value = exact_sum(kept) / counted if counted else None
+    return MetricValue(value, groups_counted=counted, groups_left_out=grouped.not_empty - counted)
+
+
+def grouped_rows(rows: Rows, groups: ArrayLike, value: Floats) -> GroupedRows:
+    """The rows of weight > 0 by group; value: float64 [n]. Raises DataError for codes that are no integers."""
     codes = np.asarray(groups)
     if codes.shape != rows.label.shape or (len(codes) and codes.dtype.kind not in "iu"):
         raise DataError(
@@ -86,16 +91,16 @@ def _group(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None, groups:
         )
     if not rows.weight.all():
         present = rows.weight > 0.0
-        rows, codes = Rows(rows.label[present], rows.score[present], rows.weight[present]), codes[present]
+        codes, value = codes[present], value[present]
+        rows = Rows(rows.label[present], rows.score[present], rows.weight[present])
     if len(codes) and (codes.min() < 0 or codes.max() >= 2 * len(codes)):
         codes = np.unique(codes, return_inverse=True)[1]  # raw ids: number the groups that there are
     codes = codes.astype(np.int64, copy=False)
-    signed_weight = np.where(rows.label > 0.5, rows.weight, -rows.weight)
-    return _Grouped(*_move_together(codes, rows.score, signed_weight, int(codes.max(initial=-1)) + 1))
+    return GroupedRows(*_move_together(codes, rows.score, value, int(codes.max(initial=-1)) + 1))
 
 
 @njit(cache=True, nogil=True)
-def _move_together(codes: Codes, score: Floats, signed_weight: Floats, groups: int) -> tuple[Codes, Floats, Floats]:
+def _move_together(codes: Codes, score: Floats, value: Floats, groups: int) -> tuple[Codes, Floats, Floats]:
     """A counting sort by group; rows keep their order within a group."""
     offsets = np.zeros(groups + 1, dtype=np.int64)
     for code in codes:
@@ -104,13 +109,13 @@ def _move_together(codes: Codes, score: Floats, signed_weight: Floats, groups: i
         offsets[group + 1] += offsets[group]
     next_row = offsets[:-1].copy()
     grouped_score = np.empty_like(score)
-    grouped_weight = np.empty_like(signed_weight)
+    grouped_value = np.empty_like(value)
     for row in range(len(codes)):
         place = next_row[codes[row]]
         next_row[codes[row]] += 1
         grouped_score[place] = score[row]
-        grouped_weight[place] = signed_weight[row]
-    return offsets, grouped_score, grouped_weight
+        grouped_value[place] = value[row]
+    return offsets, grouped_score, grouped_value
 
 
 @njit(cache=True, nogil=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,11 +25,15 @@ _LARGEST_POISSON_MARGIN = 500.0
 
 @dataclass(frozen=True)
 class MetricValue:
-    """value: None where undefined (one class only, no rows). The counts are set for metrics per group."""
+    """value: None where undefined (one class only, no rows), and of a matrix.
+
+    The counts are set for metrics per group. matrix: of a metric that is one, a list for each of its rows.
+    """
 
     value: float | None
     groups_counted: int | None = None
     groups_left_out: int | None = None
+    matrix: list[list[float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,11 @@ class Rows:
                 )
         return cls(**arrays)
 
+    @property
+    def signed_weight(self) -> Floats:
+        """The weight of positives (label > 0.5), less than nothing for the others."""
+        return np.where(self.label > 0.5, self.weight, -self.weight)
+
 
 def auc(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) -> float:
     """Weighted area under the ROC curve, exact, equal scores counted half; positives have label > 0.5.
@@ -69,8 +79,7 @@ def auc(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) -> 
     """
     rows = Rows.checked(label, score, weight)
     order = np.argsort(rows.score)
-    signed_weight = np.where(rows.label > 0.5, rows.weight, -rows.weight)
-    return float(area_under_roc(rows.score[order], signed_weight[order]))
+    return float(area_under_roc(rows.score[order], rows.signed_weight[order]))
 
 
 def logloss(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) -> float:
@@ -81,14 +90,14 @@ def logloss(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None)
     rows = Rows.checked(label, score, weight)
     # max(z, 0) - y z is formed first: it is exactly 0 for a right answer, whose logarithm may be tiny.
     certain = np.maximum(rows.score, 0.0) - rows.label * rows.score
-    return _weighted_mean(certain + np.log1p(np.exp(-np.abs(rows.score))), rows.weight)
+    return weighted_mean(certain + np.log1p(np.exp(-np.abs(rows.score))), rows.weight)
 
 
 def mse(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) -> float:
     """Weighted mean of (z - y)²; nan without rows. label, score, weight: float64 [n]. Raises DataError."""
     rows = Rows.checked(label, score, weight)
     with np.errstate(over="ignore"):
-        return _weighted_mean(np.square(rows.score - rows.label), rows.weight)
+        return weighted_mean(np.square(rows.score - rows.label), rows.weight)
 
 
 def rmse(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) -> float:
@@ -104,7 +113,7 @@ def poisson_loss(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = 
     """
     rows = Rows.checked(label, score, weight)
     mean = np.exp(np.minimum(rows.score, _LARGEST_POISSON_MARGIN))
-    return _weighted_mean(mean - rows.label * rows.score, rows.weight)
+    return weighted_mean(mean - rows.label * rows.score, rows.weight)
 
 
 def smoothed_hinge(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) -> float:
@@ -117,7 +126,34 @@ def smoothed_hinge(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None 
     t = np.where(rows.label > 0.5, rows.score, -rows.score)
     # Between its kinks the loss is quadratic in the clipped margin; below 0 it goes on with slope -1.
     loss = 0.5 * np.square(1.0 - np.clip(t, 0.0, 1.0)) - np.minimum(t, 0.0)
-    return _weighted_mean(loss, rows.weight)
+    return weighted_mean(loss, rows.weight)
+
+
+def accuracy(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) -> float:
+    """Weighted share of rows on the right side: margin > 0 where label > 0.5, else margin <= 0; nan without rows.
+
+    label, score, weight: float64 [n]. Raises DataError (see Rows.checked).
+    """
+    rows = Rows.checked(label, score, weight)
+    return weighted_mean(((rows.score > 0.0) == (rows.label > 0.5)).astype(np.float64), rows.weight)
+
+
+def confusion_matrix(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) -> list[list[float]]:
+    """[[true negatives, false positives], [false negatives, true positives]], sums of weights; positive: margin > 0.
+
+    label, score, weight: float64 [n]. Raises DataError (see Rows.checked).
+    """
+    rows = Rows.checked(label, score, weight)
+    return confusion(rows.label > 0.5, rows.score > 0.0, rows.weight, 2)
+
+
+def confusion(actual: NDArray[Any], predicted: NDArray[Any], weight: Floats, classes: int) -> list[list[float]]:
+    """[classes][classes]: weight of rows by their class (down) and the predicted one (across); integer or bool [n]."""
+    cell = actual.astype(np.int64) * classes + predicted
+    # In order of cell and weight, so that a cell's sum does not depend on the order of the rows.
+    order = np.lexsort((weight, cell))
+    sums = np.bincount(cell[order], weight[order], minlength=classes * classes)
+    return [[float(value) for value in row] for row in sums.reshape(classes, classes)]
 
 
 def exact_sum(values: Floats) -> float:
@@ -128,7 +164,8 @@ def exact_sum(values: Floats) -> float:
         return math.inf
 
 
-def _weighted_mean(loss: Floats, weight: Floats) -> float:
+def weighted_mean(loss: Floats, weight: Floats) -> float:
+    """Of float64 [n], both sums rounded once; nan without weight."""
     total = exact_sum(weight)
     with np.errstate(over="ignore"):
         return exact_sum(weight * loss) / total if total > 0.0 else math.nan
@@ -141,4 +178,5 @@ GLOBAL_METRICS: Mapping[str, Callable[[ArrayLike, ArrayLike, ArrayLike | None], 
     "mse": mse,
     "poisson_loss": poisson_loss,
     "smoothed_hinge": smoothed_hinge,
+    "accuracy": accuracy,
 }

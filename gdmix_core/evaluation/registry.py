@@ -1,7 +1,7 @@
-"""Metric names of the configuration: `auc`, `auc@user_id`, `precision@10:user_id`, … and what they mean.
+"""Metric names of the configuration: `auc`, `auc@user_id`, `ndcg@5:query_id`, … and what they mean.
 
 This file is read whenever a pipeline's YAML is, so it imports neither numba nor numpy. The arithmetic is in
-metrics.py and grouped.py, which are imported when a metric is evaluated.
+metrics.py, grouped.py, ranking.py and classes.py, which are imported when a metric is evaluated.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from gdmix_core.errors import ConfigError
 
@@ -21,42 +21,71 @@ if TYPE_CHECKING:
 
     from gdmix_core.evaluation.metrics import MetricValue
 
+# What a task gives a row: one margin, one for each class of which one is right, or for each of which any may apply.
+Shape = Literal["margin", "multiclass", "multilabel"]
+
 DEFAULT_METRIC: Mapping[str, str] = MappingProxyType(
     {
         "logistic_regression": "auc",
         "linear_regression": "rmse",
         "poisson_regression": "poisson_loss",
         "smoothed_hinge": "auc",
+        "multiclass_classification": "accuracy",
+        # It needs no threshold: while a network predicts no class yet, its micro F1 says nothing.
+        "multilabel_classification": "auc",
     }
 )
 
-_HIGHER_IS_BETTER = {
-    "auc": True,
-    "logloss": False,
-    "rmse": False,
-    "mse": False,
-    "poisson_loss": False,
-    "smoothed_hinge": False,
-    "precision": True,
-}
-# A loss of one task measures nothing on the margins of another.
-TASK_OF_METRIC: Mapping[str, str] = MappingProxyType(
+
+@dataclass(frozen=True)
+class Kind:
+    """A sort of metric.
+
+    higher_is_better: None for a matrix, which is neither
+    shapes: what it can be computed of; alone: whether over all rows, without a group column
+    tasks: those whose margins it is meant for, where it can be computed of others and means little there
+    """
+
+    higher_is_better: bool | None
+    shapes: tuple[Shape, ...] = ("margin",)
+    alone: bool = True
+    grouped: Literal["", "COLUMN", "K:COLUMN"] = ""
+    tasks: tuple[str, ...] = ()
+
+    def form(self, name: str) -> str:
+        return f"{name}@{self.grouped}" if self.grouped else name
+
+
+_BINARY = ("logistic_regression", "smoothed_hinge", "multiclass_classification", "multilabel_classification")
+KINDS: Mapping[str, Kind] = MappingProxyType(
     {
-        "logloss": "logistic_regression",
-        "rmse": "linear_regression",
-        "mse": "linear_regression",
-        "poisson_loss": "poisson_regression",
-        "smoothed_hinge": "smoothed_hinge",
+        "auc": Kind(True, ("margin", "multilabel"), grouped="COLUMN"),
+        "logloss": Kind(False, ("margin", "multilabel"), tasks=("logistic_regression", "multilabel_classification")),
+        "rmse": Kind(False, tasks=("linear_regression",)),
+        "mse": Kind(False, tasks=("linear_regression",)),
+        "poisson_loss": Kind(False, tasks=("poisson_regression",)),
+        "smoothed_hinge": Kind(False, tasks=("smoothed_hinge",)),
+        "accuracy": Kind(True, ("margin", "multiclass", "multilabel"), tasks=_BINARY),
+        "confusion_matrix": Kind(None, ("margin", "multiclass"), tasks=_BINARY),
+        "cross_entropy": Kind(False, ("multiclass",)),
+        "micro_precision": Kind(True, ("multilabel",)),
+        "micro_recall": Kind(True, ("multilabel",)),
+        "micro_f1": Kind(True, ("multilabel",)),
+        "precision": Kind(True, alone=False, grouped="K:COLUMN"),
+        "ndcg": Kind(True, alone=False, grouped="K:COLUMN"),
+        "mrr": Kind(True, alone=False, grouped="K:COLUMN"),
     }
 )
-_GROUPED_FORMS = {"auc": "auc@COLUMN", "precision": "precision@K:COLUMN"}
 _DEPTH_AND_COLUMN = re.compile(r"(?P<k>[1-9][0-9]{0,8})\s*:\s*(?P<column>.+)")
-_ALLOWED = "auc, logloss, rmse, mse, poisson_loss, smoothed_hinge; per group: auc@COLUMN, precision@K:COLUMN"
+_ALLOWED = (
+    f"{', '.join(name for name, kind in KINDS.items() if kind.alone)}; "
+    f"per group: {', '.join(kind.form(name) for name, kind in KINDS.items() if kind.grouped)}"
+)
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A parsed metric. kind: "auc", "logloss", …; column: the group column; k: depth of precision@k."""
+    """A parsed metric. kind: "auc", "logloss", …; column: the group column; k: depth of precision@k and its like."""
 
     kind: str
     column: str | None = None
@@ -69,8 +98,13 @@ class Metric:
         return self.kind if self.column is None else f"{self.kind}@{depth}{self.column}"
 
     @property
+    def is_matrix(self) -> bool:
+        """Whether its value is no number, which can be neither compared nor stand in a table."""
+        return KINDS[self.kind].higher_is_better is None
+
+    @property
     def higher_is_better(self) -> bool:
-        return _HIGHER_IS_BETTER[self.kind]
+        return bool(KINDS[self.kind].higher_is_better)
 
     def better(self, a: float | None, b: float | None) -> bool:
         """Whether a is strictly better than b. An undefined value (None, nan) is worse than any other."""
@@ -79,6 +113,16 @@ class Metric:
         if b is None or math.isnan(b):
             return True
         return a > b if self.higher_is_better else a < b
+
+    def fits(self, task: str) -> bool:
+        """Whether it can be computed of what the task gives."""
+        shape = shape_of(task)
+        return shape in KINDS[self.kind].shapes and (self.column is None or shape == "margin")
+
+    def foreign_to(self, task: str) -> str | None:
+        """The task whose metric it is, where that is another one: on this one's margins it means little."""
+        tasks = KINDS[self.kind].tasks
+        return tasks[0] if tasks and task not in tasks else None
 
     def evaluate(
         self,
@@ -90,14 +134,15 @@ class Metric:
         """The metric of these rows.
 
         label, score (margin with offsets, no link function), weight: float64 [n]; groups: column -> int64 [n]
-        codes of the groups, 0 … G-1. Value None where the metric is undefined or exceeds float64. Raises
-        DataError for unusable columns, ConfigError when the group column is not among `groups`.
+        codes of the groups, 0 … G-1. In the tasks of classes score is float64 [n, K]; label is float64 [n], the
+        class, or bool [n, K], which classes apply. Value None where the metric is undefined or exceeds float64.
+        Raises DataError for unusable columns, ConfigError when the group column is not among `groups` or the metric
+        is not for such scores.
         """
-        from gdmix_core.evaluation import grouped, metrics
+        from gdmix_core.evaluation import grouped, metrics, ranking
 
         if self.column is None:
-            value = metrics.GLOBAL_METRICS[self.kind](label, score, weight)
-            return metrics.MetricValue(value if math.isfinite(value) else None)
+            return _of_all_rows(self.kind, label, score, weight)
         if groups is None or self.column not in groups:
             known = ", ".join(groups or ()) or "none"
             raise ConfigError(
@@ -107,34 +152,78 @@ class Metric:
         codes = groups[self.column]
         if self.k is None:
             return grouped.auc_per_group(label, score, weight, codes)
-        return grouped.precision_per_group(label, score, weight, codes, self.k)
+        to_depth = {
+            "precision": grouped.precision_per_group, "ndcg": ranking.ndcg_per_group, "mrr": ranking.mrr_per_group,
+        }  # fmt: skip
+        found: metrics.MetricValue = to_depth[self.kind](label, score, weight, codes, self.k)
+        return found
+
+
+def _of_all_rows(kind: str, label: ArrayLike, score: ArrayLike, weight: ArrayLike | None) -> MetricValue:
+    import numpy as np
+
+    from gdmix_core.evaluation import classes, metrics
+
+    dimensions = np.ndim(label), np.ndim(score)
+    shape: Shape = {(1, 2): "multiclass", (2, 2): "multilabel"}.get(dimensions, "margin")  # type: ignore[assignment]
+    if shape not in KINDS[kind].shapes:
+        raise ConfigError(f"metric {kind} cannot be computed of {shape} scores")
+    if kind == "confusion_matrix":
+        matrix = classes.multiclass_confusion if shape == "multiclass" else metrics.confusion_matrix
+        return metrics.MetricValue(None, matrix=matrix(label, score, weight))
+    functions = {
+        "margin": metrics.GLOBAL_METRICS,
+        "multiclass": classes.MULTICLASS_METRICS,
+        "multilabel": classes.MULTILABEL_METRICS,
+    }
+    value = functions[shape][kind](label, score, weight)
+    return metrics.MetricValue(value if math.isfinite(value) else None)
+
+
+def shape_of(task: str) -> Shape:
+    """What the task gives a row."""
+    shapes: Mapping[str, Shape] = {
+        "multiclass_classification": "multiclass",
+        "multilabel_classification": "multilabel",
+    }
+    return shapes.get(task, "margin")
+
+
+def metrics_of(task: str) -> str:
+    """The metrics that can be computed of the task, for messages."""
+    shape = shape_of(task)
+    fitting = {name: kind for name, kind in KINDS.items() if shape in kind.shapes}
+    alone = [name for name, kind in fitting.items() if kind.alone]
+    grouped = [kind.form(name) for name, kind in fitting.items() if kind.grouped and shape == "margin"]
+    return ", ".join([*alone, *grouped])
 
 
 def parse_metric(text: str) -> Metric:
     """Reads a metric's name; case matters in column names only. Raises ConfigError, with a suggestion."""
     written, at, rest = text.partition("@")
-    kind, rest = written.strip().lower(), rest.strip()
-    if kind not in _HIGHER_IS_BETTER:
-        raise ConfigError(f"unknown metric {text!r}{_suggestion(kind)} Allowed: {_ALLOWED}")
-    if at and kind not in _GROUPED_FORMS:
-        raise ConfigError(f"metric {text!r}: {kind} has no form per group. Allowed: {_ALLOWED}")
-    if kind == "precision":
+    name, rest = written.strip().lower(), rest.strip()
+    kind = KINDS.get(name)
+    if kind is None:
+        raise ConfigError(f"unknown metric {text!r}{_suggestion(name)} Allowed: {_ALLOWED}")
+    if at and not kind.grouped:
+        raise ConfigError(f"metric {text!r}: {name} has no form per group. Allowed: {_ALLOWED}")
+    if kind.grouped == "K:COLUMN":
         parts = _DEPTH_AND_COLUMN.fullmatch(rest)
         if parts is None:
             raise ConfigError(
-                f"metric {text!r}: precision needs a depth of at least 1 and a group column, as in precision@10:user_id"
+                f"metric {text!r}: {name} needs a depth of at least 1 and a group column, as in {name}@10:user_id"
             )
-        return Metric(kind, column=parts["column"], k=int(parts["k"]))
+        return Metric(name, column=parts["column"], k=int(parts["k"]))
     if at and not rest:
-        raise ConfigError(f"metric {text!r}: name the group column after @, as in {kind}@user_id")
-    return Metric(kind, rest or None)
+        raise ConfigError(f"metric {text!r}: name the group column after @, as in {name}@user_id")
+    return Metric(name, rest or None)
 
 
 def _suggestion(kind: str) -> str:
     name, _, column = kind.partition(":")
-    if name in _GROUPED_FORMS and column:  # Photon ML's spelling, AUC:user_id
-        return f"; per group it is written {_GROUPED_FORMS[name]}."
-    close = difflib.get_close_matches(kind, _HIGHER_IS_BETTER, n=1, cutoff=0.5)
+    if name in KINDS and KINDS[name].grouped and column:  # Photon ML's spelling, AUC:user_id
+        return f"; per group it is written {KINDS[name].form(name)}."
+    close = difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.5)
     if not close:
         return "."
-    return f"; did you mean {'precision@K:COLUMN' if close[0] == 'precision' else close[0]}?"
+    return f"; did you mean {close[0] if KINDS[close[0]].alone else KINDS[close[0]].form(close[0])}?"

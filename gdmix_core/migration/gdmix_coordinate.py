@@ -8,6 +8,7 @@ from typing import Any
 
 from gdmix_core.errors import ConfigError
 from gdmix_core.migration import gdmix_keys
+from gdmix_core.migration.detext_coordinate import translate_detext
 from gdmix_core.migration.names import number, plain
 from gdmix_core.migration.notes import Translation
 
@@ -35,7 +36,7 @@ class Given:
 def translate_coordinate(given: Given, task: str, result: Translation) -> dict[str, Any]:
     """Our coordinate; its `data` is still the whole path of the folder."""
     if given.is_detext:
-        return _detext(given, result)
+        return translate_detext(given.name, given.settings, result)
     settings = given.settings
     effect = {"fixed_effect": _fixed(given)} if given.fixed else {"random_effect": _random(given, result)}
     bag = settings.get("feature_bag")
@@ -142,31 +143,3 @@ def _unknown_keys(given: Given, result: Translation) -> None:
             meant = f"; {near[0]} may have been meant, and GDMix took its default" if near and given.fixed else ""
             what = "unknown key, which GDMix ignores too" if given.fixed else "unknown key, at which GDMix fails"
             result.check(f"{given.name}.{key}", what + meant)
-
-
-def _detext(given: Given, result: Translation) -> dict[str, Any]:
-    """The wide part of a DeText model: a linear fixed effect on its sparse features."""
-    settings = given.settings
-    training = settings.get("train_file")
-    if not training:
-        raise ConfigError(f"{given.name}: train_file is missing")
-    parts = str(training).rstrip("/").split("/")
-    folder = "/".join(parts[: parts.index("trainingData")]) if "trainingData" in parts else "/".join(parts[:-1])
-    bag = settings.get("sparse_ftrs_column_names")
-    bag = bag[0] if isinstance(bag, list) and bag else bag
-    text = settings.get("doc_text_column_names")
-    result.check(
-        given.name,
-        "a DeText model: text models are not available yet. Imported as a linear fixed effect on its wide sparse "
-        f"features ({bag or 'none named: an intercept alone'})" + (f"; {text} is not read" if text else ""),
-    )
-    if bag:
-        result.check(
-            f"{given.name}.sparse_ftrs_column_names",
-            f"needs {folder}/featureList/{bag} (a name,term a line) and an entry in the metadata; DeText counts its "
-            "indices from 1, here they count from 0",
-        )
-    result.check(f"{given.name}.l2", "DeText has no L2 penalty; 1.0 is this project's default")
-    keys = [key for key in settings if key not in ("gdmix_config", "train_file", "sparse_ftrs_column_names")]
-    result.ignored(given.name, f"DeText's own keys: {', '.join(keys)}")
-    return {"fixed_effect": {}, "data": folder or ".", **({"bag": str(bag)} if bag else {}), "l2": 1}

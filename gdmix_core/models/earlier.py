@@ -10,6 +10,7 @@ from typing import Any
 
 from gdmix_core import storage
 from gdmix_core.config import Config
+from gdmix_core.coordinate_config import Coordinate
 from gdmix_core.data.feature_list import FeatureList, read_feature_list
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.models.avro import read_avro
@@ -19,6 +20,7 @@ from gdmix_core.models.table import CoefficientTable
 File = tuple[str, int, str]
 """(path, size in bytes, change stamp)"""
 
+LINEAR_KINDS = ("linear", "random")
 # What Photon ML calls a coordinate's folder, by whether its effect is fixed; below it lies the folder `coefficients`.
 _PHOTON_FOLDERS = {True: "fixed-effect", False: "random-effect"}
 
@@ -63,6 +65,11 @@ class EarlierModel:
 def _check_task(where: str, found: str, task: str) -> None:
     if found != task:
         raise DataError(f"{where}: models of {found}, but this pipeline's task is {task}; they cannot be started from")
+
+
+def linear_coordinates(config: Config) -> dict[str, Coordinate]:
+    """Those whose models are coefficients, which can be started from."""
+    return {name: c for name, c in config.coordinates.items() if c.kind in LINEAR_KINDS}
 
 
 def find_earlier(config: Config) -> dict[str, EarlierModel]:
@@ -121,10 +128,10 @@ def _in_folder(config: Config, path: str) -> dict[str, EarlierModel]:
     if any(storage.exists(storage.join(path, folder)) for folder in _PHOTON_FOLDERS.values()):
         folders = {
             name: storage.join(path, _PHOTON_FOLDERS[c.fixed_effect is not None], name)
-            for name, c in config.coordinates.items()
+            for name, c in linear_coordinates(config).items()
         }
     else:
-        folders = {name: storage.join(path, name, "models") for name in config.coordinates}  # as GDMix lays them out
+        folders = {name: storage.join(path, name, "models") for name in linear_coordinates(config)}  # GDMix's layout
     models = {name: EarlierModel(folder, _avro_files(folder)) for name, folder in folders.items()}
     found = {name: model for name, model in models.items() if model.files}
     if not found and not storage.list_files(path):
@@ -145,9 +152,9 @@ def _in_export(config: Config, export: str) -> dict[str, EarlierModel]:
     manifest: dict[str, Any] = storage.read_json(storage.join(export, "manifest.json"))
     suffix = ".parquet" if "native" in manifest["formats"] else ".avro"
     found: dict[str, EarlierModel] = {}
-    for name, coordinate in config.coordinates.items():
+    for name, coordinate in linear_coordinates(config).items():
         described = manifest["coordinates"].get(name)
-        if described is None:
+        if described is None or described.get("kind", "linear") not in LINEAR_KINDS:
             continue
         if (described["entity"] is None) != (coordinate.fixed_effect is not None):
             kind = "a fixed effect" if described["entity"] is None else f"a random effect of {described['entity']}"

@@ -15,6 +15,9 @@ from gdmix_core.plan import Step, pass_of_model
 from gdmix_core.run import Run
 from gdmix_core.search.selection import selected_run
 
+# In a coordinate's model folder, what is exported of models that have no coefficients; external ones have none.
+MODEL_FOLDERS = {"text": "saved_model", "python": "files"}
+
 log = logging.getLogger("gdmix_core.export")
 
 
@@ -46,6 +49,8 @@ def export(run: Run, step: Step) -> dict[str, Any]:
 
 def _export_coordinate(run: Run, frame: Frame, best: int, name: str, directory: str) -> dict[str, Any]:
     settings = run.config.coordinates[name]
+    if settings.kind not in ("linear", "random"):
+        return _export_other(run, frame, best, name, directory)
     fixed = settings.fixed_effect is not None
     shards = 1 if fixed else int(run.result("partition")["coordinates"][name]["shards"])
     number_of_pass = pass_of_model(run.config, best, name)
@@ -64,12 +69,35 @@ def _export_coordinate(run: Run, frame: Frame, best: int, name: str, directory: 
             write_avro(path, table, features, run.config.task, fixed=fixed, sparsity_threshold=threshold)
     entity = None if settings.random_effect is None else settings.random_effect.entity
     return {
+        "kind": settings.kind,
         "entity": entity,
         "entity_type": frame.manifest["ids"][entity] if entity else None,
         "bag": settings.bag,
         "data": settings.data,
         "intercept": settings.intercept,
         "models": models,
+    }
+
+
+def _export_other(run: Run, frame: Frame, best: int, name: str, directory: str) -> dict[str, Any]:
+    """A model that has no coefficients: what its training left in the run, and the features its indices mean."""
+    settings = run.config.coordinates[name]
+    model = run.coordinate(pass_of_model(run.config, best, name), name, "model")
+    for bag, key in frame.bags_of(name).items():
+        write_feature_list(storage.join(directory, "features", f"{bag}.csv"), frame.feature_list(key))
+    if label := frame.manifest.get("label_bag"):
+        write_feature_list(storage.join(directory, "classes.csv"), frame.feature_list(label))
+    folder = MODEL_FOLDERS.get(settings.kind)
+    if folder is not None:
+        storage.copy_directory(storage.join(model, folder), storage.join(directory, folder))
+    return {
+        "kind": settings.kind,
+        "entity": None,
+        "entity_type": None,
+        "bag": None,
+        "data": settings.data,
+        "intercept": False,
+        "models": 0 if folder is None else 1,
     }
 
 

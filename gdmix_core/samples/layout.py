@@ -20,7 +20,7 @@ from gdmix_core.data.feature_list import FeatureList, write_feature_list
 from gdmix_core.data.ragged import Bag
 from gdmix_core.errors import DataError
 
-Columns: TypeAlias = Mapping[str, NDArray[Any] | Bag | list[str]]
+Columns: TypeAlias = Mapping[str, NDArray[Any] | Bag | list[str] | pa.StringArray]
 Split = Literal["training", "validation"]
 Format = Literal["tfrecord", "parquet"]
 
@@ -129,7 +129,7 @@ def write_source(
 
 
 def describe(columns: Columns, bags: Mapping[str, FeatureList], labels: tuple[str, ...]) -> dict[str, Any]:
-    """The metadata of columns: `int`, `long`, `float`, `double` or `string` by their dtype; a Bag is sparse.
+    """The metadata of columns: `int`, `long`, `float`, `double` or `string` by their type; a Bag is sparse.
 
     labels: the names that go under labels; all others go under features. Raises DataError for another dtype.
     """
@@ -147,8 +147,8 @@ def describe(columns: Columns, bags: Mapping[str, FeatureList], labels: tuple[st
     return {"features": features, "labels": targets}
 
 
-def _dtype(name: str, column: NDArray[Any] | Bag | list[str]) -> str:
-    if isinstance(column, list):
+def _dtype(name: str, column: NDArray[Any] | Bag | list[str] | pa.StringArray) -> str:
+    if isinstance(column, list | pa.StringArray):
         return "string"
     dtype = (column.values if isinstance(column, Bag) else column).dtype
     if dtype.name not in _DTYPES:

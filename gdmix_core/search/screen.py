@@ -44,7 +44,7 @@ def trials_table(run: Run) -> Table:
     for path in paths:
         table.add_column(shown_name(path), justify="right", overflow="fold")
     table.add_column("pass", justify="right")
-    for name in run.config.metrics:
+    for name in run.config.numeric_metrics:
         table.add_column(f"{name} {'↑' if parse_metric(name).higher_is_better else '↓'}", justify="right")
     best: dict[str, Any] = run.result("select") if run.is_done(run.plan["select"]) else {}
     for result in finished_trials(run):
@@ -54,7 +54,7 @@ def trials_table(run: Run) -> Table:
             f"★ {result['trial']}" if chosen else str(result["trial"]),
             *(f"{result['parameters'][path]:.6g}" for path in paths),
             str(result["pass"]),
-            *(_number(metrics[name]) for name in run.config.metrics),
+            *(_number(metrics[name]) for name in run.config.numeric_metrics),
             style="bold" if chosen else None,
         )
     if best:

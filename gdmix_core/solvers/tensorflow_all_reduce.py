@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,6 +17,7 @@ from numpy.typing import NDArray
 
 from gdmix_core.errors import StepError
 from gdmix_core.solvers.all_reduce import WorkerLostError
+from gdmix_core.solvers.tensorflow_import import import_tensorflow
 
 
 def place_in_cluster(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
@@ -46,28 +44,36 @@ def place_in_cluster(environment: Mapping[str, str] = os.environ) -> tuple[int, 
 class TensorFlowAllReduce:
     """The group TF_CONFIG describes. One a process, before anything else uses TensorFlow there."""
 
-    def __init__(self) -> None:
-        """Returns when all workers are there. Raises StepError without TensorFlow, WorkerLostError when one dies."""
+    def __init__(self, tensorflow: Any = None) -> None:
+        """Returns when all workers are there. Raises StepError without TensorFlow, WorkerLostError when one dies.
+
+        tensorflow: the imported library, where it does more than to add up; else it is imported here, without GPUs.
+        """
         self.rank, self.workers = place_in_cluster()
-        self._tf = tf = _import_tensorflow()
-        # The cores are for the loss and its gradient; TensorFlow only adds up and sends.
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(2)
-        ring = tf.distribute.experimental.CommunicationImplementation.RING
-        options = tf.distribute.experimental.CommunicationOptions(implementation=ring)
-        with self._losing_workers():
-            strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+        self._tf = tf = tensorflow or _to_add_up()
+        implementations = tf.distribute.experimental.CommunicationImplementation
+        with_gpus = bool(tf.config.get_visible_devices("GPU"))
+        options = tf.distribute.experimental.CommunicationOptions(
+            implementation=implementations.AUTO if with_gpus else implementations.RING
+        )
+        with self.losing_workers():
+            self._strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+        self._sum = tf.function(self.sum_in_graph, input_signature=[tf.TensorSpec([None], tf.float64)])
+
+    def sum_in_graph(self, values: Any) -> Any:
+        """The sum over the workers of a dense tensor, within a tf.function; every worker must trace and call the same
+        ones in the same order."""
+        tf = self._tf
 
         def in_replica(values: Any) -> Any:
             replica = tf.distribute.get_replica_context()
             # identity: a collective does not take a function's argument itself.
             return replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(values))
 
-        signature = [tf.TensorSpec([None], tf.float64)]
-        self._sum = tf.function(lambda values: strategy.run(in_replica, (values,)), input_signature=signature)
+        return self._strategy.run(in_replica, (values,))
 
     def sum(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        with self._losing_workers():
+        with self.losing_workers():
             total: NDArray[np.float64] = self._sum(self._tf.constant(values, self._tf.float64)).numpy()
         return total
 
@@ -84,7 +90,8 @@ class TensorFlowAllReduce:
             self.barrier()
 
     @contextlib.contextmanager
-    def _losing_workers(self) -> Iterator[None]:
+    def losing_workers(self) -> Iterator[None]:
+        """Raises what TensorFlow says of a lost peer within the block as WorkerLostError."""
         errors = self._tf.errors
         try:
             yield
@@ -105,53 +112,11 @@ def _reason(message: str) -> str:
     return " ".join(reason.partition("The error could be")[0].split())
 
 
-def _import_tensorflow() -> Any:
-    """TensorFlow without GPUs, without Keras (half of its import) and without what it prints at the start."""
-    # What goes wrong is raised; TensorFlow's log besides is of use to its developers.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    logging.getLogger("tensorflow").setLevel(logging.WARNING)
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    with _quiet_start(), _import_fails("keras"):
-        try:
-            import tensorflow
-        except ImportError as error:
-            raise StepError(
-                f"several workers need TensorFlow, which cannot be imported ({error}); install it, or set "
-                "fixed_effect.workers: 1"
-            ) from None
+def _to_add_up() -> Any:
+    tensorflow = import_tensorflow(
+        keras=False, gpus=False, otherwise="several workers need TensorFlow; install it, or set fixed_effect.workers: 1"
+    )
+    # The cores are for the loss and its gradient; TensorFlow only adds up and sends.
+    tensorflow.config.threading.set_intra_op_parallelism_threads(1)
+    tensorflow.config.threading.set_inter_op_parallelism_threads(2)
     return tensorflow
-
-
-@contextlib.contextmanager
-def _import_fails(package: str) -> Iterator[None]:
-    """TensorFlow imports Keras at its end, and goes on without when that fails."""
-    if package in sys.modules:
-        yield
-        return
-    sys.modules[package] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules[package]
-
-
-@contextlib.contextmanager
-def _quiet_start() -> Iterator[None]:
-    """What is written to standard error in the block is shown only if it fails.
-
-    TensorFlow's libraries write some lines before their log level counts.
-    """
-    sys.stderr.flush()
-    standard_error = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            held.seek(0)
-            os.write(standard_error, held.read())
-            raise
-        finally:
-            os.dup2(standard_error, 2)
-            os.close(standard_error)

@@ -72,8 +72,11 @@ class TextNetwork:
             self._tokenizers = tokenizers(self.settings, self.inputs)
         return self._tokenizers[field]
 
-    def __call__(self, batch: dict[str, Any], training: bool) -> Any:
-        """Scores float32 [B], or of classes [B, K], of a batch as `batch_spec` describes it."""
+    def __call__(self, batch: dict[str, Any], training: Any) -> Any:
+        """Scores float32 [B], or of classes [B, K], of a batch as `batch_spec` describes it.
+
+        training: False, or the number of the step, on which the random numbers of dropout depend
+        """
         vectors = {
             field: tf.gather(self.encode(field, batch[f"tokens/{field}"], training), batch[f"rows/{field}"])
             for field in self.settings.fields

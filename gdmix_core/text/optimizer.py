@@ -71,6 +71,11 @@ class Update:
         for optimizer, positions in self._groups:
             optimizer.apply([dense[i] for i in positions])
 
+    def set_steps(self, steps: int) -> None:
+        """How many have been taken, on which the learning rate depends."""
+        for optimizer, _ in self._groups:
+            optimizer.iterations.assign(steps)
+
     def learning_rate(self) -> Any:
         """That of the next update, float32 scalar; of the network's weights beside the encoder's."""
         return self._groups[-1][0].learning_rate

@@ -94,6 +94,12 @@ class Weights:
             variable.assign(arrays[name])
 
 
-def dropped(values: Any, rate: float, seed: int, training: bool) -> Any:
-    """Dropout whose random numbers are no variable, which workers and parameter servers would have to share."""
-    return tf.nn.dropout(values, rate, seed=seed) if training and rate else values
+def dropped(values: Any, rate: float, seed: int, training: Any) -> Any:
+    """Dropout whose random numbers are no variable, which workers and parameter servers would have to share.
+
+    training: False, or the number of the step, an int32 scalar; from it and the seed alone come the random numbers, so
+    that training that goes on from a checkpoint draws what it would have drawn.
+    """
+    if training is False or not rate:
+        return values
+    return tf.nn.experimental.stateless_dropout(values, rate, seed=tf.stack([seed, tf.cast(training, tf.int32)]))

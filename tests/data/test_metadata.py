@@ -97,7 +97,7 @@ def without(name: str) -> dict[str, Any]:
         (change("weight", shape=[2]), "weight column weight must be a number"),
         (without("offset"), "offset column offset is not described"),
         (without("user_id"), "column user_id .* is not described"),
-        (change("user_id", dtype="double"), "column user_id must be an integer or string scalar"),
+        (change("user_id", dtype="double"), r"column user_id .* must be an integer or string scalar"),
         (without("global"), "bag global is not described"),
         (change("global", dtype="string"), "bag global must be a vector of numbers"),
         (change("global", shape=[], isSparse=False), "bag global must be a vector of numbers"),

@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from gdmix_core import processes, progress, storage
 from gdmix_core.effects import fixed
 from gdmix_core.effects.checkpoint import Checkpoint
-from gdmix_core.effects.fixed_worker import TOLD_TO_END
+from gdmix_core.effects.worker_process import TOLD_TO_END
 from gdmix_core.errors import StepError
 from gdmix_core.models.native import read_model
 from gdmix_core.run import SPLITS, Run
 from gdmix_core.steps import execute
+from tests.effects.worker_processes import wait_until, workers_of
 from tests.run_directory import Rows, make_run
 
 pytestmark = [
@@ -87,37 +88,11 @@ def assert_same_as_alone(run: Run, result: dict[str, Any], alone: tuple[dict[str
     assert not storage.exists(run.coordinate(1, "global", "checkpoint"))
 
 
-def workers_of(parent: int) -> dict[int, int]:
-    """rank → pid of the worker processes that `parent` has started and that have not ended."""
-    found = {}
-    for process in Path("/proc").iterdir():
-        try:
-            fields = (process / "stat").read_text().rpartition(")")[2].split()
-            if int(fields[1]) != parent or fields[0] == "Z":
-                continue
-            environment = (process / "environ").read_bytes().split(b"\0")
-        except (OSError, IndexError):  # no process, or ended meanwhile
-            continue
-        for entry in environment:
-            if entry.startswith(b"TF_CONFIG="):
-                found[json.loads(entry.partition(b"=")[2])["task"]["index"]] = int(process.name)
-    return found
-
-
 def is_running(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def wait_until(condition: Callable[[], Any]) -> Any:
-    """Its value, as soon as it is true."""
-    deadline = time.monotonic() + 120
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-    return value
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gdmix_core.errors import ConfigError
-from gdmix_core.evaluation import grouped, metrics
+from gdmix_core.evaluation import grouped, metrics, ranking
 from gdmix_core.evaluation.registry import DEFAULT_METRIC, Metric, parse_metric
 
 
@@ -26,6 +26,10 @@ from gdmix_core.evaluation.registry import DEFAULT_METRIC, Metric, parse_metric
         ("smoothed_hinge", Metric("smoothed_hinge"), "smoothed_hinge"),
         ("AUC@userId", Metric("auc", "userId"), "auc@userId"),
         ("precision@10:user_id", Metric("precision", "user_id", 10), "precision@10:user_id"),
+        ("NDCG@5:query", Metric("ndcg", "query", 5), "ndcg@5:query"),
+        ("mrr@10:query", Metric("mrr", "query", 10), "mrr@10:query"),
+        ("micro_f1", Metric("micro_f1"), "micro_f1"),
+        ("Confusion_Matrix", Metric("confusion_matrix"), "confusion_matrix"),
         ("Precision@ 1 : a:b@c", Metric("precision", "a:b@c", 1), "precision@1:a:b@c"),
     ],
 )
@@ -42,6 +46,11 @@ def test_names_are_parsed(text: str, metric: Metric, name: str) -> None:
         ("logistic_loss", r"did you mean logloss\?"),
         ("precison@10:user_id", r"did you mean precision@K:COLUMN\?"),
         ("AUC:user_id", r"per group it is written auc@COLUMN"),
+        ("ndgc@5:user_id", r"did you mean ndcg@K:COLUMN\?"),
+        ("ndcg@user_id", r"ndcg needs a depth of at least 1 and a group column, as in ndcg@10:user_id"),
+        ("mrr", r"mrr needs a depth"),
+        ("accuracy@user_id", r"accuracy has no form per group"),
+        ("NDCG:query", r"per group it is written ndcg@K:COLUMN"),
         ("zzz", r"unknown metric 'zzz'\. Allowed: auc"),
         ("", r"unknown metric ''\. Allowed"),
         ("rmse@user_id", r"rmse has no form per group"),
@@ -78,10 +87,15 @@ def test_every_task_has_a_default_metric() -> None:
         "linear_regression": "rmse",
         "poisson_regression": "poisson_loss",
         "smoothed_hinge": "auc",
+        "multiclass_classification": "accuracy",
+        "multilabel_classification": "auc",
     }
+    assert all(parse_metric(name).fits(task) for task, name in DEFAULT_METRIC.items())
 
 
-@pytest.mark.parametrize("name", ["auc", "auc@u", "precision@1:u"])
+@pytest.mark.parametrize(
+    "name", ["auc", "auc@u", "precision@1:u", "ndcg@1:u", "mrr@1:u", "accuracy", "micro_f1", "micro_recall"]
+)
 def test_higher_is_better_for_ranking_metrics(name: str) -> None:
     metric = parse_metric(name)
     assert metric.higher_is_better
@@ -89,7 +103,7 @@ def test_higher_is_better_for_ranking_metrics(name: str) -> None:
     assert not metric.better(0.7, 0.8)
 
 
-@pytest.mark.parametrize("name", ["logloss", "rmse", "mse", "poisson_loss", "smoothed_hinge"])
+@pytest.mark.parametrize("name", ["logloss", "rmse", "mse", "poisson_loss", "smoothed_hinge", "cross_entropy"])
 def test_lower_is_better_for_losses(name: str) -> None:
     metric = parse_metric(name)
     assert not metric.higher_is_better
@@ -121,6 +135,51 @@ def test_evaluate_reaches_every_metric() -> None:
     assert found == grouped.auc_per_group(label, score, weight, user)
     found = parse_metric("precision@3:user").evaluate(label, score, weight, groups)
     assert found == grouped.precision_per_group(label, score, weight, user, 3)
+    found = parse_metric("ndcg@3:user").evaluate(label, score, weight, groups)
+    assert found == ranking.ndcg_per_group(label, score, weight, user, 3)
+    found = parse_metric("mrr@3:user").evaluate(label, score, weight, groups)
+    assert found == ranking.mrr_per_group(label, score, weight, user, 3)
+    matrix = parse_metric("confusion_matrix").evaluate(label, score, weight).matrix
+    assert matrix == metrics.confusion_matrix(label, score, weight)
+
+
+BINARY = ("logistic_regression", "smoothed_hinge", "multiclass_classification", "multilabel_classification")
+
+
+@pytest.mark.parametrize(
+    ("name", "fits", "foreign_to"),
+    [
+        ("auc", ("logistic_regression", "multilabel_classification"), ()),
+        ("auc@user", ("logistic_regression",), ()),
+        ("ndcg@5:user", ("logistic_regression", "linear_regression", "poisson_regression"), ()),
+        ("accuracy", BINARY, ("linear_regression", "poisson_regression")),
+        ("confusion_matrix", ("smoothed_hinge", "multiclass_classification"), ("linear_regression",)),
+        ("logloss", ("logistic_regression", "multilabel_classification"), ("smoothed_hinge", "linear_regression")),
+        ("rmse", ("linear_regression",), ("logistic_regression",)),
+        ("cross_entropy", ("multiclass_classification",), ()),
+        ("micro_f1", ("multilabel_classification",), ()),
+    ],
+)
+def test_metrics_know_their_tasks(name: str, fits: tuple[str, ...], foreign_to: tuple[str, ...]) -> None:
+    metric = parse_metric(name)
+    assert all(metric.fits(task) and metric.foreign_to(task) is None for task in fits)
+    assert all(metric.fits(task) and metric.foreign_to(task) is not None for task in foreign_to)
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("auc", "multiclass_classification"),
+        ("auc@user", "multilabel_classification"),
+        ("ndcg@5:user", "multiclass_classification"),
+        ("confusion_matrix", "multilabel_classification"),
+        ("rmse", "multiclass_classification"),
+        ("cross_entropy", "logistic_regression"),
+        ("micro_f1", "multiclass_classification"),
+    ],
+)
+def test_metrics_of_scores_of_another_shape_do_not_fit(name: str, task: str) -> None:
+    assert not parse_metric(name).fits(task)
 
 
 def test_undefined_values_are_none() -> None:

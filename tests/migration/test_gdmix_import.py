@@ -17,9 +17,12 @@ from gdmix_core.cli import main
 from gdmix_core.config_file import check_file, parse_config
 from gdmix_core.errors import ConfigError
 from gdmix_core.migration import gdmix_keys
+from gdmix_core.migration.detext_coordinate import translate_detext
 from gdmix_core.migration.gdmix_yaml import translate_gdmix
 from gdmix_core.migration.importing import import_config
+from gdmix_core.migration.notes import Translation
 from gdmix_core.migration.render import render_yaml
+from gdmix_core.text_config import TextModel
 
 # The keys of GDMix's MovieLens example, in its style: JSON with comments, anchors and trailing commas.
 LINEAR = """
@@ -149,20 +152,50 @@ def test_movielens(linear: Path):
         assert found[key].startswith("changed: "), key
 
 
-def test_detext_is_imported_as_its_wide_part(tmp_path: Path):
+def test_detext_becomes_a_text_network(tmp_path: Path):
     path = tmp_path / "detext.yaml"
     path.write_text(DETEXT)
     result = import_config(path)
     assert result.content["task"] == "logistic_regression"
     assert result.content["coordinates"]["global"] == {
-        "fixed_effect": {}, "data": "detext", "bag": "wide_ftrs_sp", "l2": 1,
+        "fixed_effect": {
+            "model": "text", "document": ["doc_query"], "sparse": ["wide_ftrs_sp"], "linear": [],
+            "vocabulary": {"file": "movieLens/detext/vocab.txt"},
+            "units": 128, "embedding": 128, "id_embedding": 128, "sparse_embedding": 1, "batch": 32, "seed": 1234,
+            "encoder": {"type": "cnn", "windows": [3], "filters": 50},
+            "interactions": ["cosine"], "hidden": [], "activation": "tanh", "dropout": 0.0,
+            "optimizer": {
+                "name": "adamw", "learning_rate": 1, "gradient_norm": 1, "decay": "linear", "warmup": 0.0,
+            },
+            "epochs": 10,
+        },
+        "data": "detext",
     }  # fmt: skip
-    check = next(text for kind, key, text in result.notes if kind == "check" and key == "global")
-    assert check.endswith("linear fixed effect on its wide sparse features (wide_ftrs_sp); doc_query is not read")
-    ignored = next(text for kind, key, text in result.notes if kind == "ignored" and key == "global")
-    assert ignored.endswith(
-        "ftr_ext, num_filters, optimizer, pmetric, vocab_file, dev_file, doc_text_column_names, nums_sparse_ftrs"
-    )
+    checks = {key for kind, key, _ in result.notes if kind == "check"}
+    assert {"global.sparse_ftrs_column_names", "global.num_train_steps", "global.task_type"} <= checks
+    assert {"dev_file", "pmetric", "nums_sparse_ftrs"} <= {key for kind, key, _ in result.notes if kind == "ignored"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"ftr_ext": "lstm", "num_layers": 2, "bidirectional": True},
+         {"encoder": {"type": "lstm", "layers": 2, "bidirectional": True, "dropout": 0}}),
+        ({"ftr_ext": "bert", "lr_bert": 2e-5, "bert_hub_url": "hub"}, {"encoder": {"type": "transformer"}}),
+        ({"num_epochs": 3, "emb_sim_func": ["inner", "diff"]}, {"epochs": 3, "interactions": ["cosine", "difference"]}),
+        ({"num_train_steps": 1000, "num_warmup_steps": 100}, {"optimizer": {"warmup": 0.1}}),
+        ({"query_column_name": "q", "user_text_column_names": ["headline"]}, {"query": "q", "user": ["headline"]}),
+    ],
+)  # fmt: skip
+def test_arguments_of_detext(changes: dict[str, Any], expected: dict[str, Any]):
+    settings = {**yaml.safe_load(DETEXT)["fixed_effect_config"]["global"], **changes}
+    model = translate_detext("global", settings, Translation())["fixed_effect"]
+    TextModel.model_validate(model)
+    for key, value in expected.items():
+        if isinstance(value, dict):
+            assert model[key].items() >= value.items()
+        else:
+            assert model[key] == value
 
 
 @pytest.mark.parametrize("text", [LINEAR, DETEXT])

@@ -61,5 +61,5 @@ class KerasTextEncoder:
             missing = self._length - tf.shape(tokens)[1]
             tokens = tf.pad(tokens, [[0, 0], [0, missing]])
             present = tf.pad(present, [[0, 0], [0, missing]])
-        vectors = self._model(tf.cast(tokens, self._input_type), training=training)
+        vectors = self._model(tf.cast(tokens, self._input_type), training=training is not False)
         return pooled(vectors, present, self._pooling) if vectors.shape.rank == 3 else vectors

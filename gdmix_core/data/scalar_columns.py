@@ -1,0 +1,111 @@
+"""Which scalar columns the pipeline takes from the input, and whether the input describes them."""
+
+from __future__ import annotations
+
+from gdmix_core.config import Config
+from gdmix_core.data.metadata import Tensor, metadata_file
+from gdmix_core.errors import DataError
+from gdmix_core.evaluation.registry import parse_metric
+
+# Names of columns of the frame.
+RESERVED = ("row", "uid", "label", "weight", "offset")
+
+
+def label_bag(config: Config) -> str | None:
+    """The bag whose features are the classes that apply, where a row has several."""
+    return config.columns.label if config.task == "multilabel_classification" else None
+
+
+def number_columns(config: Config, *, labelled: bool = True) -> dict[str, str]:
+    """The columns of numbers that are read, by role: label (unless it is a bag), weight, offset."""
+    names = config.columns
+    roles = {"label": names.label, "weight": names.weight} if labelled else {}
+    if label_bag(config) is not None:
+        roles.pop("label", None)
+    return {role: column for role, column in (roles | {"offset": names.offset}).items() if column is not None}
+
+
+def key_columns(config: Config, labelled: bool) -> list[tuple[str, str, str]]:
+    """(what for, column, directory or "" for any) of the columns that rows are grouped by: every record has them."""
+    keys = [
+        (f"the entity of coordinate {name}", c.random_effect.entity, c.data)
+        for name, c in config.coordinates.items()
+        if c.random_effect
+    ]
+    groups = {name: parse_metric(name).column for name in config.metrics}
+    keys += [(f"the group of metric {name}", column, "") for name, column in groups.items() if column is not None]
+    if labelled:  # groups are ranked in training alone
+        keys += [
+            (f"the group of coordinate {name}", c.group, c.data)
+            for name, c in config.coordinates.items()
+            if c.group is not None
+        ]
+    return keys
+
+
+def id_columns(
+    config: Config,
+    directories: list[str],
+    tensors: dict[str, dict[str, Tensor]],
+    paths: dict[str, str],
+    labelled: bool,
+) -> dict[str, list[str]]:
+    """Which directory gives each scalar column: the coordinate's own, else the first that has it."""
+    ids: dict[str, list[str]] = {d: [] for d in directories}
+    fields = [
+        (f"a field of coordinate {name}", column, c.data)
+        for name, c in config.coordinates.items()
+        for column in c.columns
+    ]
+    for use, column, directory in [*key_columns(config, labelled), *fields]:
+        if any(column in taken for taken in ids.values()):
+            continue
+        at = directory or next((d for d in directories if column in tensors[d]), directories[0])
+        tensor = tensors[at].get(column)
+        if tensor is None:
+            raise DataError(
+                f"{metadata_file(paths[at])}: column {column} ({use}) is not described; "
+                f"described are: {', '.join(tensors[at])}"
+            )
+        if tensor.size is not None or tensor.type == "real":
+            raise DataError(f"{metadata_file(paths[at])}: column {column} ({use}) must be an integer or string scalar")
+        if column in RESERVED:
+            raise DataError(
+                f"{metadata_file(paths[at])}: column {column} ({use}) has a name that the frame keeps for the "
+                f"{column} of a row; give it another one in the data"
+            )
+        ids[at].append(column)
+    return ids
+
+
+def check_scalars(
+    config: Config,
+    directories: list[str],
+    tensors: dict[str, dict[str, Tensor]],
+    paths: dict[str, str],
+    labelled: bool,
+) -> None:
+    names = config.columns
+    first = directories[0]
+    for directory in directories:
+        uid = tensors[directory].get(names.uid)
+        if uid is None:
+            raise DataError(f"{metadata_file(paths[directory])}: uid column {names.uid} is not described")
+        if uid.size is not None or uid.type == "real":
+            raise DataError(
+                f"{metadata_file(paths[directory])}: uid column {names.uid} must be an integer or string scalar"
+            )
+        if uid.type != tensors[first][names.uid].type:
+            raise DataError(
+                f"{metadata_file(paths[directory])}: uid column {names.uid} is {uid.dtype}, "
+                f"but {tensors[first][names.uid].dtype} in {paths[first]}; records are joined by it"
+            )
+    for role, column in number_columns(config, labelled=labelled).items():
+        tensor = tensors[first].get(column)
+        if tensor is None:
+            raise DataError(
+                f"{metadata_file(paths[first])}: {role} column {column} is not described; described are: "
+                f"{', '.join(tensors[first])}. Set columns.{role} in the configuration"
+            )
+        if tensor.size is not None or tensor.type == "text":
+            raise DataError(f"{metadata_file(paths[first])}: {role} column {column} must be a number")

@@ -1,0 +1,62 @@
+"""How a process of a group of workers begins and ends, and what it tells its parent of it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+
+from gdmix_core import processes
+from gdmix_core.errors import GdmixError
+from gdmix_core.solvers.all_reduce import WorkerLostError
+
+# Exit codes that say nothing against the worker itself.
+LOST_WORKER = 75  # another one is gone (EX_TEMPFAIL of sysexits.h)
+TOLD_TO_END = 128 + signal.SIGTERM
+
+
+def main(description: str, work: Callable[[str, str, int], None]) -> None:
+    """Calls work(run's root, step's id, threads), as the command line says, and ends the process."""
+    processes.become_worker()
+    _end_on_sigterm()
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--run", required=True)
+    parser.add_argument("--step", required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    code = 0
+    try:
+        work(arguments.run, arguments.step, arguments.threads)
+    except WorkerLostError as error:
+        processes.send({"lost": str(error)})
+        code = LOST_WORKER
+    except GdmixError as error:
+        processes.send({"error": str(error)})
+        code = 1
+    except Exception as error:
+        traceback.print_exc()
+        processes.send({"failure": f"{type(error).__name__}: {error}"})
+        code = 1
+    sys.stderr.flush()
+    # At once: TensorFlow takes a while to go down in order, and the others would see their connections break before
+    # the parent sees the exit code; who died, and of what, would be lost.
+    os._exit(code)
+
+
+def _end_on_sigterm() -> None:
+    """TensorFlow catches SIGTERM, as notice of a preemption that somebody else will act on, and goes on.
+
+    So that it is the end all the same, the signal is blocked, in this thread and those it starts, and a thread of its
+    own waits for it.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def end() -> None:
+        signal.sigwait({signal.SIGTERM})
+        os._exit(TOLD_TO_END)
+
+    threading.Thread(target=end, daemon=True).start()

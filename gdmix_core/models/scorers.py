@@ -1,0 +1,268 @@
+"""What gives the rows of new data their scores, one for each coordinate of an exported model."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from gdmix_core import storage
+from gdmix_core.config import Config
+from gdmix_core.data.external_scores import open_scores_of, read_part
+from gdmix_core.data.feature_list import FeatureList, read_feature_list
+from gdmix_core.data.ragged import Bag
+from gdmix_core.data.records import Records
+from gdmix_core.data.source import Layout
+from gdmix_core.errors import DataError
+from gdmix_core.external_config import ExternalModel
+from gdmix_core.models.avro import read_avro
+from gdmix_core.models.native import concatenate, read_model
+from gdmix_core.models.table import CoefficientTable
+from gdmix_core.solvers.local_index import look_up_local_index, score_rows
+from gdmix_core.text_config import TextModel
+
+log = logging.getLogger("gdmix_core.score")
+
+Format = Literal["native", "avro"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Records of the same uids, in the same order, of every directory of the input."""
+
+    sides: Sequence[Records]
+
+    def __len__(self) -> int:
+        return len(self.sides[0].uid)
+
+    @property
+    def uid(self) -> pa.Array:
+        return self.sides[0].uid
+
+    def column(self, name: str) -> pa.Array:
+        """An entity or text column, int64 or string [rows]."""
+        return next(side.ids[name] for side in self.sides if name in side.ids)
+
+    def bag(self, key: str) -> Bag:
+        return next(side.bags[key] for side in self.sides if key in side.bags)
+
+
+class Scorer(Protocol):
+    """One coordinate."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def entity(self) -> str | None: ...
+
+    def score(self, batch: Batch) -> tuple[NDArray[np.float32], int]:
+        """(float32 [rows], or [rows, classes]; rows whose entity has no model)."""
+
+
+class ExportedNetwork(Protocol):
+    """What gdmix_core.text.exported.open_network(folder, settings) gives, folder being an export's saved_model."""
+
+    def score(self, columns: Mapping[str, pa.Array], bags: Mapping[str, Bag]) -> NDArray[np.float32]:
+        """float32 [rows], or the logits [rows, classes].
+
+        columns: string [rows] without nulls by the names of the fields; bags: by their names in the configuration, with
+        the indices of the features the network was trained on, in any order.
+        """
+
+
+@dataclass(frozen=True)
+class LinearScorer:
+    """Coefficients, and where in the new data their features and entities are.
+
+    feature_map: int32 [features of the new data's list] index in the model's list, or below 0
+    """
+
+    name: str
+    table: CoefficientTable
+    entity: str | None
+    bag: str | None
+    intercept: bool
+    feature_map: NDArray[np.int32]
+
+    def score(self, batch: Batch) -> tuple[NDArray[np.float32], int]:
+        rows = len(batch)
+        if self.entity is None:
+            model_of = np.zeros(rows, np.int64)
+        else:
+            ids = batch.column(self.entity).cast(self.table.entities.type)
+            found = pc.index_in(ids, value_set=self.table.entities)
+            model_of = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        bag = Bag.empty(rows) if self.bag is None else batch.bag(self.bag)
+        indices = self.feature_map[bag.indices] if len(bag.indices) else bag.indices
+        local = np.empty(len(indices), np.int32)
+        begin = np.arange(rows)
+        table = self.table
+        look_up_local_index(
+            self.intercept, model_of, begin, begin + 1, bag.offsets, indices, table.offsets, table.features, local
+        )
+        scores = np.empty(rows, np.float32)
+        score_rows(
+            self.intercept,
+            model_of,
+            begin,
+            begin + 1,
+            bag.offsets,
+            local,
+            bag.values,
+            table.offsets,
+            table.means,
+            scores,
+        )
+        return scores, int(np.count_nonzero(model_of < 0))
+
+
+@dataclass(frozen=True)
+class GivenScores:
+    """Scores that another system, or the user's own code, gave the new data. zero: what a uid without one gets is 0."""
+
+    name: str
+    uid: pa.Array
+    values: NDArray[np.float32]
+    zero: bool
+    entity: None = None
+
+    def score(self, batch: Batch) -> tuple[NDArray[np.float32], int]:
+        at = pc.index_in(batch.uid, value_set=self.uid)
+        if at.null_count and not self.zero:
+            missing = batch.uid.filter(pc.is_null(at))[0].as_py()
+            raise DataError(
+                f"coordinate {self.name}: uid {missing} has no score ({at.null_count} of a batch have none)"
+            )
+        found = at.fill_null(len(self.values)).to_numpy(zero_copy_only=False)
+        return np.append(self.values, np.float32(0))[found], 0
+
+
+@dataclass(frozen=True)
+class NetworkScorer:
+    """A text network. bags: by name, its key in the new data and its feature map, as LinearScorer's."""
+
+    name: str
+    network: ExportedNetwork
+    fields: tuple[str, ...]
+    bags: Mapping[str, tuple[str, NDArray[np.int32]]]
+    entity: None = None
+
+    def score(self, batch: Batch) -> tuple[NDArray[np.float32], int]:
+        columns = {name: batch.column(name).cast(pa.string()) for name in self.fields}
+        bags = {name: _with_features(batch.bag(key), to) for name, (key, to) in self.bags.items()}
+        return np.asarray(self.network.score(columns, bags), np.float32), 0
+
+
+def _with_features(bag: Bag, feature_map: NDArray[np.int32]) -> Bag:
+    """The bag with other indices, without the features that have none."""
+    indices = feature_map[bag.indices]
+    kept = indices >= 0
+    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept)])
+    return Bag(ends[bag.offsets], indices[kept], bag.values[kept])
+
+
+def load_scorer(
+    directory: str,
+    name: str,
+    manifest: Mapping[str, Any],
+    config: Config,
+    layout: Layout,
+    kind: Format,
+    given: Sequence[str] | None,
+) -> Scorer:
+    """The scorer of a coordinate of the export in `directory`; given: files with its scores of the new data, if any."""
+    coordinate = config.coordinates[name].kind
+    if coordinate in ("external", "python"):
+        return _given(name, config, layout, given)
+    if given is not None:
+        raise DataError(
+            f"coordinate {name}: its model is {coordinate} and scores the data itself; give no scores for it"
+        )
+    if coordinate == "text":
+        return _network(directory, name, config, layout)
+    return _linear(directory, name, manifest["coordinates"][name], config, layout, kind)
+
+
+def _given(name: str, config: Config, layout: Layout, paths: Sequence[str] | None) -> GivenScores:
+    if not paths:
+        raise DataError(
+            f"coordinate {name}: its model is not in the export, so the scores it gives the new data have to be given: "
+            f"--external {name}=FILE (a uid and a score a row; Parquet, CSV or Avro)"
+        )
+    settings = config.coordinates[name].fixed_effect
+    model = settings if isinstance(settings, ExternalModel) else ExternalModel(model="external", scores=list(paths))
+    files = open_scores_of(name, model, config, paths)
+    where = f"{', '.join(paths)}: scores of coordinate {name}"
+    uid_type = pa.string() if layout.uid_type == "text" else pa.int64()
+    parts = [batch for part in files.parts for batch in read_part(part, layout.uid_type)]
+    uid = pa.concat_arrays([pa.array([], uid_type), *(uids for uids, _ in parts)])
+    values = np.concatenate([np.empty(0), *(scores.to_numpy(zero_copy_only=False) for _, scores in parts)])
+    counts = pc.value_counts(uid.drop_null())
+    twice = counts.filter(pc.greater(counts.field("counts"), 1))
+    if len(twice):
+        raise DataError(f"{where}: uid {twice[0]['values'].as_py()} has several ({len(twice)} uids have)")
+    with np.errstate(over="ignore"):
+        scores = values.astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(scores))
+    if len(bad):
+        raise DataError(f"{where}: uid {uid[int(bad[0])].as_py()} has {values[bad[0]]}, which is no finite float32")
+    return GivenScores(name, uid, scores, zero=model.missing == "zero")
+
+
+def _network(directory: str, name: str, config: Config, layout: Layout) -> NetworkScorer:
+    # Brings TensorFlow.
+    open_network: Callable[[str, TextModel], ExportedNetwork]
+    open_network = importlib.import_module("gdmix_core.text.exported").open_network
+
+    settings = config.coordinates[name].text
+    bags = {}
+    for bag in settings.bags:
+        features = read_feature_list(storage.join(directory, name, "features", f"{bag}.csv"))
+        key = layout.coordinate_bags[name][bag]
+        bags[bag] = (key, _feature_map(name, features, layout.feature_lists[key]))
+    network = open_network(storage.join(directory, name, "saved_model"), settings)
+    return NetworkScorer(name, network, settings.fields, bags)
+
+
+def _linear(
+    directory: str, name: str, described: Mapping[str, Any], config: Config, layout: Layout, kind: Format
+) -> LinearScorer:
+    folder = storage.join(directory, name)
+    features = FeatureList([])
+    if described["bag"]:
+        features = read_feature_list(storage.join(folder, "features.csv"))
+    suffix = ".parquet" if kind == "native" else ".avro"
+    files = [path for path, _, _ in storage.list_files(folder) if path.endswith(suffix)]
+    integer = described["entity_type"] == "integer"
+    if integer and layout.id_tensors()[described["entity"]].type == "text":
+        raise DataError(
+            f"{config.input}: column {described['entity']} holds strings, but the model of {name} has integer entities"
+        )
+    if kind == "native":
+        tables = [read_model(path) for path in files]
+        table = concatenate(tables, pa.int64() if integer else pa.string())
+    else:
+        fixed = described["entity"] is None
+        table = read_avro(files, features, fixed=fixed, integer_entities=integer).table
+    key = next(iter(layout.coordinate_bags[name].values()), None)
+    feature_map = np.empty(0, np.int32) if key is None else _feature_map(name, features, layout.feature_lists[key])
+    return LinearScorer(name, table, described["entity"], key, config.coordinates[name].intercept, feature_map)
+
+
+def _feature_map(name: str, features: FeatureList, of_data: str) -> NDArray[np.int32]:
+    """int32 [features of the data's list]: each one's index in the model's list, −2 where it has none."""
+    names = read_feature_list(of_data).names
+    known = {feature: index for index, feature in enumerate(features.names)}
+    found = np.array([known.get(feature, -2) for feature in names], np.int32)
+    lost = int(np.count_nonzero(found == -2))
+    if lost:
+        log.warning("%s: %d of %d features of the data are not in the model and count nothing", name, lost, len(names))
+    return found

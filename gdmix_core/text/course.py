@@ -1,0 +1,241 @@
+"""The course of a training: where it begins or goes on, how it is judged on the way, and when it ends."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gdmix_core import processes
+from gdmix_core.effects.checkpoint import StepCheckpoint
+from gdmix_core.errors import StepError
+from gdmix_core.plan import Step, train_id
+from gdmix_core.run import Run
+from gdmix_core.text.inputs_of_data import WEIGHTS, model_file
+from gdmix_core.text.network import TextNetwork
+from gdmix_core.text.optimizer import Update
+from gdmix_core.text.summaries import Summaries
+from gdmix_core.text.training_group import TrainingGroup
+from gdmix_core.text.training_state import TrainingState
+from gdmix_core.text.watched_metric import WatchedMetric
+
+log = logging.getLogger("gdmix_core.text")
+
+
+_SECONDS_BETWEEN_REPORTS = 1.0
+
+# The scores of the rows that are watched, of this worker: (scores, which rows of the split they are of).
+Watch = Callable[[], tuple[NDArray[np.float32], NDArray[np.int64]]]
+
+
+class Course:
+    """All workers go through it alike; the first one writes checkpoints and tells the parent.
+
+    steps: batches of an epoch
+    """
+
+    def __init__(
+        self, run: Run, step: Step, network: TextNetwork, update: Update, group: TrainingGroup, steps: int, watch: Watch
+    ) -> None:
+        assert step.coordinate is not None
+        self._run, self._step, self._network, self._update, self._group = run, step, network, update, group
+        self._settings = run.config.coordinates[step.coordinate].text
+        self._steps, self._watch = steps, watch
+        self._first = group.rank == 0
+        self._checkpoint = StepCheckpoint(run, step, "training.npz")
+        self._metric = WatchedMetric(run, step, group.rank)
+        self._best = network.get_weights()
+        self.state = TrainingState()
+        self._restore()
+        # Evaluated after so many batches of an epoch.
+        wanted = self._settings.evaluations
+        self._evaluated_after = {max(1, round(steps * k / wanted)) for k in range(1, wanted + 1)}
+        self._summaries: Summaries | None = None
+        if self._first and self._settings.tensorboard:
+            self._summaries = Summaries(model_file(run, step, "tensorboard"), self._metric.name, self.state.curve)
+        self._since: float | None = None
+        self._next_report = 0.0
+
+    @property
+    def watched(self) -> WatchedMetric:
+        return self._metric
+
+    @property
+    def best(self) -> list[NDArray[np.float32]]:
+        """The weights that were the best when evaluated, in the order of the network's names."""
+        return self._best
+
+    @property
+    def total_steps(self) -> int:
+        return self._steps * self._settings.epochs
+
+    def taken(self, rows: int, sums: Callable[[], tuple[float, float]]) -> bool:
+        """To be called after every batch. rows: of the batch; sums: (Σ w · loss, Σ w) since the last evaluation.
+
+        Returns whether there was an evaluation, after which sums begin anew. Raises StepError, WorkerLostError.
+        """
+        evaluated = self.state.step + 1 in self._evaluated_after
+        self.advance(1, rows)
+        if evaluated:
+            self.evaluate(sums())
+        elif self._first and time.monotonic() >= self._next_report:
+            self._clock()
+            self._set_sums(sums())
+            self._checkpoint.offer_arrays(self._arrays)
+            self._report()
+        return evaluated
+
+    def advance(self, steps: int, rows: int) -> None:
+        """So many batches have been taken, none of which ends an epoch but the last."""
+        # The first call of a process is not timed: TensorFlow traces the step.
+        self.state.advance(self._steps, steps, 0 if self._since is None else rows)
+        if self._since is None:
+            self.start_clock()
+
+    def start_clock(self) -> None:
+        """What comes now is timed."""
+        self._since = time.monotonic()
+        self._next_report = self._since + _SECONDS_BETWEEN_REPORTS
+
+    def evaluate(self, sums: tuple[float, float]) -> None:
+        """Judges the weights as they are, keeps them if they are the best, and writes a checkpoint."""
+        self._clock()
+        self._set_sums(sums)
+        self._check_same_weights()
+        state = self.state
+        value = self._metric.of(*self._watch(), self._group)
+        undefined = value is None and state.best_value is None
+        if undefined or self._metric.better(value, state.best_value):
+            self._best = self._network.get_weights()
+            state.best_value, state.best_step, state.worse = value, state.steps, 0
+        else:
+            state.worse += 1
+        state.over = state.epoch >= self._settings.epochs or state.worse >= self._settings.patience
+        self._add_point(value)
+        state.loss = state.weight = 0.0
+        if self._first:
+            self._log(undefined)
+            self._checkpoint.write_arrays(self._arrays())
+            self._report()
+        self.start_clock()
+
+    def finish(self) -> dict[str, Any]:
+        """Gives the network its best weights; returns what the step's marker tells of the training."""
+        self._network.set_weights(self._best, self._network.weight_names)
+        if self._summaries:
+            self._summaries.close()
+        state = self.state
+        return {
+            "steps": state.steps,
+            "epochs": round(state.steps / self._steps, 3),
+            "stopped_early": state.steps < self.total_steps,
+            "metric": self._metric.name,
+            "best_value": state.best_value,
+            "best_step": state.best_step,
+            "weights": int(sum(weights.size for weights in self._best)),
+            "rows_per_second": round(state.rows / max(state.seconds, 1e-9), 1),
+            "curve": state.curve,
+        }
+
+    def _restore(self) -> None:
+        stored = self._checkpoint.read_arrays()
+        if stored is not None:
+            self.state = TrainingState.from_array(stored["state"])
+            names = self._network.weight_names
+            self._network.set_weights(_numbered(stored, "weights"), names, self._checkpoint.path)
+            self._best = _numbered(stored, "best")
+            for variable, value in zip(self._update.variables, _numbered(stored, "optimizer"), strict=True):
+                variable.assign(value)
+            log.info("%s goes on from its checkpoint, after %d steps", self._step.id, self.state.steps)
+        elif self._step.pass_number != 1 and self._settings.warm_start:
+            assert self._step.pass_number is not None
+            assert self._step.coordinate is not None
+            before = self._run.plan[train_id(self._step.pass_number - 1, self._step.coordinate)]
+            self._network.load_weights(model_file(self._run, before, WEIGHTS))
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        optimizer = [variable.numpy() for variable in self._update.variables]
+        return {
+            "state": self.state.to_array(),
+            **{f"weights/{number}": value for number, value in enumerate(self._network.get_weights())},
+            **{f"best/{number}": value for number, value in enumerate(self._best)},
+            **{f"optimizer/{number}": value for number, value in enumerate(optimizer)},
+        }
+
+    def _clock(self) -> None:
+        before = self._since
+        self.start_clock()
+        assert self._since is not None
+        self.state.seconds += self._since - (before or self._since)
+
+    def _set_sums(self, sums: tuple[float, float]) -> None:
+        self.state.loss, self.state.weight = sums
+        if not math.isfinite(self.state.mean_loss):
+            raise StepError(
+                f"{self._step.id}: the training loss is {self.state.mean_loss} after {self.state.steps} steps; lower "
+                "optimizer.learning_rate or optimizer.gradient_norm, or look for extreme feature values"
+            )
+
+    def _check_same_weights(self) -> None:
+        """On machines with different processors or libraries, copies of the weights could drift apart unnoticed."""
+        if self._group.workers == 1:
+            return
+        own = 0
+        for weights in self._network.get_weights():
+            own = zlib.crc32(np.ascontiguousarray(weights), own)
+        # A sum of 32-bit integers is exact in float64.
+        if self._group.sum(np.array([float(own)]))[0] != float(own) * self._group.workers:
+            raise StepError(
+                f"{self._step.id}: worker {self._group.rank} has other weights than the rest after {self.state.steps} "
+                "steps; all workers need the same TensorFlow and the same kind of processor or GPU"
+            )
+
+    def _add_point(self, value: float | None) -> None:
+        state = self.state
+        rows, seconds = state.rows - state.rows_before, state.seconds - state.seconds_before
+        state.rows_before, state.seconds_before = state.rows, state.seconds
+        point = {
+            "step": state.steps,
+            "epoch": round(state.steps / self._steps, 3),
+            "loss": state.mean_loss,
+            "metric": value,
+            "learning_rate": float(self._update.learning_rate()),
+            "rows_per_second": round(rows / max(seconds, 1e-9), 1),
+        }
+        state.curve.append(point)
+        if self._summaries:
+            self._summaries.add(point)
+
+    def _log(self, undefined: bool) -> None:
+        state, point = self.state, self.state.curve[-1]
+        best = "the best so far" if state.worse == 0 else f"best {state.best_value:.5f} at step {state.best_step}"
+        log.info(
+            "%s: step %d of %d, epoch %.2f of %d: loss %.5f, %s %s %s (%s), learning rate %.3g, %.0f rows/s",
+            self._step.id, state.steps, self.total_steps, point["epoch"], self._settings.epochs, point["loss"],
+            self._metric.split, self._metric.name, "undefined" if undefined else _shown(point["metric"]),
+            "so far the last weights count" if undefined else best, point["learning_rate"], point["rows_per_second"],
+        )  # fmt: skip
+        if state.over and state.epoch < self._settings.epochs:
+            log.info("%s: no better %s for %d evaluations: stops", self._step.id, self._metric.name, state.worse)
+
+    def _report(self) -> None:
+        state = self.state
+        loss = state.mean_loss if state.weight else state.curve[-1]["loss"]
+        value = state.curve[-1]["metric"] if state.curve else None
+        told = f"loss {loss:.4g}" + ("" if value is None else f", {self._metric.name} {value:.4g}")
+        processes.send({"steps": state.steps, "total": self.total_steps, "told": told})
+
+
+def _numbered(stored: dict[str, NDArray[Any]], name: str) -> list[NDArray[Any]]:
+    count = sum(key.startswith(f"{name}/") for key in stored)
+    return [stored[f"{name}/{number}"] for number in range(count)]
+
+
+def _shown(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.5f}"

@@ -1,0 +1,88 @@
+"""The vocabularies and sizes a network is built by, found in the training data."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from gdmix_core import storage
+from gdmix_core.data.frame import Frame
+from gdmix_core.effects.checkpoint import StepCheckpoint
+from gdmix_core.plan import Step, train_id
+from gdmix_core.run import Run
+from gdmix_core.solvers.all_reduce import WorkerLostError
+from gdmix_core.text.distinct_texts import encode
+from gdmix_core.text.network_inputs import NetworkInputs
+from gdmix_core.text.network_rows import ROWS_AT_A_TIME
+from gdmix_core.text.vocabulary import TokenCounter, given_tokens
+from gdmix_core.text_config import TextModel
+
+INPUTS = "network_inputs.json"
+WEIGHTS = "weights.npz"
+
+
+def network_inputs(run: Run, step: Step, rank: int, barrier: Any) -> NetworkInputs:
+    """The same for every worker: the first one finds them and leaves them beside the checkpoint for the others.
+
+    barrier: returns when every worker has called it
+    """
+    assert step.coordinate is not None
+    path = storage.join(StepCheckpoint(run, step, INPUTS).directory, INPUTS)
+    key = run.keys[step.id]
+    if rank == 0 and not (storage.exists(path) and storage.read_json(path).get("key") == key):
+        found = inputs_of_earlier_pass(run, step) or _inputs_of_data(run, step.coordinate)
+        storage.write_json(path, {"key": key, "inputs": json.loads(found.to_json())})
+    barrier()
+    if not storage.exists(path):
+        raise WorkerLostError(f"{path} is not there; the first worker has gone")
+    return NetworkInputs.from_json(json.dumps(storage.read_json(path)["inputs"]))
+
+
+def inputs_of_earlier_pass(run: Run, step: Step) -> NetworkInputs | None:
+    assert step.pass_number is not None
+    assert step.coordinate is not None
+    if step.pass_number == 1:
+        return None
+    before = run.plan[train_id(step.pass_number - 1, step.coordinate)]
+    with storage.open_for_read(model_file(run, before, INPUTS)) as file:
+        return NetworkInputs.from_json(file.read().decode())
+
+
+def model_file(run: Run, step: Step, name: str) -> str:
+    """A file or folder beside the step's marker."""
+    assert step.pass_number is not None
+    assert step.coordinate is not None
+    return run.coordinate(step.pass_number, step.coordinate, "model", name)
+
+
+def _inputs_of_data(run: Run, coordinate: str) -> NetworkInputs:
+    settings = run.config.coordinates[coordinate].text
+    frame = Frame(run)
+    given = given_tokens(settings)
+    words = TokenCounter(settings.vocabulary)
+    ids = {field: TokenCounter(settings.vocabulary, ids=True) for field in settings.id_fields}
+    counters = {field: words for field in settings.text_fields if given is None} | ids
+    for _, table in frame.stream("training", list(counters), ROWS_AT_A_TIME) if counters else ():
+        for field, counter in counters.items():
+            column = encode(table[field]).combine_chunks()
+            counts = np.bincount(column.indices.to_numpy(zero_copy_only=False), minlength=len(column.dictionary))
+            counter.add(column.dictionary, counts)
+    keys = frame.bags_of(coordinate)
+    return NetworkInputs(
+        tokens=words.tokens() if given is None else given,
+        ids={field: counter.tokens() for field, counter in ids.items()},
+        bags={bag: frame.feature_count(keys[bag]) for bag in settings.bags},
+        outputs=outputs_of(run, settings),
+    )
+
+
+def outputs_of(run: Run, settings: TextModel) -> int:
+    """Scores of a row."""
+    if run.config.task == "multiclass_classification":
+        assert run.config.classes is not None
+        return run.config.classes
+    frame = Frame(run)
+    key = frame.manifest.get("label_bag")
+    return 1 if key is None else frame.feature_count(key)

@@ -1,0 +1,234 @@
+"""Training without waiting: workers take blocks of rows and update weights that parameter servers hold.
+
+TensorFlow's ParameterServerStrategy and ClusterCoordinator. The chief (the coordinator) packs the rows into files,
+hands a worker a file at a time, and between files evaluates and writes checkpoints. A worker shuffles the rows of its
+file and takes a step for each of its batches, with weights that others change meanwhile. TensorFlow hands the file of
+a worker that dies to another; when a parameter server or the chief dies, all start again from the checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from gdmix_core import processes, storage
+from gdmix_core.effects.checkpoint import StepCheckpoint
+from gdmix_core.errors import StepError
+from gdmix_core.plan import Step
+from gdmix_core.run import SPLITS, Run
+from gdmix_core.solvers.all_reduce import WorkerLostError
+from gdmix_core.text.course import Course
+from gdmix_core.text.inputs_of_data import network_inputs
+from gdmix_core.text.model_folder import write_model
+from gdmix_core.text.network import TextNetwork
+from gdmix_core.text.network_rows import ROWS_AT_A_TIME, NetworkRows, RowReader
+from gdmix_core.text.optimizer import Update
+from gdmix_core.text.packed_rows import RowsInGraph, pack
+from gdmix_core.text.row_order import permutation
+from gdmix_core.text.row_scores import RowScores
+from gdmix_core.text.score_writing import write_scores
+from gdmix_core.text.train_step import divided, gradient_sums
+from gdmix_core.text.training_group import OneWorker
+
+# Files for each worker and epoch at least, so that none has much to wait for at its end.
+_FILES_PER_WORKER = 4
+
+
+def serve(threads: int) -> None:
+    """The life of a worker and of a parameter server: until it is told to end."""
+    config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads + 1)
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    server = tf.distribute.Server(
+        resolver.cluster_spec(),
+        job_name=resolver.task_type,
+        task_index=resolver.task_id,
+        protocol="grpc",
+        config=config,
+    )
+    server.join()
+
+
+def coordinate(run: Run, step: Step) -> dict[str, Any]:
+    """Trains, scores all rows and writes the model; returns what the step's marker tells. Raises WorkerLostError."""
+    assert step.pass_number is not None
+    assert step.coordinate is not None
+    settings = run.config.coordinates[step.coordinate].text
+    for split in SPLITS:
+        storage.remove(run.coordinate(step.pass_number, step.coordinate, "scores", split))
+    inputs = network_inputs(run, step, 0, lambda: None)
+    packer = RowReader(run, step, TextNetwork(settings, inputs).tokenize, inputs.outputs)
+    with _Files(run, step, packer, settings.workers) as files, _losing_servers():
+        _wait_for_servers()
+        # What TensorFlow made before it joins a cluster is gone then: tables of tokens, variables.
+        strategy = tf.distribute.ParameterServerStrategy(tf.distribute.cluster_resolver.TFConfigClusterResolver())
+        local = TextNetwork(settings, inputs)
+        reader = RowReader(run, step, local.tokenize, inputs.outputs)
+        scorer = RowScores(local)
+        course = _Training(run, step, strategy, local, reader, scorer, files).go()
+        outcome = course.finish()
+    local.set_weights(course.best, local.weight_names)
+    write_scores(run, step, reader, scorer, rank=0, workers=1)
+    write_model(run, step, local)
+    return outcome
+
+
+class _Files:
+    """The training rows packed, a few ten thousand a file; gone when the block ends.
+
+    paths, rows: of each file
+    """
+
+    def __init__(self, run: Run, step: Step, reader: RowReader, workers: int) -> None:
+        folder = storage.local_path(StepCheckpoint(run, step, "").directory)
+        if folder is None:
+            raise StepError(
+                f"{step.id}: mode parameter_server trains from files that TensorFlow reads by itself, so `output` must "
+                "be a folder that every worker sees, not a URL; or use mode: synchronous"
+            )
+        self._folder = os.path.join(folder, "rows")
+        self._reader = reader
+        total = reader.frame.rows("training")
+        self._size = max(1, min(ROWS_AT_A_TIME, -(-total // (workers * _FILES_PER_WORKER))))
+        self.paths: list[str] = []
+        self.rows: list[int] = []
+
+    def __enter__(self) -> _Files:
+        storage.remove(self._folder)
+        os.makedirs(self._folder)
+        for rows in self._reader.stream("training", 0, self._reader.frame.rows("training"), self._size):
+            self.paths.append(os.path.join(self._folder, f"rows-{len(self.paths):05d}.tfrecord"))
+            self.rows.append(len(rows))
+            pack(rows, self.paths[-1])
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        storage.remove(self._folder)
+
+
+class _Training:
+    def __init__(
+        self,
+        run: Run,
+        step: Step,
+        strategy: Any,
+        local: TextNetwork,
+        reader: RowReader,
+        scorer: RowScores,
+        files: _Files,
+    ) -> None:
+        assert step.coordinate is not None
+        self._settings = run.config.coordinates[step.coordinate].text
+        self._task, self._files, self._local = run.config.task, files, local
+        self._scorer, self._strategy = scorer, strategy
+        self._steps = [-(-rows // self._settings.batch) for rows in files.rows]
+        total = sum(self._steps) * self._settings.epochs
+        with self._strategy.scope():
+            self._network = TextNetwork(self._settings, local.inputs)
+            self._update = Update(self._settings, self._network, total)
+        self._coordinator = tf.distribute.coordinator.ClusterCoordinator(self._strategy)
+        self._course = Course(run, step, self._network, self._update, OneWorker(), sum(self._steps), self._watch)
+        split = self._course.watched.split
+        self._watched_rows: NetworkRows = reader.read(split, 0, self._course.watched.rows)
+        self._function = tf.function(
+            self._train_file, input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([2], tf.int32)]
+        )
+
+    def go(self) -> Course:
+        course, state = self._course, self._course.state
+        course.start_clock()
+        while not state.over:
+            for files in self._rounds(state.epoch, state.step):
+                results = [
+                    self._coordinator.schedule(
+                        self._function,
+                        args=(tf.constant(self._files.paths[file]), tf.constant([state.epoch, file], tf.int32)),
+                    )
+                    for file in files
+                ]
+                self._coordinator.join()
+                losses = np.array([result.fetch() for result in results])
+                course.advance(sum(self._steps[file] for file in files), sum(self._files.rows[file] for file in files))
+                # Workers that count at once lose a count.
+                self._update.set_steps(state.steps)
+                course.evaluate((float(losses[:, 0].sum()), float(losses[:, 1].sum())))
+                if state.over:
+                    break
+        return course
+
+    def _rounds(self, epoch: int, done: int) -> Iterator[list[int]]:
+        """The files between two evaluations of an epoch, whose first `done` steps are taken already."""
+        order = permutation(len(self._files.paths), self._settings.seed, epoch)
+        rounds = min(self._settings.evaluations, len(order))
+        before = 0
+        for part in np.array_split(order, rounds):
+            if before >= done:
+                yield [int(file) for file in part]
+            before += sum(self._steps[file] for file in part)
+
+    def _train_file(self, path: Any, seed: Any) -> Any:
+        """On a worker: a step for each batch of the file's rows, in a random order. Returns (Σ w · loss, Σ w)."""
+        settings, network = self._settings, self._network
+        classes = network.inputs.outputs if self._task == "multilabel_classification" else None
+        rows = RowsInGraph.read(path, settings, network.inputs.bags, classes)
+        order = tf.argsort(tf.random.stateless_uniform([rows.count], seed + settings.seed))
+        variables = [variable.value for variable in network.trainable_variables]
+
+        def take(picked: Any, number: Any) -> Any:
+            batch, targets = rows.batch(picked), rows.targets(picked)
+            random = number + 65_536 * seed[1]
+            loss, weight, gradients = gradient_sums(
+                network, self._update, self._task, variables, batch, targets, random
+            )
+            self._update.apply([divided(gradient, weight) for gradient in gradients])
+            return tf.stack([loss, weight])
+
+        sums = tf.zeros(2)
+        for number in tf.range(-(-rows.count // settings.batch)):
+            picked = order[number * settings.batch : (number + 1) * settings.batch]
+            sums += self._strategy.run(take, (picked, number))
+        return sums
+
+    def _watch(self) -> Any:
+        self._local.set_weights(self._network.get_weights(), self._network.weight_names)
+        return self._scorer.of(self._watched_rows), np.arange(len(self._watched_rows))
+
+
+def _wait_for_servers() -> None:
+    """Until every worker and parameter server listens: a call before that is repeated after ever longer pauses."""
+    cluster = json.loads(os.environ["TF_CONFIG"])["cluster"]
+    for address in [*cluster["ps"], *cluster["worker"]]:
+        host, _, port = address.rpartition(":")
+        while True:
+            try:
+                socket.create_connection((host, int(port)), timeout=1.0).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def _losing_servers() -> Iterator[None]:
+    """A worker's death does not come this far: TensorFlow waits for the next one."""
+    try:
+        yield
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+        raise WorkerLostError(f"a parameter server does not answer ({str(error).splitlines()[0][:200]})") from None
+
+
+def work(run: Run, step: Step, threads: int) -> None:
+    """The part that TF_CONFIG gives this process: the chief's, a worker's or a parameter server's."""
+    job = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {}).get("type")
+    if job in ("worker", "ps"):
+        serve(threads)
+    elif job == "chief":
+        processes.send({"outcome": coordinate(run, step)})
+    else:
+        raise StepError(f"{step.id}: mode parameter_server needs TF_CONFIG with jobs chief, worker and ps")

@@ -1,0 +1,84 @@
+"""Training in step: one update for each batch, of whose rows every worker holds a part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gdmix_core.data.frame import Frame
+from gdmix_core.evaluation.evaluate import group_codes
+from gdmix_core.plan import Step
+from gdmix_core.run import Run
+from gdmix_core.text.ahead import ahead
+from gdmix_core.text.course import Course
+from gdmix_core.text.network import TextNetwork
+from gdmix_core.text.network_rows import NetworkRows, RowReader
+from gdmix_core.text.optimizer import Update
+from gdmix_core.text.row_order import OrderOfGroups, OrderOfRows, RowOrder
+from gdmix_core.text.row_scores import RowScores
+from gdmix_core.text.train_step import TrainStep, as_tensors
+from gdmix_core.text.training_group import TrainingGroup
+
+
+def train(
+    run: Run, step: Step, network: TextNetwork, reader: RowReader, scorer: RowScores, group: TrainingGroup
+) -> Course:
+    """Trains until it is over; the course knows the best weights. Raises StepError, WorkerLostError."""
+    assert step.coordinate is not None
+    settings = run.config.coordinates[step.coordinate].text
+    order, rows, numbers = _own_rows(run, step, reader, group)
+    update = Update(settings, network, order.steps * settings.epochs)
+    watched: list[tuple[NetworkRows, NDArray[np.int64]]] = []
+
+    def watch() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        held, which = watched[0]
+        return scorer.of(held), which
+
+    course = Course(run, step, network, update, group, order.steps, watch)
+    if course.watched.split == "training":
+        watched.append((rows, numbers))
+    else:
+        start, stop = span(course.watched.rows, group)
+        watched.append((reader.read("validation", start, stop), np.arange(start, stop)))
+    step_of_training = TrainStep(network, update, run.config.task, group)
+    state = course.state
+    step_of_training.sums = state.loss, state.weight
+    while not state.over:
+        order.begin(state.epoch)
+        for size, batch, targets in ahead(_batches(order, rows, state.step)):
+            step_of_training.take(batch, targets, state.steps)
+            if course.taken(size, lambda: step_of_training.sums):
+                step_of_training.sums = 0.0, 0.0
+                if state.over:
+                    break
+    return course
+
+
+def span(rows: int, group: TrainingGroup) -> tuple[int, int]:
+    """(first row, row after the last) of this worker's even share of consecutive rows."""
+    return rows * group.rank // group.workers, rows * (group.rank + 1) // group.workers
+
+
+def _own_rows(
+    run: Run, step: Step, reader: RowReader, group: TrainingGroup
+) -> tuple[RowOrder, NetworkRows, NDArray[np.int64]]:
+    """(which rows make up a batch, this worker's rows, their numbers)."""
+    assert step.coordinate is not None
+    settings = run.config.coordinates[step.coordinate].text
+    frame = Frame(run)
+    if settings.group is None:
+        total = frame.rows("training")
+        start, stop = span(total, group)
+        alone = OrderOfRows(total, start, stop, settings.batch, settings.seed)
+        return alone, reader.read("training", start, stop), np.arange(start, stop)
+    codes = group_codes(frame, "training", settings.group)
+    together = OrderOfGroups(codes, group.rank, group.workers, settings.batch, settings.seed)
+    return together, reader.read_chosen("training", together.rows, codes), together.rows
+
+
+def _batches(order: RowOrder, rows: NetworkRows, first: int) -> Iterator[tuple[int, dict, dict]]:
+    for number in range(first, order.steps):
+        own = order.own(number)
+        yield order.size(number), *as_tensors(rows.batch(own), rows.targets(own))

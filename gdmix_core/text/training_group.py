@@ -1,0 +1,67 @@
+"""The workers that train a network together, each with its own copy of the weights: they add up their gradients.
+
+All apply the same update of the same sum, so the copies stay the same to the bit; no weight is ever sent. The sum is
+one all-reduce of MultiWorkerMirroredStrategy: a ring of gRPC between processors, NCCL between GPUs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+from gdmix_core.solvers.all_reduce import Alone
+from gdmix_core.solvers.tensorflow_all_reduce import TensorFlowAllReduce, place_in_cluster
+from gdmix_core.solvers.tensorflow_import import import_tensorflow
+
+
+class OneWorker(Alone):
+    """The group of one, without TensorFlow's cluster."""
+
+    def sum_in_graph(self, values: Any) -> Any:
+        return values
+
+    def barrier(self) -> None:
+        pass
+
+    def leave(self) -> None:
+        pass
+
+    def losing_workers(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+
+TrainingGroup = OneWorker | TensorFlowAllReduce
+
+
+def join_group(threads: int) -> TrainingGroup:
+    """The group TF_CONFIG names; without it a group of one. threads: that TensorFlow may use. Call it first of all.
+
+    On a machine with several GPUs each of its workers takes one. Raises WorkerLostError.
+    """
+    tensorflow = start_tensorflow(threads)
+    alone = "TF_CONFIG" not in os.environ or place_in_cluster()[1] == 1
+    if alone:
+        # TensorFlow would look for the others.
+        os.environ.pop("TF_CONFIG", None)
+    _take_gpu(tensorflow, 0 if alone else place_in_cluster()[0])
+    return OneWorker() if alone else TensorFlowAllReduce(tensorflow)
+
+
+def start_tensorflow(threads: int) -> Any:
+    tensorflow = import_tensorflow(
+        keras=True, gpus=True, otherwise="a fixed effect with model: text needs TensorFlow; install it"
+    )
+    tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
+    # Two steps never run at once: beside the step itself only sums and sends.
+    tensorflow.config.threading.set_inter_op_parallelism_threads(2)
+    return tensorflow
+
+
+def _take_gpu(tensorflow: Any, rank: int) -> None:
+    gpus = tensorflow.config.list_physical_devices("GPU")
+    if gpus:
+        own = gpus[rank % len(gpus)]
+        tensorflow.config.set_visible_devices(own, "GPU")
+        # Workers may share a GPU; none takes all of its memory at the start.
+        tensorflow.config.experimental.set_memory_growth(own, True)

@@ -1,0 +1,61 @@
+"""The primary metric on the rows that decide which weights are the best: those of validation, else of training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gdmix_core.data.frame import Frame
+from gdmix_core.data.scores import other_scores
+from gdmix_core.evaluation.evaluate import group_codes, labels
+from gdmix_core.evaluation.registry import parse_metric
+from gdmix_core.plan import Step
+from gdmix_core.run import Run
+
+
+class WatchedMetric:
+    """Every worker scores its rows; the first one computes the metric of all and tells the others.
+
+    rows: of the split
+    """
+
+    def __init__(self, run: Run, step: Step, rank: int) -> None:
+        self._frame = frame = Frame(run)
+        self.split = "validation" if frame.rows("validation") else "training"
+        self.rows = frame.rows(self.split)
+        self._metric = parse_metric(run.config.metrics[0])
+        self._rank = rank
+        if rank == 0:
+            self._label = labels(frame, self.split)
+            self._weight = frame.column(self.split, "weight")
+            self._offset = frame.column(self.split, "offset")
+            self._offset += other_scores(run, step, self.split).span(0, self.rows)
+            column = self._metric.column
+            self._groups = {} if column is None else {column: group_codes(frame, self.split, column)}
+
+    @property
+    def name(self) -> str:
+        return self._metric.name
+
+    def better(self, a: float | None, b: float | None) -> bool:
+        return self._metric.better(a, b)
+
+    def of(self, scores: NDArray[np.float32], own: NDArray[np.int64], group: Any) -> float | None:
+        """scores float32 [own rows] or [own rows, K]: of the rows `own` int64 of the split, which this worker holds.
+
+        None where it is undefined, such as the AUC of a single class. Raises WorkerLostError.
+        """
+        whole = np.zeros((self.rows, *scores.shape[1:]), np.float64)
+        whole[own] = scores
+        if group.workers > 1:
+            whole = group.sum(whole.ravel()).reshape(whole.shape)
+        value = self._value(whole) if self._rank == 0 else None
+        # nan stands for undefined: it stays nan in a sum.
+        told = group.sum(np.array([0.0 if self._rank else np.nan if value is None else value]))
+        return None if np.isnan(told[0]) else float(told[0])
+
+    def _value(self, scores: NDArray[np.float64]) -> float | None:
+        margin = scores + (self._offset[:, None] if scores.ndim == 2 else self._offset)
+        return self._metric.evaluate(self._label, margin, self._weight, self._groups).value

@@ -1,0 +1,76 @@
+"""A worker process of a text network: trains together with those that TF_CONFIG names, if it names any, and scores.
+
+python -m gdmix_core.text.worker --run ROOT --step pass_01.global.train --threads 2
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from gdmix_core import processes, storage
+from gdmix_core.effects import worker_process
+from gdmix_core.errors import StepError
+from gdmix_core.plan import Step
+from gdmix_core.run import SPLITS, Run
+
+
+def work(root: str, step_id: str, threads: int) -> None:
+    run = Run.open(root)
+    step = run.plan[step_id]
+    assert step.coordinate is not None
+    settings = run.config.coordinates[step.coordinate].text
+    from gdmix_core.text.training_group import join_group, start_tensorflow
+
+    if settings.mode == "parameter_server":
+        # Before TensorFlow's import: a call to a worker that is gone ends, so that its work can go to another.
+        os.environ["GRPC_FAIL_FAST"] = "use_caller"
+        start_tensorflow(threads)
+        from gdmix_core.text import parameter_server
+
+        parameter_server.work(run, step, threads)
+        return
+    group = join_group(threads)
+    if group.workers != settings.workers:
+        raise StepError(
+            f"{step_id}: TF_CONFIG names {group.workers} workers, but fixed_effect.workers is {settings.workers}"
+        )
+    outcome = train_and_score(run, step, group)
+    # Only when everyone's scores are written is there an outcome.
+    group.barrier()
+    if group.rank == 0:
+        processes.send({"outcome": outcome})
+    group.leave()
+
+
+def train_and_score(run: Run, step: Step, group: Any) -> dict[str, Any]:
+    """Returns what the step's marker tells; the first of the group writes the model."""
+    from gdmix_core.text import synchronous
+    from gdmix_core.text.inputs_of_data import network_inputs
+    from gdmix_core.text.model_folder import write_model
+    from gdmix_core.text.network import TextNetwork
+    from gdmix_core.text.network_rows import RowReader
+    from gdmix_core.text.row_scores import RowScores
+    from gdmix_core.text.score_writing import write_scores
+
+    assert step.pass_number is not None
+    assert step.coordinate is not None
+    settings = run.config.coordinates[step.coordinate].text
+    if group.rank == 0:
+        # Another number of workers may have left parts that nobody would overwrite.
+        for split in SPLITS:
+            storage.remove(run.coordinate(step.pass_number, step.coordinate, "scores", split))
+    inputs = network_inputs(run, step, group.rank, group.barrier)
+    network = TextNetwork(settings, inputs)
+    reader = RowReader(run, step, network.tokenize, inputs.outputs)
+    scorer = RowScores(network)
+    course = synchronous.train(run, step, network, reader, scorer, group)
+    outcome = course.finish()
+    write_scores(run, step, reader, scorer, group.rank, group.workers)
+    if group.rank == 0:
+        write_model(run, step, network)
+    return outcome
+
+
+if __name__ == "__main__":
+    worker_process.main("Trains a text network, as one of the workers in TF_CONFIG.", work)

@@ -1,0 +1,58 @@
+"""Trainers as a user writes them, for the tests of `model: python`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from gdmix_core import TrainerInput
+
+NOT_A_FUNCTION = 3
+
+
+def ridge(given: TrainerInput) -> dict[str, Any]:
+    """Weighted least squares of label − offset on a bag; leaves its coefficients, and what it saw, in the folder."""
+    x, w = given.bag("training", "global"), given.weights("training")
+    target = given.labels("training") - given.offsets["training"]
+    weighted = x.T.multiply(w).tocsr()
+    coefficients = np.linalg.solve(
+        (weighted @ x).toarray() + given.settings["l2"] * np.eye(x.shape[1]), weighted @ target
+    )
+    np.save(given.folder / "coefficients.npy", coefficients)
+    (given.folder / "within").mkdir()
+    seen = {
+        "previous": None if given.previous is None else np.load(given.previous / "coefficients.npy").tolist(),
+        "pass_number": given.pass_number,
+        "seed": given.seed,
+        "features": given.features("global"),
+        "titles": given.column("training", "title").to_pylist(),
+        "files": given.files,
+        "task": given.task,
+    }
+    (given.folder / "within" / "seen.json").write_text(json.dumps(seen))
+    return {split: given.bag(split, "global") @ coefficients for split in given.splits}
+
+
+def broken(given: TrainerInput) -> Any:
+    """Returns, or does, what settings.what says."""
+    rows = given.rows("training")
+    scores: dict[str, Any] = {
+        "nothing": None,
+        "no split": {},
+        "another split": {"training": np.zeros(rows), "test": np.zeros(3)},
+        "too few": {"training": np.zeros(rows - 1)},
+        "a column": {"training": np.zeros((rows, 1))},
+        "texts": {"training": ["high"] * rows},
+        "nan": {"training": np.where(np.arange(rows) == 2, np.nan, 0.0)},
+        "too large": {"training": [1e39] * rows},
+        "a list of ints": {"training": [1] * rows},
+    }
+    if given.settings["what"] == "raises":
+        raise ValueError("the trainer's own words")
+    if given.settings["what"] == "exits":
+        raise SystemExit(3)
+    if given.settings["what"] == "unknown bag":
+        given.bag("training", "per_user")
+    return scores[given.settings["what"]]
