@@ -16,6 +16,7 @@ import tensorflow as tf
 from gdmix_core.data.ragged import Bag
 from gdmix_core.errors import DataError
 from gdmix_core.text import scorer
+from gdmix_core.text.exported import open_network
 from gdmix_core.text.network import TextNetwork
 from gdmix_core.text.network_inputs import NetworkInputs
 from gdmix_core.text.saved_model import write_saved_model
@@ -175,6 +176,10 @@ def test_scores_do_not_depend_on_how_many_rows_are_seen_at_a_time(
     network, raw = text_network(**IDS_ALONE), raw_rows(ROWS)
     write_saved_model(network, str(tmp_path / "model"))
     expected = scored(tmp_path / "model", raw, network)
+    texts = {field: pa.array(raw[field]) for field in network.settings.fields}
+    bags = {"tags": bag_of(raw), "context": dense_bag_of(raw)}
+    exported = open_network(str(tmp_path / "model"), network.settings)
+    np.testing.assert_array_equal(exported.score(texts, bags), expected)
     monkeypatch.setattr(scorer, "CHUNK", 3)
     np.testing.assert_allclose(scored(tmp_path / "model", raw, network), expected, atol=1e-6)
     texts = {field: pa.array([], pa.string()) for field in network.settings.fields}
@@ -201,3 +206,7 @@ def test_what_is_no_model_or_lacks_a_column_is_named(tmp_path: Path) -> None:
     write_saved_model(text_network(**IDS_ALONE), str(tmp_path / "model"))
     with pytest.raises(DataError, match="needs user, which"):
         SavedModelScorer(str(tmp_path / "model")).score({"title": pa.array(["a"])}, {}, 1)
+    with pytest.raises(DataError, match="the configuration names query"):
+        open_network(str(tmp_path / "model"), text_model(**IDS_ALONE | {"query": "query"}))
+    with pytest.raises(DataError, match="the model reads user"):
+        open_network(str(tmp_path / "model"), text_model(**IDS_ALONE, user_ids=[]))
