@@ -93,10 +93,12 @@ class _Exported(tf.Module):
         texts = {name: tf.TensorSpec([None], tf.string) for name in fields}
         vectors = {name: tf.TensorSpec([None, self._network.settings.units], tf.float32) for name in fields}
         bags = self._bag_specs()
+        # Traced once for all that call them. No attributes, which would be saved by themselves too.
+        encode, score = tf.function(self._encode, autograph=False), tf.function(self._score, autograph=False)
         return {
-            "serving_default": _signature(lambda given: self._results(self._encoded(given), given), texts | bags),
-            "embeddings": _signature(self._encoded, texts),
-            "score_from_embeddings": _signature(lambda given: self._results(given, given), vectors | bags),
+            "serving_default": _signature(lambda given: score(encode(given), given), texts | bags),
+            "embeddings": _signature(lambda given: encode(given), texts),
+            "score_from_embeddings": _signature(lambda given: score(given, given), vectors | bags),
         }
 
     def _bag_specs(self) -> dict[str, Any]:
@@ -107,14 +109,14 @@ class _Exported(tf.Module):
             specs[f"{name}_values"] = tf.TensorSpec([None, None], tf.float32)
         return specs
 
-    def _encoded(self, given: dict[str, Any]) -> dict[str, Any]:
+    def _encode(self, given: dict[str, Any]) -> dict[str, Any]:
         network = self._network
         return {
             name: network.encode(field, network.tokenize(field, given[name]), training=False)
             for field, name in self._columns.fields.items()
         }
 
-    def _results(self, vectors: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    def _score(self, vectors: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
         columns = self._columns
         batch = {f"dense/{bag}": given[name] for bag, name in columns.dense.items()}
         for bag, name in columns.sparse.items():
