@@ -2,8 +2,8 @@
 
     python benchmarks/text_ablation.py --nemig NEMIG_FOLDER [--movielens MOVIELENS_FOLDER]
 
-Every block is a whole `gdmix run` of an example with something changed, and shows the metrics of the validation rows after
-each coordinate. Validation rows are the same in all, and weigh 1. `predicted` is Σ sigmoid(margin) / Σ label.
+Every block is a whole `gdmix run` of an example with something changed, and shows the metrics of the validation rows
+after each coordinate. Validation rows are the same in all, and weigh 1. `predicted` is Σ sigmoid(margin) / Σ label.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 `news.tsv` (news, title, abstract) and `rows.tsv` (impression, user, news, clicked) become one directory in the input
 layout that every coordinate shares; the features are in nemig_features.py.
 
-What a row weighs: 1. Of impressions as large as a feed's, one keeps only a share of what was not clicked, as `negatives`
-does here with training rows; each that is kept then weighs 1 / share, or the model would take clicks for that much more
-frequent than they are.
+What a row weighs: 1. Of impressions as large as a feed's, one keeps only a share of what was not clicked, as
+`negatives` does here with training rows; each that is kept then weighs 1 / share, or the model would take clicks for
+that much more frequent than they are.
 
 Which rows validate: impressions, never parts of one. A user's impressions are ordered by a hash of their number, and
 every fifth is held out: the same on every machine, and every user keeps four of five to train on.
@@ -116,7 +116,7 @@ def is_held_out(impression: NDArray[np.int64], user: pa.Array) -> NDArray[np.boo
 
 
 def kept_rows(clicked: NDArray[np.int32], held_out: NDArray[np.bool_], share: float) -> NDArray[np.bool_]:
-    """bool [n]: all clicks, all held-out rows, and of the others about `share`, chosen by a hash of the row's number."""
+    """bool [n]: all clicks, all held-out rows, and of the others about `share`, by a hash of the row's number."""
     draw = hash_ids(pa.array(np.arange(len(clicked)))) / 2.0**64
     kept: NDArray[np.bool_] = (clicked == 1) | held_out | (draw < share)
     return kept
