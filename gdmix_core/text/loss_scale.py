@@ -12,7 +12,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-FIRST = 2.0**15
+# The loss that is scaled is a sum over rows, some hundred times the mean this is usually chosen for.
+FIRST = 2.0**10
 LARGEST = 2.0**24
 STEPS_TO_DOUBLE = 2000
 

@@ -6,12 +6,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import tensorflow as tf
 
 from gdmix_core import storage
 from gdmix_core.text.network import TextNetwork
+from gdmix_core.text.signature_columns import COLUMNS_FILE, SignatureColumns
 
 
 def write_saved_model(network: TextNetwork, folder: str, task: str = "logistic_regression") -> None:
@@ -24,14 +26,21 @@ def write_saved_model(network: TextNetwork, folder: str, task: str = "logistic_r
     embeddings:            FIELD string [any] → FIELD float32 [any, units]; fields may have different lengths, also 0
     score_from_embeddings: FIELD float32 [B, units] and the bags → as serving_default
 
-    It computes in float32, whatever the network was trained in, so that it runs anywhere. Not in a strategy's scope.
+    Where a name has characters TensorFlow does not allow, they are _ in the signatures; the asset columns.json tells
+    which input a column is. It computes in float32, whatever the network was trained in, so that it runs anywhere.
+    Not to be called in a strategy's scope.
     """
     settings = network.settings.model_copy(update={"precision": "float32"})
     # A copy outside of any strategy: its variables are plain ones.
     copy = TextNetwork(settings, network.inputs)
     copy.set_weights(network.get_weights(), network.weight_names)
-    module = _Exported(copy, task)
+    columns = SignatureColumns.of(copy)
+    module = _Exported(copy, task, columns)
     with tempfile.TemporaryDirectory() as parent:
+        listed = os.path.join(parent, COLUMNS_FILE)
+        storage.write_json(listed, asdict(columns))
+        # An asset is written into the model, and read beside it.
+        module.columns = tf.saved_model.Asset(listed)
         written = os.path.join(parent, "model")
         tf.saved_model.save(module, written, signatures=module.signatures())
         _place(written, folder)
@@ -58,17 +67,18 @@ def _place(written: str, folder: str) -> None:
 class _Exported(tf.Module):
     """What is saved: the functions of the signatures, and `score_rows`, which our own scorer calls."""
 
-    def __init__(self, network: TextNetwork, task: str) -> None:
+    def __init__(self, network: TextNetwork, task: str, columns: SignatureColumns) -> None:
         super().__init__()
         self._network = network
         self._task = task
+        self._columns = columns
         # What the functions use must hang on the module to be saved.
         self.weights = [variable.value for variable in network.variables]
         self.tokenizers = [network.tokenizer(field).table for field in network.settings.fields]
         vectors = tf.TensorSpec([None, network.settings.units], tf.float32)
         spec = {f"vectors/{field}": vectors for field in network.settings.fields}
         spec |= {f"rows/{field}": tf.TensorSpec([None], tf.int32) for field in network.settings.fields}
-        self.score_rows = tf.function(self._score_rows, input_signature=[spec | network.wide_spec()])
+        self.score_rows = tf.function(self._score_rows, input_signature=[spec | network.wide_spec()], autograph=False)
 
     def _score_rows(self, batch: dict[str, Any]) -> Any:
         """float32 [B] or [B, K]: distinct vectors/FIELD [U, units], rows/FIELD [B], bags as the network takes them."""
@@ -79,36 +89,40 @@ class _Exported(tf.Module):
         return self._network.score(vectors, batch, training=False)
 
     def signatures(self) -> dict[str, Any]:
-        fields = self._network.settings.fields
-        texts = {field: tf.TensorSpec([None], tf.string) for field in fields}
-        vectors = {field: tf.TensorSpec([None, self._network.settings.units], tf.float32) for field in fields}
+        fields = self._columns.fields.values()
+        texts = {name: tf.TensorSpec([None], tf.string) for name in fields}
+        vectors = {name: tf.TensorSpec([None, self._network.settings.units], tf.float32) for name in fields}
         bags = self._bag_specs()
+        # Traced once for all that call them. No attributes, which would be saved by themselves too.
+        encode, score = tf.function(self._encode, autograph=False), tf.function(self._score, autograph=False)
         return {
-            "serving_default": _signature(lambda given: self._results(self._encoded(given), given), texts | bags),
-            "embeddings": _signature(self._encoded, texts),
-            "score_from_embeddings": _signature(lambda given: self._results(given, given), vectors | bags),
+            "serving_default": _signature(lambda given: score(encode(given), given), texts | bags),
+            "embeddings": _signature(lambda given: encode(given), texts),
+            "score_from_embeddings": _signature(lambda given: score(given, given), vectors | bags),
         }
 
     def _bag_specs(self) -> dict[str, Any]:
-        settings = self._network.settings
-        specs = {bag: tf.TensorSpec([None, self._network.inputs.bags[bag]], tf.float32) for bag in settings.dense}
-        for bag in settings.sparse:
-            specs[f"{bag}_indices"] = tf.TensorSpec([None, None], tf.int64)
-            specs[f"{bag}_values"] = tf.TensorSpec([None, None], tf.float32)
+        columns = self._columns
+        specs = {name: tf.TensorSpec([None, columns.features[bag]], tf.float32) for bag, name in columns.dense.items()}
+        for name in columns.sparse.values():
+            specs[f"{name}_indices"] = tf.TensorSpec([None, None], tf.int64)
+            specs[f"{name}_values"] = tf.TensorSpec([None, None], tf.float32)
         return specs
 
-    def _encoded(self, given: dict[str, Any]) -> dict[str, Any]:
+    def _encode(self, given: dict[str, Any]) -> dict[str, Any]:
         network = self._network
         return {
-            field: network.encode(field, network.tokenize(field, given[field]), training=False)
-            for field in network.settings.fields
+            name: network.encode(field, network.tokenize(field, given[name]), training=False)
+            for field, name in self._columns.fields.items()
         }
 
-    def _results(self, vectors: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-        batch = {f"dense/{bag}": given[bag] for bag in self._network.settings.dense}
-        for bag in self._network.settings.sparse:
-            batch |= _entries(bag, given[f"{bag}_indices"], given[f"{bag}_values"], self._network.inputs.bags[bag])
-        scores = self._network.score(vectors, batch, training=False)
+    def _score(self, vectors: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+        columns = self._columns
+        batch = {f"dense/{bag}": given[name] for bag, name in columns.dense.items()}
+        for bag, name in columns.sparse.items():
+            batch |= _entries(bag, given[f"{name}_indices"], given[f"{name}_values"], columns.features[bag])
+        of_fields = {field: vectors[name] for field, name in columns.fields.items()}
+        scores = self._network.score(of_fields, batch, training=False)
         if self._task == "multiclass_classification":
             return {"logits": scores, "probabilities": tf.nn.softmax(scores)}
         if self._task == "multilabel_classification":
@@ -119,11 +133,11 @@ class _Exported(tf.Module):
 def _signature(function: Callable[[dict[str, Any]], dict[str, Any]], specs: dict[str, Any]) -> Any:
     """A signature whose inputs have the names of the specs."""
 
-    def by_name(**given: Any) -> dict[str, Any]:
-        return function(given)
+    def by_position(*given: Any) -> dict[str, Any]:
+        return function(dict(zip(specs, given, strict=True)))
 
-    named = {name: tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in specs.items()}
-    return tf.function(by_name).get_concrete_function(**named)
+    named = [tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in specs.items()]
+    return tf.function(by_position, autograph=False).get_concrete_function(*named)
 
 
 def _entries(bag: str, indices: Any, values: Any, features: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from gdmix_core import storage
 from gdmix_core.data.ragged import Bag
 from gdmix_core.errors import DataError
+from gdmix_core.text.signature_columns import SignatureColumns
 
 # Rows, and distinct texts, the network sees at a time; what it holds of them is this times some thousand numbers.
 CHUNK = 4096
@@ -31,19 +32,11 @@ class SavedModelScorer:
         with _local_copy(folder) as local:
             try:
                 self._model = tf.saved_model.load(local)
+                self.columns = SignatureColumns(**storage.read_json(self._model.columns.asset_path.numpy().decode()))
                 self._embeddings = self._model.signatures["embeddings"]
-                serving = self._model.signatures["serving_default"].structured_input_signature[1]
                 self._score_rows = self._model.score_rows
             except (OSError, KeyError, AttributeError) as error:
                 raise DataError(f"{folder}: no SavedModel of a text network ({error}); train the model again") from None
-        self.fields = tuple(name for name, spec in serving.items() if spec.dtype == tf.string)
-        # Of each dense bag its number of features.
-        self.dense = {
-            name: int(spec.shape[1])
-            for name, spec in serving.items()
-            if spec.dtype == tf.float32 and spec.shape[1] is not None
-        }
-        self.sparse = tuple(name.removesuffix("_indices") for name, spec in serving.items() if spec.dtype == tf.int64)
 
     def score(self, texts: dict[str, pa.Array], bags: dict[str, Bag], rows: int) -> NDArray[np.float32]:
         """float32 [rows], or of classes their logits [rows, K].
@@ -51,10 +44,11 @@ class SavedModelScorer:
         texts: a string array (or dictionary of strings, or integers) of rows for every text and id field; null is "".
         bags:  of every dense and sparse bag of the network. Each distinct text is encoded once.
         """
-        missing = [name for name in (*self.fields, *self.dense, *self.sparse) if name not in texts | bags]
+        columns = self.columns
+        missing = [name for name in (*columns.fields, *columns.features) if name not in texts | bags]
         if missing:
             raise DataError(f"{self._folder}: the model needs {missing[0]}, which the rows to score lack")
-        distinct = {field: pc.dictionary_encode(_strings(texts[field])) for field in self.fields}
+        distinct = {field: pc.dictionary_encode(_strings(texts[field])) for field in columns.fields}
         vectors = self._vectors({field: array.dictionary for field, array in distinct.items()})
         rows_of = {field: array.indices.to_numpy(zero_copy_only=False) for field, array in distinct.items()}
         parts = []
@@ -62,9 +56,9 @@ class SavedModelScorer:
             last = min(first + CHUNK, rows)
             batch = {f"vectors/{field}": values for field, values in vectors.items()}
             batch |= {f"rows/{field}": codes[first:last].astype(np.int32) for field, codes in rows_of.items()}
-            for bag, features in self.dense.items():
-                batch[f"dense/{bag}"] = dense_rows(bags[bag].between(first, last), features)
-            for bag in self.sparse:
+            for bag in columns.dense:
+                batch[f"dense/{bag}"] = dense_rows(bags[bag].between(first, last), columns.features[bag])
+            for bag in columns.sparse:
                 batch |= sparse_entries(bag, bags[bag].between(first, last))
             tensors = {name: tf.convert_to_tensor(value) for name, value in batch.items()}
             parts.append(self._score_rows(tensors).numpy())
@@ -75,12 +69,13 @@ class SavedModelScorer:
         longest = max((len(array) for array in texts.values()), default=0)
         parts: dict[str, list[Any]] = {field: [] for field in texts}
         for first in range(0, max(longest, 1), CHUNK):
-            chunk = {
-                field: tf.constant(array.slice(first, CHUNK).to_numpy(zero_copy_only=False), tf.string)
-                for field, array in texts.items()
-            }
-            for field, values in self._embeddings(**chunk).items():
-                parts[field].append(values)
+            chunk = {}
+            for field, array in texts.items():
+                strings = array.slice(first, CHUNK).to_numpy(zero_copy_only=False)
+                chunk[self.columns.fields[field]] = tf.constant(strings, tf.string)
+            values = self._embeddings(**chunk)
+            for field, name in self.columns.fields.items():
+                parts[field].append(values[name])
         return {field: tf.concat(values, axis=0) for field, values in parts.items()}
 
 

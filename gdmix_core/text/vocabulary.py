@@ -27,7 +27,8 @@ class TokenCounter:
 
     def add(self, texts: list[str] | pa.Array, counts: NDArray[np.int64]) -> None:
         """texts: distinct ones, or not; counts: int64 [len(texts)], how many rows have each."""
-        strings = tf.constant(texts.to_numpy(zero_copy_only=False) if isinstance(texts, pa.Array) else texts, tf.string)
+        array = pc.fill_null(pa.array(texts, pa.string()), "")
+        strings = tf.constant(array.to_numpy(zero_copy_only=False), tf.string)
         words = split_ids(strings) if self._ids else split_words(strings, self._settings.lowercase)
         rows = np.repeat(np.asarray(counts, np.int64), words.row_lengths().numpy())
         new = pa.table({"token": pa.array(words.flat_values.numpy(), pa.binary()), "count": rows})

@@ -6,6 +6,7 @@ weight's initial value depends neither on the others nor on which worker creates
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -39,7 +40,9 @@ class Weights:
     def variable(self, name: str, shape: Sequence[int], initializer: Any) -> Any:
         """A new variable; initializer as Keras takes it."""
         initializer = keras.initializers.get(initializer)
-        variable = keras.Variable(initializer, shape=tuple(shape), dtype="float32", name=name.rsplit("/", 1)[-1])
+        # TensorFlow's own name of it, in which not all characters may stand.
+        plain = re.sub(r"[^A-Za-z0-9]", "_", name)
+        variable = keras.Variable(initializer, shape=tuple(shape), dtype="float32", name=f"weight_{plain}")
         self.adopt(name, variable)
         return variable
 

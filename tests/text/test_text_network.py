@@ -1,4 +1,4 @@
-"""The network's score, written out in NumPy from the vectors of its fields; its weights, and one trace for all batches."""
+"""The network's score, written out in NumPy from the fields' vectors; its weights, and one trace for all batches."""
 
 from __future__ import annotations
 

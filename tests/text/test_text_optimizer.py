@@ -166,8 +166,9 @@ def test_a_checkpoint_of_its_variables_goes_on_where_it_was() -> None:
         update.apply(list(gradients_of(step).values()))
     other = SmallNetwork()
     restored = update_of(other, settings_of(decay="linear"))
-    for mine, theirs in [*zip(other.trainable_variables, network.trainable_variables, strict=True)] + [
-        *zip(restored.variables, update.variables, strict=True)
+    for mine, theirs in [
+        *zip(other.trainable_variables, network.trainable_variables, strict=True),
+        *zip(restored.variables, update.variables, strict=True),
     ]:
         mine.assign(theirs.numpy())
     for one in (update, restored):

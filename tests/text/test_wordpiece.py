@@ -14,10 +14,10 @@ from gdmix_core.text.wordpiece import WordPieceTokenizer
 from tests.text.bert_reference import basic_tokens, bert_ids
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-LETTERS = tuple("abcdeinostuABé.,!?-'$") + ("中", "ß", "ς", "σ")
+LETTERS = tuple("abcdeinostuABé.,!?-'$中ßςσ")
 TOKENS = (
-    *SPECIAL, *LETTERS, *(f"##{c}" for c in LETTERS if c not in "be"), "ab", "##bc", "##cab", "abc", "token", "##ization",
-    "##ize", "un", "##token", "São", "sao", "한", "ᄒ", "##ᅡ", "##ᆫ",
+    *SPECIAL, *LETTERS, *(f"##{c}" for c in LETTERS if c not in "be"), "ab", "##bc", "##cab", "abc", "token",
+    "##ization", "##ize", "un", "##token", "São", "sao", "한", "ᄒ", "##ᅡ", "##ᆫ",
 )  # fmt: skip
 MAX_TOKENS = 9
 
@@ -37,9 +37,7 @@ def known_alike(text: str) -> bool:
 
 @settings(max_examples=60)
 @given(st.lists(texts.filter(known_alike), min_size=1, max_size=6), st.booleans())
-@example(
-    ["untokenization unTokenXize", "", "   ", "São Tomé!? l'été", "中ab中", "x" * 99, "a" * 101, "tab\tnew\nline"], True
-)
+@example(["untokenization unTokenXize", "", "   ", "São Tomé!? l'été", "中ab中", "a" * 101, "tab\tnew\nline"], True)
 @example(["한국 Σας", "ab\u0301c \u0301 a\u200bb \ufffd", "[SEP] [CLS]"], True)
 @example(["São SAO abcabcab"], False)
 def test_pieces_are_those_of_bert(batch: list[str], lowercase: bool) -> None:

@@ -53,9 +53,7 @@ def _transformer(
     if os.path.exists(os.path.join(encoder.path, KERAS_FILE)):
         return KerasTextEncoder(encoder.path, ids, settings.max_tokens, encoder.pooling, weights)
     if words:
-        raise ConfigError(
-            "encoder.path names a BERT model, which reads word pieces: set vocabulary.tokenizer: wordpiece"
-        )
+        raise ConfigError("encoder.path is a BERT model, which reads word pieces: set vocabulary.tokenizer: wordpiece")
     lowercase = settings.vocabulary.lowercase
     shape = read_bert_shape(encoder.path, len(inputs.tokens), settings.max_tokens, lowercase)
     transformer = TransformerTextEncoder(shape, encoder.dropout, encoder.pooling, weights)
