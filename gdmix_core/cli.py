@@ -135,6 +135,16 @@ def show(run_directory: str) -> None:
     console.print(f"run directory: [bold]{found.root}[/bold]", soft_wrap=True)
 
 
+@main.command()
+@click.argument("run_directory")
+def report(run_directory: str) -> None:
+    """Write RUN_DIRECTORY/report.html: metrics, plots and counts of a run, finished or not, in one file."""
+    from gdmix_core.report.page import write_report
+    from gdmix_core.run import Run
+
+    click.echo(write_report(Run.open(run_directory)))
+
+
 @main.group()
 def sample() -> None:
     """Write sample input."""
@@ -162,12 +172,19 @@ def sample_movielens(data: str | None, download: bool, output: str, kind: Any) -
 @sample.command("nemig")
 @click.option("--data", required=True, help="Folder with NeMig's news.tsv and rows.tsv.")
 @click.option("--output", required=True, help="Input directory to write.")
+@click.option(
+    "--negatives",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Share of the training rows without a click to keep; they are weighted up by its inverse.",
+)
 @click.option("--format", "kind", type=click.Choice(["tfrecord", "parquet"]), default="tfrecord", show_default=True)
-def sample_nemig(data: str, output: str, kind: Any) -> None:
+def sample_nemig(data: str, output: str, negatives: float, kind: Any) -> None:
     """Convert NeMig news impressions, with their text."""
     from gdmix_core.samples.nemig import write_nemig
 
-    click.echo(write_nemig(data, output, format=kind))
+    click.echo(write_nemig(data, output, negatives=negatives, format=kind))
 
 
 @sample.command("generated")

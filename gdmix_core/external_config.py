@@ -20,7 +20,9 @@ class ExternalModel(Model):
         description="Files or folders of Parquet, CSV, or Avro as GDMix or Photon ML write it; all splits together.",
     )
     uid: str | None = Field(default=None, description="Column of the uid. Default: columns.uid, else uid.")
-    score: str | None = Field(default=None, description="Column of the score. Default: score, else predictionScore.")
+    score: str | None = Field(
+        default=None, description="Default: score, predictionScorePerCoordinate or predictionScore."
+    )
     missing: Literal["error", "zero"] = Field(
         default="error", description="error: a uid without a score breaks a rule of validate; zero: its score is 0."
     )

@@ -17,6 +17,7 @@ from gdmix_core.config import Config
 from gdmix_core.evaluation.registry import parse_metric
 from gdmix_core.evaluation.selection import has_validation, primary_values
 from gdmix_core.plan import Step, evaluate_id, order_of_pass
+from gdmix_core.report.page import try_to_write_report
 from gdmix_core.run import Run
 from gdmix_core.search.screen import make_round, trials_table
 
@@ -45,6 +46,8 @@ def run_pipeline(config: Config, console: Console) -> Run:
                     console.print(f"no further pass: {result['reason']}", style="dim")
     console.print(metrics_table(run))
     console.print(f"run directory: [bold]{run.root}[/bold]   ({time.monotonic() - began:.1f} s)", soft_wrap=True)
+    if path := try_to_write_report(run):
+        console.print(f"report: {path}", soft_wrap=True, highlight=False)
     return run
 
 

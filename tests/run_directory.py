@@ -36,6 +36,7 @@ class Rows:
 
     label, weight, offset: [n]; uid: integers or strings, ascending; by default 0 … n − 1
     ids: entity and group columns by name, integers or strings [n]
+    scores: of external coordinates by their names [n]
     bags: [n, features] by their name in the frame, dense or sparse; float32 and float64 keep their type
     """
 
@@ -45,6 +46,7 @@ class Rows:
     uid: Any = None
     ids: Mapping[str, Any] = field(default_factory=dict)
     bags: Mapping[str, Any] = field(default_factory=dict)
+    scores: Mapping[str, ArrayLike] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(np.asarray(self.label))
@@ -102,6 +104,7 @@ def _write_frame(
             }
             for name, c in run.config.coordinates.items()
         },
+        "scores": {name: f"score.{name}" for name in training.scores},
     }
     for split, rows in splits.items():
         table = _frame_table(rows, bags)
@@ -133,6 +136,7 @@ def _frame_table(rows: Rows, bags: Mapping[str, sp.csr_matrix]) -> pa.Table:
         "weight": number(rows.weight, 1.0),
         "offset": number(rows.offset, 0.0),
         **{name: pa.array(values) for name, values in rows.ids.items()},
+        **{f"score.{name}": pa.array(np.asarray(values, np.float32)) for name, values in rows.scores.items()},
     }
     for name, like in bags.items():
         matrix = rows.matrix(name).astype(like.dtype)

@@ -17,6 +17,8 @@ from gdmix_core.config_file import check_file, load_config, override, parse_assi
 from gdmix_core.errors import ConfigError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
 MINIMAL = """\
 name: ratings
 input: data/{{ ds }}
@@ -363,3 +365,10 @@ def test_the_schema_rejects_what_the_models_reject(change):
 def test_the_examples_are_valid():
     for path in examples():
         check_file(path, {}, {})
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_examples_are_valid(path: Path):
+    found = load_config(path)
+    assert found.name == path.stem
+    assert not found.foreign_metrics

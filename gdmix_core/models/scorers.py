@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +25,9 @@ from gdmix_core.models.avro import read_avro
 from gdmix_core.models.native import concatenate, read_model
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.solvers.local_index import look_up_local_index, score_rows
-from gdmix_core.text_config import TextModel
+
+if TYPE_CHECKING:
+    from gdmix_core.text.scorer import SavedModelScorer
 
 log = logging.getLogger("gdmix_core.score")
 
@@ -65,17 +66,6 @@ class Scorer(Protocol):
 
     def score(self, batch: Batch) -> tuple[NDArray[np.float32], int]:
         """(float32 [rows], or [rows, classes]; rows whose entity has no model)."""
-
-
-class ExportedNetwork(Protocol):
-    """What gdmix_core.text.exported.open_network(folder, settings) gives, folder being an export's saved_model."""
-
-    def score(self, columns: Mapping[str, pa.Array], bags: Mapping[str, Bag]) -> NDArray[np.float32]:
-        """float32 [rows], or the logits [rows, classes].
-
-        columns: string [rows] without nulls by the names of the fields; bags: by their names in the configuration, with
-        the indices of the features the network was trained on, in any order.
-        """
 
 
 @dataclass(frozen=True)
@@ -150,7 +140,7 @@ class NetworkScorer:
     """A text network. bags: by name, its key in the new data and its feature map, as LinearScorer's."""
 
     name: str
-    network: ExportedNetwork
+    network: SavedModelScorer
     fields: tuple[str, ...]
     bags: Mapping[str, tuple[str, NDArray[np.int32]]]
     entity: None = None
@@ -158,7 +148,7 @@ class NetworkScorer:
     def score(self, batch: Batch) -> tuple[NDArray[np.float32], int]:
         columns = {name: batch.column(name).cast(pa.string()) for name in self.fields}
         bags = {name: _with_features(batch.bag(key), to) for name, (key, to) in self.bags.items()}
-        return np.asarray(self.network.score(columns, bags), np.float32), 0
+        return np.asarray(self.network.score(columns, bags, len(batch)), np.float32), 0
 
 
 def _with_features(bag: Bag, feature_map: NDArray[np.int32]) -> Bag:
@@ -218,9 +208,7 @@ def _given(name: str, config: Config, layout: Layout, paths: Sequence[str] | Non
 
 
 def _network(directory: str, name: str, config: Config, layout: Layout) -> NetworkScorer:
-    # Brings TensorFlow.
-    open_network: Callable[[str, TextModel], ExportedNetwork]
-    open_network = importlib.import_module("gdmix_core.text.exported").open_network
+    from gdmix_core.text.scorer import SavedModelScorer  # brings TensorFlow
 
     settings = config.coordinates[name].text
     bags = {}
@@ -228,7 +216,7 @@ def _network(directory: str, name: str, config: Config, layout: Layout) -> Netwo
         features = read_feature_list(storage.join(directory, name, "features", f"{bag}.csv"))
         key = layout.coordinate_bags[name][bag]
         bags[bag] = (key, _feature_map(name, features, layout.feature_lists[key]))
-    network = open_network(storage.join(directory, name, "saved_model"), settings)
+    network = SavedModelScorer(storage.join(directory, name, "saved_model"))
     return NetworkScorer(name, network, settings.fields, bags)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gdmix_core.samples.features import Features, categories, category_sets, flags, number, side_by_side
 from gdmix_core.samples.movielens_tables import RatingTable, position_of, read_ratings, read_table
-from gdmix_core.samples.rating_sources import Part, Ratings
+from gdmix_core.samples.rating_sources import Part, Ratings, Titles
 
 _SECONDS_PER_YEAR = 365.2425 * 86_400
 
@@ -99,6 +99,7 @@ def read_latest(folder: Path) -> Ratings:
         _response(table),
         of_movie=(Part(side_by_side(of_movie), position), Part(seen), movie_age),
         of_user=(Part(occasion), movie_age),
+        titles=_titles(movies, position),
     )
 
 
@@ -119,7 +120,13 @@ def _of_tables(
         _response(table),
         of_movie=(Part(side_by_side(of_movie), movie),),
         of_user=(Part(side_by_side(of_user), user),),
+        titles=_titles(movies, movie),
     )
+
+
+def _titles(movies: pa.Table, position: NDArray[np.int64]) -> Titles:
+    """As published, with the year."""
+    return Titles(movies["title"].combine_chunks(), position)
 
 
 def _response(table: RatingTable) -> NDArray[np.int64]:

@@ -3,10 +3,9 @@
 `news.tsv` (news, title, abstract) and `rows.tsv` (impression, user, news, clicked) become one directory in the input
 layout that every coordinate shares; the features are in nemig_features.py.
 
-What a row weighs: 1 / sqrt(times its news item is shown in its split), scaled to a mean of 1. A few items are shown
-a thousand times, most of them fewer than ten. With equal weights the few decide what the words of a title are
-worth, and what is learned of them is of no use for tomorrow's news; if every item counted the same, the figures would
-rest on items seen once. The square root is between the two. Metrics count rows by it as well.
+What a row weighs: 1. Of impressions as large as a feed's, one keeps only a share of what was not clicked, as
+`negatives` does here with training rows; each that is kept then weighs 1 / share, or the model would take clicks for
+that much more frequent than they are.
 
 Which rows validate: impressions, never parts of one. A user's impressions are ordered by a hash of their number, and
 every fifth is held out: the same on every machine, and every user keeps four of five to train on.
@@ -116,20 +115,24 @@ def is_held_out(impression: NDArray[np.int64], user: pa.Array) -> NDArray[np.boo
     return held_out
 
 
-def row_weights(item: NDArray[np.int64], held_out: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """float32 [n]: 1 / sqrt(times the item is shown in the row's split), with a mean of 1 in each split."""
-    weight = np.empty(len(item))
-    for split in (False, True):
-        rows = held_out == split
-        weight[rows] = 1.0 / np.sqrt(np.bincount(item[rows])[item[rows]])
-        weight[rows] /= weight[rows].mean() if rows.any() else 1.0
-    return weight.astype(np.float32)
+def kept_rows(clicked: NDArray[np.int32], held_out: NDArray[np.bool_], share: float) -> NDArray[np.bool_]:
+    """bool [n]: all clicks, all held-out rows, and of the others about `share`, by a hash of the row's number."""
+    draw = hash_ids(pa.array(np.arange(len(clicked)))) / 2.0**64
+    kept: NDArray[np.bool_] = (clicked == 1) | held_out | (draw < share)
+    return kept
 
 
 def write_nemig(
-    folder: str | Path, output: str, *, format: Format = "tfrecord", compression: Literal["", ".gz"] = ""
+    folder: str | Path,
+    output: str,
+    *,
+    negatives: float = 1.0,
+    format: Format = "tfrecord",
+    compression: Literal["", ".gz"] = "",
 ) -> NewsSummary:
     """Writes the source `output`; an older one in its place is replaced. Raises DataError for unusable files.
+
+    negatives: the share of training rows without a click that is kept, in (0, 1]; weighted up by its inverse
 
     Columns: uid (long, the row's number), response (int, clicked), user_id, news_id (string), impression (long), title,
     abstract (string), weight (float), and the bags wide and per_user.
@@ -138,9 +141,10 @@ def write_nemig(
     held_out = is_held_out(found.impression, found.user)
     features = {"wide": wide_features(found, held_out), "per_user": user_features(found, held_out)}
     bags = {bag: FeatureList(list(part.names)) for bag, part in features.items()}
-    weight = row_weights(found.item, held_out)
+    weight = np.where((found.clicked == 1) | held_out, 1.0, 1.0 / negatives).astype(np.float32)
+    kept = kept_rows(found.clicked, held_out, negatives)
     splits: dict[Split, NDArray[np.int64]] = {
-        "training": np.flatnonzero(~held_out), "validation": np.flatnonzero(held_out),
+        "training": np.flatnonzero(kept & ~held_out), "validation": np.flatnonzero(held_out),
     }  # fmt: skip
     metadata = describe(_columns(found, features, weight, np.empty(0, np.int64)), bags, ("response",))
     with SourceWriter(output, bags=bags, metadata=metadata, format=format, compression=compression) as writer:

@@ -44,6 +44,17 @@ class Part:
         return self.features.rows(rows if self.position is None else self.position[rows])
 
 
+@dataclass(frozen=True, eq=False)
+class Titles:
+    """Text that many ratings share. titles: string, one of each movie; position: int64 [ratings], which one it is."""
+
+    titles: pa.StringArray
+    position: NDArray[np.integer]
+
+    def rows(self, rows: NDArray[np.integer]) -> pa.StringArray:
+        return self.titles.take(pa.array(self.position[rows]))
+
+
 @dataclass(frozen=True)
 class Ratings:
     """Ratings, row number = uid.
@@ -52,6 +63,7 @@ class Ratings:
     response: int64 [n], 0 or 1
     of_movie: what a user's model weighs
     of_user: what a movie's model weighs; a part that is also in of_movie is in the global bag once
+    titles: of the movies, for a text network as the global model; None: the source has none
     """
 
     user_id: NDArray[np.int64]
@@ -59,6 +71,7 @@ class Ratings:
     response: NDArray[np.int64]
     of_movie: tuple[Part, ...]
     of_user: tuple[Part, ...]
+    titles: Titles | None = None
 
     def __len__(self) -> int:
         return len(self.response)
@@ -130,12 +143,14 @@ def write_rating_sources(
 
 
 def _columns(ratings: Ratings, source: str, rows: NDArray[np.int64]) -> Columns:
+    text = {"title": ratings.titles.rows(rows)} if ratings.titles is not None and source == "global" else {}
     return {
         "uid": rows,
         "weight": np.ones(len(rows), np.float32),
         "user_id": ratings.user_id[rows],
         "movie_id": ratings.movie_id[rows],
         "response": ratings.response[rows].astype(np.int32),
+        **text,
         source: ratings.features(source, rows).bag(),
     }
 

@@ -57,6 +57,8 @@ def trigger_params(config: Config) -> dict[str, Param]:
             None, type=["null", "integer"], minimum=1, title="Passes", description_md="Empty: searched, as in the YAML."
         )
     for name, coordinate in config.coordinates.items():
+        if coordinate.kind not in ("linear", "random"):
+            continue
         text = f"Of `{name}` alone. Empty: the penalty of every coordinate, or {_given(coordinate)}."
         fields[_L2_PREFIX + name] = _penalty(f"L2 penalty of {name}", text, section="Penalty by coordinate")
     return fields
@@ -68,7 +70,7 @@ def check_conf(conf: Mapping[str, Any] | None, content: Mapping[str, Any]) -> No
     conf: the run's dag_run.conf. content: the pipeline's YAML as plain data.
     """
     allowed = ["date", "input", "output", "passes", "l2"]
-    allowed += [_L2_PREFIX + name for name in content["coordinates"]]
+    allowed += [_L2_PREFIX + name for name in _penalized(content)]
     unknown = [key for key in conf or {} if key not in allowed]
     if unknown:
         near = difflib.get_close_matches(unknown[0], allowed, n=1)
@@ -95,12 +97,20 @@ def apply_params(
     changes: dict[str, Any] = {key: render_path(params[key], dates) for key in ("input", "output") if params.get(key)}
     if params.get("passes") is not None:
         _set(content, changes, "passes.max", params["passes"])
-    for name in content["coordinates"]:
+    for name in _penalized(content):
         own = params.get(_L2_PREFIX + name)
         l2 = params.get("l2") if own is None else own
         if l2 is not None:
             _set(content, changes, f"coordinates.{name}.l2", l2)
     return override(content, changes)
+
+
+def _penalized(content: Mapping[str, Any]) -> list[str]:
+    """The coordinates that have a penalty: of linear models."""
+    effects = {
+        name: (coordinate or {}).get("fixed_effect") or {} for name, coordinate in content["coordinates"].items()
+    }
+    return [name for name, effect in effects.items() if effect.get("model", "linear") == "linear"]
 
 
 def _set(content: Mapping[str, Any], changes: dict[str, Any], path: str, value: float) -> None:

@@ -139,6 +139,7 @@ class TestRealRun:
     def test_select_and_export(self, results: dict[str, Any]) -> None:
         assert results["select"]["pass"] in (1, 2)
         assert Path(results["validate"]["run"], "export/manifest.json").exists()
+        assert "<!doctype html>" in Path(results["validate"]["run"], "report.html").read_text()
 
     def test_nothing_is_done_twice(self, results: dict[str, Any], dag: DAG) -> None:
         root = Path(results["validate"]["run"])

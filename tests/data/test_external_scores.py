@@ -15,6 +15,7 @@ import synthetic_input as synthetic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gdmix_core import storage
 from gdmix_core.data.external_scores import open_score_files, read_part
 from gdmix_core.errors import DataError
 from gdmix_core.models.score_files import ScoreColumns, write_scores
@@ -96,6 +97,17 @@ def test_folders_several_files_and_spark_folders_named_as_files(tmp_path: Path):
     assert read(folder, alone) == {1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4}
     with pytest.raises(DataError, match=r"part-1\.csv is named twice"):
         read(folder, folder / "part-1.csv")
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv.gz", ".avro"])
+def test_files_of_an_object_store(tmp_path: Path, suffix: str):
+    url = f"memory://scores-elsewhere/{tmp_path.name}"
+    for number in (0, 1):
+        path = write(tmp_path / f"part-{number}{suffix}", [number], [number / 4])
+        with storage.open_for_write(f"{url}/part-{number}{suffix}") as file:
+            file.write(path.read_bytes())
+    assert read(url) == {0: 0.0, 1: 0.25}
+    assert read(f"{url}/part-1{suffix}") == {1: 0.25}
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".avro"])

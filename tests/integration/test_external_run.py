@@ -16,6 +16,7 @@ import synthetic_input as synthetic
 from gdmix_core.data.frame import Frame
 from gdmix_core.errors import DataError
 from gdmix_core.models.score_files import write_scores
+from gdmix_core.models.scoring import score_input
 from gdmix_core.run import Run
 
 ROWS = 120
@@ -131,12 +132,12 @@ def test_the_scores_of_a_logistic_fixed_effect_give_what_the_fixed_effect_gives(
     """All models, scores and metrics of the random effect to the last bit."""
     logistic = {"fixed_effect": {}, "bag": "global", "l2": 0.3}
     whole = synthetic.whole_run(config_of(source, tmp_path / "whole", logistic, passes={"max": 1}))
-    frame = Frame(whole)
-    uids = [frame.ids(split, "uid").to_pylist() for split in ("training", "validation")]
-    scores = [np.load(whole.scores(1, "global", split)) for split in ("training", "validation")]
-    path = write(tmp_path / "scores.parquet", [*uids[1], *uids[0]], np.concatenate(scores[::-1]).astype(np.float64))
+    for split in ("training", "validation"):
+        score_input(whole.root, str(source), str(tmp_path / "scores" / f"{split}.parquet"), split=split)
     # In a second pass the random effect would train on the same scores again.
-    run = synthetic.whole_run(config_of(source, tmp_path / "external", external(path), passes={"max": 3}))
+    run = synthetic.whole_run(
+        config_of(source, tmp_path / "external", external(tmp_path / "scores", score="global"), passes={"max": 3})
+    )
     assert run.plan.passes == 1
     compared = [
         *(

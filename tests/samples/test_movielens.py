@@ -167,6 +167,13 @@ def test_the_first_of_two_ratings_of_the_same_second_counts_as_earlier(ml_latest
     assert before == pytest.approx([np.log1p(1) / 5, np.log1p(2) / 5, 0])
 
 
+TITLES = {
+    "ml_100k": {1: 'Cité des enfants, "La" (1995)', 2: "unknown"},
+    "ml_1m": {7: "Misérables: Les, A:B (1995)", 3: 'Ronin\'s "War" (1998)'},
+    "ml_latest": {10: "Misérables, Les (1985)", 20: "Serial – Part 2 (2000–2004) ", 30: 'Say "Yes"'},
+}
+
+
 @pytest.mark.parametrize("edition", ["ml_100k", "ml_1m", "ml_latest"])
 @pytest.mark.parametrize("format", ["tfrecord", "parquet"])
 def test_written_sources(edition: str, format: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
@@ -184,6 +191,8 @@ def test_written_sources(edition: str, format: str, tmp_path: Path, request: pyt
         assert len(read_rows(directory, "validation")) == held_out.sum() == summary.validation
         for row in rows:
             uid = row["uid"]
+            if source == "global":
+                assert row.pop("title") == TITLES[edition][row["movie_id"]]
             assert set(row) == {
                 "uid", "weight", "user_id", "movie_id", "response", f"{source}_indices", f"{source}_values"
             }  # fmt: skip

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gdmix_core.cli import main
 from gdmix_core.errors import DataError
-from gdmix_core.samples.nemig import is_held_out, read_nemig, row_weights, write_nemig
+from gdmix_core.samples.nemig import is_held_out, read_nemig, write_nemig
 from tests.samples.reading import features_of, read_names, read_rows
 
 NEWS = [
@@ -134,14 +134,23 @@ def split_of(rows: list[tuple[str, int]]) -> dict[tuple[str, int], bool]:
     return held
 
 
-def test_weights_have_a_mean_of_one_in_each_split_and_fall_with_the_root_of_the_exposure() -> None:
-    item = np.array([0, 0, 0, 0, 1, 0, 1, 2])
-    held_out = np.array([False] * 5 + [True] * 3)
-    weight = row_weights(item, held_out)
-    assert weight[:5] / weight[4] == pytest.approx([0.5, 0.5, 0.5, 0.5, 1.0])
-    assert weight[5:] == pytest.approx(1.0)
-    assert weight[:5].mean() == pytest.approx(1.0)
-    assert row_weights(item, np.zeros(8, bool)).mean() == pytest.approx(1.0)
+def test_a_share_of_the_negatives_stands_for_all(tmp_path: Path) -> None:
+    write_nemig(write_folder(tmp_path / "nemig", users=40), str(tmp_path / "all"), format="parquet")
+    write_nemig(write_folder(tmp_path / "nemig", users=40), str(tmp_path / "some"), negatives=0.25, format="parquet")
+    everything = {row["uid"]: row for row in read_rows(tmp_path / "all", "training")}
+    assert {row["weight"] for row in everything.values()} == {1.0}
+    some = {row["uid"]: row for row in read_rows(tmp_path / "some", "training")}
+    assert {uid for uid, row in some.items() if row["response"]} == {
+        u for u, row in everything.items() if row["response"]
+    }
+    negatives = [row for row in some.values() if not row["response"]]
+    assert {row["weight"] for row in negatives} == {4.0}
+    expected = sum(not row["response"] for row in everything.values())
+    # Standard deviation of the sum of weights: 4 sqrt(n / 4 x 3 / 4).
+    assert abs(sum(row["weight"] for row in negatives) - expected) < 4 * np.sqrt(3 * expected)
+    for uid, row in some.items():
+        assert row | {"weight": 1.0} == everything[uid]
+    assert read_rows(tmp_path / "some", "validation") == read_rows(tmp_path / "all", "validation")
 
 
 @pytest.mark.parametrize(

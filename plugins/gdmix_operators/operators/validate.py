@@ -46,6 +46,8 @@ class ValidateOperator(SparkStepOperator):
             self.config["initial_model"] = _absolute(initial)
         elif initial and initial.get("path"):
             self.config["initial_model"] = {**initial, "path": _absolute(initial["path"])}
+        coordinates = self.config["coordinates"]
+        self.config["coordinates"] = {name: _with_absolute_scores(c) for name, c in coordinates.items()}
 
     def execute(self, context: Context) -> dict[str, Any]:
         from gdmix_core.config_file import parse_config
@@ -60,6 +62,15 @@ class ValidateOperator(SparkStepOperator):
     def result(self, run: Run, step: Step) -> dict[str, Any]:
         splits = run.result(step.id)["splits"]
         return {f"{name}_rows": split["rows"] for name, split in splits.items()}
+
+
+def _with_absolute_scores(coordinate: Any) -> Any:
+    """The coordinate, if it is external, with the paths of its score files in full."""
+    effect = coordinate.get("fixed_effect") if isinstance(coordinate, Mapping) else None
+    if not isinstance(effect, Mapping) or not (scores := effect.get("scores")):
+        return coordinate
+    paths = [scores] if isinstance(scores, str) else scores
+    return {**coordinate, "fixed_effect": {**effect, "scores": [_absolute(path) for path in paths]}}
 
 
 def _absolute(path: str) -> str:

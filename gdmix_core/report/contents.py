@@ -1,0 +1,158 @@
+"""What a report tells of a run, gathered from its directory: plain values, nothing of how they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from gdmix_core import storage
+from gdmix_core.config import TASKS_OF_CLASSES
+from gdmix_core.data.frame import Frame
+from gdmix_core.data.validation import report_path
+from gdmix_core.evaluation.selection import has_validation, primary_values
+from gdmix_core.plan import evaluate_id, order_of_pass, train_id
+from gdmix_core.run import SPLITS, Run
+from gdmix_core.search.parameters import searched, shown_name, shown_values
+from gdmix_core.search.selection import selected_run
+from gdmix_core.search.trials import finished_trials
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The whole model after a coordinate was trained.
+
+    metrics: {split: {metric: value or None}}; matrices: {split: {metric: rows}}
+    l2: λ by l2: auto, {used, next}, or None; training: the marker of the coordinate's training
+    best: whether it ends the pass that was selected
+    """
+
+    pass_number: int
+    coordinate: str
+    kind: str
+    metrics: Mapping[str, Mapping[str, float | None]]
+    matrices: Mapping[str, Mapping[str, list[list[float]]]]
+    l2: Mapping[str, Any] | None
+    training: Mapping[str, Any]
+    ends_pass: bool
+    best: bool
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial of a search; parameters by the names that tables show."""
+
+    number: int
+    parameters: Mapping[str, float]
+    pass_number: int
+    value: float | None
+    metrics: Mapping[str, float | None]
+    best: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """split: the one that decides, validation where there is one; rows: of both. validation: validate's report."""
+
+    run: Run
+    split: str
+    rows: Mapping[str, int]
+    best: Mapping[str, Any] | None
+    evaluations: list[Evaluation]
+    trials: list[Trial]
+    validation: Mapping[str, Any] | None
+    versions: Mapping[str, str]
+    configuration: str
+    class_names: list[str]
+
+    @property
+    def verdict(self) -> str:
+        """The chosen model in a sentence."""
+        if self.best is None:
+            return "No model is selected yet."
+        value = "undefined" if self.best["value"] is None else f"{self.best['value']:.5f}"
+        where = f"pass {self.best['pass']}"
+        if self.trials:
+            where = f"trial {self.best['trial']} ({shown_values(self.best['parameters'])}), {where}"
+        return f"Best by {self.best['metric']}: {where}, with {value}."
+
+    @property
+    def learning_curves(self) -> list[Evaluation]:
+        return [one for one in self.evaluations if one.training.get("curve")]
+
+
+def read_report(run: Run) -> Report:
+    """Everything that is there of a run, which need not be finished. Raises StepError before validate is done."""
+    manifest = run.result("validate")
+    split = "validation" if has_validation(run) else "training"
+    best = run.result("select") if run.is_done(run.plan["select"]) else None
+    told: Run | None = run
+    if run.plan.rounds:
+        told = None if best is None else selected_run(run)
+    return Report(
+        run=run,
+        split=split,
+        rows={name: int(manifest["splits"][name]["rows"]) for name in SPLITS},
+        best=best,
+        evaluations=list(_evaluations(told)) if told else [],
+        trials=_trials(run, split, best) if run.plan.rounds else [],
+        validation=storage.read_json(path) if storage.exists(path := report_path(run)) else None,
+        versions=_versions(run),
+        configuration=yaml.safe_dump(
+            run.config.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True, width=100
+        ),
+        class_names=_class_names(run),
+    )
+
+
+def _evaluations(run: Run) -> Iterator[Evaluation]:
+    best = run.result("select")["pass"] if run.is_done(run.plan["select"]) else None
+    for number in range(1, len(primary_values(run, run.plan.passes)) + 1):
+        names = order_of_pass(run.config, number)
+        for name in names:
+            result = run.result(evaluate_id(number, name))
+            last = name == names[-1]
+            yield Evaluation(
+                pass_number=number,
+                coordinate=name,
+                kind="locked" if run.config.coordinates[name].locked else run.config.coordinates[name].kind,
+                metrics=result["metrics"],
+                matrices=result.get("matrices", {}),
+                l2=result.get("l2"),
+                training=run.result(train_id(number, name)),
+                ends_pass=last,
+                best=last and number == best,
+            )
+
+
+def _trials(run: Run, split: str, best: Mapping[str, Any] | None) -> list[Trial]:
+    paths = list(searched(run.config))
+    return [
+        Trial(
+            number=result["trial"],
+            parameters={shown_name(path): result["parameters"][path] for path in paths},
+            pass_number=result["pass"],
+            value=result["value"],
+            metrics=result["metrics"][split],
+            best=best is not None and result["trial"] == best["trial"],
+        )
+        for result in finished_trials(run)
+    ]
+
+
+def _class_names(run: Run) -> list[str]:
+    """Of the classes that a matrix's rows and columns stand for."""
+    if run.config.task not in TASKS_OF_CLASSES:
+        return ["0", "1"]
+    key = Frame(run).manifest.get("label_bag")
+    if key is None:
+        return [str(number) for number in range(run.config.classes or 0)]
+    return [f"{name} {term}".strip() for name, term in Frame(run).feature_list(key).names]
+
+
+def _versions(run: Run) -> dict[str, str]:
+    with storage.open_for_read(run.path("config.yaml")) as file:
+        content = yaml.safe_load(file.read())
+    return dict(content.get("versions", {}))

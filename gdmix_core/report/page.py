@@ -1,0 +1,116 @@
+"""A run's report: one HTML file that needs nothing else, no network and no script."""
+
+from __future__ import annotations
+
+import logging
+from importlib import resources
+from typing import Any
+
+from gdmix_core import storage
+from gdmix_core.evaluation.registry import parse_metric
+from gdmix_core.report.contents import Report, read_report
+from gdmix_core.run import Run
+
+log = logging.getLogger("gdmix_core.report")
+
+# Larger matrices are drawn without numbers in their cells, and beyond these not at all.
+_NUMBERED_CLASSES, _SHOWN_CLASSES = 12, 100
+
+
+def report_file(run: Run) -> str:
+    """Path or URL of the run's report."""
+    return run.path("report.html")
+
+
+def write_report(run: Run) -> str:
+    """Writes <run>/report.html of what is there of the run; returns its path. Raises StepError before validate.
+
+    A report that would be the same stays untouched, as every result does that is done already.
+    """
+    path = report_file(run)
+    page = render(read_report(run)).encode()
+    if not storage.exists(path) or _content(path) != page:
+        with storage.open_for_write(path) as file:
+            file.write(page)
+    log.info("report: %s", path)
+    return path
+
+
+def _content(path: str) -> bytes:
+    with storage.open_for_read(path) as file:
+        return file.read()
+
+
+def try_to_write_report(run: Run) -> str | None:
+    """As write_report, at the end of a run: a report that cannot be written is a warning, the model is what counts."""
+    try:
+        return write_report(run)
+    except Exception as error:
+        log.warning("%s: the report could not be written: %s: %s", run.root, type(error).__name__, error)
+        return None
+
+
+def render(report: Report) -> str:
+    """The page. Everything that comes from users (names, descriptions, ids) is escaped."""
+    # Both are needed here only, and take time to import.
+    import jinja2
+    from markupsafe import Markup
+
+    from gdmix_core.report import plots
+    from gdmix_core.report.outcomes import outcome
+
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.lstrip_blocks = True
+    environment.filters |= {"value": shown_value, "svg": Markup, "arrow": arrow, "share": _share, "weight": _weight}
+    template = environment.from_string(resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
+    config = report.run.config
+    metrics = config.numeric_metrics
+    colour = plots.colours(list(config.coordinates))
+    several = len(report.evaluations) > 1
+    return template.render(
+        report=report,
+        config=config,
+        metrics=metrics,
+        colour=colour,
+        automatic=any(one.l2 for one in report.evaluations),
+        outcomes=[(one, outcome(one)) for one in report.evaluations],
+        metric_plots=[
+            plots.metric_plot(name, report.evaluations, report.split, colour, arrow(name))
+            for name in (metrics if several else [])
+        ],
+        curves=[(one, plots.learning_curve(one, report.split)) for one in report.learning_curves],
+        trial_plots=plots.trial_plots(config.primary_metric, report.trials) if len(report.trials) > 1 else [],
+        matrices=_matrices(report),
+        numbered_classes=_NUMBERED_CLASSES,
+    )
+
+
+def _matrices(report: Report) -> list[dict[str, Any]]:
+    """Of the best pass, or of the last where none is chosen: {name, split, rows, names}; share: of the row's sum."""
+    ends = [one for one in report.evaluations if one.ends_pass]
+    chosen = next((one for one in ends if one.best), ends[-1] if ends else None)
+    found = []
+    for split, matrices in (chosen.matrices if chosen else {}).items():
+        for name, rows in matrices.items():
+            names = report.class_names if len(report.class_names) == len(rows) else list(map(str, range(len(rows))))
+            large = len(rows) > _SHOWN_CLASSES
+            found.append({"name": name, "split": split, "rows": rows, "names": names, "large": large})
+    return sorted(found, key=lambda one: one["split"] != report.split)
+
+
+def arrow(metric: str) -> str:
+    """Which way is better."""
+    return "↑" if parse_metric(metric).higher_is_better else "↓"
+
+
+def shown_value(value: float | None) -> str:
+    return "–" if value is None else f"{value:.5f}"
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
+
+
+def _weight(value: float) -> str:
+    """Sums of weights of a cell; counts stay whole."""
+    return f"{value:,.0f}" if value == round(value) or value >= 1000 else f"{value:,.4g}"
