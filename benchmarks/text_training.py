@@ -53,7 +53,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print(machine.describe())
     for titles in (2_000, arguments.rows):
-        print(f"{arguments.rows} rows, {titles} titles of 3 to 15 words, batches of {SETTINGS.batch}")
+        print(f"{arguments.rows} rows, {titles} titles of 1 to 15 words, batches of {SETTINGS.batch}")
         inputs, rows = problem(arguments.rows, titles, arguments.words)
         # In turns, so that both meet the same machine.
         mine, theirs = ours(inputs, rows), fit(inputs, rows)
@@ -66,10 +66,10 @@ def main() -> None:
 def problem(rows: int, titles: int, words: int) -> tuple[NetworkInputs, NetworkRows]:
     random = np.random.default_rng(0)
     vocabulary = [f"word{number}" for number in range(words)]
-    popularity = 1.0 / np.arange(10, words + 10)
-    drawn = random.choice(words, (titles, 15), p=popularity / popularity.sum())
-    texts = [" ".join(vocabulary[word] for word in drawn[k, : random.integers(3, 16)]) for k in range(titles)]
-    which = random.integers(0, titles, rows) if titles < rows else np.arange(rows)
+    drawn = random.choice(words, (titles, 15), p=falling(words))
+    length = 1 + random.binomial(14, 0.35, titles)
+    texts = [" ".join(vocabulary[word] for word in drawn[k, : length[k]]) for k in range(titles)]
+    which = random.choice(titles, rows, p=falling(titles)) if titles < rows else np.arange(rows)
     inputs = NetworkInputs(tokens=tuple(vocabulary), bags={"wide": WIDE})
     network = TextNetwork(SETTINGS, inputs)
     wide = random.standard_normal((rows, WIDE)).astype(np.float32)
@@ -87,6 +87,12 @@ def problem(rows: int, titles: int, words: int) -> tuple[NetworkInputs, NetworkR
         classes=None,
         outputs=1,
     )
+
+
+def falling(count: int) -> NDArray[np.float64]:
+    """How often each of so many words or titles occurs: few often, many seldom (Zipf)."""
+    share = 1.0 / np.arange(10, count + 10)
+    return np.asarray(share / share.sum())
 
 
 def ours(inputs: NetworkInputs, rows: NetworkRows) -> Any:
