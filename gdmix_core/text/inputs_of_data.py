@@ -32,7 +32,7 @@ def network_inputs(run: Run, step: Step, rank: int, barrier: Any) -> NetworkInpu
     path = storage.join(StepCheckpoint(run, step, INPUTS).directory, INPUTS)
     key = run.keys[step.id]
     if rank == 0 and not (storage.exists(path) and storage.read_json(path).get("key") == key):
-        found = inputs_of_earlier_pass(run, step) or _inputs_of_data(run, step.coordinate)
+        found = inputs_of_earlier_pass(run, step) or inputs_of_data(run, step.coordinate)
         storage.write_json(path, {"key": key, "inputs": json.loads(found.to_json())})
     barrier()
     if not storage.exists(path):
@@ -57,7 +57,7 @@ def model_file(run: Run, step: Step, name: str) -> str:
     return run.coordinate(step.pass_number, step.coordinate, "model", name)
 
 
-def _inputs_of_data(run: Run, coordinate: str) -> NetworkInputs:
+def inputs_of_data(run: Run, coordinate: str) -> NetworkInputs:
     settings = run.config.coordinates[coordinate].text
     frame = Frame(run)
     given = given_tokens(settings)

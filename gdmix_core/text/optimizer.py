@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from gdmix_core.text.fused_adam import FusedAdam
 from gdmix_core.text.learning_rate import WarmUpAndDecay
 from gdmix_core.text.loss_scale import LossScale
 from gdmix_core.text.network import TextNetwork
@@ -97,6 +98,7 @@ class _AlreadySummed:
 def _optimizer(name: str, schedule: Any, weight_decay: float, label: str) -> Any:
     classes = keras.optimizers
     kind = {"adamw": classes.AdamW, "lamb": classes.Lamb, "adam": classes.Adam, "sgd": classes.SGD}[name]
-    summed = type(f"AlreadySummed{kind.__name__}", (_AlreadySummed, kind), {})
+    bases = (_AlreadySummed, FusedAdam, kind) if name in ("adam", "adamw") else (_AlreadySummed, kind)
+    summed = type(f"AlreadySummed{kind.__name__}", bases, {})
     decay = {"weight_decay": weight_decay} if name in ("adamw", "lamb") else {}
     return summed(learning_rate=schedule, name=label, **decay)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,7 @@ def train(
     step_of_training.sums = state.loss, state.weight
     while not state.over:
         order.begin(state.epoch)
-        for size, batch, targets in ahead(_batches(order, rows, state.step)):
+        for size, batch, targets in ahead(batches(order, rows, state.step)):
             step_of_training.take(batch, targets, state.steps)
             if course.taken(size, lambda: step_of_training.sums):
                 step_of_training.sums = 0.0, 0.0
@@ -78,7 +79,8 @@ def _own_rows(
     return together, reader.read_chosen("training", together.rows, codes), together.rows
 
 
-def _batches(order: RowOrder, rows: NetworkRows, first: int) -> Iterator[tuple[int, dict, dict]]:
+def batches(order: RowOrder, rows: NetworkRows, first: int) -> Iterator[tuple[int, dict[str, Any], dict[str, Any]]]:
+    """(rows of all workers together, this worker's part as tensors, its targets) of every batch from `first` on."""
     for number in range(first, order.steps):
         own = order.own(number)
         yield order.size(number), *as_tensors(rows.batch(own), rows.targets(own))
