@@ -132,7 +132,7 @@ def fit(inputs: NetworkInputs, rows: NetworkRows) -> Any:
 
     def train(seconds: float) -> float:
         stop, began = Stop(seconds), time.perf_counter()
-        model.fit(data, epochs=1000, verbose=0, callbacks=[stop])
+        model.fit(data, epochs=1000, shuffle=False, verbose=0, callbacks=[stop])
         return stop.steps * SETTINGS.batch / (time.perf_counter() - began)
 
     train(2.0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from typing import Any
@@ -39,10 +37,5 @@ class Summaries:
     def close(self) -> None:
         self._writer.close()
         if self._temporary:
-            for name in os.listdir(self._local):
-                with (
-                    open(os.path.join(self._local, name), "rb") as read,
-                    storage.open_for_write(storage.join(self._folder, name)) as write,
-                ):
-                    shutil.copyfileobj(read, write, 1 << 20)
+            storage.copy_directory(self._local, self._folder)
             self._temporary.cleanup()
