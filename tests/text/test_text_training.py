@@ -241,7 +241,15 @@ def test_scores_of_classes(tmp_path: Path, task: str) -> None:
     rows.label = topics.sum(axis=1) if several else np.argmax(topics, axis=1)
     if several:
         rows.bags = {**rows.bags, "topics": topics.astype(np.float32)}
-    run = text_run(tmp_path, rows, None, config, epochs=12, optimizer={"learning_rate": 0.1})
+    run = text_run(
+        tmp_path,
+        rows,
+        None,
+        config,
+        epochs=12,
+        optimizer={"learning_rate": 0.05},
+        encoder={"filters": 16, "windows": [1]},
+    )
     if several:
         run.commit(run.plan["validate"], run.result("validate") | {"label_bag": "topics"})
     result = train(run)
@@ -249,4 +257,4 @@ def test_scores_of_classes(tmp_path: Path, task: str) -> None:
     assert found.shape == (203, 3)
     right = ((found > 0) == topics).mean() if several else (np.argmax(found, axis=1) == rows.label).mean()
     assert right > 0.95
-    assert result["best_value"] > 0.8
+    assert result["best_value"] > 0.95
