@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 
 from gdmix_core.config import Config
 from gdmix_core.errors import ConfigError
@@ -122,7 +122,7 @@ def _describe(fault: Any, where: str, lines: Mapping[KeyPath, int]) -> str:
     place = f"{where}:{line}" if line else where
     dotted = ".".join(str(part) for part in path) or "(top level)"
     if fault["type"] == "extra_forbidden":
-        allowed = _allowed_keys(path[:-1])
+        allowed = _allowed_keys(fault["loc"][:-1])
         near = difflib.get_close_matches(str(path[-1]), allowed, n=1)
         suggestion = f"; did you mean {near[0]}?" if near else "."
         return f"{place}: {dotted}: unknown key{suggestion} Allowed here: {', '.join(allowed)}"
@@ -134,14 +134,21 @@ def _describe(fault: Any, where: str, lines: Mapping[KeyPath, int]) -> str:
     return f"{place}: {dotted}: {message[:1].lower()}{message[1:]}{shown}"
 
 
-def _allowed_keys(path: KeyPath) -> list[str]:
+def _allowed_keys(location: KeyPath) -> list[str]:
+    """location: of the mapping, as pydantic gives it: keys, and of a union the Tag of the model that was chosen."""
     model: type[BaseModel] = Config
-    parts = iter(path)
+    annotation: Any = Config
+    parts = iter(location)
     for part in parts:
+        tagged = _tagged(annotation, str(part))
+        if tagged is not None:
+            model = tagged
+            continue
         field = model.model_fields.get(str(part))
         if field is not None:
-            model = next(_models_in(field.annotation), model)
-            if get_origin(field.annotation) is dict:
+            annotation = field.annotation
+            model = next(_models_in(annotation), model)
+            if get_origin(annotation) is dict:
                 next(parts, None)  # a coordinate's name, whatever it is
     return list(model.model_fields)
 
@@ -151,6 +158,13 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield annotation
     for argument in getattr(annotation, "__args__", ()):
         yield from _models_in(argument)
+
+
+def _tagged(annotation: Any, tag: str) -> type[BaseModel] | None:
+    if any(isinstance(found, Tag) and found.tag == tag for found in getattr(annotation, "__metadata__", ())):
+        return next(_models_in(annotation), None)
+    inside = (_tagged(argument, tag) for argument in getattr(annotation, "__args__", ()))
+    return next((found for found in inside if found is not None), None)
 
 
 def line_numbers(path: str | Path) -> dict[KeyPath, int]:

@@ -2,8 +2,32 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator
 
 
 class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def chosen_by(key: str, default: str, tags: Mapping[str, str]) -> Discriminator:
+    """Which model of a union a mapping is meant for, by what it says at `key`. tags: what may stand there → the Tag."""
+    return Discriminator(lambda value: tags.get(_said(value, key, default), tags[default]))
+
+
+def known(key: str, default: str, tags: Mapping[str, str]) -> BeforeValidator:
+    """One clear error for what stands at `key` of such a union; else it would be taken for the default's."""
+
+    def check(value: Any) -> Any:
+        said = _said(value, key, default)
+        if said not in tags:
+            raise ValueError(f"{key} {said!r} is not known; it may be {', '.join(tags)} (default {default})")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _said(value: Any, key: str, default: str) -> str:
+    return str(value.get(key, default) if isinstance(value, dict) else getattr(value, key, default))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from math import inf
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Field, Tag, field_validator, model_validator
 
-from gdmix_core.config_model import Model
+from gdmix_core.config_model import Model, chosen_by, known
 from gdmix_core.external_config import ExternalModel, PythonModel
 from gdmix_core.text_config import TextModel
 
@@ -42,19 +42,15 @@ class FixedEffect(Convergence):
     )
 
 
-def _kind_of_model(value: Any) -> str:
-    model = value.get("model", "linear") if isinstance(value, dict) else getattr(value, "model", "linear")
-    if model not in ("linear", "text", "external", "python"):
-        raise ValueError(f"model {model!r} is not known; use linear (the default), text, external or python")
-    return f"[{model}]"
-
+_TAGS = {name: f"[{name}]" for name in ("linear", "text", "external", "python")}
 
 AnyFixedEffect = Annotated[
     Annotated[FixedEffect, Tag("[linear]")]
     | Annotated[TextModel, Tag("[text]")]
     | Annotated[ExternalModel, Tag("[external]")]
     | Annotated[PythonModel, Tag("[python]")],
-    Discriminator(_kind_of_model),
+    chosen_by("model", "linear", _TAGS),
+    known("model", "linear", _TAGS),
 ]
 
 # Settings of a coordinate that only a linear model has.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, Tag, model_validator
 
-from gdmix_core.config_model import Model
+from gdmix_core.config_model import Model, chosen_by, known
 
 Interaction = Literal["cosine", "dot", "hadamard", "difference", "concat"]
 Activation = Literal["tanh", "relu", "gelu"]
@@ -73,15 +73,13 @@ class TransformerEncoder(Model):
         return self
 
 
+_TAGS = {"cnn": "[cnn]", "lstm": "[recurrent]", "gru": "[recurrent]", "transformer": "[transformer]"}
 Encoder = Annotated[
     Annotated[CnnEncoder, Tag("[cnn]")]
     | Annotated[RecurrentEncoder, Tag("[recurrent]")]
     | Annotated[TransformerEncoder, Tag("[transformer]")],
-    Discriminator(
-        lambda value: {"lstm": "[recurrent]", "gru": "[recurrent]", "transformer": "[transformer]"}.get(
-            value.get("type", "cnn") if isinstance(value, dict) else getattr(value, "type", "cnn"), "[cnn]"
-        )
-    ),
+    chosen_by("type", "cnn", _TAGS),
+    known("type", "cnn", _TAGS),
 ]
 
 

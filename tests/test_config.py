@@ -372,3 +372,34 @@ def test_examples_are_valid(path: Path):
     found = load_config(path)
     assert found.name == path.stem
     assert not found.foreign_metrics
+
+
+TEXT = {"model": "text", "document": ["title"]}
+
+
+@pytest.mark.parametrize(
+    ("effect", "message"),
+    [
+        ({**TEXT, "documents": ["a"]}, r"fixed_effect\.documents: unknown key; did you mean document\?"),
+        ({**TEXT, "encoder": {"type": "gru", "layer": 2}}, r"encoder\.layer: unknown key; did you mean layers\?"),
+        ({**TEXT, "encoder": {"filter": 2}}, r"encoder\.filter: unknown key; did you mean filters\?"),
+        ({**TEXT, "encoder": {"type": "bert"}}, r"encoder: type 'bert' is not known; it may be cnn, lstm, gru, transf"),
+        ({**TEXT, "model": "txt"}, r"fixed_effect: model 'txt' is not known; it may be linear, text, external, python"),
+        ({"worker": 2}, r"fixed_effect\.worker: unknown key; did you mean workers\?"),
+        ({**TEXT, "loss": "listwise"}, "name its column in group"),
+        ({**TEXT, "group": "user_id"}, "group is for loss pairwise or listwise"),
+        ({**TEXT, "dense": ["title"]}, "title is named twice"),
+        ({"model": "text", "dense": ["global"]}, "has no text and no id field"),
+        ({"model": "text", "user": ["headline"]}, "what is scored needs document or document_ids"),
+        ({**TEXT, "vocabulary": {"tokenizer": "wordpiece"}}, "wordpiece needs vocabulary.file"),
+        ({"model": "external"}, r"fixed_effect\.scores: is required"),
+        ({"model": "python", "function": "train"}, r"fixed_effect\.function: string should match pattern"),
+    ],
+)
+def test_faults_of_models_of_a_fixed_effect(effect: dict[str, Any], message: str):
+    changed = content()
+    changed["coordinates"] = {"global": {"fixed_effect": effect}, "per_user": {"random_effect": {"entity": "user_id"}}}
+    if effect.get("model") is None:
+        changed["coordinates"]["global"]["bag"] = "global"
+    with pytest.raises(ConfigError, match=message):
+        parse_config(changed)
