@@ -1,20 +1,20 @@
-"""The pipeline's one YAML file as typed models: every key, every default, every limit stands here.
+"""The pipeline's one YAML file as typed models: every key, every default, every limit stands here and in *_config.py.
 
 `Config` is what the rest of the project reads. Loading, templates and error messages are in config_file.py.
 """
 
 from __future__ import annotations
 
-import datetime
-import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from gdmix_core.config_model import Model
 from gdmix_core.coordinate_config import Coordinate
 from gdmix_core.errors import ConfigError
 from gdmix_core.evaluation.registry import DEFAULT_METRIC, metrics_of, parse_metric
+from gdmix_core.execution_config import Airflow, Engine, Spark
+from gdmix_core.tune_config import Tune
 
 Task = Literal[
     "logistic_regression",
@@ -78,60 +78,6 @@ class InitialModel(Model):
         return self.prior_weight > 0 if wanted is None else wanted == "keep"
 
 
-class Range(Model):
-    """Values of a number to search."""
-
-    low: float = Field(allow_inf_nan=False)
-    high: float = Field(allow_inf_nan=False)
-    log: bool = Field(default=False, description="Evenly in the logarithm.")
-    integer: bool = False
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Range:
-        if self.integer and any(end != round(end) for end in (self.low, self.high)):
-            raise ValueError("the ends of a range of integers must be whole numbers")
-        if self.low >= self.high:
-            raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g})")
-        if self.log and self.low <= 0:
-            raise ValueError("a logarithmic range must begin above 0")
-        return self
-
-
-def _list_or_range(value: Any) -> Any:
-    if isinstance(value, list | dict | Range):
-        return value
-    raise ValueError("expected a list of values, or a range: {low: 0.1, high: 10, log: true}")
-
-
-Candidates = Annotated[
-    Annotated[Range, Tag("[range]")] | Annotated[list[float], Tag("[list]")],
-    Discriminator(lambda value: "[list]" if isinstance(value, list) else "[range]"),
-    BeforeValidator(_list_or_range),
-]
-
-
-class Tune(Model):
-    """A search over numbers of the configuration; each trial trains a whole model, the best is exported."""
-
-    method: Literal["grid", "random", "bayesian"] = "grid"
-    parameters: dict[str, Candidates] = Field(
-        default_factory=dict, description="Key paths, such as coordinates.per_user.l2, to a range or a list of values."
-    )
-    trials: int | None = Field(default=None, ge=1, description="How many; a grid's number is the product of its lists.")
-    parallel: int = Field(default=1, ge=1, le=1000, description="Trials made at once, before the next are chosen.")
-    seed: int = Field(default=0, ge=0)
-
-    @model_validator(mode="after")
-    def _complete(self) -> Tune:
-        if self.method == "grid" and self.trials is not None:
-            raise ValueError("a grid tries every combination: leave trials out, or use random or bayesian")
-        if self.method == "grid" and any(isinstance(values, Range) for values in self.parameters.values()):
-            raise ValueError("a grid needs lists of values; for a range use method: random or bayesian")
-        if self.method != "grid" and self.trials is None:
-            raise ValueError(f"method {self.method} needs trials: how many to make")
-        return self
-
-
 class Checks(Model):
     """What validate does with records that break a rule."""
 
@@ -145,65 +91,9 @@ class Frame(Model):
     rows_per_block: int = Field(default=500_000, ge=1, description="Target rows of one block of the frame.")
 
 
-class Spark(Model):
-    """How the two Spark jobs run."""
-
-    master: str = "local[*]"
-    driver_memory: str = Field(default="2g", pattern=r"^\d+[kmgt]$")
-    conf: dict[str, str] = Field(default_factory=dict, description="Further Spark settings; no secrets.")
-
-    @field_validator("conf")
-    @classmethod
-    def _no_secrets(cls, value: dict[str, str]) -> dict[str, str]:
-        for key in value:
-            # The configuration is written into the run directory, and settings stand on a command line.
-            if re.search(r"secret|password|passwd|token|access\.?key", key, re.IGNORECASE):
-                raise ValueError(
-                    f"{key} looks like a secret, which would be written to config.yaml; "
-                    "set it in spark-defaults.conf or the environment"
-                )
-        return value
-
-
-class Local(Model):
-    """Everything on one machine."""
-
-    processes: int | Literal["auto"] = Field(default="auto", description="Cores used at once; auto: all of them.")
-
-    @field_validator("processes")
-    @classmethod
-    def _positive(cls, value: int | str) -> int | str:
-        if isinstance(value, int) and value < 1:
-            raise ValueError("must be at least 1, or auto")
-        return value
-
-
-class Engine(Model):
-    local: Local = Local()
-
-
 class Export(Model):
     formats: list[Literal["native", "avro"]] = Field(default=["native", "avro"])
     sparsity_threshold: float = Field(default=0.0, ge=0, description="Avro: coefficients up to this size are left out.")
-
-
-class Airflow(Model):
-    schedule: str | None = Field(
-        default=None, description="Cron expression or preset such as @daily; none: by trigger only."
-    )
-    start_date: datetime.date | None = None
-    catchup: bool = False
-    max_active_runs: int = Field(default=1, ge=1)
-    retries: int = Field(default=2, ge=0)
-    retry_delay_seconds: int = Field(default=60, ge=0)
-    tags: list[str] = Field(default=["gdmix"])
-    spark_connection: str = Field(default="spark_local", description="Airflow connection of spark-submit.")
-
-    @model_validator(mode="after")
-    def _scheduled_since(self) -> Airflow:
-        if self.schedule is not None and self.start_date is None:
-            raise ValueError("a schedule needs a start_date")
-        return self
 
 
 class Config(Model):

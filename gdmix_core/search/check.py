@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gdmix_core.config import Config, Range
+from gdmix_core.config import Config
 from gdmix_core.errors import ConfigError
 from gdmix_core.plan import Plan, build_plan
 from gdmix_core.search.parameters import (
@@ -21,6 +21,7 @@ from gdmix_core.search.parameters import (
     trial_count,
     with_values,
 )
+from gdmix_core.tune_config import Range
 
 # Airflow maps no more tasks than that by default (core.max_map_length), and nobody reads a longer table.
 MOST_TRIALS = 1000

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gdmix_core import storage
-from gdmix_core.config import Config, Range
+from gdmix_core.config import Config
 from gdmix_core.models.native import read_model
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
 from gdmix_core.search.parameters import Candidates, Values, on_a_log_scale, searched
+from gdmix_core.tune_config import Range
 
 
 def earlier_model(run: Run, step: Step, shard: int) -> CoefficientTable | None:

@@ -1,8 +1,9 @@
 """The text network: fields to vectors, vectors and wide features to scores.
 
-field → encoder → Dense(units, tanh) → interactions of user and document vectors ┐
-dense bags → tanh(w x + b), sparse bags → embedding, summed                      ┴→ hidden layers → Dense ┐
-                                                                      wide features, linearly ┴→ score
+text field → tokens → encoder → Dense(units, tanh) ┐
+id field → embedding, mean → Dense(units)          ┴→ interactions of user and document vectors ┐
+dense bags → tanh(w x + b), sparse bags → embedding, summed                                     ┴→ hidden → Dense ┐
+                                                                                dense and sparse bags, linearly ┴→ score
 """
 
 from __future__ import annotations
@@ -41,14 +42,8 @@ class TextNetwork:
             for field in settings.id_fields
         }
         self._projections = {
-            field: weights.dense(
-                f"field/{field}",
-                settings.id_embedding if field in self._id_tables else self._encoder.width,
-                units,
-                "tanh",
-            )
-            for field in settings.fields
-        }
+            field: weights.dense(f"field/{field}", self._encoder.width, units, "tanh") for field in settings.text_fields
+        } | {field: weights.dense(f"field/{field}", settings.id_embedding, units) for field in settings.id_fields}
         self._sides: list[tuple[tuple[str, ...], Any]] = []
         for side, fields in [("user", settings.user_fields), ("document", settings.document_fields)]:
             combined = settings.combine_fields and len(fields) > 1

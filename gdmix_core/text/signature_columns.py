@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -42,8 +43,8 @@ def _signature_names(columns: Iterable[str]) -> dict[str, str]:
     names: dict[str, str] = {}
     for column in columns:
         name = re.sub(r"[^A-Za-z0-9_]", "_", column)
-        if not name[0].isalpha() or name == "self":
-            # TensorFlow refuses the first; the other is an argument of Python's functions already.
+        if not name[0].isalpha() or name == "self" or keyword.iskeyword(name):
+            # TensorFlow refuses the first; the others are no names for an argument of a Python function.
             name = f"column_{name}"
         taken = {*names.values(), *(f"{other}_{part}" for other in names.values() for part in ("indices", "values"))}
         candidate, number = name, 2

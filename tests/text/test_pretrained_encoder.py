@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 from numpy.typing import NDArray
@@ -17,8 +19,10 @@ from safetensors.numpy import load_file, save_file
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.text.network import TextNetwork
 from gdmix_core.text.network_inputs import NetworkInputs
+from gdmix_core.text.saved_model import write_saved_model
+from gdmix_core.text.scorer import SavedModelScorer
 from gdmix_core.text.vocabulary import given_tokens
-from tests.text.text_model import text_model
+from tests.text.text_model import perturb, text_model
 
 TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "star", "wars", "##s", "toy")
 WIDTH, INNER, HEADS, LAYERS = 6, 10, 2, 2
@@ -171,6 +175,7 @@ def test_the_encoder_may_stay_as_it_is(tmp_path: Path) -> None:
 def keras_model(folder: Path, width: int, length: int | None = None, pooled: bool = False, ids: int = 10) -> Any:
     given = keras.Input([length], dtype="int32")
     values = keras.layers.Embedding(ids, width)(given)
+    values = keras.layers.Dropout(0.5)(values)
     outputs = keras.layers.GlobalMaxPooling1D()(values) if pooled else values
     model = keras.Model(given, outputs)
     model.save(folder / "model.keras")
@@ -186,7 +191,7 @@ def test_a_keras_model_gives_vectors_of_tokens_or_of_texts(tmp_path: Path, token
         (tmp_path / "vocab.txt").write_text("\n".join(TOKENS) + "\n")
     network = network_of(tmp_path, tokenizer, pooling="mean")
     tokens = [2, 5] if tokenizer == "words" else [2, 4, 7, 3]
-    found = network.encode("title", network.tokenize("title", tf.constant(["star toy"])), training=True).numpy()
+    found = network.encode("title", network.tokenize("title", tf.constant(["star toy"])), training=False).numpy()
     expected = model.get_weights()[0][tokens].mean(axis=0)
     np.testing.assert_allclose(found[0], projected(network, expected), atol=1e-6)
     assert len(network.encoder_variables) == 1
@@ -207,3 +212,25 @@ def test_a_keras_model_of_another_form_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.keras").write_bytes(b"no model")
     with pytest.raises(DataError, match="not a Keras model"):
         network_of(tmp_path, "words")
+
+
+@pytest.mark.parametrize("kind", ["bert", "keras"])
+def test_a_pretrained_encoder_is_exported_whole(tmp_path: Path, kind: str) -> None:
+    """The SavedModel needs neither folder."""
+    folder = tmp_path / "pretrained"
+    folder.mkdir()
+    if kind == "bert":
+        write_bert(folder, bert_tensors())
+    else:
+        keras_model(folder, 4)
+    network = network_of(folder, "wordpiece" if kind == "bert" else "words")
+    perturb(network)
+    texts = ["stars wars", "", "toy"]
+    batch = {"tokens/title": network.tokenize("title", tf.constant(texts)), "rows/title": tf.range(3)}
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(network(batch, training=1))
+    assert all(gradient is not None for gradient in tape.gradient(total, network.trainable_variables))
+    write_saved_model(network, str(tmp_path / "model"))
+    shutil.rmtree(folder)
+    found = SavedModelScorer(str(tmp_path / "model")).score({"title": pa.array(texts)}, {}, 3)
+    np.testing.assert_allclose(found, network(batch, training=False), atol=1e-4)

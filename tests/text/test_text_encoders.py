@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -111,6 +112,25 @@ def test_lstm_is_its_formula() -> None:
             state = sigmoid(leave) * np.tanh(cell)
         expected = np.tanh(state @ weights["field/title/kernel"] + weights["field/title/bias"])
         np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_stacked_layers_in_two_directions_are_those_of_keras() -> None:
+    network = text_network(encoder=ENCODERS["gru"])
+    weights = weights_of(network)
+    layers = [keras.layers.Bidirectional(keras.layers.GRU(3, return_sequences=number == 0)) for number in range(2)]
+    values, present = weights["encoder/tokens"][TOKENS[:2]], tf.constant(TOKENS[:2] > 0)
+    for number, layer in enumerate(layers):
+        layer.build((None, None, values.shape[-1]))
+        layer.set_weights(
+            [
+                weights[f"encoder/{number}_{direction}/{name}"]
+                for direction in ("forward", "backward")
+                for name in ("kernel", "recurrent_kernel", "bias")
+            ]
+        )
+        values = layer(values, mask=present).numpy()
+    expected = np.tanh(values @ weights["field/title/kernel"] + weights["field/title/bias"])
+    np.testing.assert_allclose(encode(network, TOKENS)[:2], expected, atol=1e-5)
 
 
 def test_unknown_tokens_say_nothing_at_first() -> None:

@@ -35,7 +35,7 @@ def expected_scores(network: TextNetwork, raw: dict[str, Any]) -> NDArray[np.flo
         for text in raw[field]:
             rows = [IDS.index(word) + 2 if word in IDS else 1 for word in text.split()]
             means.append(w[f"ids/{field}"][rows].mean(axis=0) if rows else np.zeros(settings.id_embedding))
-        vectors[field] = np.tanh(np.array(means) @ w[f"field/{field}/kernel"] + w[f"field/{field}/bias"])
+        vectors[field] = np.array(means) @ w[f"field/{field}/kernel"] + w[f"field/{field}/bias"]
     sides = {}
     for side, fields in [("user", settings.user_fields), ("document", settings.document_fields)]:
         sides[side] = [vectors[field] for field in fields]

@@ -143,7 +143,7 @@ def test_features_the_network_does_not_know_count_as_absent(tmp_path: Path) -> N
 
 
 def test_fields_may_have_any_name(tmp_path: Path) -> None:
-    fields = ["doc title", "doc_title", "größe/b.c-d:0", "2nd", "self", "inputs"]
+    fields = ["doc title", "doc_title", "größe/b.c-d:0", "2nd", "self", "inputs", "global"]
     network = text_network(
         document=[], document_ids=fields, query=None, user_ids=[], dense=["doc?title"], sparse=["x", "x_values", "é"]
     )

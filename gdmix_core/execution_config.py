@@ -1,0 +1,67 @@
+"""Where and when a pipeline runs: Spark, the machine, Airflow. None of it changes a result."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from gdmix_core.config_model import Model
+
+
+class Spark(Model):
+    """How the two Spark jobs run."""
+
+    master: str = "local[*]"
+    driver_memory: str = Field(default="2g", pattern=r"^\d+[kmgt]$")
+    conf: dict[str, str] = Field(default_factory=dict, description="Further Spark settings; no secrets.")
+
+    @field_validator("conf")
+    @classmethod
+    def _no_secrets(cls, value: dict[str, str]) -> dict[str, str]:
+        for key in value:
+            # The configuration is written into the run directory, and settings stand on a command line.
+            if re.search(r"secret|password|passwd|token|access\.?key", key, re.IGNORECASE):
+                raise ValueError(
+                    f"{key} looks like a secret, which would be written to config.yaml; "
+                    "set it in spark-defaults.conf or the environment"
+                )
+        return value
+
+
+class Local(Model):
+    """Everything on one machine."""
+
+    processes: int | Literal["auto"] = Field(default="auto", description="Cores used at once; auto: all of them.")
+
+    @field_validator("processes")
+    @classmethod
+    def _positive(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 1:
+            raise ValueError("must be at least 1, or auto")
+        return value
+
+
+class Engine(Model):
+    local: Local = Local()
+
+
+class Airflow(Model):
+    schedule: str | None = Field(
+        default=None, description="Cron expression or preset such as @daily; none: by trigger only."
+    )
+    start_date: datetime.date | None = None
+    catchup: bool = False
+    max_active_runs: int = Field(default=1, ge=1)
+    retries: int = Field(default=2, ge=0)
+    retry_delay_seconds: int = Field(default=60, ge=0)
+    tags: list[str] = Field(default=["gdmix"])
+    spark_connection: str = Field(default="spark_local", description="Airflow connection of spark-submit.")
+
+    @model_validator(mode="after")
+    def _scheduled_since(self) -> Airflow:
+        if self.schedule is not None and self.start_date is None:
+            raise ValueError("a schedule needs a start_date")
+        return self
