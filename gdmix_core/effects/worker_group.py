@@ -107,8 +107,8 @@ class _Attempt:
             self._environments = _environments(group, ports)
             self._workers = [self._start(number) for number in range(group.size)]
             log.info(
-                "%s: %d workers (pids %s), %s",
-                group.step_id, group.size, " ".join(str(worker.pid) for worker in self._workers), _shown(group.jobs),
+                "%s: %s (pids %s)",
+                group.step_id, _shown(group.jobs), " ".join(str(worker.pid) for worker in self._workers),
             )  # fmt: skip
             threading.Thread(target=self._end_frozen, daemon=True).start()
             try:
@@ -218,4 +218,5 @@ def _environments(group: WorkerGroup, ports: Sequence[int]) -> list[dict[str, st
 
 
 def _shown(jobs: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {job}" for job, count in jobs.items())
+    """2 workers; 1 chief, 2 workers, 1 ps"""
+    return ", ".join(f"{count} {job}{'s' if job == 'worker' and count > 1 else ''}" for job, count in jobs.items())

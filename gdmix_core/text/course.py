@@ -52,6 +52,7 @@ class Course:
         self._metric = WatchedMetric(run, step, group.rank)
         self._best = network.get_weights()
         self.state = TrainingState()
+        self._warm = False  # whether the weights to begin with are trained ones
         self._restore()
         # Evaluated after so many batches of an epoch.
         wanted = self._settings.evaluations
@@ -74,6 +75,14 @@ class Course:
     @property
     def total_steps(self) -> int:
         return self._steps * self._settings.epochs
+
+    def begin(self) -> None:
+        """Judges the weights of an earlier pass, if it starts from them: what it ends with is never worse."""
+        if self._warm:
+            state = self.state
+            state.best_value, state.best_step = self._metric.of(*self._watch(), self._group), 0
+            if self._first:
+                log.info("%s: starts at %s %s", self._step.id, self._metric.name, _shown(state.best_value))
 
     def taken(self, rows: int, sums: Callable[[], tuple[float, float]]) -> bool:
         """To be called after every batch. rows: of the batch; sums: (Σ w · loss, Σ w) since the last evaluation.
@@ -152,12 +161,15 @@ class Course:
             self._best = _numbered(stored, "best")
             for variable, value in zip(self._update.variables, _numbered(stored, "optimizer"), strict=True):
                 variable.assign(value)
-            log.info("%s goes on from its checkpoint, after %d steps", self._step.id, self.state.steps)
+            if self._first:
+                log.info("%s goes on from its checkpoint, after %d steps", self._step.id, self.state.steps)
         elif self._step.pass_number != 1 and self._settings.warm_start:
             assert self._step.pass_number is not None
             assert self._step.coordinate is not None
             before = self._run.plan[train_id(self._step.pass_number - 1, self._step.coordinate)]
             self._network.load_weights(model_file(self._run, before, WEIGHTS))
+            self._best = self._network.get_weights()
+            self._warm = True
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         optimizer = [variable.numpy() for variable in self._update.variables]

@@ -143,6 +143,7 @@ class _Training:
 
     def go(self) -> Course:
         course, state = self._course, self._course.state
+        course.begin()
         course.start_clock()
         while not state.over:
             for files in self._rounds(state.epoch, state.step):

@@ -43,6 +43,7 @@ def train(
     else:
         start, stop = span(course.watched.rows, group)
         watched.append((reader.read("validation", start, stop), np.arange(start, stop)))
+    course.begin()
     step_of_training = TrainStep(network, update, run.config.task, group)
     state = course.state
     step_of_training.sums = state.loss, state.weight

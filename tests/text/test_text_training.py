@@ -121,7 +121,7 @@ def test_a_later_pass_adds_the_scores_of_the_others_and_starts_from_the_weights_
     still = {"optimizer": {"learning_rate": 1e-20, "name": "sgd"}}
     stays = run_of_two_passes(tmp_path / "stays", zeros, others, **still)
     shutil.copytree(first, stays.coordinate(1, "global"))
-    train(stays, "pass_02.global.train")
+    assert train(stays, "pass_02.global.train")["best_step"] == 0
     np.testing.assert_array_equal(scores(stays, "training", number=2), scores(of_scores, "training"))
 
 
