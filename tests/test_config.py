@@ -388,7 +388,7 @@ TEXT = {"model": "text", "document": ["title"]}
         ({"worker": 2}, r"fixed_effect\.worker: unknown key; did you mean workers\?"),
         ({**TEXT, "loss": "listwise"}, "name its column in group"),
         ({**TEXT, "group": "user_id"}, "group is for loss pairwise or listwise"),
-        ({**TEXT, "dense": ["title"]}, "title is named twice"),
+        ({**TEXT, "dense": ["title"]}, "title stands in two of"),
         ({"model": "text", "dense": ["global"]}, "has no text and no id field"),
         ({"model": "text", "user": ["headline"]}, "what is scored needs document or document_ids"),
         ({**TEXT, "vocabulary": {"tokenizer": "wordpiece"}}, "wordpiece needs vocabulary.file"),
