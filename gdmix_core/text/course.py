@@ -238,8 +238,9 @@ class Course:
 
     def _report(self) -> None:
         state = self.state
-        loss = state.mean_loss if state.weight else state.curve[-1]["loss"]
-        value = state.curve[-1]["metric"] if state.curve else None
+        last = state.curve[-1] if state.curve else {"loss": 0.0, "metric": None}
+        # Since an evaluation, or of groups in which nothing ranks above anything, there may be no weight yet.
+        loss, value = state.mean_loss if state.weight else last["loss"], last["metric"]
         told = f"loss {loss:.4g}" + ("" if value is None else f", {self._metric.name} {value:.4g}")
         processes.send({"steps": state.steps, "total": self.total_steps, "told": told})
 

@@ -17,7 +17,7 @@ from gdmix_core import processes, storage
 from gdmix_core.data.frame import Frame
 from gdmix_core.evaluation.evaluate import group_codes
 from gdmix_core.run import SPLITS, Run
-from gdmix_core.text import network_rows, row_scores
+from gdmix_core.text import course, network_rows, row_scores
 from gdmix_core.text.inputs_of_data import model_file
 from gdmix_core.text.losses import loss_sums
 from gdmix_core.text.network import TextNetwork
@@ -230,6 +230,18 @@ def test_a_metric_that_is_undefined_stops_nothing(tmp_path: Path) -> None:
     result = train(text_run(tmp_path, text_rows(130, 11), validation, epochs=4, patience=1))
     assert [point["metric"] for point in result["curve"]] == [None] * 4
     assert (result["best_value"], result["best_step"], result["steps"]) == (None, 12, 12)
+
+
+def test_groups_in_which_nothing_ranks_above_anything_are_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such batches have no weight, also when progress is told before there was an evaluation."""
+    monkeypatch.setattr(course, "_SECONDS_BETWEEN_REPORTS", -1.0)
+    rows = text_rows(40, 13, label=np.zeros(40))
+    rows.ids = {**rows.ids, "search": [f"s{number // 4}" for number in range(40)]}
+    single = {"passes": {"max": 1}, "metrics": ["ndcg@3:search"]}
+    result = train(text_run(tmp_path, rows, config=single, loss="listwise", group="search", batch=8, epochs=1))
+    assert (result["best_value"], result["curve"][0]["loss"], result["steps"]) == (None, 0.0, 5)
 
 
 @pytest.mark.parametrize("task", ["multiclass_classification", "multilabel_classification"])
