@@ -149,6 +149,11 @@ def open_layout(config: Config, *, labelled: bool = True) -> Layout:
             key = bag_keys[directory, bag]
             feature_lists[key] = storage.join(paths[directory], "featureList", bag)
             column = _bag_column(paths[directory], bag, key, tensors[directory], feature_lists[key])
+            if (directory, bag) == label_at and column.features < 2:
+                raise DataError(
+                    f"{feature_lists[key]}: the label has {column.features} class, and a row may have several of at "
+                    "least 2; with a single one use task logistic_regression and a label of 0 or 1"
+                )
             bags.append(replace(column, label=(directory, bag) == label_at))
         texts = [n for n in ids[directory] if n not in strict and tensors[directory][n].type == "text"]
         sources.append(

@@ -28,6 +28,7 @@ def config_of(source: Path, output: Path, task: str, **changes: Any) -> Any:
         source,
         output,
         task=task,
+        columns={"label": "response", "weight": "weight"},
         coordinates=coordinates,
         metrics=[DEFAULT_METRIC.get(task, "logloss")],
         passes={"max": 1},
@@ -111,3 +112,13 @@ def test_no_label_is_needed_to_score_and_none_may_be_read(tmp_path: Path):
     reads_label = config.model_copy(update={"columns": config.columns.model_copy(update={"label": "global"})})
     with pytest.raises(DataError, match="bag global is the label, so no coordinate may read it"):
         open_layout(reads_label)
+
+
+def test_a_single_class_is_no_choice(tmp_path: Path):
+    rows = rows_with(np.ones((ROWS, 1), np.float32))
+    source = synthetic.write_directory(
+        tmp_path / "input", rows, metadata=synthetic.describe(rows, response={"shape": [1]})
+    )
+    write_feature_list(str(source / "featureList" / "response"), FeatureList([("only", "")]))
+    with pytest.raises(DataError, match="featureList/response: the label has 1 class, .* use task logistic_regression"):
+        open_layout(config_of(source, tmp_path / "run", "multilabel_classification"))
