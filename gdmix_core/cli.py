@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from typing import Any
 
@@ -49,17 +50,25 @@ def main(verbose: bool) -> None:
     logging.basicConfig(level=level, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
 
 
+def _console() -> Any:
+    """As wide as the terminal; in a file or a pipe wide enough for a table of several metrics."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 140
+    return console
+
+
 @main.command()
 @click.argument("config", type=click.Path(dir_okay=False))
 @_var
 @_set
 def run(config: str, variables: tuple[str, ...], changes: tuple[str, ...]) -> None:
     """Run a pipeline on this machine; resume it if it was begun."""
-    from rich.console import Console
-
     from gdmix_core.runner import run_pipeline
 
-    run_pipeline(_load(config, variables, changes), Console())
+    run_pipeline(_load(config, variables, changes), _console())
 
 
 @main.command()
@@ -68,8 +77,6 @@ def run(config: str, variables: tuple[str, ...], changes: tuple[str, ...]) -> No
 @_set
 def validate(config: str, variables: tuple[str, ...], changes: tuple[str, ...]) -> None:
     """Check the input and write the frame and its report, nothing more."""
-    from rich.console import Console
-
     from gdmix_core.data.report_table import report_table
     from gdmix_core.data.validation import report_path
     from gdmix_core.run import Run
@@ -82,7 +89,7 @@ def validate(config: str, variables: tuple[str, ...], changes: tuple[str, ...]) 
         submit(started, started.plan["validate"])
     finally:
         if exists(path):
-            Console().print(report_table(read_json(path)))
+            _console().print(report_table(read_json(path)))
     click.echo(f"report: {path}")
 
 
@@ -124,13 +131,11 @@ def score(model: str, source: str, output: str, kind: Any, split: str, scores: A
 @click.argument("run_directory")
 def show(run_directory: str) -> None:
     """Show the metrics of a run, pass by pass."""
-    from rich.console import Console
-
     from gdmix_core.run import Run
     from gdmix_core.runner import metrics_table
 
     found = Run.open(run_directory)
-    console = Console()
+    console = _console()
     console.print(metrics_table(found))
     console.print(f"run directory: [bold]{found.root}[/bold]", soft_wrap=True)
 

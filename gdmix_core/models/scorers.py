@@ -25,6 +25,7 @@ from gdmix_core.models.avro import read_avro
 from gdmix_core.models.native import concatenate, read_model
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.solvers.local_index import look_up_local_index, score_rows
+from gdmix_core.solvers.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:
     from gdmix_core.text.scorer import SavedModelScorer
@@ -208,7 +209,10 @@ def _given(name: str, config: Config, layout: Layout, paths: Sequence[str] | Non
 
 
 def _network(directory: str, name: str, config: Config, layout: Layout) -> NetworkScorer:
-    from gdmix_core.text.scorer import SavedModelScorer  # brings TensorFlow
+    import_tensorflow(
+        keras=False, gpus=True, otherwise=f"coordinate {name}: its text network needs TensorFlow to score"
+    )
+    from gdmix_core.text.scorer import open_network
 
     settings = config.coordinates[name].text
     bags = {}
@@ -216,7 +220,7 @@ def _network(directory: str, name: str, config: Config, layout: Layout) -> Netwo
         features = read_feature_list(storage.join(directory, name, "features", f"{bag}.csv"))
         key = layout.coordinate_bags[name][bag]
         bags[bag] = (key, _feature_map(name, features, layout.feature_lists[key]))
-    network = SavedModelScorer(storage.join(directory, name, "saved_model"))
+    network = open_network(storage.join(directory, name, "saved_model"), settings)
     return NetworkScorer(name, network, settings.fields, bags)
 
 

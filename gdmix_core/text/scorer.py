@@ -18,9 +18,22 @@ from gdmix_core import storage
 from gdmix_core.data.ragged import Bag
 from gdmix_core.errors import DataError
 from gdmix_core.text.signature_columns import SignatureColumns
+from gdmix_core.text_config import TextModel
 
 # Rows, and distinct texts, the network sees at a time; what it holds of them is this times some thousand numbers.
 CHUNK = 4096
+
+
+def open_network(folder: str, settings: TextModel) -> SavedModelScorer:
+    """The SavedModel in the folder, a path or URL. Raises DataError when it is none, or of other fields or bags."""
+    scorer = SavedModelScorer(folder)
+    of_model = {*scorer.columns.fields, *scorer.columns.features}
+    of_settings = {*settings.fields, *settings.bags}
+    if of_model != of_settings:
+        name = sorted(of_model ^ of_settings)[0]
+        where = "the model reads" if name in of_model else "the configuration names"
+        raise DataError(f"{folder}: {where} {name}, which the other does not; export the model again")
+    return scorer
 
 
 class SavedModelScorer:

@@ -16,11 +16,10 @@ import tensorflow as tf
 from gdmix_core.data.ragged import Bag
 from gdmix_core.errors import DataError
 from gdmix_core.text import scorer
-from gdmix_core.text.exported import open_network
 from gdmix_core.text.network import TextNetwork
 from gdmix_core.text.network_inputs import NetworkInputs
 from gdmix_core.text.saved_model import write_saved_model
-from gdmix_core.text.scorer import SavedModelScorer
+from gdmix_core.text.scorer import SavedModelScorer, open_network
 from tests.text.text_model import batch_of, perturb, raw_rows, text_model, text_network
 
 ROWS = 40
@@ -179,7 +178,7 @@ def test_scores_do_not_depend_on_how_many_rows_are_seen_at_a_time(
     texts = {field: pa.array(raw[field]) for field in network.settings.fields}
     bags = {"tags": bag_of(raw), "context": dense_bag_of(raw)}
     exported = open_network(str(tmp_path / "model"), network.settings)
-    np.testing.assert_array_equal(exported.score(texts, bags), expected)
+    np.testing.assert_array_equal(exported.score(texts, bags, ROWS), expected)
     monkeypatch.setattr(scorer, "CHUNK", 3)
     np.testing.assert_allclose(scored(tmp_path / "model", raw, network), expected, atol=1e-6)
     texts = {field: pa.array([], pa.string()) for field in network.settings.fields}
