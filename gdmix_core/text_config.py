@@ -149,7 +149,7 @@ class TextModel(Model):
     precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = Field(
         default="auto", description="auto: mixed_float16 on a GPU, else float32."
     )
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**31)
     tensorboard: bool = Field(default=True, description="Write summaries for TensorBoard.")
 
     workers: int = Field(default=1, ge=1, le=1024)
