@@ -92,7 +92,7 @@ class Optimizer(Model):
         default=None, ge=0, description="Of the encoder's weights; default the same; 0 leaves them as they are."
     )
     weight_decay: float = Field(default=0.01, ge=0, description="adamw, lamb: of all but biases and normalisations.")
-    gradient_norm: float | None = Field(default=1.0, gt=0, description="Global norm gradients are clipped to.")
+    gradient_norm: float = Field(default=1.0, ge=0, description="Global norm gradients are clipped to; 0: no clipping.")
     warmup: float = Field(default=0.05, ge=0, lt=1, description="Share of the steps in which the rate rises from 0.")
     decay: Literal["linear", "cosine", "none"] = Field(default="linear", description="Of the rate, to 0 at the end.")
 
