@@ -239,7 +239,7 @@ def test_a_listwise_loss_refuses_labels_that_are_no_shares(tmp_path: Path) -> No
     rows.ids = {**rows.ids, "search": [f"s{number // 4}" for number in range(40)]}
     config = {"task": "linear_regression", "passes": {"max": 1}}
     run = text_run(tmp_path, rows, config=config, loss="listwise", group="search")
-    with pytest.raises(DataError, match="coordinate global: loss listwise takes labels .* has -1; use labels of 0"):
+    with pytest.raises(DataError, match=r"coordinate global: loss listwise takes labels .* has -1; use labels of 0"):
         train(run)
 
 
