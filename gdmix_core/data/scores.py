@@ -87,6 +87,10 @@ def assemble(run: Run, step: Step) -> None:
         rows = frame.rows(split)
         if fixed:
             scores = np.concatenate([storage.read_array(part) for part in parts])
+            whole = run.scores(number, name, vector)
+            if len(scores) != rows and storage.exists(whole):
+                # Training is done, so there were all parts: whoever removed some had brought them together before.
+                scores = storage.read_array(whole)
         else:
             scores = _scatter(run, step, split, run.scores(number, name, vector), parts, rows)
         if len(scores) != rows:
