@@ -161,7 +161,7 @@ def plain_model(inputs: NetworkInputs) -> Any:
     options = SETTINGS.optimizer
     model.compile(
         keras.optimizers.AdamW(
-            options.learning_rate, weight_decay=options.weight_decay, global_clipnorm=options.gradient_norm
+            options.learning_rate, weight_decay=options.weight_decay, global_clipnorm=options.gradient_norm or None
         ),
         keras.losses.BinaryCrossentropy(from_logits=True),
     )

@@ -92,7 +92,7 @@ class Optimizer(Model):
         default=None, ge=0, description="Of the encoder's weights; default the same; 0 leaves them as they are."
     )
     weight_decay: float = Field(default=0.01, ge=0, description="adamw, lamb: of all but biases and normalisations.")
-    gradient_norm: float | None = Field(default=1.0, gt=0, description="Global norm gradients are clipped to.")
+    gradient_norm: float = Field(default=1.0, ge=0, description="Global norm gradients are clipped to; 0: no clipping.")
     warmup: float = Field(default=0.05, ge=0, lt=1, description="Share of the steps in which the rate rises from 0.")
     decay: Literal["linear", "cosine", "none"] = Field(default="linear", description="Of the rate, to 0 at the end.")
 
@@ -149,7 +149,7 @@ class TextModel(Model):
     precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = Field(
         default="auto", description="auto: mixed_float16 on a GPU, else float32."
     )
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**31)
     tensorboard: bool = Field(default=True, description="Write summaries for TensorBoard.")
 
     workers: int = Field(default=1, ge=1, le=1024)

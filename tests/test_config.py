@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import pytest
 import yaml
 from click.testing import CliRunner
+from pydantic import BaseModel
 
 from gdmix_core.cli import main
 from gdmix_core.config import Config
 from gdmix_core.config_file import check_file, load_config, override, parse_assignment, parse_config
+from gdmix_core.coordinate_config import FixedEffect
 from gdmix_core.errors import ConfigError
+from gdmix_core.external_config import PythonModel
+from gdmix_core.text_config import TextModel
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -403,3 +408,25 @@ def test_faults_of_models_of_a_fixed_effect(effect: dict[str, Any], message: str
         changed["coordinates"]["global"]["bag"] = "global"
     with pytest.raises(ConfigError, match=message):
         parse_config(changed)
+
+
+def test_a_runs_own_configuration_loses_nothing():
+    """It leaves out what is None, so None must be the default wherever it is allowed."""
+
+    def models(kind: Any) -> Iterator[type[BaseModel]]:
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield kind
+        for part in get_args(kind):
+            yield from models(part)
+
+    def may_be_none(kind: Any) -> bool:
+        return kind is type(None) or any(map(may_be_none, get_args(kind)))
+
+    to_see, seen = [Config], set()
+    while to_see:
+        model = to_see.pop()
+        seen.add(model)
+        for name, field in model.model_fields.items():
+            assert not may_be_none(field.annotation) or field.get_default() is None, f"{model.__name__}.{name}"
+            to_see += [found for found in models(field.annotation) if found not in seen]
+    assert {TextModel, PythonModel, FixedEffect} <= seen

@@ -68,7 +68,8 @@ def _previous(run: Run, step: Step) -> Iterator[Path | None]:
         yield None
         return
     with storage.local_copy(run.coordinate(step.pass_number - 1, step.coordinate, "model", FILES)) as folder:
-        yield Path(folder) if Path(folder).exists() else None
+        # Of a remote folder that does not exist the copy is an empty one.
+        yield Path(folder) if Path(folder).is_dir() and any(Path(folder).iterdir()) else None
 
 
 def _input(run: Run, step: Step, frame: Frame, model: PythonModel, folder: Path, previous: Path | None) -> TrainerInput:

@@ -29,10 +29,11 @@ from gdmix_core.text_config import TextModel
 class TextNetwork:
     """All weights exist once it is constructed; construct it in the scope of a strategy to distribute them."""
 
-    def __init__(self, settings: TextModel, inputs: NetworkInputs) -> None:
+    def __init__(self, settings: TextModel, inputs: NetworkInputs, portable: bool = False) -> None:
+        """portable: without operations that only a GPU has, though there is one here; for export."""
         self.settings = settings
         self.inputs = inputs
-        self._weights = weights = Weights(settings.seed, dtype_policy(settings.precision))
+        self._weights = weights = Weights(settings.seed, dtype_policy(settings.precision), portable)
         self._tokenizers: dict[str, Tokenizer] | None = None
         units = settings.units
         if settings.text_fields:

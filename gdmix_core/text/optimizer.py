@@ -65,7 +65,7 @@ class Update:
         ]
         if self._loss_scale:
             dense = self._loss_scale.unscaled(dense)
-        if self._gradient_norm is not None:
+        if self._gradient_norm > 0:
             norm = tf.linalg.global_norm(dense)
             factor = self._gradient_norm / tf.maximum(norm, self._gradient_norm)
             dense = [gradient * factor for gradient in dense]

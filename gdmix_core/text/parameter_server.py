@@ -184,7 +184,8 @@ class _Training:
 
         def take(picked: Any, number: Any) -> Any:
             batch, targets = rows.batch(picked), rows.targets(picked)
-            random = number + 65_536 * seed[1]
+            # Another one for every batch of every epoch, as far as int32 reaches; beyond it wraps around.
+            random = number + 65_536 * (seed[1] + len(self._steps) * seed[0])
             loss, weight, gradients = gradient_sums(
                 network, self._update, self._task, variables, batch, targets, random
             )

@@ -54,9 +54,10 @@ class OrderOfGroups:
 
     def __init__(self, codes: NDArray[np.int64], rank: int, workers: int, batch: int, seed: int) -> None:
         total = len(codes)
-        self.steps = -(-total // batch)
         self._seed = seed
         self._sizes = np.bincount(codes)
+        # No more than there are groups: where these are larger than a batch, most batches would have none.
+        self.steps = min(-(-total // batch), len(self._sizes))
         before = np.cumsum(self._sizes) - self._sizes
         self._is_own = before * workers // max(1, total) == rank
         self.rows = np.flatnonzero(self._is_own[codes])

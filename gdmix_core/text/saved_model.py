@@ -32,7 +32,7 @@ def write_saved_model(network: TextNetwork, folder: str, task: str = "logistic_r
     """
     settings = network.settings.model_copy(update={"precision": "float32"})
     # A copy outside of any strategy: its variables are plain ones.
-    copy = TextNetwork(settings, network.inputs)
+    copy = TextNetwork(settings, network.inputs, portable=True)
     copy.set_weights(network.get_weights(), network.weight_names)
     columns = SignatureColumns.of(copy)
     module = _Exported(copy, task, columns)

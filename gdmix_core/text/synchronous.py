@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core.data.frame import Frame
+from gdmix_core.errors import DataError
 from gdmix_core.evaluation.evaluate import group_codes
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
@@ -77,7 +78,13 @@ def _own_rows(
         return alone, reader.read("training", start, stop), np.arange(start, stop)
     codes = group_codes(frame, "training", settings.group)
     together = OrderOfGroups(codes, group.rank, group.workers, settings.batch, settings.seed)
-    return together, reader.read_chosen("training", together.rows, codes), together.rows
+    rows = reader.read_chosen("training", together.rows, codes)
+    if settings.loss == "listwise" and np.any(rows.label < 0.0):
+        raise DataError(
+            f"coordinate {step.coordinate}: loss listwise takes labels as shares of a group's attention, and a row has "
+            f"{rows.label.min():g}; use labels of 0 or more, or loss: pairwise"
+        )
+    return together, rows, together.rows
 
 
 def batches(order: RowOrder, rows: NetworkRows, first: int) -> Iterator[tuple[int, dict[str, Any], dict[str, Any]]]:

@@ -22,8 +22,10 @@ from gdmix_core.errors import DataError
 class Weights:
     """Ordered names of variables (float32), and what layers need to be created: policy of precision, and seeds."""
 
-    def __init__(self, seed: int, policy: Any) -> None:
+    def __init__(self, seed: int, policy: Any, portable: bool = False) -> None:
+        """portable: whether layers must compute the same way with a GPU and without."""
         self.policy = policy
+        self.portable = portable
         self.compute_dtype = tf.as_dtype(policy.compute_dtype)
         self._seed = seed
         self.variables: dict[str, Any] = {}

@@ -13,6 +13,7 @@ from run_directory import Rows, make_run
 
 from gdmix_core import steps, storage
 from gdmix_core.data.frame import Frame
+from gdmix_core.effects.python_model import _previous
 from gdmix_core.errors import StepError
 from gdmix_core.run import Run
 
@@ -96,6 +97,14 @@ def test_two_passes_with_offsets_files_and_export(tmp_path: Path, remote: bool):
     described = run.result("export")["coordinates"]["own"]
     assert (described["kind"], described["models"], described["entity"]) == ("python", 1, None)
     assert storage.exists(run.path("export", "own", "features", "global.csv"))
+
+
+def test_a_pass_before_that_left_nothing(tmp_path: Path):
+    """Neither here nor on an object store, which has no empty folders."""
+    for root in (str(tmp_path), f"memory://own-trainer-without-files/{tmp_path.name}"):
+        run = run_of(root, "own_trainers:constant", passes=2)
+        with _previous(run, run.plan["pass_02.own.train"]) as previous:
+            assert previous is None
 
 
 def test_what_is_done_is_not_done_again_and_older_files_go(tmp_path: Path):

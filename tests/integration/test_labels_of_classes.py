@@ -120,5 +120,5 @@ def test_a_single_class_is_no_choice(tmp_path: Path):
         tmp_path / "input", rows, metadata=synthetic.describe(rows, response={"shape": [1]})
     )
     write_feature_list(str(source / "featureList" / "response"), FeatureList([("only", "")]))
-    with pytest.raises(DataError, match="featureList/response: the label has 1 class, .* use task logistic_regression"):
+    with pytest.raises(DataError, match=r"/response: the label has 1 class, .* use task logistic_regression"):
         open_layout(config_of(source, tmp_path / "run", "multilabel_classification"))

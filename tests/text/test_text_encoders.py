@@ -140,3 +140,20 @@ def test_unknown_tokens_say_nothing_at_first() -> None:
     settings = text_model(encoder=ENCODERS["cnn"], query=None, user_ids=[], dense=[], sparse=[])
     network = TextNetwork(settings, NetworkInputs(tokens=WORDS))
     np.testing.assert_array_equal(encode(network, np.array([[1, 1]], np.int32)), np.zeros((1, 6)))
+
+
+def test_recurrent_layers_read_something_of_every_text_as_cudnn_asks() -> None:
+    network = text_network(encoder=ENCODERS["gru"])
+    layers = network._encoder._layers
+    masks = []
+
+    def listening(layer: Any) -> Any:
+        return lambda values, mask: (masks.append(mask.numpy()), layer(values, mask=mask))[1]
+
+    network._encoder._layers = [[listening(layer) for layer in directions] for directions in layers]
+    nothing = np.tanh(weights_of(network)["field/title/bias"])
+    np.testing.assert_allclose(encode(network, TOKENS[2:])[0], nothing, rtol=1e-6)
+    assert len(masks) == 4
+    assert all(mask.any(axis=1).all() for mask in masks)
+    portable = TextNetwork(network.settings, network.inputs, portable=True)
+    assert not any(layer.use_cudnn for directions in portable._encoder._layers for layer in directions)

@@ -15,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from gdmix_core import processes, storage
 from gdmix_core.data.frame import Frame
+from gdmix_core.errors import DataError
 from gdmix_core.evaluation.evaluate import group_codes
 from gdmix_core.run import SPLITS, Run
 from gdmix_core.text import course, network_rows, row_scores
@@ -230,6 +231,16 @@ def test_a_metric_that_is_undefined_stops_nothing(tmp_path: Path) -> None:
     result = train(text_run(tmp_path, text_rows(130, 11), validation, epochs=4, patience=1))
     assert [point["metric"] for point in result["curve"]] == [None] * 4
     assert (result["best_value"], result["best_step"], result["steps"]) == (None, 12, 12)
+
+
+def test_a_listwise_loss_refuses_labels_that_are_no_shares(tmp_path: Path) -> None:
+    """With labels below 0 its denominator may be, too, and it would be made larger."""
+    rows = text_rows(40, 13, label=np.linspace(-1.0, 1.0, 40))
+    rows.ids = {**rows.ids, "search": [f"s{number // 4}" for number in range(40)]}
+    config = {"task": "linear_regression", "passes": {"max": 1}}
+    run = text_run(tmp_path, rows, config=config, loss="listwise", group="search")
+    with pytest.raises(DataError, match=r"coordinate global: loss listwise takes labels .* has -1; use labels of 0"):
+        train(run)
 
 
 def test_groups_in_which_nothing_ranks_above_anything_are_no_error(

@@ -38,6 +38,7 @@ class RecurrentTextEncoder:
                     return_sequences=number + 1 < encoder.layers,
                     kernel_initializer=weights.glorot(f"{name}/kernel"),
                     recurrent_initializer=keras.initializers.Orthogonal(seed=weights.seed_of(f"{name}/recurrent")),
+                    use_cudnn=False if weights.portable else "auto",
                     dtype=weights.policy,
                 )
                 shape = (None, None, self.width if number else settings.embedding)
@@ -46,9 +47,11 @@ class RecurrentTextEncoder:
 
     def __call__(self, field: str, tokens: Any, training: bool) -> Any:
         values, present = self._token_vectors(tokens)
+        # cuDNN refuses a row in which nothing is present: an empty text reads one zero, and is made nothing at the end.
+        read = tf.concat([tf.ones_like(present[:, :1]), present[:, 1:]], axis=1)
         for number, layer in enumerate(self._layers):
             values = dropped(values, self._dropout, self._weights.seed_of(f"encoder/{field}/{number}"), training)
-            outputs = [direction(values, mask=present) for direction in layer]
+            outputs = [direction(values, mask=read) for direction in layer]
             if number + 1 < len(self._layers) and len(outputs) == 2:
                 # What was read backwards comes in the order it was read.
                 outputs[1] = tf.reverse(outputs[1], axis=[1])
