@@ -75,6 +75,7 @@ def make_run(
     feature_names: of each bag; by default feature,0 feature,1 …
     rows_per_block: small, so that the rows of any but the smallest test lie in several blocks
     """
+    # Not by Path, which makes another path of a URL.
     defaults = {"name": "test", "input": storage.join(str(root), "input"), "output": storage.join(str(root), "run")}
     run = Run.create(parse_config({**defaults, **config}))
     splits = {"training": training} | ({"validation": validation} if validation is not None else {})

@@ -44,7 +44,7 @@ def run_of(root: Path | str, function: str, passes: int = 1, validation: bool = 
             "per_user": {"random_effect": {"entity": "user", "shards": 2}, "bag": "per_user"},
         },
         "passes": {"max": passes},
-        "engine": {"local": {"processes": 1}},  # files in memory are this process's own
+        "engine": {"local": {"processes": 1}},  # this one: no other sees the files of memory://
     }
     return make_run(root, config, rows_of(ROWS, 0), rows_of(30, 1) if validation else None, rows_per_block=40)
 
