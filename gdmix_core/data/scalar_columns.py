@@ -57,6 +57,13 @@ def id_columns(
         for name, c in config.coordinates.items()
         for column in c.columns
     ]
+    of_field: dict[str, str] = {}
+    for use, column, directory in fields:
+        if of_field.setdefault(column, directory) != directory:
+            raise DataError(
+                f"column {column} is {use} in {paths[directory]}, and a field in {paths[of_field[column]]} too, whose "
+                "texts may be others; give one of them another name in the data"
+            )
     for use, column, directory in [*key_columns(config, labelled), *fields]:
         if any(column in taken for taken in ids.values()):
             continue

@@ -16,6 +16,7 @@ from gdmix_core import storage
 from gdmix_core.config import Config
 from gdmix_core.data.external_scores import open_scores_of, read_part
 from gdmix_core.data.feature_list import FeatureList, read_feature_list
+from gdmix_core.data.id_index import IdIndex
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.records import Records
 from gdmix_core.data.source import Layout
@@ -74,10 +75,12 @@ class LinearScorer:
     """Coefficients, and where in the new data their features and entities are.
 
     feature_map: int32 [features of the new data's list] index in the model's list, or below 0
+    entities: of the table, where there are several
     """
 
     name: str
     table: CoefficientTable
+    entities: IdIndex | None
     entity: str | None
     bag: str | None
     intercept: bool
@@ -85,12 +88,10 @@ class LinearScorer:
 
     def score(self, batch: Batch) -> tuple[NDArray[np.float32], int]:
         rows = len(batch)
-        if self.entity is None:
+        if self.entity is None or self.entities is None:
             model_of = np.zeros(rows, np.int64)
         else:
-            ids = batch.column(self.entity).cast(self.table.entities.type)
-            found = pc.index_in(ids, value_set=self.table.entities)
-            model_of = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+            model_of = self.entities.positions(batch.column(self.entity).cast(self.table.entities.type))
         bag = Bag.empty(rows) if self.bag is None else batch.bag(self.bag)
         indices = self.feature_map[bag.indices] if len(bag.indices) else bag.indices
         local = np.empty(len(indices), np.int32)
@@ -120,20 +121,20 @@ class GivenScores:
     """Scores that another system, or the user's own code, gave the new data. zero: what a uid without one gets is 0."""
 
     name: str
-    uid: pa.Array
+    uids: IdIndex
     values: NDArray[np.float32]
     zero: bool
     entity: None = None
 
     def score(self, batch: Batch) -> tuple[NDArray[np.float32], int]:
-        at = pc.index_in(batch.uid, value_set=self.uid)
-        if at.null_count and not self.zero:
-            missing = batch.uid.filter(pc.is_null(at))[0].as_py()
-            raise DataError(
-                f"coordinate {self.name}: uid {missing} has no score ({at.null_count} of a batch have none)"
-            )
-        found = at.fill_null(len(self.values)).to_numpy(zero_copy_only=False)
-        return np.append(self.values, np.float32(0))[found], 0
+        at = self.uids.positions(batch.uid)
+        absent = np.flatnonzero(at < 0)
+        if len(absent) and not self.zero:
+            missing = batch.uid[int(absent[0])].as_py()
+            raise DataError(f"coordinate {self.name}: uid {missing} has no score ({len(absent)} of a batch have none)")
+        scores = np.zeros(len(at), np.float32)
+        scores[at >= 0] = self.values[at[at >= 0]]
+        return scores, 0
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,9 @@ def _given(name: str, config: Config, layout: Layout, paths: Sequence[str] | Non
     bad = np.flatnonzero(~np.isfinite(scores))
     if len(bad):
         raise DataError(f"{where}: uid {uid[int(bad[0])].as_py()} has {values[bad[0]]}, which is no finite float32")
-    return GivenScores(name, uid, scores, zero=model.missing == "zero")
+    known = uid.is_valid()
+    scores = scores[known.to_numpy(zero_copy_only=False)]
+    return GivenScores(name, IdIndex(uid.filter(known)), scores, zero=model.missing == "zero")
 
 
 def _network(directory: str, name: str, config: Config, layout: Layout) -> NetworkScorer:
@@ -246,7 +249,10 @@ def _linear(
         table = read_avro(files, features, fixed=fixed, integer_entities=integer).table
     key = next(iter(layout.coordinate_bags[name].values()), None)
     feature_map = np.empty(0, np.int32) if key is None else _feature_map(name, features, layout.feature_lists[key])
-    return LinearScorer(name, table, described["entity"], key, config.coordinates[name].intercept, feature_map)
+    entities = None if described["entity"] is None else IdIndex(table.entities)
+    return LinearScorer(
+        name, table, entities, described["entity"], key, config.coordinates[name].intercept, feature_map
+    )
 
 
 def _feature_map(name: str, features: FeatureList, of_data: str) -> NDArray[np.int32]:

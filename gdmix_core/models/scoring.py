@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gdmix_core import storage
 from gdmix_core.config import TASKS_OF_CLASSES, Config
 from gdmix_core.config_file import parse_config
 from gdmix_core.data import bags
+from gdmix_core.data.id_index import IdIndex
 from gdmix_core.data.record_checks import checks_of
 from gdmix_core.data.records import Records, read_records
 from gdmix_core.data.scalar_columns import number_columns
@@ -169,7 +169,7 @@ class _Everything:
         found = list(_batches(source, config, layout, split))
         self._path = source.path
         uid_type = pa.string() if layout.uid_type == "text" else pa.int64()
-        self._uid = pa.concat_arrays([pa.array([], uid_type), *(r.uid for r in found)])
+        self._uids = IdIndex(pa.concat_arrays([pa.array([], uid_type), *(r.uid for r in found)]))
         self._ids = {name: pa.concat_arrays([r.ids[name] for r in found]) for name in source.ids} if found else {}
         self._bags = {
             bag.key: bags.concatenate([r.bags[bag.key] for r in found], bag.numpy_dtype) for bag in source.bags
@@ -177,13 +177,14 @@ class _Everything:
 
     def of(self, uid: pa.Array) -> Records:
         """The records with these uids, in their order. Raises DataError for one that is absent."""
-        at = pc.index_in(uid, value_set=self._uid)
-        if at.null_count:
-            missing = uid.filter(pc.is_null(at))[0].as_py()
+        rows = self._uids.positions(uid)
+        absent = np.flatnonzero(rows < 0)
+        if len(absent):
             raise DataError(
-                f"{self._path}: uid {missing} is missing ({at.null_count} are); every directory must have it"
+                f"{self._path}: uid {uid[int(absent[0])].as_py()} is missing ({len(absent)} are); every directory must "
+                "have it"
             )
-        rows = at.to_numpy(zero_copy_only=False).astype(np.int64)
+        at = pa.array(rows)
         return Records(
             uid, {name: values.take(at) for name, values in self._ids.items()},
             bags={key: bags.take(bag, rows) for key, bag in self._bags.items()},
