@@ -23,6 +23,9 @@ class _Group(click.Group):
         except GdmixError as error:
             click.secho(f"error: {error}", fg="red", err=True)
             sys.exit(1)
+        except KeyboardInterrupt:
+            click.secho("interrupted; what is done is kept: the same command goes on from there", fg="red", err=True)
+            sys.exit(130)
 
 
 def _variables(assignments: tuple[str, ...]) -> dict[str, str]:
@@ -112,14 +115,16 @@ def validate(config: str, variables: tuple[str, ...], changes: tuple[str, ...]) 
 )  # fmt: skip
 def score(model: str, source: str, output: str, kind: Any, split: str, scores: Any, external: tuple[str, ...]) -> None:
     """Score new data with an exported model."""
-    from gdmix_core.config_file import parse_variable
     from gdmix_core.models.scoring import score_input
 
     other = ".avro" if scores == "parquet" else ".parquet"
     if output.endswith(other):
         raise click.UsageError(f"--scores {scores} does not write {other} files; change --output or --scores")
     given: dict[str, list[str]] = {}
-    for name, path in map(parse_variable, external):
+    for assignment in external:
+        name, equals, path = assignment.partition("=")
+        if not equals or not name:
+            raise click.UsageError(f"--external {assignment}: expected NAME=FILES, such as global=scores.parquet")
         given.setdefault(name, []).append(path)
     rows, unknown = score_input(model, source, output, kind=kind, split=split, scores=scores, external=given)
     click.echo(f"{rows} rows scored: {output}")

@@ -177,14 +177,20 @@ class Config(Model):
     @model_validator(mode="after")
     def _scores_that_add_up(self) -> Config:
         """What random effects add to must be a margin of the task's loss."""
-        if (self.task == "multiclass_classification") != (self.classes is not None):
-            raise ValueError("classes says how many there are in task multiclass_classification, and only there")
+        if self.task == "multiclass_classification" and self.classes is None:
+            raise ValueError("task multiclass_classification needs classes, their number (beside task)")
+        if self.task != "multiclass_classification" and self.classes is not None:
+            raise ValueError(f"classes is for task multiclass_classification, not {self.task}")
         if self.task in TASKS_OF_CLASSES and [c.kind for c in self.coordinates.values()] != ["text"]:
             raise ValueError(
                 f"task {self.task} gives a score for each class, to which no other coordinate can add: "
                 "it needs exactly one coordinate, a fixed effect with model: text"
             )
+        told = {value: role for role, value in self.columns.model_dump().items() if value is not None}
         for position, (name, coordinate) in enumerate(self.coordinates.items()):
+            for column in coordinate.columns:
+                if told.get(column, "uid") != "uid":
+                    raise ValueError(f"coordinate {name} reads {column}, which is columns.{told[column]}")
             if coordinate.group is None:
                 continue
             loss = coordinate.text.loss

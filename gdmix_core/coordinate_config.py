@@ -44,6 +44,14 @@ class FixedEffect(Convergence):
 
 _TAGS = {name: f"[{name}]" for name in ("linear", "text", "external", "python")}
 
+
+def _said(value: Any) -> Any:
+    """A mapping with a text network's fields that does not say so would be taken for a linear model."""
+    if isinstance(value, dict) and "model" not in value and {"document", "encoder", "document_ids"} & set(value):
+        raise ValueError("reads like a text network; say so: model: text")
+    return value
+
+
 AnyFixedEffect = Annotated[
     Annotated[FixedEffect, Tag("[linear]")]
     | Annotated[TextModel, Tag("[text]")]
@@ -51,6 +59,7 @@ AnyFixedEffect = Annotated[
     | Annotated[PythonModel, Tag("[python]")],
     chosen_by("model", "linear", _TAGS),
     known("model", "linear", _TAGS),
+    BeforeValidator(_said),
 ]
 
 # Settings of a coordinate that only a linear model has.

@@ -123,7 +123,9 @@ def explain(codes: Sequence[int], errors: Sequence[str], what: str) -> StepError
     """The error that says which workers failed, and how."""
     ended = [f"worker {n}: {describe_exit(code)}" for n, code in enumerate(codes) if code not in (0, -signal.SIGTERM)]
     reasons = "; ".join(dict.fromkeys([*errors, *ended])) or "every worker was ended from outside"
-    return StepError(f"{what}: {reasons}. See the workers' lines above in this log; run the step again to resume")
+    # A mistake that a worker reports says all there is to say.
+    more = "" if errors and not ended else ". See the workers' lines above in this log; run the step again to resume"
+    return StepError(f"{what}: {reasons}{more}")
 
 
 def describe_exit(code: int) -> str:
@@ -143,10 +145,15 @@ def become_worker() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
         if os.getppid() == 1:  # the parent died before the call
             sys.exit(1)
+    # Ctrl-C goes to the whole group; the parent decides, and ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
 
 
 def send(event: Event) -> None:
-    """Hands an event to the parent."""
-    sys.stdout.write(json.dumps(event) + "\n")
-    sys.stdout.flush()
+    """Hands an event to the parent. Ends the process if there is no parent any more."""
+    try:
+        sys.stdout.write(json.dumps(event) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os._exit(1)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, Tag, model_validator
+from pydantic import Field, Tag, ValidationInfo, field_validator, model_validator
 
 from gdmix_core.config_model import Model, chosen_by, known
 
@@ -158,6 +158,19 @@ class TextModel(Model):
     )
     parameter_servers: int = Field(default=1, ge=1, le=1024)
     restarts: int = Field(default=2, ge=0, description="Restarts from the last checkpoint after a worker died.")
+
+    @field_validator(
+        "document", "user", "document_ids", "user_ids", "dense", "sparse", "linear", "interactions", "hidden",
+        mode="before",
+    )  # fmt: skip
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str | int) else value
+
+    @field_validator("encoder", "optimizer", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any, info: ValidationInfo) -> Any:
+        return {"type" if info.field_name == "encoder" else "name": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _something_to_read(self) -> TextModel:

@@ -397,6 +397,8 @@ TEXT = {"model": "text", "document": ["title"]}
         ({"model": "text", "dense": ["global"]}, "has no text and no id field"),
         ({"model": "text", "user": ["headline"]}, "what is scored needs document or document_ids"),
         ({**TEXT, "vocabulary": {"tokenizer": "wordpiece"}}, "wordpiece needs vocabulary.file"),
+        ({"document": "title", "units": 3}, "reads like a text network; say so: model: text"),
+        ({**TEXT, "query": "label"}, "coordinate global reads label, which is columns.label"),
         ({"model": "external"}, r"fixed_effect\.scores: is required"),
         ({"model": "python", "function": "train"}, r"fixed_effect\.function: string should match pattern"),
     ],
@@ -430,3 +432,13 @@ def test_a_runs_own_configuration_loses_nothing():
             assert not may_be_none(field.annotation) or field.get_default() is None, f"{model.__name__}.{name}"
             to_see += [found for found in models(field.annotation) if found not in seen]
     assert {TextModel, PythonModel, FixedEffect} <= seen
+
+
+def test_short_forms_of_a_text_network():
+    changed = content(task="multiclass_classification", metrics=["accuracy"])
+    effect = {**TEXT, "document": "title", "encoder": "gru", "optimizer": "lamb", "hidden": 8}
+    changed["coordinates"] = {"global": {"fixed_effect": effect}}
+    with pytest.raises(ConfigError, match="needs classes, their number"):
+        parse_config(changed)
+    text = parse_config({**changed, "classes": 3}).coordinates["global"].text
+    assert (text.document, text.encoder.type, text.optimizer.name, text.hidden) == (["title"], "gru", "lamb", [8])

@@ -115,7 +115,7 @@ def _parts(coordinate: str, path: str, uids: Sequence[str], scores: Sequence[str
         if name is None:
             raise DataError(
                 f"{path}: scores of coordinate {coordinate}: no column {' or '.join(tried)}; its columns are "
-                f"{', '.join(columns) or 'none'}. Name it in fixed_effect.{role}"
+                f"{', '.join(columns) or 'none'}. Name the column so, or set fixed_effect.{role} of {coordinate}"
             )
     for group in groups:
         yield ScorePart(path, str(uid), str(score), group)

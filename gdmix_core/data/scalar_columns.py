@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 from gdmix_core.config import Config
 from gdmix_core.data.metadata import Tensor, metadata_file
 from gdmix_core.errors import DataError
@@ -71,8 +74,8 @@ def id_columns(
         tensor = tensors[at].get(column)
         if tensor is None:
             raise DataError(
-                f"{metadata_file(paths[at])}: column {column} ({use}) is not described; "
-                f"described are: {', '.join(tensors[at])}"
+                f"{metadata_file(paths[at])}: column {column} ({use}) is not described"
+                f"{suggestion(column, tensors[at])} Described are: {', '.join(tensors[at])}"
             )
         if tensor.size is not None or tensor.type == "real":
             raise DataError(f"{metadata_file(paths[at])}: column {column} ({use}) must be an integer or string scalar")
@@ -83,6 +86,12 @@ def id_columns(
             )
         ids[at].append(column)
     return ids
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: what may have been meant."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else "."
 
 
 def check_scalars(

@@ -62,6 +62,9 @@ class TrainerInput:
 
     def column(self, split: str, name: str) -> pa.ChunkedArray:
         """string or int64 [rows]: uid, or a column of `columns`; a text that is absent is ""."""
+        known = ("uid", *self._frame.manifest["ids"])
+        if name not in known:
+            raise KeyError(f"{name} is no column of the frame ({', '.join(known)}); name it in fixed_effect.columns")
         return self._frame.ids(split, name)
 
     def bag(self, split: str, name: str) -> sp.csr_matrix:

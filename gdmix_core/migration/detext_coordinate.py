@@ -144,6 +144,12 @@ def _encoder(name: str, settings: Mapping[str, Any], result: Translation) -> dic
 
 def _optimizer(name: str, settings: Mapping[str, Any], result: Translation) -> dict[str, Any]:
     kind = str(settings.get("optimizer", "sgd"))
+    if kind == "bert_adam":  # as DeText called it before its third version
+        kind = "adamw"
+        result.changed(f"{name}.optimizer", "bert_adam is adamw")
+    if kind not in ("sgd", "adam", "adamw", "lamb"):
+        result.check(f"{name}.optimizer", f"{kind} is not known here; adamw stands there now")
+        kind = "adamw"
     found: dict[str, Any] = {
         "name": kind,
         "learning_rate": plain(number(settings.get("learning_rate", 1.0), f"{name}.learning_rate")),
@@ -189,6 +195,8 @@ def _notes(name: str, settings: Mapping[str, Any], result: Translation) -> None:
             result.check(
                 f"{name}.ltr_loss_fn", f"{loss}: no log-odds, which random effects need; imported with loss: pointwise"
             )
+    if "inner" in _listed(settings.get("emb_sim_func", "inner")):
+        result.changed(f"{name}.emb_sim_func", "inner is the cosine in DeText, and is called so here")
     result.changed(f"{name}.weight", "DeText's weights act through their mean alone; here each row's acts on that row")
     if settings.get("distribution_strategy", "one_device") not in ("one_device", "mirrored"):
         result.check(

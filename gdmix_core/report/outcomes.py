@@ -92,6 +92,8 @@ def _text(marker: Mapping[str, Any]) -> Outcome:
 
 def _rest(marker: Mapping[str, Any]) -> str:
     """Whatever numbers and words a marker of another kind holds."""
+    if marker.get("external"):
+        return "scores taken over"
     shown = {
         key: value for key, value in marker.items() if isinstance(value, str | int | float) and key not in _NOT_SHOWN
     }

@@ -109,7 +109,7 @@ def test_a_field_is_taken_from_its_coordinates_directory(spark: None, tmp_path: 
 def test_a_column_that_is_not_described_or_no_scalar_names_the_coordinate(tmp_path: Path):
     source = synthetic.write_directory(tmp_path / "input", rows_with_texts(5, label=np.arange(5)))
     for column, message in (
-        ("headline", r"column headline \(a field of coordinate network\) is not described; described are: uid, "),
+        ("headline", r"column headline \(a field of coordinate network\) is not described\. Described are: uid, "),
         ("per_user", r"column per_user \(a field of coordinate network\) must be an integer or string scalar"),
         ("weight", r"column weight \(a field of coordinate network\) must be an integer or string scalar"),
         ("label", r"column label \(a field of coordinate network\) has a name that the frame keeps"),

@@ -183,6 +183,8 @@ def test_detext_becomes_a_text_network(tmp_path: Path):
          {"encoder": {"type": "lstm", "layers": 2, "bidirectional": True, "dropout": 0}}),
         ({"ftr_ext": "bert", "lr_bert": 2e-5, "bert_hub_url": "hub"}, {"encoder": {"type": "transformer"}}),
         ({"num_epochs": 3, "emb_sim_func": ["inner", "diff"]}, {"epochs": 3, "interactions": ["cosine", "difference"]}),
+        ({"optimizer": "bert_adam"}, {"optimizer": {"name": "adamw"}}),
+        ({"optimizer": "other"}, {"optimizer": {"name": "adamw"}}),
         ({"num_train_steps": 1000, "num_warmup_steps": 100}, {"optimizer": {"warmup": 0.1}}),
         ({"query_column_name": "q", "user_text_column_names": ["headline"]}, {"query": "q", "user": ["headline"]}),
     ],
