@@ -140,7 +140,9 @@ def test_what_is_refused(tmp_path: Path):
     with pytest.raises(DataError, match=r"nothing is at .*; expected a file \*\.parquet"):
         read(tmp_path)
     path = write(tmp_path / "names.parquet", [1], [1.0], ("key", "value"))
-    with pytest.raises(DataError, match=r"no column uid; its columns are key, value\. Name it in fixed_effect\.uid"):
+    with pytest.raises(
+        DataError, match=r"no column uid; its columns are key, value\. Name the column so, or set fixed_effect\.uid"
+    ):
         read(path)
     with pytest.raises(DataError, match="no column score or predictionScorePerCoordinate or predictionScore"):
         read(path, uid="key")

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import synthetic_input as synthetic
+from pydantic import ValidationError
 
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.record_checks import checks_of
@@ -111,11 +112,12 @@ def test_a_column_that_is_not_described_or_no_scalar_names_the_coordinate(tmp_pa
     for column, message in (
         ("headline", r"column headline \(a field of coordinate network\) is not described\. Described are: uid, "),
         ("per_user", r"column per_user \(a field of coordinate network\) must be an integer or string scalar"),
-        ("weight", r"column weight \(a field of coordinate network\) must be an integer or string scalar"),
         ("label", r"column label \(a field of coordinate network\) has a name that the frame keeps"),
     ):
         with pytest.raises(DataError, match=message):
             open_layout(config_of(source, tmp_path / "run", column))
+    with pytest.raises(ValidationError, match=r"reads weight, which is columns\.weight"):
+        config_of(source, tmp_path / "run", "weight")
 
 
 def test_the_group_of_a_ranking_loss_is_strict_and_not_needed_to_score(tmp_path: Path):
