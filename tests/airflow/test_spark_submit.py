@@ -83,9 +83,12 @@ if sys.argv[1] == "spark":
 else:
     processes.start("http.server", ["0"])
     operator = TrainRandomEffectOperator(task_id="train")
-print(*(p.pid for p in psutil.Process().children(recursive=True)), flush=True)
+below = psutil.Process().children(recursive=True)
+print(*(p.pid for p in below), flush=True)
 operator.on_kill()
-print(*(p.pid for p in psutil.Process().children(recursive=True) if p.status() != "zombie"), flush=True)
+# On a busy machine what was told to end takes a moment.
+psutil.wait_procs(below, timeout=10)
+print(*(p.pid for p in below if p.is_running() and p.status() != "zombie"), flush=True)
 """
 
 
