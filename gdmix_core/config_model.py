@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator
 
 
 class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def listed(value: Any) -> Any:
+    """One value stands for a list of it."""
+    return [value] if isinstance(value, str | int) else value
+
+
+# Names, of which a single one need not be put into a list.
+Names = Annotated[list[str], BeforeValidator(listed, json_schema_input_type=str | list[str])]
 
 
 def chosen_by(key: str, default: str, tags: Mapping[str, str]) -> Discriminator:

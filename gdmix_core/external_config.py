@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from gdmix_core.config_model import Model
+from gdmix_core.config_model import Model, Names
 
 ImportPath = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")]
 
@@ -15,7 +15,7 @@ class ExternalModel(Model):
     """Scores of a model that is trained elsewhere, a score a uid; joined in validate, the same in every pass."""
 
     model: Literal["external"]
-    scores: list[str] = Field(
+    scores: Names = Field(
         min_length=1,
         description="Files or folders of Parquet, CSV, or Avro as GDMix or Photon ML write it; all splits together.",
     )
@@ -26,11 +26,6 @@ class ExternalModel(Model):
     missing: Literal["error", "zero"] = Field(
         default="error", description="error: a uid without a score breaks a rule of validate; zero: its score is 0."
     )
-
-    @field_validator("scores", mode="before", json_schema_input_type=str | list[str])
-    @classmethod
-    def _one_or_several(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str) else value
 
 
 class PythonModel(Model):

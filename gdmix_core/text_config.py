@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, Tag, ValidationInfo, field_validator, model_validator
+from pydantic import Field, Tag, field_validator, model_validator
 
-from gdmix_core.config_model import Model, chosen_by, known
+from gdmix_core.config_model import Model, Names, chosen_by, known, listed
 
 Interaction = Literal["cosine", "dot", "hadamard", "difference", "concat"]
 Activation = Literal["tanh", "relu", "gelu"]
@@ -105,14 +105,14 @@ class TextModel(Model):
     """
 
     model: Literal["text"]
-    document: list[str] = Field(default=[], description="Text columns of what is scored, such as its title.")
+    document: Names = Field(default=[], description="Text columns of what is scored, such as its title.")
     query: str | None = Field(default=None, description="Text column of what was searched for; a further user field.")
-    user: list[str] = Field(default=[], description="Text columns of whom it is scored for.")
-    document_ids: list[str] = Field(default=[], description="Columns of ids of what is scored, embedded, their mean.")
-    user_ids: list[str] = Field(default=[], description="Columns of ids of whom it is scored for.")
-    dense: list[str] = Field(default=[], description="Bags of few features, as dense vectors into the network.")
-    sparse: list[str] = Field(default=[], description="Bags of many features, embedded and summed, into the network.")
-    linear: list[str] | None = Field(
+    user: Names = Field(default=[], description="Text columns of whom it is scored for.")
+    document_ids: Names = Field(default=[], description="Columns of ids of what is scored, embedded, their mean.")
+    user_ids: Names = Field(default=[], description="Columns of ids of whom it is scored for.")
+    dense: Names = Field(default=[], description="Bags of few features, as dense vectors into the network.")
+    sparse: Names = Field(default=[], description="Bags of many features, embedded and summed, into the network.")
+    linear: Names | None = Field(
         default=None, description="Bags that enter the score linearly as well; default all of dense and sparse."
     )
 
@@ -159,18 +159,20 @@ class TextModel(Model):
     parameter_servers: int = Field(default=1, ge=1, le=1024)
     restarts: int = Field(default=2, ge=0, description="Restarts from the last checkpoint after a worker died.")
 
-    @field_validator(
-        "document", "user", "document_ids", "user_ids", "dense", "sparse", "linear", "interactions", "hidden",
-        mode="before",
-    )  # fmt: skip
+    @field_validator("interactions", "hidden", mode="before", json_schema_input_type=str | int | list[str] | list[int])
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str | int) else value
+        return listed(value)
 
-    @field_validator("encoder", "optimizer", mode="before")
+    @field_validator("encoder", mode="before", json_schema_input_type=str | Encoder)
     @classmethod
-    def _by_name(cls, value: Any, info: ValidationInfo) -> Any:
-        return {"type" if info.field_name == "encoder" else "name": value} if isinstance(value, str) else value
+    def _encoder_by_type(cls, value: Any) -> Any:
+        return {"type": value} if isinstance(value, str) else value
+
+    @field_validator("optimizer", mode="before", json_schema_input_type=str | Optimizer)
+    @classmethod
+    def _optimizer_by_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _something_to_read(self) -> TextModel:

@@ -441,4 +441,5 @@ def test_short_forms_of_a_text_network():
     with pytest.raises(ConfigError, match="needs classes, their number"):
         parse_config(changed)
     text = parse_config({**changed, "classes": 3}).coordinates["global"].text
+    jsonschema.validate({**changed, "classes": 3}, Config.model_json_schema())  # editors accept what is accepted
     assert (text.document, text.encoder.type, text.optimizer.name, text.hidden) == (["title"], "gru", "lamb", [8])
