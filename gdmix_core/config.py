@@ -167,8 +167,8 @@ class Config(Model):
         if unknown:
             raise ValueError(f"initial_model.coordinates names {min(unknown)}, which is no coordinate of this pipeline")
         for name in self.initial_model.coordinates if self.initial_model else ():
-            kind = self.coordinates[name].kind
-            if kind not in ("linear", "random"):
+            if not self.coordinates[name].has_coefficients:
+                kind = self.coordinates[name].kind
                 raise ValueError(
                     f"initial_model.coordinates names {name}, whose model is {kind}: it has no coefficients"
                 )

@@ -45,7 +45,7 @@ class FixedEffect(Convergence):
 _TAGS = {name: f"[{name}]" for name in ("linear", "text", "external", "python")}
 
 
-def _said(value: Any) -> Any:
+def _no_text_unsaid(value: Any) -> Any:
     """A mapping with a text network's fields that does not say so would be taken for a linear model."""
     if isinstance(value, dict) and "model" not in value and {"document", "encoder", "document_ids"} & set(value):
         raise ValueError("reads like a text network; say so: model: text")
@@ -59,10 +59,11 @@ AnyFixedEffect = Annotated[
     | Annotated[PythonModel, Tag("[python]")],
     chosen_by("model", "linear", _TAGS),
     known("model", "linear", _TAGS),
-    BeforeValidator(_said),
+    BeforeValidator(_no_text_unsaid),
 ]
 
-# Settings of a coordinate that only a linear model has.
+KINDS_WITH_COEFFICIENTS = ("linear", "random")
+# Settings of a coordinate that only a model with coefficients has.
 _OF_LINEAR_MODELS = (
     "bag", "l2", "l1", "alpha", "bounds", "intercept", "regularize_intercept", "normalization", "variances", "locked",
 )  # fmt: skip
@@ -187,7 +188,7 @@ class Coordinate(Model):
     def _one_effect(self) -> Coordinate:
         if (self.fixed_effect is None) == (self.random_effect is None):
             raise ValueError("give exactly one of fixed_effect and random_effect (an empty fixed_effect is {})")
-        if self.kind in ("text", "external", "python"):
+        if not self.has_coefficients:
             # A run's own config.yaml spells out every default.
             fields = type(self).model_fields
             defaults = {name: fields[name].get_default(call_default_factory=True) for name in _OF_LINEAR_MODELS}
@@ -218,6 +219,11 @@ class Coordinate(Model):
     def kind(self) -> Literal["linear", "text", "external", "python", "random"]:
         """What sort of model it is; linear: a linear fixed effect."""
         return "random" if self.fixed_effect is None else self.fixed_effect.model
+
+    @property
+    def has_coefficients(self) -> bool:
+        """Whether its models are coefficients of features: with a penalty, and to be started from."""
+        return self.kind in KINDS_WITH_COEFFICIENTS
 
     @property
     def linear(self) -> FixedEffect:
@@ -253,7 +259,7 @@ class Coordinate(Model):
     @property
     def reads_data(self) -> bool:
         """Whether it reads anything from its directory (a linear model without a bag does: it is its directory)."""
-        return bool(self.bags or self.columns) or self.kind in ("linear", "random")
+        return bool(self.bags or self.columns) or self.has_coefficients
 
     @property
     def group(self) -> str | None:

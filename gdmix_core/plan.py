@@ -280,7 +280,7 @@ def _initialize_settings(config: Config, data: dict[str, Any]) -> dict[str, Any]
             "entity": (c["random_effect"] or {}).get("entity"),
         }
         for name, c in data["coordinates"].items()
-        if config.coordinates[name].kind in ("linear", "random")
+        if config.coordinates[name].has_coefficients
     }
     return {
         "path": initial.path,

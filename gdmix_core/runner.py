@@ -14,9 +14,9 @@ from rich.table import Table
 
 from gdmix_core import progress, spark_submit, steps, storage
 from gdmix_core.config import Config
-from gdmix_core.evaluation.registry import parse_metric
-from gdmix_core.evaluation.selection import has_validation, primary_values
-from gdmix_core.plan import Step, evaluate_id, order_of_pass
+from gdmix_core.evaluation.registry import parse_metric, shown_value
+from gdmix_core.evaluation.selection import deciding_split, evaluated
+from gdmix_core.plan import Step
 from gdmix_core.report.page import try_to_write_report
 from gdmix_core.run import Run
 from gdmix_core.search.screen import make_round, trials_table
@@ -71,29 +71,24 @@ def metrics_table(run: Run) -> Table:
     trial of a search."""
     if run.plan.rounds:
         return trials_table(run)
-    split = "validation" if has_validation(run) else "training"
+    split = deciding_split(run)
     table = Table(title=f"{run.config.name}: {split} metrics")
     table.add_column("pass", justify="right")
     table.add_column("coordinate")
     for name in run.config.numeric_metrics:
-        arrow = "↑" if parse_metric(name).higher_is_better else "↓"
-        table.add_column(f"{name} {arrow}", justify="right", overflow="fold")
+        table.add_column(f"{name} {parse_metric(name).arrow}", justify="right", overflow="fold")
     automatic = any(coordinate.automatic is not None for coordinate in run.config.coordinates.values())
     if automatic:
         table.add_column("λ by l2: auto")
     best: dict[str, Any] = run.result("select") if storage.exists(run.path("best.json")) else {}
-    for number in range(1, len(primary_values(run, run.plan.passes)) + 1):
-        names = order_of_pass(run.config, number)
-        for name in names:
-            result = run.result(evaluate_id(number, name))
-            values = result["metrics"][split]
-            cells = ["–" if values[m] is None else f"{values[m]:.5f}" for m in run.config.numeric_metrics]
-            if automatic:
-                cells.append(_shown_l2(result.get("l2")))
-            last = name == names[-1]
-            chosen = last and number == best.get("pass")
-            marked = f"{name} ★" if chosen else name
-            table.add_row(str(number), marked, *cells, style="bold" if chosen else None, end_section=last)
+    for number, name, last, result in evaluated(run):
+        values = result["metrics"][split]
+        cells = [shown_value(values[metric]) for metric in run.config.numeric_metrics]
+        if automatic:
+            cells.append(_shown_l2(result.get("l2")))
+        chosen = last and number == best.get("pass")
+        marked = f"{name} ★" if chosen else name
+        table.add_row(str(number), marked, *cells, style="bold" if chosen else None, end_section=last)
     if best:
         table.caption = f"★ best by {best['metric']}: pass {best['pass']}{', exported' if run.trial is None else ''}"
     return table

@@ -16,6 +16,11 @@ from gdmix_core.data.ragged import Bag
 from gdmix_core.run import Run
 
 
+def share_of_rows(rows: int, rank: int, workers: int) -> tuple[int, int]:
+    """(first row, row after the last) of a worker's even share of consecutive rows."""
+    return rows * rank // workers, rows * (rank + 1) // workers
+
+
 class Frame:
     """The frame of a run. Row numbers follow from the manifest: a block's start and the position within it."""
 

@@ -24,6 +24,11 @@ class Bag:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    @property
+    def entry_rows(self) -> NDArray[np.int32]:
+        """int32 [entries]: the row of each entry."""
+        return np.repeat(np.arange(len(self), dtype=np.int32), np.diff(self.offsets))
+
     @classmethod
     def empty(cls, rows: int) -> Bag:
         """Rows without features, as those of an intercept-only model."""

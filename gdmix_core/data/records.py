@@ -134,8 +134,7 @@ def _checked(
         records.duplicates[(faults & bags.DUPLICATE) != 0] |= np.int64(1 << k)
         if bag.label:
             of_record = records.bags[bag.key]
-            record = np.repeat(np.arange(len(uid)), np.diff(of_record.offsets))
-            other = np.bincount(record, of_record.values != 1, minlength=len(uid)) > 0
+            other = np.bincount(of_record.entry_rows, of_record.values != 1, minlength=len(uid)) > 0
             violations.add(f"{bag.key}.legal", other)
             records.numbers["label"] = np.diff(of_record.offsets).astype(np.float64)
     records.violations = violations.mask

@@ -71,6 +71,14 @@ def other_leverage(run: Run, step: Step) -> ScoreSum:
     return ScoreSum(run, known, LEVERAGE)
 
 
+def remove_score_parts(run: Run, step: Step) -> None:
+    """Of an earlier training of the step: another number of workers may have left parts that nobody would overwrite."""
+    assert step.pass_number is not None
+    assert step.coordinate is not None
+    for split in SPLITS:
+        storage.remove(run.coordinate(step.pass_number, step.coordinate, "scores", split))
+
+
 def assemble(run: Run, step: Step) -> None:
     """Makes scores/<split>.npy of a trained coordinate out of the parts its workers wrote, and removes the parts."""
     assert step.pass_number is not None

@@ -9,6 +9,7 @@ import numpy as np
 
 from gdmix_core import progress, storage
 from gdmix_core.data.frame import Frame
+from gdmix_core.data.scores import remove_score_parts
 from gdmix_core.plan import Step
 from gdmix_core.run import SPLITS, Run
 
@@ -28,8 +29,8 @@ def train(run: Run, step: Step) -> dict[str, Any]:
     frame = Frame(run)
     column = frame.score_column(name)
     report = progress.reporter()
+    remove_score_parts(run, step)
     for split in SPLITS:
-        storage.remove(run.coordinate(number, name, "scores", split))
         blocks = len(frame.blocks(split))
         for part, (_, table) in enumerate(frame.read(split, [column])):
             scores = table[column].to_numpy().astype(np.float32, copy=False)

@@ -12,10 +12,11 @@ from threadpoolctl import threadpool_limits
 
 from gdmix_core import storage
 from gdmix_core.coordinate_config import Coordinate
+from gdmix_core.data.scores import remove_score_parts
 from gdmix_core.effects.checkpoint import Checkpoint, Iterate
 from gdmix_core.effects.earlier_model import EarlierModel
 from gdmix_core.effects.fixed_automatic_l2 import ROUNDS, sums_at
-from gdmix_core.effects.fixed_model import first_coefficients, remove_scores, write_result
+from gdmix_core.effects.fixed_model import first_coefficients, write_result
 from gdmix_core.effects.fixed_problem import FixedProblem
 from gdmix_core.effects.fixed_variances import coefficient_variances
 from gdmix_core.effects.training_rows import TrainingRows
@@ -86,7 +87,7 @@ class _Fit:
 
     def go(self) -> dict[str, Any]:
         if self._group.rank == 0:
-            remove_scores(self._run, self._step)
+            remove_score_parts(self._run, self._step)
         l2: NDArray[np.float64] | float
         about_l2: dict[str, Any] = {}
         if self._settings.automatic is None:

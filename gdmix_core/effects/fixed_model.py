@@ -31,14 +31,6 @@ def first_coefficients(run: Run, step: Step, features: int, earlier: EarlierMode
     return w
 
 
-def remove_scores(run: Run, step: Step) -> None:
-    """Another number of workers may have left parts that nobody would overwrite."""
-    assert step.pass_number is not None
-    assert step.coordinate is not None
-    for split in SPLITS:
-        storage.remove(run.coordinate(step.pass_number, step.coordinate, "scores", split))
-
-
 def write_result(
     run: Run,
     step: Step,

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from gdmix_core import progress, storage
 from gdmix_core.data.entity_rows import ROWS_AT_A_TIME
 from gdmix_core.data.frame import Frame
-from gdmix_core.data.scores import LEVERAGE
+from gdmix_core.data.scores import LEVERAGE, remove_score_parts
 from gdmix_core.data.shards import read_entities
 from gdmix_core.effects.cores import core_count
 from gdmix_core.effects.initial_scores import score_fixed, score_shard
@@ -53,8 +53,8 @@ def _take_over_fixed(run: Run, step: Step) -> dict[str, Any]:
     storage.remove(run.marker(step))
     frame = Frame(run)
     model = _initial(run, name, 0, pa.string())
+    remove_score_parts(run, step)
     for split in SPLITS:
-        storage.remove(run.coordinate(number, name, "scores", split))
         if frame.rows(split):
             storage.write_array(run.score_part(number, name, split, 0), score_fixed(run, frame, name, model, split))
     write_model(run.model(number, name, 0), model)

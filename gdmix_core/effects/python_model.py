@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gdmix_core import storage
 from gdmix_core.data.frame import Frame
-from gdmix_core.data.scores import other_scores
+from gdmix_core.data.scores import other_scores, remove_score_parts
 from gdmix_core.effects.trainer_input import TrainerInput
 from gdmix_core.errors import StepError
 from gdmix_core.external_config import PythonModel
@@ -52,10 +52,9 @@ def train(run: Run, step: Step) -> dict[str, Any]:
         scores = _checked(name, model.function, _call(name, model.function, function, given), given)
         storage.remove(run.coordinate(number, name, "model", FILES))
         files = storage.copy_directory(folder, run.coordinate(number, name, "model", FILES))
-    for split in SPLITS:
-        storage.remove(run.coordinate(number, name, "scores", split))
-        if split in scores:
-            storage.write_array(run.score_part(number, name, split, 0), scores[split])
+    remove_score_parts(run, step)
+    for split, vector in scores.items():
+        storage.write_array(run.score_part(number, name, split, 0), vector)
     rows = {split: len(vector) for split, vector in scores.items()}
     return run.commit(step, {"function": model.function, "rows": rows, "files": files})
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gdmix_core.data import bags
-from gdmix_core.data.frame import Frame
+from gdmix_core.data.frame import Frame, share_of_rows
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.scores import other_leverage, other_scores
 from gdmix_core.effects.down_sampling import chosen_rows, corrected_weight
@@ -48,8 +48,7 @@ class TrainingRows:
 
     def span(self, split: str) -> tuple[int, int]:
         """(first row, row after the last one) of this worker's share."""
-        rows = self.frame.rows(split)
-        return rows * self.rank // self.workers, rows * (self.rank + 1) // self.workers
+        return share_of_rows(self.frame.rows(split), self.rank, self.workers)
 
     def bag_of(self, split: str) -> Bag:
         """The features of this worker's rows of a split, all of them."""

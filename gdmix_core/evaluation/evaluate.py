@@ -88,7 +88,7 @@ def labels(frame: Frame, split: str) -> NDArray[Any]:
         return frame.column(split, "label")
     bag = frame.bag(split, key)
     applies = np.zeros((len(bag), frame.feature_count(key)), np.bool_)
-    applies[np.repeat(np.arange(len(bag)), np.diff(bag.offsets)), bag.indices] = bag.values > 0
+    applies[bag.entry_rows, bag.indices] = bag.values > 0
     return applies
 
 

@@ -106,6 +106,11 @@ class Metric:
     def higher_is_better(self) -> bool:
         return bool(KINDS[self.kind].higher_is_better)
 
+    @property
+    def arrow(self) -> str:
+        """Which way is better."""
+        return "↑" if self.higher_is_better else "↓"
+
     def better(self, a: float | None, b: float | None) -> bool:
         """Whether a is strictly better than b. An undefined value (None, nan) is worse than any other."""
         if a is None or math.isnan(a):
@@ -178,6 +183,11 @@ def _of_all_rows(kind: str, label: ArrayLike, score: ArrayLike, weight: ArrayLik
     }
     value = functions[shape][kind](label, score, weight)
     return metrics.MetricValue(value if math.isfinite(value) else None)
+
+
+def shown_value(value: float | None) -> str:
+    """As tables show it."""
+    return "–" if value is None else f"{value:.5f}"
 
 
 def shape_of(task: str) -> Shape:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 from gdmix_core.errors import StepError
 from gdmix_core.evaluation.registry import parse_metric
-from gdmix_core.plan import Step, evaluate_id, trained
+from gdmix_core.plan import Step, evaluate_id, order_of_pass, trained
 from gdmix_core.run import Run
 
 log = logging.getLogger("gdmix_core.select")
@@ -66,7 +67,7 @@ def primary_values(run: Run, upto: int) -> list[float | None]:
     """The primary metric after each complete, current pass 1 … upto; stops at the first that is not, and where a gate
     does: passes on disk that another min_delta let run are no part of this run."""
     last = trained(run.config)[-1]
-    split = "validation" if has_validation(run) else "training"
+    split = deciding_split(run)
     values: list[float | None] = []
     for number in range(1, upto + 1):
         step = run.plan[evaluate_id(number, last)]
@@ -76,6 +77,15 @@ def primary_values(run: Run, upto: int) -> list[float | None]:
     return values
 
 
+def evaluated(run: Run) -> Iterator[tuple[int, str, bool, dict[str, Any]]]:
+    """(pass, coordinate, whether it ends the pass, content of metrics.json) after every coordinate of every complete,
+    current pass, in order."""
+    for number in range(1, len(primary_values(run, run.plan.passes)) + 1):
+        names = order_of_pass(run.config, number)
+        for name in names:
+            yield number, name, name == names[-1], run.result(evaluate_id(number, name))
+
+
 def _best(values: list[float | None], metric: Any) -> tuple[int, float | None]:
     """(pass, value) of the best, counted from 1."""
     best = 0
@@ -83,6 +93,11 @@ def _best(values: list[float | None], metric: Any) -> tuple[int, float | None]:
         if metric.better(values[position], values[best]):
             best = position
     return best + 1, values[best]
+
+
+def deciding_split(run: Run) -> str:
+    """The split whose metrics choose, and are shown."""
+    return "validation" if has_validation(run) else "training"
 
 
 def has_validation(run: Run) -> bool:

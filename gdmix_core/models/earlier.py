@@ -10,7 +10,7 @@ from typing import Any
 
 from gdmix_core import storage
 from gdmix_core.config import Config
-from gdmix_core.coordinate_config import Coordinate
+from gdmix_core.coordinate_config import KINDS_WITH_COEFFICIENTS, Coordinate
 from gdmix_core.data.feature_list import FeatureList, read_feature_list
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.models.avro import read_avro
@@ -20,7 +20,6 @@ from gdmix_core.models.table import CoefficientTable
 File = tuple[str, int, str]
 """(path, size in bytes, change stamp)"""
 
-LINEAR_KINDS = ("linear", "random")
 # What Photon ML calls a coordinate's folder, by whether its effect is fixed; below it lies the folder `coefficients`.
 _PHOTON_FOLDERS = {True: "fixed-effect", False: "random-effect"}
 
@@ -69,7 +68,7 @@ def _check_task(where: str, found: str, task: str) -> None:
 
 def linear_coordinates(config: Config) -> dict[str, Coordinate]:
     """Those whose models are coefficients, which can be started from."""
-    return {name: c for name, c in config.coordinates.items() if c.kind in LINEAR_KINDS}
+    return {name: c for name, c in config.coordinates.items() if c.has_coefficients}
 
 
 def find_earlier(config: Config) -> dict[str, EarlierModel]:
@@ -154,7 +153,7 @@ def _in_export(config: Config, export: str) -> dict[str, EarlierModel]:
     found: dict[str, EarlierModel] = {}
     for name, coordinate in linear_coordinates(config).items():
         described = manifest["coordinates"].get(name)
-        if described is None or described.get("kind", "linear") not in LINEAR_KINDS:
+        if described is None or described.get("kind", "linear") not in KINDS_WITH_COEFFICIENTS:
             continue
         if (described["entity"] is None) != (coordinate.fixed_effect is not None):
             kind = "a fixed effect" if described["entity"] is None else f"a random effect of {described['entity']}"

@@ -49,7 +49,7 @@ def export(run: Run, step: Step) -> dict[str, Any]:
 
 def _export_coordinate(run: Run, frame: Frame, best: int, name: str, directory: str) -> dict[str, Any]:
     settings = run.config.coordinates[name]
-    if settings.kind not in ("linear", "random"):
+    if not settings.has_coefficients:
         return _export_other(run, frame, best, name, directory)
     fixed = settings.fixed_effect is not None
     shards = 1 if fixed else int(run.result("partition")["coordinates"][name]["shards"])

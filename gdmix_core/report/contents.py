@@ -12,8 +12,9 @@ from gdmix_core import storage
 from gdmix_core.config import TASKS_OF_CLASSES
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.validation import report_path
-from gdmix_core.evaluation.selection import has_validation, primary_values
-from gdmix_core.plan import evaluate_id, order_of_pass, train_id
+from gdmix_core.evaluation.registry import shown_value
+from gdmix_core.evaluation.selection import deciding_split, evaluated
+from gdmix_core.plan import train_id
 from gdmix_core.run import SPLITS, Run
 from gdmix_core.search.parameters import searched, shown_name, shown_values
 from gdmix_core.search.selection import selected_run
@@ -72,7 +73,7 @@ class Report:
         """The chosen model in a sentence."""
         if self.best is None:
             return "No model is selected yet."
-        value = "undefined" if self.best["value"] is None else f"{self.best['value']:.5f}"
+        value = "undefined" if self.best["value"] is None else shown_value(self.best["value"])
         where = f"pass {self.best['pass']}"
         if self.trials:
             where = f"trial {self.best['trial']} ({shown_values(self.best['parameters'])}), {where}"
@@ -86,7 +87,7 @@ class Report:
 def read_report(run: Run) -> Report:
     """Everything that is there of a run, which need not be finished. Raises StepError before validate is done."""
     manifest = run.result("validate")
-    split = "validation" if has_validation(run) else "training"
+    split = deciding_split(run)
     best = run.result("select") if run.is_done(run.plan["select"]) else None
     told: Run | None = run
     if run.plan.rounds:
@@ -109,22 +110,19 @@ def read_report(run: Run) -> Report:
 
 def _evaluations(run: Run) -> Iterator[Evaluation]:
     best = run.result("select")["pass"] if run.is_done(run.plan["select"]) else None
-    for number in range(1, len(primary_values(run, run.plan.passes)) + 1):
-        names = order_of_pass(run.config, number)
-        for name in names:
-            result = run.result(evaluate_id(number, name))
-            last = name == names[-1]
-            yield Evaluation(
-                pass_number=number,
-                coordinate=name,
-                kind="locked" if run.config.coordinates[name].locked else run.config.coordinates[name].kind,
-                metrics=result["metrics"],
-                matrices=result.get("matrices", {}),
-                l2=result.get("l2"),
-                training=run.result(train_id(number, name)),
-                ends_pass=last,
-                best=last and number == best,
-            )
+    for number, name, last, result in evaluated(run):
+        coordinate = run.config.coordinates[name]
+        yield Evaluation(
+            pass_number=number,
+            coordinate=name,
+            kind="locked" if coordinate.locked else coordinate.kind,
+            metrics=result["metrics"],
+            matrices=result.get("matrices", {}),
+            l2=result.get("l2"),
+            training=run.result(train_id(number, name)),
+            ends_pass=last,
+            best=last and number == best,
+        )
 
 
 def _trials(run: Run, split: str, best: Mapping[str, Any] | None) -> list[Trial]:

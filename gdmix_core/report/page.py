@@ -7,7 +7,7 @@ from importlib import resources
 from typing import Any
 
 from gdmix_core import storage
-from gdmix_core.evaluation.registry import parse_metric
+from gdmix_core.evaluation.registry import parse_metric, shown_value
 from gdmix_core.report.contents import Report, read_report
 from gdmix_core.run import Run
 
@@ -61,7 +61,7 @@ def render(report: Report) -> str:
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.lstrip_blocks = True
-    environment.filters |= {"value": shown_value, "svg": Markup, "arrow": arrow, "share": _share, "weight": _weight}
+    environment.filters |= {"value": shown_value, "svg": Markup, "arrow": _arrow, "share": _share, "weight": _weight}
     template = environment.from_string(resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
     config = report.run.config
     metrics = config.numeric_metrics
@@ -75,7 +75,7 @@ def render(report: Report) -> str:
         automatic=any(one.l2 for one in report.evaluations),
         outcomes=[(one, outcome(one)) for one in report.evaluations],
         metric_plots=[
-            plots.metric_plot(name, report.evaluations, report.split, colour, arrow(name))
+            plots.metric_plot(name, report.evaluations, report.split, colour, _arrow(name))
             for name in (metrics if several else [])
         ],
         curves=[(one, plots.learning_curve(one, report.split)) for one in report.learning_curves],
@@ -98,13 +98,8 @@ def _matrices(report: Report) -> list[dict[str, Any]]:
     return sorted(found, key=lambda one: one["split"] != report.split)
 
 
-def arrow(metric: str) -> str:
-    """Which way is better."""
-    return "↑" if parse_metric(metric).higher_is_better else "↓"
-
-
-def shown_value(value: float | None) -> str:
-    return "–" if value is None else f"{value:.5f}"
+def _arrow(metric: str) -> str:
+    return parse_metric(metric).arrow
 
 
 def _share(part: float, whole: float) -> float:

@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from gdmix_core.evaluation.registry import parse_metric
-from gdmix_core.evaluation.selection import has_validation
+from gdmix_core.evaluation.registry import parse_metric, shown_value
+from gdmix_core.evaluation.selection import deciding_split
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
 from gdmix_core.search.parameters import searched, shown_name, shown_values, trial_count, trials_of_round
@@ -31,13 +31,13 @@ def make_round(run: Run, step: Step, show: Callable[..., None], console: Console
         result = make_trials(run, step, only=number, on_step=on_step)
         start = f", from trial {result['start']}" if result["start"] else ""
         values = shown_values({path: result["parameters"][path] for path in searched(run.config)})
-        found = f"{result['metric']} {_number(result['value'])} (pass {result['pass']}{start})"
+        found = f"{result['metric']} {shown_value(result['value'])} (pass {result['pass']}{start})"
         console.print(f"{name}: {values}: {found}", highlight=False, soft_wrap=True)
 
 
 def trials_table(run: Run) -> Table:
     """Every trial that is done: its parameters and its best pass's metrics (of training without a validation split)."""
-    split = "validation" if has_validation(run) else "training"
+    split = deciding_split(run)
     table = Table(title=f"{run.config.name}: {split} metrics of the trials")
     table.add_column("trial", justify="right")
     paths = list(searched(run.config))
@@ -45,7 +45,7 @@ def trials_table(run: Run) -> Table:
         table.add_column(shown_name(path), justify="right", overflow="fold")
     table.add_column("pass", justify="right")
     for name in run.config.numeric_metrics:
-        table.add_column(f"{name} {'↑' if parse_metric(name).higher_is_better else '↓'}", justify="right")
+        table.add_column(f"{name} {parse_metric(name).arrow}", justify="right")
     best: dict[str, Any] = run.result("select") if run.is_done(run.plan["select"]) else {}
     for result in finished_trials(run):
         chosen = result["trial"] == best.get("trial")
@@ -54,13 +54,9 @@ def trials_table(run: Run) -> Table:
             f"★ {result['trial']}" if chosen else str(result["trial"]),
             *(f"{result['parameters'][path]:.6g}" for path in paths),
             str(result["pass"]),
-            *(_number(metrics[name]) for name in run.config.numeric_metrics),
+            *(shown_value(metrics[name]) for name in run.config.numeric_metrics),
             style="bold" if chosen else None,
         )
     if best:
         table.caption = f"★ best by {best['metric']}: trial {best['trial']}, pass {best['pass']}, exported"
     return table
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.5f}"

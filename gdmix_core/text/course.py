@@ -37,19 +37,26 @@ Watch = Callable[[], tuple[NDArray[np.float32], NDArray[np.int64]]]
 class Course:
     """All workers go through it alike; the first one writes checkpoints and tells the parent.
 
-    steps: batches of an epoch
+    steps: batches of an epoch; metric: judges the scores that watch gives
     """
 
     def __init__(
-        self, run: Run, step: Step, network: TextNetwork, update: Update, group: TrainingGroup, steps: int, watch: Watch
+        self,
+        run: Run,
+        step: Step,
+        network: TextNetwork,
+        update: Update,
+        group: TrainingGroup,
+        steps: int,
+        metric: WatchedMetric,
+        watch: Watch,
     ) -> None:
         assert step.coordinate is not None
         self._run, self._step, self._network, self._update, self._group = run, step, network, update, group
         self._settings = run.config.coordinates[step.coordinate].text
-        self._steps, self._watch = steps, watch
+        self._steps, self._metric, self._watch = steps, metric, watch
         self._first = group.rank == 0
         self._checkpoint = StepCheckpoint(run, step, "training.npz")
-        self._metric = WatchedMetric(run, step, group.rank)
         self._best = network.get_weights()
         self.state = TrainingState()
         self._warm = False  # whether the weights to begin with are trained ones
@@ -62,10 +69,6 @@ class Course:
             self._summaries = Summaries(model_file(run, step, "tensorboard"), self._metric.name, self.state.curve)
         self._since: float | None = None
         self._next_report = 0.0
-
-    @property
-    def watched(self) -> WatchedMetric:
-        return self._metric
 
     @property
     def best(self) -> list[NDArray[np.float32]]:

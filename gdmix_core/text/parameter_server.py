@@ -20,10 +20,11 @@ import numpy as np
 import tensorflow as tf
 
 from gdmix_core import processes, storage
+from gdmix_core.data.scores import remove_score_parts
 from gdmix_core.effects.checkpoint import StepCheckpoint
 from gdmix_core.errors import StepError
 from gdmix_core.plan import Step
-from gdmix_core.run import SPLITS, Run
+from gdmix_core.run import Run
 from gdmix_core.solvers.all_reduce import WorkerLostError
 from gdmix_core.text.course import Course
 from gdmix_core.text.inputs_of_data import network_inputs
@@ -37,6 +38,7 @@ from gdmix_core.text.row_scores import RowScores
 from gdmix_core.text.score_writing import write_scores
 from gdmix_core.text.train_step import divided, gradient_sums
 from gdmix_core.text.training_group import OneWorker
+from gdmix_core.text.watched_metric import WatchedMetric
 
 # Files for each worker and epoch at least, so that none has much to wait for at its end.
 _FILES_PER_WORKER = 4
@@ -58,11 +60,9 @@ def serve(threads: int) -> None:
 
 def coordinate(run: Run, step: Step) -> dict[str, Any]:
     """Trains, scores all rows and writes the model; returns what the step's marker tells. Raises WorkerLostError."""
-    assert step.pass_number is not None
     assert step.coordinate is not None
     settings = run.config.coordinates[step.coordinate].text
-    for split in SPLITS:
-        storage.remove(run.coordinate(step.pass_number, step.coordinate, "scores", split))
+    remove_score_parts(run, step)
     inputs = network_inputs(run, step, 0, lambda: None)
     packer = RowReader(run, step, TextNetwork(settings, inputs).tokenize, inputs.outputs)
     with _Files(run, step, packer, settings.workers) as files, _losing_servers():
@@ -134,9 +134,11 @@ class _Training:
             self._network = TextNetwork(self._settings, local.inputs)
             self._update = Update(self._settings, self._network, total)
         self._coordinator = tf.distribute.coordinator.ClusterCoordinator(self._strategy)
-        self._course = Course(run, step, self._network, self._update, OneWorker(), sum(self._steps), self._watch)
-        split = self._course.watched.split
-        self._watched_rows: NetworkRows = reader.read(split, 0, self._course.watched.rows)
+        metric = WatchedMetric(run, step, rank=0)
+        self._watched: NetworkRows = reader.read(metric.split, 0, metric.rows)
+        self._course = Course(
+            run, step, self._network, self._update, OneWorker(), sum(self._steps), metric, self._watch
+        )
         self._function = tf.function(
             self._train_file, input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([2], tf.int32)]
         )
@@ -200,7 +202,7 @@ class _Training:
 
     def _watch(self) -> Any:
         self._local.set_weights(self._network.get_weights(), self._network.weight_names)
-        return self._scorer.of(self._watched_rows), np.arange(len(self._watched_rows))
+        return self._scorer.of(self._watched), np.arange(len(self._watched))
 
 
 def _wait_for_servers() -> None:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import tempfile
 from typing import Any
 
 import numpy as np
@@ -42,7 +38,7 @@ class SavedModelScorer:
     def __init__(self, folder: str) -> None:
         """folder: path or URL. Raises DataError when there is no model of this package."""
         self._folder = folder
-        with _local_copy(folder) as local:
+        with storage.local_copy(folder) as local:
             try:
                 self._model = tf.saved_model.load(local)
                 self.columns = SignatureColumns(**storage.read_json(self._model.columns.asset_path.numpy().decode()))
@@ -95,7 +91,7 @@ class SavedModelScorer:
 def dense_rows(bag: Bag, features: int) -> NDArray[np.float32]:
     """float32 [rows, features]: the rows of a bag; entries of the same feature are added up."""
     matrix = np.zeros((len(bag), features), np.float32)
-    np.add.at(matrix, (entry_rows(bag), bag.indices), bag.values.astype(np.float32, copy=False))
+    np.add.at(matrix, (bag.entry_rows, bag.indices), bag.values.astype(np.float32, copy=False))
     return matrix
 
 
@@ -104,33 +100,11 @@ def sparse_entries(name: str, bag: Bag) -> dict[str, Any]:
     return {
         f"indices/{name}": bag.indices.astype(np.int32, copy=False),
         f"values/{name}": bag.values.astype(np.float32, copy=False),
-        f"entry_rows/{name}": entry_rows(bag),
+        f"entry_rows/{name}": bag.entry_rows,
     }
-
-
-def entry_rows(bag: Bag) -> NDArray[np.int32]:
-    """int32 [entries]: the row of each entry."""
-    return np.repeat(np.arange(len(bag), dtype=np.int32), np.diff(bag.offsets))
 
 
 def _strings(array: pa.Array) -> pa.Array:
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
     return pc.fill_null(array.cast(pa.string()), "")
-
-
-@contextlib.contextmanager
-def _local_copy(folder: str) -> Any:
-    """The folder itself, or a copy of a remote one for as long as the block lasts."""
-    local = storage.local_path(folder)
-    if local is not None:
-        yield local
-        return
-    with tempfile.TemporaryDirectory() as copy:
-        for part in ((), ("variables",), ("assets",)):
-            for path, _, _ in storage.list_files(storage.join(folder, *part)):
-                target = os.path.join(copy, *part, path.rsplit("/", 1)[-1])
-                os.makedirs(os.path.dirname(target), exist_ok=True)
-                with storage.open_for_read(path) as read, open(target, "wb") as write:
-                    shutil.copyfileobj(read, write, 1 << 20)
-        yield copy

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core.data.frame import Frame
+from gdmix_core.data.frame import Frame, share_of_rows
 from gdmix_core.errors import DataError
 from gdmix_core.evaluation.evaluate import group_codes
 from gdmix_core.plan import Step
@@ -22,6 +22,7 @@ from gdmix_core.text.row_order import OrderOfGroups, OrderOfRows, RowOrder
 from gdmix_core.text.row_scores import RowScores
 from gdmix_core.text.train_step import TrainStep, as_tensors
 from gdmix_core.text.training_group import TrainingGroup
+from gdmix_core.text.watched_metric import WatchedMetric
 
 
 def train(
@@ -32,18 +33,12 @@ def train(
     settings = run.config.coordinates[step.coordinate].text
     order, rows, numbers = _own_rows(run, step, reader, group)
     update = Update(settings, network, order.steps * settings.epochs)
-    watched: list[tuple[NetworkRows, NDArray[np.int64]]] = []
-
-    def watch() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        held, which = watched[0]
-        return scorer.of(held), which
-
-    course = Course(run, step, network, update, group, order.steps, watch)
-    if course.watched.split == "training":
-        watched.append((rows, numbers))
-    else:
-        start, stop = span(course.watched.rows, group)
-        watched.append((reader.read("validation", start, stop), np.arange(start, stop)))
+    metric = WatchedMetric(run, step, group.rank)
+    watched, which = rows, numbers
+    if metric.split == "validation":
+        start, stop = share_of_rows(metric.rows, group.rank, group.workers)
+        watched, which = reader.read("validation", start, stop), np.arange(start, stop)
+    course = Course(run, step, network, update, group, order.steps, metric, lambda: (scorer.of(watched), which))
     course.begin()
     step_of_training = TrainStep(network, update, run.config.task, group)
     state = course.state
@@ -59,11 +54,6 @@ def train(
     return course
 
 
-def span(rows: int, group: TrainingGroup) -> tuple[int, int]:
-    """(first row, row after the last) of this worker's even share of consecutive rows."""
-    return rows * group.rank // group.workers, rows * (group.rank + 1) // group.workers
-
-
 def _own_rows(
     run: Run, step: Step, reader: RowReader, group: TrainingGroup
 ) -> tuple[RowOrder, NetworkRows, NDArray[np.int64]]:
@@ -73,7 +63,7 @@ def _own_rows(
     frame = Frame(run)
     if settings.group is None:
         total = frame.rows("training")
-        start, stop = span(total, group)
+        start, stop = share_of_rows(total, group.rank, group.workers)
         alone = OrderOfRows(total, start, stop, settings.batch, settings.seed)
         return alone, reader.read("training", start, stop), np.arange(start, stop)
     codes = group_codes(frame, "training", settings.group)

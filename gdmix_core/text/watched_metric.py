@@ -11,6 +11,7 @@ from gdmix_core.data.frame import Frame
 from gdmix_core.data.scores import other_scores
 from gdmix_core.evaluation.evaluate import group_codes, labels
 from gdmix_core.evaluation.registry import parse_metric
+from gdmix_core.evaluation.selection import deciding_split
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
 
@@ -23,7 +24,7 @@ class WatchedMetric:
 
     def __init__(self, run: Run, step: Step, rank: int) -> None:
         self._frame = frame = Frame(run)
-        self.split = "validation" if frame.rows("validation") else "training"
+        self.split = deciding_split(run)
         self.rows = frame.rows(self.split)
         self._metric = parse_metric(run.config.metrics[0])
         self._rank = rank

@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from gdmix_core import processes, storage
+from gdmix_core import processes
+from gdmix_core.data.scores import remove_score_parts
 from gdmix_core.effects import worker_process
 from gdmix_core.errors import StepError
 from gdmix_core.plan import Step
-from gdmix_core.run import SPLITS, Run
+from gdmix_core.run import Run
 
 
 def work(root: str, step_id: str, threads: int) -> None:
@@ -53,13 +54,10 @@ def train_and_score(run: Run, step: Step, group: Any) -> dict[str, Any]:
     from gdmix_core.text.row_scores import RowScores
     from gdmix_core.text.score_writing import write_scores
 
-    assert step.pass_number is not None
     assert step.coordinate is not None
     settings = run.config.coordinates[step.coordinate].text
     if group.rank == 0:
-        # Another number of workers may have left parts that nobody would overwrite.
-        for split in SPLITS:
-            storage.remove(run.coordinate(step.pass_number, step.coordinate, "scores", split))
+        remove_score_parts(run, step)
     inputs = network_inputs(run, step, group.rank, group.barrier)
     network = TextNetwork(settings, inputs)
     reader = RowReader(run, step, network.tokenize, inputs.outputs)

@@ -57,7 +57,7 @@ def trigger_params(config: Config) -> dict[str, Param]:
             None, type=["null", "integer"], minimum=1, title="Passes", description_md="Empty: searched, as in the YAML."
         )
     for name, coordinate in config.coordinates.items():
-        if coordinate.kind not in ("linear", "random"):
+        if not coordinate.has_coefficients:
             continue
         text = f"Of `{name}` alone. Empty: the penalty of every coordinate, or {_given(coordinate)}."
         fields[_L2_PREFIX + name] = _penalty(f"L2 penalty of {name}", text, section="Penalty by coordinate")
