@@ -163,13 +163,14 @@ def test_a_long_record_that_is_not_there_takes_no_memory(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "content", "hint"),
     [
-        ("a.tfrecord", gzip.compress(DATA), "give the file the suffix .gz"),
+        ("a.tfrecord", gzip.compress(DATA, mtime=0), "give the file the suffix .gz"),
         ("a.tfrecord", zlib.compress(DATA), "give the file the suffix .deflate"),
         ("a.tfrecord", b"PAR1" + bytes(40), "like a Parquet file"),
         ("a.tfrecord", b"uid,response\n1,0\n" * 9, "no TFRecord file at all"),
         ("a.tfrecord.gz", DATA, "compressed data is corrupt or cut off"),
         ("a.tfrecord.deflate", zlib.compress(DATA) + b"more", "bytes follow the end"),
     ],
+    ids=["gzip", "deflate", "Parquet", "CSV", "not compressed", "more bytes"],
 )
 def test_what_is_no_tfrecord_file_is_named(tmp_path: Path, name: str, content: bytes, hint: str) -> None:
     path = tmp_path / name
