@@ -147,8 +147,27 @@ class Run:
         self.__dict__.pop("keys", None)
 
     @cached_property
+    def watched(self) -> dict[str, dict[str, str]]:
+        """Digests of further files, by coordinate, on which its training's key depends; taken when the run starts."""
+        path = self.shared("watched.json")
+        found: dict[str, dict[str, str]] = storage.read_json(path) if self._may_watch and storage.exists(path) else {}
+        return found
+
+    def watches(self, digests: Mapping[str, dict[str, str]]) -> None:
+        """Sets and keeps them."""
+        if not self._may_watch:
+            return
+        storage.write_json(self.shared("watched.json"), digests)
+        self.watched = dict(digests)
+        self.__dict__.pop("keys", None)
+
+    @property
+    def _may_watch(self) -> bool:
+        return any(coordinate.kind in ("text", "python") for coordinate in self.config.coordinates.values())
+
+    @cached_property
     def keys(self) -> dict[str, str]:
-        return self.plan.keys(self.input_fingerprint, self.initial_fingerprint)
+        return self.plan.keys(self.input_fingerprint, self.initial_fingerprint, self.watched)
 
     def result(self, step_id: str) -> dict[str, Any]:
         """The marker's content. Raises StepError when the step is not done."""

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from gdmix_core import prerequisites, progress, spark_submit, steps, storage
+from gdmix_core import prerequisites, progress, spark_submit, steps, storage, watched
 from gdmix_core.config import Config
 from gdmix_core.evaluation.registry import parse_metric, shown_value
 from gdmix_core.evaluation.selection import deciding_split, evaluated
@@ -55,6 +55,7 @@ def submit(run: Run, step: Step) -> None:
     """Runs a Spark step in a process of its own. Raises the error it reported, or StepError with its last lines."""
     if step.kind == "validate":
         prerequisites.check(run.config)
+        watched.record(run)
     spark_submit.forget_reported(run, step)
     done = subprocess.run(
         spark_submit.command(run, step),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import synthetic_input as synthetic
 from airflow.sdk.execution_time import macros
 
 from gdmix_core.config_file import parse_config
-from gdmix_core.errors import DataError
+from gdmix_core.errors import DataError, StepError
 from gdmix_operators.factory import build_dag
 from gdmix_operators.spark_submit import driver_is_here
 
@@ -59,6 +61,22 @@ def test_nothing_is_submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         "coordinates.own.fixed_effect.function",
     ]
     assert f"{tmp_path}/words/2026-11-03.txt: no such file" in lines[2]
+
+
+def test_what_is_watched_is_recorded_before_spark_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = lacking(tmp_path)
+    for name in ("elsewhere", "own"):
+        del content["coordinates"][name]
+    synthetic.write_directory(tmp_path / "input/2026-11-03", {**synthetic.make_rows(5), "title": ["a"] * 5})
+    content["columns"] = {"label": "response"}
+    (tmp_path / "words").mkdir()
+    (tmp_path / "words" / "2026-11-03.txt").write_text("film\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAVA_HOME", "/absent")
+    with pytest.raises(StepError, match="Spark application failed"):
+        execute(build_dag(content).get_task("validate"))
+    recorded = json.loads((tmp_path / "runs/2026-11-03/watched.json").read_text())
+    assert recorded == {"titles": {"vocabulary": hashlib.sha256(b"film\n").hexdigest()}}
 
 
 @pytest.mark.parametrize("place", ["nowhere", "connection", "conf"])

@@ -57,11 +57,12 @@ class ValidateOperator(SparkStepOperator):
         return {"run": self.run, **super().execute(context)}
 
     def carry_out(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
-        from gdmix_core import prerequisites
+        from gdmix_core import prerequisites, watched
         from gdmix_operators.spark_submit import driver_is_here
 
         # In this process and not in Spark's: the training tasks run as this one, with its files and its Python path.
         prerequisites.check(run.config, spark_reads_here=driver_is_here(run))
+        watched.record(run)
         return super().carry_out(run, step, context)
 
     def announce(self, run: Run, step: Step) -> str:
