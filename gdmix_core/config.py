@@ -175,6 +175,15 @@ class Config(Model):
         return self
 
     @model_validator(mode="after")
+    def _effective(self) -> Config:
+        idle = [name for name, c in self.coordinates.items() if not c.reads_data and c.data != "."]
+        if idle and len(idle) < len(self.coordinates):  # alone it says where uids and labels are
+            external = self.coordinates[idle[0]].kind == "external"
+            why = "scores are found by uid" if external else "without bags and columns nothing is read there"
+            raise ValueError(f"coordinate {idle[0]}: data has no effect: {why}; leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _scores_that_add_up(self) -> Config:
         """What random effects add to must be a margin of the task's loss."""
         if self.task == "multiclass_classification" and self.classes is None:
