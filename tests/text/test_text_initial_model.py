@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from gdmix_core import steps, storage
 from gdmix_core.config_file import parse_config
@@ -97,8 +98,6 @@ def test_it_learns_on_and_a_coordinate_before_it_trains_on_its_scores(first: Run
     nights.walk(run)
     own = nights.scores_of(run, "per_user", "validation")
     told = run.result("pass_01.per_user.evaluate")["metrics"]["validation"]["auc"]
-    from sklearn.metrics import roc_auc_score
-
     label, offset = np.asarray(rows.label), np.asarray(rows.offset)
     assert told == pytest.approx(roc_auc_score(label, offset + given + own), abs=1e-6)
     result = run.result("pass_01.global.train")
@@ -116,6 +115,7 @@ def locked_night(root: Path, first: Run) -> Run:
     return nights.second_night(root, {"path": first.path("export")}, coordinates, passes={"max": 2})
 
 
+@pytest.mark.slow
 def test_a_locked_network_only_scores(first: Run, tmp_path: Path) -> None:
     run = locked_night(tmp_path / "locked", first)
     assert steps.execute(run, run.plan["initialize"])["models"] > 1  # in a process of its own
