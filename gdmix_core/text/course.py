@@ -191,7 +191,7 @@ class Course:
         if not math.isfinite(self.state.mean_loss):
             raise StepError(
                 f"{self._step.id}: the training loss is {self.state.mean_loss} after {self.state.steps} steps; lower "
-                "optimizer.learning_rate or optimizer.gradient_norm, or look for extreme feature values"
+                "optimizer.learning_rate, clip harder (optimizer.gradient_norm), or look for extreme feature values"
             )
 
     def _check_same_weights(self) -> None:
