@@ -17,6 +17,7 @@ from gdmix_core.config import Config
 from gdmix_core.coordinate_config import Coordinate
 from gdmix_core.evaluation.registry import parse_metric
 from gdmix_core.search.parameters import round_count, round_id
+from gdmix_core.text_start import settings_of_start
 
 StepKind = Literal[
     "validate",
@@ -149,7 +150,7 @@ def build_plan(config: Config) -> Plan:
     if config.initial_model is not None:
         steps.append(Step("initialize", "initialize", ("partition",), settings=_initialize_settings(config, data)))
     if rounds := round_count(config):
-        return Plan((*steps, *_search_steps(data, steps, rounds)))
+        return Plan((*steps, *_search_steps(config, data, steps, rounds)))
     # With a single coordinate a second pass would train the same model on the same offsets again, unless the first one
     # has told more of λ: a random effect's is found on a sample of entities before it, and by all of them in it.
     estimated = any(config.coordinates[n].automatic and config.coordinates[n].random_effect for n in trained(config))
@@ -162,7 +163,7 @@ def build_plan(config: Config) -> Plan:
             steps += _coordinate_steps(config, data, number, name)
     last = tuple(evaluate_id(number, final) for number in range(1, passes + 1))
     steps.append(Step("select", "select", last, settings={"passes": data["passes"], "metrics": data["metrics"]}))
-    steps.append(Step("export", "export", ("select",), settings={"export": data["export"], "task": data["task"]}))
+    steps.append(Step("export", "export", ("select",), settings=_export_settings(config, data)))
     return Plan(tuple(steps))
 
 
@@ -189,7 +190,7 @@ def pass_of_model(config: Config, pass_number: int, coordinate: str) -> int:
     return 1 if config.coordinates[coordinate].trained_once else pass_number
 
 
-def _search_steps(data: dict[str, Any], shared: list[Step], rounds: int) -> list[Step]:
+def _search_steps(config: Config, data: dict[str, Any], shared: list[Step], rounds: int) -> list[Step]:
     """In place of passes: rounds of trials, which make the passes, each in a run of its own within this one."""
     settings = {key: data[key] for key in ("task", "passes", "metrics", "tune", "initial_model")}
     settings["coordinates"] = {name: _result_settings(c) for name, c in data["coordinates"].items()}
@@ -201,7 +202,7 @@ def _search_steps(data: dict[str, Any], shared: list[Step], rounds: int) -> list
     return [
         *steps,
         Step("select", "select", ids, settings={"metrics": data["metrics"]}),
-        Step("export", "export", ("select",), settings={"export": data["export"], "task": data["task"]}),
+        Step("export", "export", ("select",), settings=_export_settings(config, data)),
     ]
 
 
@@ -291,6 +292,10 @@ def _initialize_settings(config: Config, data: dict[str, Any]) -> dict[str, Any]
         }
         for name, c in data["coordinates"].items()
         if config.coordinates[name].has_coefficients
+    } | {
+        name: settings_of_start(config, name)
+        for name, coordinate in config.coordinates.items()
+        if coordinate.kind == "text" and coordinate.takes_initial_model
     }
     return {
         "path": initial.path,
@@ -301,6 +306,12 @@ def _initialize_settings(config: Config, data: dict[str, Any]) -> dict[str, Any]
         "task": data["task"],
         "coordinates": coordinates,
     }
+
+
+def _export_settings(config: Config, data: dict[str, Any]) -> dict[str, Any]:
+    networks = any(coordinate.kind == "text" for coordinate in config.coordinates.values())
+    # Exports of networks did not always hold what to start from.
+    return {"export": data["export"], "task": data["task"], **({"weights": True} if networks else {})}
 
 
 def _partition_settings(data: dict[str, Any]) -> dict[str, Any]:

@@ -141,7 +141,8 @@ def terminate_children(grace_seconds: float = 3.0) -> None:
 
 
 def explain(codes: Sequence[int], errors: Sequence[str], what: str) -> StepError:
-    """The error that says which workers failed, and how."""
+    """The error that says which workers failed, and how; errors: what they report, which may name the step as well."""
+    errors = [error.removeprefix(f"{what}: ") for error in errors]
     ended = [f"worker {n}: {describe_exit(code)}" for n, code in enumerate(codes) if code not in (0, -signal.SIGTERM)]
     reasons = "; ".join(dict.fromkeys([*errors, *ended])) or "every worker was ended from outside"
     # A mistake that a worker reports says all there is to say.

@@ -112,7 +112,14 @@ def _checked(name: str, path: str, returned: Any, given: TrainerInput) -> dict[s
 
 
 def _vector(where: str, split: str, scores: Any, rows: int) -> NDArray[np.float32]:
-    array = np.asarray(scores)
+    try:
+        array = np.asarray(scores)
+    except ValueError as error:  # of rows of different lengths
+        raise StepError(f"{where}: the {split} scores are no array of numbers ({error})") from None
+    if np.ma.is_masked(scores):
+        raise StepError(
+            f"{where}: {np.ma.count_masked(scores)} of {rows} {split} scores are masked; each row has one, so fill them"
+        )
     if array.dtype.kind not in "fiu":
         raise StepError(f"{where}: the {split} scores have the type {array.dtype}; they must be numbers")
     if array.shape != (rows,):
