@@ -30,6 +30,8 @@ def check(config: Config, *, spark_reads_here: bool = True) -> None:
     faults = [*_raised("input", partial(_of_input, config))] if spark_reads_here else []
     for name, coordinate in config.coordinates.items():
         effect, key = coordinate.fixed_effect, f"coordinates.{name}.fixed_effect"
+        if coordinate.locked:  # taken from the initial model as it is
+            continue
         if isinstance(effect, TextModel):
             faults += [f"{key}.{part}: {fault}" for part, fault in faults_of_text_files(effect)]
             faults += _of_parameter_servers(key, effect, config.output)

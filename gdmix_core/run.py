@@ -17,6 +17,7 @@ import yaml
 from gdmix_core import storage
 from gdmix_core.config import Config
 from gdmix_core.config_file import parse_config
+from gdmix_core.config_model import as_recorded
 from gdmix_core.errors import StepError
 from gdmix_core.plan import Plan, Step, build_plan
 
@@ -62,7 +63,9 @@ class Run:
             raise StepError(f"{root}: not a run directory (no config.yaml); start with `gdmix run CONFIG`")
         with storage.open_for_read(path) as file:
             content = yaml.safe_load(file.read())
-        return cls(root.rstrip("/"), parse_config(content["config"], where=path), trial=content.get("trial"))
+        with as_recorded():
+            config = parse_config(content["config"], where=path)
+        return cls(root.rstrip("/"), config, trial=content.get("trial"))
 
     # Paths
 

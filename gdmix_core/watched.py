@@ -23,7 +23,7 @@ def record(run: Run) -> None:
     """Takes the digests of all watched files, and leaves them in the run. They must be there: prerequisites.check."""
     found: dict[str, dict[str, str]] = {}
     for name, coordinate in run.config.coordinates.items():
-        effect = coordinate.fixed_effect
+        effect = None if coordinate.locked else coordinate.fixed_effect
         if isinstance(effect, TextModel):
             files = _of_text(effect)
         elif isinstance(effect, PythonModel):

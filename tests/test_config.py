@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from gdmix_core.cli import main
 from gdmix_core.config import Config
 from gdmix_core.config_file import check_file, load_config, override, parse_assignment, parse_config
+from gdmix_core.config_model import as_recorded
 from gdmix_core.coordinate_config import FixedEffect
 from gdmix_core.errors import ConfigError
 from gdmix_core.external_config import PythonModel
@@ -490,6 +491,17 @@ def test_a_runs_own_configuration_is_accepted_again(effect: dict[str, Any]):
 def test_a_key_of_where_it_runs_that_nothing_would_come_of(changes: dict[str, Any], message: str):
     with pytest.raises(ConfigError, match=message):
         parse_config(content(**changes))
+
+
+def test_a_run_of_an_earlier_version_can_still_be_opened():
+    effect = {**TEXT, "parameter_servers": 2, "optimizer": {"name": "sgd", "weight_decay": 0.1}}
+    changed = content(coordinates={"global": {"fixed_effect": effect}}, spark={"conf": {"spark.master": "yarn"}})
+    with pytest.raises(ConfigError, match="has no effect"):
+        parse_config(changed)
+    with as_recorded():
+        assert parse_config(changed).coordinates["global"].text.parameter_servers == 2
+    with pytest.raises(ConfigError, match="has no effect"):
+        parse_config(changed)
 
 
 def test_a_directory_that_nothing_is_read_from():

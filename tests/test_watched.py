@@ -103,6 +103,18 @@ def test_rounds_of_a_search_and_their_trials(tmp_path: Path):
     assert open_trial(changed, 1, {"coordinates.per_user.l2": 1.0}).keys[train] != trial_key
 
 
+def test_an_earlier_network_is_laid_out_again_unless_it_is_locked(tmp_path: Path):
+    (tmp_path / "words.txt").write_text("film\n")
+    text = {"model": "text", "document": "title", "vocabulary": {"file": str(tmp_path / "words.txt")}}
+    for locked in (False, True):
+        coordinates = {"own": {"fixed_effect": text, "locked": locked}, "per_user": PER_USER}
+        run = run_of(tmp_path / str(locked), text, coordinates=coordinates, initial_model="yesterday")
+        (tmp_path / "words.txt").write_text(f"{locked}\n")
+        before, after = run.keys, again(run).keys
+        changed = {step for step in before if before[step] != after[step]}
+        assert changed == (set() if locked else set(before) - {"validate", "partition"})
+
+
 TRAINER = "def train(given):\n    return {split: [%s] * given.rows(split) for split in given.splits}\n"
 
 
