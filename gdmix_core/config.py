@@ -171,7 +171,21 @@ class Config(Model):
                 kind = self.coordinates[name].kind
                 raise ValueError(
                     f"initial_model.coordinates names {name}, whose model is {kind}: it has no coefficients"
+                    + ("; a network is found in initial_model.path" if kind == "text" else "")
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _prior_of_coefficients(self) -> Config:
+        """A network has no Gaussian prior: it would silently have none where it alone is trained."""
+        trained = [c for c in self.coordinates.values() if not c.trained_once]
+        networks = [name for name, c in self.coordinates.items() if c.kind == "text" and not c.locked]
+        weighted = self.initial_model is not None and self.initial_model.prior_weight > 0
+        if weighted and networks and not any(c.has_coefficients for c in trained):
+            raise ValueError(
+                "initial_model.prior_weight is a prior of coefficients, and no coordinate that is trained has any; "
+                f"text network {networks[0]} can only start from its earlier weights: leave prior_weight out"
+            )
         return self
 
     @model_validator(mode="after")
@@ -194,6 +208,11 @@ class Config(Model):
             if coordinate.group is None:
                 continue
             loss = coordinate.text.loss
+            if coordinate.locked:
+                raise ValueError(
+                    f"coordinate {name}: a locked model is scored first, for the others to add to, but scores of loss "
+                    f"{loss} are no margins; train it, or score the data with `gdmix score`"
+                )
             if self.task not in ("logistic_regression", "linear_regression"):
                 raise ValueError(f"coordinate {name}: loss {loss} ranks by the label, which task {self.task} does not")
             if position < len(self.coordinates) - 1 or self.passes.max > 1:

@@ -88,6 +88,9 @@ class Run:
     def trial_root(self, number: int) -> str:
         return self.shared("trials", f"{number:03d}")
 
+    def initial_network(self, coordinate: str, *parts: str) -> str:
+        return self.shared("initial", coordinate, "network", *parts)
+
     def initial_features(self, coordinate: str) -> str:
         return self.shared("initial", coordinate, "features.csv")
 

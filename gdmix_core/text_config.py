@@ -145,7 +145,9 @@ class TextModel(Model):
     evaluations: int = Field(default=1, ge=1, description="Validations within an epoch, each also a checkpoint.")
     patience: int = Field(default=2, ge=1, description="Validations without a better primary metric, then it stops.")
     optimizer: Optimizer = Optimizer()
-    warm_start: bool = Field(default=True, description="A later pass starts from the weights of the one before.")
+    warm_start: bool = Field(
+        default=True, description="Start from the weights of the pass before, in the first from initial_model's."
+    )
     precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = Field(
         default="auto", description="auto: mixed_float16 on a GPU, else float32."
     )

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from gdmix_core import processes
 from gdmix_core.effects.checkpoint import StepCheckpoint
 from gdmix_core.errors import StepError
-from gdmix_core.plan import Step, train_id
+from gdmix_core.plan import Step
 from gdmix_core.run import Run
-from gdmix_core.text.inputs_of_data import WEIGHTS, model_file
 from gdmix_core.text.network import TextNetwork
 from gdmix_core.text.optimizer import Update
+from gdmix_core.text.starting_point import model_file, weights_to_start_from
 from gdmix_core.text.summaries import Summaries
 from gdmix_core.text.training_group import TrainingGroup
 from gdmix_core.text.training_state import TrainingState
@@ -80,7 +80,7 @@ class Course:
         return self._steps * self._settings.epochs
 
     def begin(self) -> None:
-        """Judges the weights of an earlier pass, if it starts from them: what it ends with is never worse."""
+        """Judges the weights of an earlier pass or run, if it starts from them: what it ends with is never worse."""
         if self._warm:
             state = self.state
             state.best_value, state.best_step = self._metric.of(*self._watch(), self._group), 0
@@ -166,11 +166,8 @@ class Course:
                 variable.assign(value)
             if self._first:
                 log.info("%s goes on from its checkpoint, after %d steps", self._step.id, self.state.steps)
-        elif self._step.pass_number != 1 and self._settings.warm_start:
-            assert self._step.pass_number is not None
-            assert self._step.coordinate is not None
-            before = self._run.plan[train_id(self._step.pass_number - 1, self._step.coordinate)]
-            self._network.load_weights(model_file(self._run, before, WEIGHTS))
+        elif (trained := weights_to_start_from(self._run, self._step)) is not None:
+            self._network.load_weights(trained)
             self._best = self._network.get_weights()
             self._warm = True
 

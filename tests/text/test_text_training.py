@@ -19,12 +19,12 @@ from gdmix_core.errors import DataError
 from gdmix_core.evaluation.evaluate import group_codes
 from gdmix_core.run import SPLITS, Run
 from gdmix_core.text import course, network_rows, row_scores
-from gdmix_core.text.inputs_of_data import model_file
 from gdmix_core.text.losses import loss_sums
 from gdmix_core.text.network import TextNetwork
 from gdmix_core.text.network_inputs import NetworkInputs
 from gdmix_core.text.network_rows import RowReader
 from gdmix_core.text.row_order import OrderOfGroups
+from gdmix_core.text.starting_point import model_file
 from gdmix_core.text.train_step import as_tensors
 from gdmix_core.text.training_group import OneWorker
 from gdmix_core.text.worker import train_and_score
