@@ -218,7 +218,8 @@ class Course:
             "loss": state.mean_loss,
             "metric": value,
             "learning_rate": float(self._update.learning_rate()),
-            "rows_per_second": round(rows / max(seconds, 1e-9), 1),
+            # None: the first batch is not timed, and may be all there was.
+            "rows_per_second": round(rows / max(seconds, 1e-9), 1) if rows else None,
         }
         state.curve.append(point)
         if self._summaries:
@@ -226,12 +227,14 @@ class Course:
 
     def _log(self, undefined: bool) -> None:
         state, point = self.state, self.state.curve[-1]
+        speed = point["rows_per_second"]
         best = "the best so far" if state.worse == 0 else f"best {state.best_value:.5f} at step {state.best_step}"
         log.info(
-            "%s: step %d of %d, epoch %.2f of %d: loss %.5f, %s %s %s (%s), learning rate %.3g, %.0f rows/s",
+            "%s: step %d of %d, epoch %.2f of %d: loss %.5f, %s %s %s (%s), learning rate %.3g%s",
             self._step.id, state.steps, self.total_steps, point["epoch"], self._settings.epochs, point["loss"],
             self._metric.split, self._metric.name, "undefined" if undefined else _shown(point["metric"]),
-            "so far the last weights count" if undefined else best, point["learning_rate"], point["rows_per_second"],
+            "so far the last weights count" if undefined else best, point["learning_rate"],
+            "" if speed is None else f", {speed:.0f} rows/s",
         )  # fmt: skip
         if state.over and state.epoch < self._settings.epochs:
             log.info("%s: no better %s for %d evaluations: stops", self._step.id, self._metric.name, state.worse)

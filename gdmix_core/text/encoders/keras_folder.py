@@ -40,6 +40,7 @@ class KerasTextEncoder:
         if self._length is not None and self._length < max_tokens:
             raise DataError(f"{self._path}: it takes {self._length} tokens; set max_tokens to that at most")
         self._check_tokens(tokens)
+        _keep_statistics(self._model)
         self.width = int(shapes[1][-1])
         self._input_type = self._model.inputs[0].dtype
         for number, variable in enumerate(self._model.weights):
@@ -62,3 +63,14 @@ class KerasTextEncoder:
             present = tf.pad(present, [[0, 0], [0, missing]])
         vectors = self._model(tf.cast(tokens, self._input_type), training=training is not False)
         return pooled(vectors, present, self._pooling) if vectors.shape.rank == 3 else vectors
+
+
+def _keep_statistics(model: Any) -> None:
+    """Batch normalisations stay as they are, as is usual in fine-tuning.
+
+    They would follow whatever a worker's part of a batch holds, padding too, so that the workers' copies differ; and
+    also when the encoder's learning rate is 0.
+    """
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
