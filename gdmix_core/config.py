@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from gdmix_core.config_model import Model
+from gdmix_core.config_model import Model, is_recorded
 from gdmix_core.coordinate_config import Coordinate
 from gdmix_core.errors import ConfigError
 from gdmix_core.evaluation.registry import DEFAULT_METRIC, metrics_of, parse_metric
@@ -173,6 +173,15 @@ class Config(Model):
                     f"initial_model.coordinates names {name}, whose model is {kind}: it has no coefficients"
                     + ("; a network is found in initial_model.path" if kind == "text" else "")
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _effective(self) -> Config:
+        idle = [name for name, c in self.coordinates.items() if not c.reads_data and c.data != "."]
+        if idle and len(idle) < len(self.coordinates) and not is_recorded():  # alone it says where uids and labels are
+            external = self.coordinates[idle[0]].kind == "external"
+            why = "scores are found by uid" if external else "without bags and columns nothing is read there"
+            raise ValueError(f"coordinate {idle[0]}: data has no effect: {why}; leave it out")
         return self
 
     @model_validator(mode="after")

@@ -92,13 +92,27 @@ class Plan:
     def passes(self) -> int:
         return max((step.pass_number or 0 for step in self.steps), default=0)
 
-    def keys(self, input_fingerprint: str, initial_fingerprint: str | None = None) -> dict[str, str]:
-        """The key of every step, given the fingerprints of the input files and of the initial models' files."""
+    def keys(
+        self,
+        input_fingerprint: str,
+        initial_fingerprint: str | None = None,
+        watched: Mapping[str, Any] | None = None,
+    ) -> dict[str, str]:
+        """The key of every step, given the fingerprints of the input files and of the initial models' files.
+
+        watched: by coordinate, the digests of further files that its training reads
+        """
         keys: dict[str, str] = {}
         for step in self.steps:
-            upstream = [keys[self._depended_on(step, read)] for read in step.reads] or [input_fingerprint]
+            upstream: list[Any] = [keys[self._depended_on(step, read)] for read in step.reads] or [input_fingerprint]
             if step.kind == "initialize":
                 upstream.append(str(initial_fingerprint))
+                # An earlier network is laid out in the vocabulary of this run.
+                upstream += [
+                    files for name, files in sorted((watched or {}).items()) if name in step.settings["coordinates"]
+                ]
+            if watched and step.kind in ("train_text", "train_python", "trials"):
+                upstream += [files for name, files in sorted(watched.items()) if step.coordinate in (name, None)]
             content = json.dumps([FORMAT_VERSION, step.kind, dict(step.settings), upstream], sort_keys=True)
             keys[step.id] = hashlib.sha256(content.encode()).hexdigest()[:24]
         return keys

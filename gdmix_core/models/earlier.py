@@ -78,19 +78,25 @@ def linear_coordinates(config: Config) -> dict[str, Coordinate]:
 def find_earlier(config: Config) -> dict[str, EarlierModel | EarlierNetwork]:
     """The earlier models of each coordinate that has any, and takes them.
 
-    Raises DataError when there is nothing at a path, or nothing of this pipeline, or nothing for a locked coordinate;
-    and as find_network does.
+    Raises DataError when there is nothing at a path (it names every such path), or nothing of this pipeline, or nothing
+    for a locked coordinate; and as find_network does.
     """
     initial = config.initial_model
     assert initial is not None
     found: dict[str, EarlierModel | EarlierNetwork] = {}
+    absent: list[str] = []
     if initial.path is not None and (initial.required or storage.list_files(initial.path.rstrip("/"))):
-        found.update(_in_folder(config, initial.path.rstrip("/")))
+        try:
+            found.update(_in_folder(config, initial.path.rstrip("/")))
+        except DataError as error:
+            absent.append(str(error))
     for name, path in initial.coordinates.items():
         files = _avro_files(path.rstrip("/"))
-        if not files:
-            raise DataError(f"initial_model.coordinates.{name}: {path}: no Avro file (*.avro) is there")
         found[name] = EarlierModel(path, files)
+        if not files:
+            absent.append(f"initial_model.coordinates.{name}: {path}: no Avro file (*.avro) is there")
+    if absent:
+        raise DataError("\n".join(absent))
     wanted = [name for name, coordinate in config.coordinates.items() if coordinate.takes_initial_model]
     if not found and wanted and initial.required:
         raise DataError(

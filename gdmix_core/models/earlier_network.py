@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from gdmix_core import storage
 from gdmix_core.config import Config
+from gdmix_core.config_model import as_recorded
 from gdmix_core.data.feature_list import FeatureList, read_feature_list
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.models.network_files import CLASSES, INPUTS, SAVED_MODEL, WEIGHTS, features_file
@@ -64,7 +65,8 @@ def find_network(export: str, manifest: Mapping[str, Any], name: str, config: Co
             "started from"
         )
     try:
-        settings = TextModel.model_validate(earlier["coordinates"][name]["fixed_effect"])
+        with as_recorded():
+            settings = TextModel.model_validate(earlier["coordinates"][name]["fixed_effect"])
     except ValidationError as error:
         raise DataError(f"{folder}: settings of a network that this version does not know ({error})") from None
     _check_architecture(folder, name, settings, earlier.get("classes"), config)

@@ -12,8 +12,7 @@ from gdmix_core.errors import DataError
 from gdmix_core.text.encoders.transformer import pooled
 from gdmix_core.text.tokenizer import PADDING
 from gdmix_core.text.weights import Weights
-
-FILE = "model.keras"
+from gdmix_core.text_files import KERAS_FILE
 
 
 class KerasTextEncoder:
@@ -24,7 +23,7 @@ class KerasTextEncoder:
 
     def __init__(self, folder: str, tokens: int, max_tokens: int, pooling: str, weights: Weights) -> None:
         """Raises DataError when the model cannot be loaded, or has other inputs or outputs."""
-        self._path = os.path.join(folder, FILE)
+        self._path = os.path.join(folder, KERAS_FILE)
         self._pooling = pooling
         try:
             # Code that a file may hold is not run: safe_mode.
