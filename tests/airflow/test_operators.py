@@ -203,6 +203,9 @@ def test_a_nightly_run_starts_from_the_night_before(pipeline: dict[str, Any]) ->
     assert render(pipeline)["initial_model"] == "s3://b/2026-11-02"
     pipeline["initial_model"] = {"path": "runs/{{ macros.ds_add(ds, -1) }}", "required": False}
     assert render(pipeline)["initial_model"] == {"path": str(Path.cwd() / "runs/2026-11-02"), "required": False}
+    pipeline["initial_model"] = {"coordinates": {"per_user": "models/{{ ds }}", "global": "s3://b/models"}}
+    of_each = {"per_user": str(Path.cwd() / "models/2026-11-03"), "global": "s3://b/models"}
+    assert render(pipeline)["initial_model"] == {"coordinates": of_each}
 
 
 def test_form_values_are_not_rendered_twice(pipeline: dict[str, Any]) -> None:
