@@ -138,8 +138,8 @@ def _in_folder(config: Config, path: str) -> Mapping[str, EarlierModel | Earlier
         return _in_export(config, export)
     if is_run:
         raise DataError(
-            f"initial_model: {path} is a run without an export, begun and not finished; finish it (`gdmix run`, or clear "
-            "its failed tasks), give the path of an earlier one, or take the folder away and say required: false"
+            f"initial_model: {path} is a run without an export, begun and not finished; finish it (`gdmix run`, or "
+            "clear its failed tasks), give the path of an earlier one, or take the folder away and say required: false"
         )
     if any(storage.exists(storage.join(path, folder)) for folder in _PHOTON_FOLDERS.values()):
         folders = {
