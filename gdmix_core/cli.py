@@ -49,8 +49,9 @@ def _load(config: str, variables: tuple[str, ...], changes: tuple[str, ...]) -> 
 @click.option("-v", "--verbose", is_flag=True, help="Log what every step does.")
 def main(verbose: bool) -> None:
     """Mixed-effect (GLMix) model training: one global model plus one small model per entity."""
-    level = logging.INFO if verbose else logging.WARNING
-    logging.basicConfig(level=level, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    from gdmix_core.log_lines import to_standard_error
+
+    to_standard_error(logging.INFO if verbose else logging.WARNING)
 
 
 def _console() -> Any:

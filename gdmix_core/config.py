@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from gdmix_core.config_model import Model
+from gdmix_core.config_model import Model, is_recorded
 from gdmix_core.coordinate_config import Coordinate
 from gdmix_core.errors import ConfigError
 from gdmix_core.evaluation.registry import DEFAULT_METRIC, metrics_of, parse_metric
@@ -171,7 +171,30 @@ class Config(Model):
                 kind = self.coordinates[name].kind
                 raise ValueError(
                     f"initial_model.coordinates names {name}, whose model is {kind}: it has no coefficients"
+                    + ("; a network is found in initial_model.path" if kind == "text" else "")
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _effective(self) -> Config:
+        idle = [name for name, c in self.coordinates.items() if not c.reads_data and c.data != "."]
+        if idle and len(idle) < len(self.coordinates) and not is_recorded():  # alone it says where uids and labels are
+            external = self.coordinates[idle[0]].kind == "external"
+            why = "scores are found by uid" if external else "without bags and columns nothing is read there"
+            raise ValueError(f"coordinate {idle[0]}: data has no effect: {why}; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _prior_of_coefficients(self) -> Config:
+        """A network has no Gaussian prior: it would silently have none where it alone is trained."""
+        trained = [c for c in self.coordinates.values() if not c.trained_once]
+        networks = [name for name, c in self.coordinates.items() if c.kind == "text" and not c.locked]
+        weighted = self.initial_model is not None and self.initial_model.prior_weight > 0
+        if weighted and networks and not any(c.has_coefficients for c in trained):
+            raise ValueError(
+                "initial_model.prior_weight is a prior of coefficients, and no coordinate that is trained has any; "
+                f"text network {networks[0]} can only start from its earlier weights: leave prior_weight out"
+            )
         return self
 
     @model_validator(mode="after")
@@ -194,6 +217,11 @@ class Config(Model):
             if coordinate.group is None:
                 continue
             loss = coordinate.text.loss
+            if coordinate.locked:
+                raise ValueError(
+                    f"coordinate {name}: a locked model is scored first, for the others to add to, but scores of loss "
+                    f"{loss} are no margins; train it, or score the data with `gdmix score`"
+                )
             if self.task not in ("logistic_regression", "linear_regression"):
                 raise ValueError(f"coordinate {name}: loss {loss} ranks by the label, which task {self.task} does not")
             if position < len(self.coordinates) - 1 or self.passes.max > 1:

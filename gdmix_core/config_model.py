@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator
@@ -15,6 +17,36 @@ class Model(BaseModel):
 def listed(value: Any) -> Any:
     """One value stands for a list of it."""
     return [value] if isinstance(value, str | int) else value
+
+
+_recorded: ContextVar[bool] = ContextVar("gdmix_recorded", default=False)
+
+
+@contextlib.contextmanager
+def as_recorded() -> Iterator[None]:
+    """In the block a configuration is not what a user wants now, but what some run was made with, also by an earlier
+    version: keys without effect do no harm there."""
+    token = _recorded.set(True)
+    try:
+        yield
+    finally:
+        _recorded.reset(token)
+
+
+def is_recorded() -> bool:
+    return _recorded.get()
+
+
+def refuse_without_effect(model: BaseModel, keys: Iterable[str], why: str, at: str = "") -> None:
+    """Raises ValueError for a key that says something which nothing would come of; why: the rest of the sentence.
+
+    What says the default is let pass, as a run's own config.yaml spells out all of them. at: the key path of the model
+    """
+    for key in keys:
+        if not _recorded.get() and getattr(model, key) != type(model).model_fields[key].get_default(
+            call_default_factory=True
+        ):
+            raise ValueError(f"{at}{key} has no effect {why}")
 
 
 # Names, of which a single one need not be put into a list.

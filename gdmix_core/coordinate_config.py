@@ -192,6 +192,8 @@ class Coordinate(Model):
             # A run's own config.yaml spells out every default.
             fields = type(self).model_fields
             defaults = {name: fields[name].get_default(call_default_factory=True) for name in _OF_LINEAR_MODELS}
+            if self.kind == "text":
+                del defaults["locked"]
             foreign = [name for name, default in defaults.items() if getattr(self, name) != default]
             if foreign:
                 raise ValueError(f"{foreign[0]} is a setting of linear models; fixed_effect.model {self.kind} has none")
@@ -222,8 +224,13 @@ class Coordinate(Model):
 
     @property
     def has_coefficients(self) -> bool:
-        """Whether its models are coefficients of features: with a penalty, and to be started from."""
+        """Whether its models are coefficients of features: with a penalty, and a prior."""
         return self.kind in KINDS_WITH_COEFFICIENTS
+
+    @property
+    def takes_initial_model(self) -> bool:
+        """Whether it starts from its model in initial_model, or is that model."""
+        return self.has_coefficients or (self.kind == "text" and (self.locked or self.text.warm_start))
 
     @property
     def linear(self) -> FixedEffect:

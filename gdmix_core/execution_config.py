@@ -8,7 +8,10 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from gdmix_core.config_model import Model
+from gdmix_core.config_model import Model, is_recorded, refuse_without_effect
+
+# spark-submit is given these as options of its own, which win over conf.
+_OPTIONS = {"spark.master": "spark.master", "spark.driver.memory": "spark.driver_memory"}
 
 
 class Spark(Model):
@@ -17,6 +20,13 @@ class Spark(Model):
     master: str = "local[*]"
     driver_memory: str = Field(default="2g", pattern=r"^\d+[kmgt]$")
     conf: dict[str, str] = Field(default_factory=dict, description="Further Spark settings; no secrets.")
+
+    @field_validator("conf")
+    @classmethod
+    def _effective(cls, value: dict[str, str]) -> dict[str, str]:
+        for key in [] if is_recorded() else sorted(_OPTIONS.keys() & value.keys()):
+            raise ValueError(f"{key} has no effect in conf; set {_OPTIONS[key]} of this configuration")
+        return value
 
     @field_validator("conf")
     @classmethod
@@ -64,4 +74,12 @@ class Airflow(Model):
     def _scheduled_since(self) -> Airflow:
         if self.schedule is not None and self.start_date is None:
             raise ValueError("a schedule needs a start_date")
+        return self
+
+    @model_validator(mode="after")
+    def _effective(self) -> Airflow:
+        if self.schedule is None:
+            refuse_without_effect(self, ["catchup"], "without a schedule; set one, or leave it out")
+        if self.retries == 0:
+            refuse_without_effect(self, ["retry_delay_seconds"], "with retries: 0; leave it out")
         return self

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from gdmix_core import step_settings
 from gdmix_core.config import Config
 from gdmix_core.coordinate_config import Coordinate
-from gdmix_core.evaluation.registry import parse_metric
 from gdmix_core.search.parameters import round_count, round_id
 
 StepKind = Literal[
@@ -92,13 +92,27 @@ class Plan:
     def passes(self) -> int:
         return max((step.pass_number or 0 for step in self.steps), default=0)
 
-    def keys(self, input_fingerprint: str, initial_fingerprint: str | None = None) -> dict[str, str]:
-        """The key of every step, given the fingerprints of the input files and of the initial models' files."""
+    def keys(
+        self,
+        input_fingerprint: str,
+        initial_fingerprint: str | None = None,
+        watched: Mapping[str, Any] | None = None,
+    ) -> dict[str, str]:
+        """The key of every step, given the fingerprints of the input files and of the initial models' files.
+
+        watched: by coordinate, the digests of further files that its training reads
+        """
         keys: dict[str, str] = {}
         for step in self.steps:
-            upstream = [keys[self._depended_on(step, read)] for read in step.reads] or [input_fingerprint]
+            upstream: list[Any] = [keys[self._depended_on(step, read)] for read in step.reads] or [input_fingerprint]
             if step.kind == "initialize":
                 upstream.append(str(initial_fingerprint))
+                # An earlier network is laid out in the vocabulary of this run.
+                upstream += [
+                    files for name, files in sorted((watched or {}).items()) if name in step.settings["coordinates"]
+                ]
+            if watched and step.kind in ("train_text", "train_python", "trials"):
+                upstream += [files for name, files in sorted(watched.items()) if step.coordinate in (name, None)]
             content = json.dumps([FORMAT_VERSION, step.kind, dict(step.settings), upstream], sort_keys=True)
             keys[step.id] = hashlib.sha256(content.encode()).hexdigest()[:24]
         return keys
@@ -130,16 +144,17 @@ def build_plan(config: Config) -> Plan:
     """The steps in an order in which they can run one after another."""
     data = config.model_dump(mode="json")
     steps = [
-        Step("validate", "validate", settings=_validate_settings(config, data)),
-        Step("partition", "partition", ("validate",), settings=_partition_settings(data)),
+        Step("validate", "validate", settings=step_settings.of_validate(config, data)),
+        Step("partition", "partition", ("validate",), settings=step_settings.of_partition(data)),
     ]
     if scaled := normalized(config):
         sources = {name: {"data": c.data, "bag": c.bag} for name, c in scaled.items()}
         steps.append(Step("summarize", "summarize", ("validate",), settings=sources))
     if config.initial_model is not None:
-        steps.append(Step("initialize", "initialize", ("partition",), settings=_initialize_settings(config, data)))
+        initial = step_settings.of_initialize(config, data)
+        steps.append(Step("initialize", "initialize", ("partition",), settings=initial))
     if rounds := round_count(config):
-        return Plan((*steps, *_search_steps(data, steps, rounds)))
+        return Plan((*steps, *_search_steps(config, data, steps, rounds)))
     # With a single coordinate a second pass would train the same model on the same offsets again, unless the first one
     # has told more of λ: a random effect's is found on a sample of entities before it, and by all of them in it.
     estimated = any(config.coordinates[n].automatic and config.coordinates[n].random_effect for n in trained(config))
@@ -152,7 +167,7 @@ def build_plan(config: Config) -> Plan:
             steps += _coordinate_steps(config, data, number, name)
     last = tuple(evaluate_id(number, final) for number in range(1, passes + 1))
     steps.append(Step("select", "select", last, settings={"passes": data["passes"], "metrics": data["metrics"]}))
-    steps.append(Step("export", "export", ("select",), settings={"export": data["export"], "task": data["task"]}))
+    steps.append(Step("export", "export", ("select",), settings=step_settings.of_export(data)))
     return Plan(tuple(steps))
 
 
@@ -179,10 +194,10 @@ def pass_of_model(config: Config, pass_number: int, coordinate: str) -> int:
     return 1 if config.coordinates[coordinate].trained_once else pass_number
 
 
-def _search_steps(data: dict[str, Any], shared: list[Step], rounds: int) -> list[Step]:
+def _search_steps(config: Config, data: dict[str, Any], shared: list[Step], rounds: int) -> list[Step]:
     """In place of passes: rounds of trials, which make the passes, each in a run of its own within this one."""
     settings = {key: data[key] for key in ("task", "passes", "metrics", "tune", "initial_model")}
-    settings["coordinates"] = {name: _result_settings(c) for name, c in data["coordinates"].items()}
+    settings["coordinates"] = {name: step_settings.of_effect(c) for name, c in data["coordinates"].items()}
     steps: list[Step] = []
     for number in range(1, rounds + 1):
         reads = tuple(step.id for step in [*shared, *steps])
@@ -191,7 +206,7 @@ def _search_steps(data: dict[str, Any], shared: list[Step], rounds: int) -> list
     return [
         *steps,
         Step("select", "select", ids, settings={"metrics": data["metrics"]}),
-        Step("export", "export", ("select",), settings={"export": data["export"], "task": data["task"]}),
+        Step("export", "export", ("select",), settings=step_settings.of_export(data)),
     ]
 
 
@@ -213,7 +228,8 @@ def _coordinate_steps(config: Config, data: dict[str, Any], number: int, name: s
     warm_start = (train_id(number - 1, name),) if number > 1 else ()
     statistics = ("summarize",) if name in normalized(config) else ()
     initial = ("initialize",) if number == 1 and config.initial_model is not None else ()
-    own = {"task": data["task"], "coordinate": name, "effect": _result_settings(settings), **_initial_settings(config)}
+    own = {"task": data["task"], "coordinate": name, "effect": step_settings.of_effect(settings)}
+    own |= step_settings.of_initial_model(config)
     if config.coordinates[name].kind == "text":  # stops early, and keeps its weights, by the primary metric
         own |= {"metric": data["metrics"][0], "classes": data["classes"]}
     train = Step(
@@ -228,75 +244,3 @@ def _coordinate_steps(config: Config, data: dict[str, Any], number: int, name: s
         evaluate_id(number, name), "evaluate", (train.id, *offsets), number, name, {"metrics": data["metrics"]}
     )
     return [train, evaluate]
-
-
-def _result_settings(coordinate: dict[str, Any]) -> dict[str, Any]:
-    """Without what changes where and how the work is done, but not its result."""
-    settings = dict(coordinate)
-    if settings["random_effect"] is not None:
-        settings["random_effect"] = {k: v for k, v in settings["random_effect"].items() if k != "groups"}
-    if settings["fixed_effect"] is not None:
-        without = ("restarts", "tensorboard")
-        settings["fixed_effect"] = {k: v for k, v in settings["fixed_effect"].items() if k not in without}
-    return settings
-
-
-def _validate_settings(config: Config, data: dict[str, Any]) -> dict[str, Any]:
-    # In order: labels and weights are those of the first coordinate's directory.
-    sources = [
-        {
-            "coordinate": name,
-            "data": c.data,
-            "bags": list(c.bags),
-            "entity": c.random_effect.entity if c.random_effect else None,
-            "columns": list(c.columns),
-            "external": c.fixed_effect.model_dump(mode="json") if c.fixed_effect and c.kind == "external" else None,
-        }
-        for name, c in config.coordinates.items()
-    ]
-    groups = {parse_metric(name).column for name in data["metrics"]} - {None}
-    groups |= {c.group for c in config.coordinates.values()} - {None}
-    kept = ("task", "classes", "columns", "checks", "frame")
-    return {"sources": sources, "groups": sorted(map(str, groups)), **{key: data[key] for key in kept}}
-
-
-def _initial_settings(config: Config) -> dict[str, Any]:
-    """What training makes of the initial models, which initialize only brings: so prior_weight can be searched."""
-    initial = config.initial_model
-    if initial is None:
-        return {}
-    kept = {"entities": initial.entities_without_data, "features": initial.keeps_features}
-    return {"initial_model": {"prior_weight": initial.prior_weight, **kept}}
-
-
-def _initialize_settings(config: Config, data: dict[str, Any]) -> dict[str, Any]:
-    initial = config.initial_model
-    assert initial is not None
-    coordinates = {
-        name: {
-            "bag": c["bag"],
-            "locked": c["locked"],
-            "intercept": c["intercept"],
-            "entity": (c["random_effect"] or {}).get("entity"),
-        }
-        for name, c in data["coordinates"].items()
-        if config.coordinates[name].has_coefficients
-    }
-    return {
-        "path": initial.path,
-        "files": initial.coordinates,
-        "features_without_data": initial.features_without_data,
-        "keeps_features": initial.keeps_features,
-        "needs_variances": initial.prior_weight > 0,
-        "task": data["task"],
-        "coordinates": coordinates,
-    }
-
-
-def _partition_settings(data: dict[str, Any]) -> dict[str, Any]:
-    kept = ("entity", "shards", "rows_per_shard", "samples")
-    return {
-        name: {key: c["random_effect"][key] for key in kept} | {"bag": c["bag"], "data": c["data"]}
-        for name, c in data["coordinates"].items()
-        if c["random_effect"] is not None
-    }

@@ -16,17 +16,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import IO, Any
 
+from gdmix_core import log_lines
 from gdmix_core.errors import StepError
 
 log = logging.getLogger("gdmix_core.processes")
 
 Event = dict[str, Any]
 
+_SECONDS_FOR_LAST_LINES = 2.0
 # Longer than anybody else waits: only for what no signal but SIGKILL ends.
 _GRACE_OF_OTHERS = 15.0
 
+_show: Callable[[str], None] | None = None
+_handing_on: dict[subprocess.Popen[str], threading.Thread] = {}
 _running: set[subprocess.Popen[str]] = set()
 # Reentrant: an operator's on_kill runs in a signal handler, which may interrupt the very code that holds it.
 _lock = threading.RLock()
@@ -38,12 +42,27 @@ def start(module: str, arguments: Sequence[str], environment: Mapping[str, str] 
         [sys.executable, "-m", module, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
+        stderr=None if _show is None else subprocess.PIPE,
         text=True,
         env={**os.environ, **(environment or {})},
     )
+    if _show is not None:
+        shown = _handing_on[process] = threading.Thread(target=_hand_on, args=(process.stderr, _show), daemon=True)
+        shown.start()
     with _lock:
         _running.add(process)
     return process
+
+
+def show_lines(show: Callable[[str], None] | None) -> None:
+    """Who shows the lines that workers write to standard error, as one who draws a bar there must; None: nobody."""
+    global _show
+    _show = show
+
+
+def _hand_on(lines: IO[str], show: Callable[[str], None]) -> None:
+    for line in lines:
+        show(line.rstrip("\n"))
 
 
 def wait_all(
@@ -73,6 +92,8 @@ def wait_all(
             with lock:
                 on_event(number, event)
         code = process.wait()
+        if (shown := _handing_on.pop(process, None)) is not None:
+            shown.join(_SECONDS_FOR_LAST_LINES)  # a child of the worker's own may keep the pipe open
         if (code == 0 and number != leader) or ended.is_set():
             return
         with lock:
@@ -120,7 +141,8 @@ def terminate_children(grace_seconds: float = 3.0) -> None:
 
 
 def explain(codes: Sequence[int], errors: Sequence[str], what: str) -> StepError:
-    """The error that says which workers failed, and how."""
+    """The error that says which workers failed, and how; errors: what they report, which may name the step as well."""
+    errors = [error.removeprefix(f"{what}: ") for error in errors]
     ended = [f"worker {n}: {describe_exit(code)}" for n, code in enumerate(codes) if code not in (0, -signal.SIGTERM)]
     reasons = "; ".join(dict.fromkeys([*errors, *ended])) or "every worker was ended from outside"
     # A mistake that a worker reports says all there is to say.
@@ -139,15 +161,18 @@ def describe_exit(code: int) -> str:
 # Inside a worker
 
 
-def become_worker() -> None:
-    """Call first in a worker: ties its life to its parent's and sends its log to standard error."""
+def become_worker(step: str = "", worker: str = "") -> None:
+    """Call first in a worker: ties its life to its parent's and sends its log to standard error.
+
+    step, worker: what its lines say of where they come from, such as "worker 1"
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
         if os.getppid() == 1:  # the parent died before the call
             sys.exit(1)
     # Ctrl-C goes to the whole group; the parent decides, and ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    log_lines.to_standard_error(logging.INFO, step, worker)
 
 
 def send(event: Event) -> None:

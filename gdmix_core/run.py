@@ -17,6 +17,7 @@ import yaml
 from gdmix_core import storage
 from gdmix_core.config import Config
 from gdmix_core.config_file import parse_config
+from gdmix_core.config_model import as_recorded
 from gdmix_core.errors import StepError
 from gdmix_core.plan import Plan, Step, build_plan
 
@@ -62,7 +63,9 @@ class Run:
             raise StepError(f"{root}: not a run directory (no config.yaml); start with `gdmix run CONFIG`")
         with storage.open_for_read(path) as file:
             content = yaml.safe_load(file.read())
-        return cls(root.rstrip("/"), parse_config(content["config"], where=path), trial=content.get("trial"))
+        with as_recorded():
+            config = parse_config(content["config"], where=path)
+        return cls(root.rstrip("/"), config, trial=content.get("trial"))
 
     # Paths
 
@@ -87,6 +90,9 @@ class Run:
 
     def trial_root(self, number: int) -> str:
         return self.shared("trials", f"{number:03d}")
+
+    def initial_network(self, coordinate: str, *parts: str) -> str:
+        return self.shared("initial", coordinate, "network", *parts)
 
     def initial_features(self, coordinate: str) -> str:
         return self.shared("initial", coordinate, "features.csv")
@@ -147,8 +153,27 @@ class Run:
         self.__dict__.pop("keys", None)
 
     @cached_property
+    def watched(self) -> dict[str, dict[str, str]]:
+        """Digests of further files, by coordinate, on which its training's key depends; taken when the run starts."""
+        path = self.shared("watched.json")
+        found: dict[str, dict[str, str]] = storage.read_json(path) if self._may_watch and storage.exists(path) else {}
+        return found
+
+    def watches(self, digests: Mapping[str, dict[str, str]]) -> None:
+        """Sets and keeps them."""
+        if not self._may_watch:
+            return
+        storage.write_json(self.shared("watched.json"), digests)
+        self.watched = dict(digests)
+        self.__dict__.pop("keys", None)
+
+    @property
+    def _may_watch(self) -> bool:
+        return any(coordinate.kind in ("text", "python") for coordinate in self.config.coordinates.values())
+
+    @cached_property
     def keys(self) -> dict[str, str]:
-        return self.plan.keys(self.input_fingerprint, self.initial_fingerprint)
+        return self.plan.keys(self.input_fingerprint, self.initial_fingerprint, self.watched)
 
     def result(self, step_id: str) -> dict[str, Any]:
         """The marker's content. Raises StepError when the step is not done."""

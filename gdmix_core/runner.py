@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from gdmix_core import progress, spark_submit, steps, storage
+from gdmix_core import prerequisites, processes, progress, spark_submit, steps, storage, watched
 from gdmix_core.config import Config
 from gdmix_core.evaluation.registry import parse_metric, shown_value
 from gdmix_core.evaluation.selection import deciding_split, evaluated
+from gdmix_core.log_lines import step_line
 from gdmix_core.plan import Step
 from gdmix_core.report.page import try_to_write_report
 from gdmix_core.run import Run
@@ -53,6 +54,9 @@ def run_pipeline(config: Config, console: Console) -> Run:
 
 def submit(run: Run, step: Step) -> None:
     """Runs a Spark step in a process of its own. Raises the error it reported, or StepError with its last lines."""
+    if step.kind == "validate":
+        prerequisites.check(run.config)
+        watched.record(run)
     spark_submit.forget_reported(run, step)
     done = subprocess.run(
         spark_submit.command(run, step),
@@ -104,7 +108,7 @@ def _shown_l2(l2: dict[str, Any] | None) -> str:
 def _display(console: Console) -> Iterator[Any]:
     """A line that says which step runs, with a bar where the step reports how far it is."""
     if not console.is_terminal:
-        yield lambda step, within="": console.print(f"{time.strftime('%H:%M:%S')} {_name(step.id, within)}")
+        yield lambda step, within="": console.print(step_line(_name(step.id, within)))
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bars:
@@ -121,9 +125,11 @@ def _display(console: Console) -> Iterator[Any]:
             bars.update(task, completed=done, total=total, description=_name(what, inside))
 
         progress.listen(advance)
+        processes.show_lines(lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
         try:
             yield show
         finally:
+            processes.show_lines(None)
             progress.listen(None)
 
 

@@ -49,7 +49,10 @@ def execute(run: Run, step: Step, *, group: int | None = None) -> dict[str, Any]
         from gdmix_core.effects.normalization import summarize
 
         return summarize(run, step)
-    if step.kind in ("train_fixed", "train_random") and run.config.coordinates[str(step.coordinate)].locked:
+    if (
+        step.kind in ("train_fixed", "train_text", "train_random")
+        and run.config.coordinates[str(step.coordinate)].locked
+    ):
         from gdmix_core.effects import locked
 
         return locked.take_over(run, step, group=group)

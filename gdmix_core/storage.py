@@ -141,9 +141,13 @@ def copy_directory(source: str, target: str) -> list[str]:
     """Copies every file of a directory and of the folders in it; returns their paths within it, sorted."""
     copied = sorted(_paths_within(source))
     for path in copied:
-        with open_for_read(join(source, path)) as file, open_for_write(join(target, path)) as copy:
-            shutil.copyfileobj(file, copy, 1 << 20)
+        copy_file(join(source, path), join(target, path))
     return copied
+
+
+def copy_file(source: str, target: str) -> None:
+    with open_for_read(source) as file, open_for_write(target) as copy:
+        shutil.copyfileobj(file, copy, 1 << 20)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Tag, field_validator, model_validator
 
-from gdmix_core.config_model import Model, Names, chosen_by, known, listed
+from gdmix_core.config_model import Model, Names, chosen_by, known, listed, refuse_without_effect
 
 Interaction = Literal["cosine", "dot", "hadamard", "difference", "concat"]
 Activation = Literal["tanh", "relu", "gelu"]
@@ -70,6 +70,9 @@ class TransformerEncoder(Model):
     def _divisible(self) -> TransformerEncoder:
         if self.width % self.heads:
             raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
+        if self.path is not None:
+            shape = ("layers", "heads", "width", "feed_forward")
+            refuse_without_effect(self, shape, "beside path: the encoder there has its own; leave it out")
         return self
 
 
@@ -95,6 +98,12 @@ class Optimizer(Model):
     gradient_norm: float = Field(default=1.0, ge=0, description="Global norm gradients are clipped to; 0: no clipping.")
     warmup: float = Field(default=0.05, ge=0, lt=1, description="Share of the steps in which the rate rises from 0.")
     decay: Literal["linear", "cosine", "none"] = Field(default="linear", description="Of the rate, to 0 at the end.")
+
+    @model_validator(mode="after")
+    def _effective(self) -> Optimizer:
+        if self.name in ("adam", "sgd") and self.weight_decay:
+            refuse_without_effect(self, ["weight_decay"], f"with {self.name}; use adamw or lamb, or leave it out")
+        return self
 
 
 class TextModel(Model):
@@ -145,7 +154,9 @@ class TextModel(Model):
     evaluations: int = Field(default=1, ge=1, description="Validations within an epoch, each also a checkpoint.")
     patience: int = Field(default=2, ge=1, description="Validations without a better primary metric, then it stops.")
     optimizer: Optimizer = Optimizer()
-    warm_start: bool = Field(default=True, description="A later pass starts from the weights of the one before.")
+    warm_start: bool = Field(
+        default=True, description="Start from the weights of the pass before, in the first from initial_model's."
+    )
     precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = Field(
         default="auto", description="auto: mixed_float16 on a GPU, else float32."
     )
@@ -156,7 +167,7 @@ class TextModel(Model):
     mode: Literal["synchronous", "parameter_server"] = Field(
         default="synchronous", description="parameter_server: workers do not wait for each other."
     )
-    parameter_servers: int = Field(default=1, ge=1, le=1024)
+    parameter_servers: int = Field(default=1, ge=1, le=1024, description="mode parameter_server: so many hold weights.")
     restarts: int = Field(default=2, ge=0, description="Restarts from the last checkpoint after a worker died.")
 
     @field_validator("interactions", "hidden", mode="before", json_schema_input_type=str | int | list[str] | list[int])
@@ -204,6 +215,29 @@ class TextModel(Model):
         pretrained = isinstance(self.encoder, TransformerEncoder) and self.encoder.path is not None
         if self.vocabulary.tokenizer == "wordpiece" and self.vocabulary.file is None and not pretrained:
             raise ValueError("vocabulary.tokenizer: wordpiece needs vocabulary.file, or encoder.path with a vocab.txt")
+        return self
+
+    @model_validator(mode="after")
+    def _effective(self) -> TextModel:
+        if self.mode == "synchronous":
+            servers = "with mode: synchronous; set mode: parameter_server, or leave it out"
+            refuse_without_effect(self, ["parameter_servers"], servers)
+        if self.vocabulary.file is not None:
+            counted = "beside vocabulary.file, whose tokens are all taken; leave one of them out"
+            refuse_without_effect(self.vocabulary, ["size", "min_count"], counted, "vocabulary.")
+        elif isinstance(self.encoder, TransformerEncoder) and self.encoder.path is not None:
+            counted = "beside encoder.path, where the vocabulary is that of the folder; leave it out"
+            refuse_without_effect(self.vocabulary, ["size", "min_count"], counted, "vocabulary.")
+        # Not embedding under a transformer: with all else as it is, another encoder can be tried.
+        for there, keys, what in (
+            (self.text_fields, ["encoder", "vocabulary"], "text in document, query or user"),
+            (self.id_fields, ["id_embedding"], "column in document_ids or user_ids"),
+            (self.sparse, ["sparse_embedding"], "bag in sparse"),
+            (self.user_fields, ["interactions"], "field of the user (query, user, user_ids) to meet the document's"),
+            (self.hidden, ["activation"], "hidden layer"),
+        ):
+            if not there:
+                refuse_without_effect(self, keys, f"without any {what}; leave it out")
         return self
 
     @property

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from gdmix_core.cli import main
 from gdmix_core.config import Config
 from gdmix_core.config_file import check_file, load_config, override, parse_assignment, parse_config
+from gdmix_core.config_model import as_recorded
 from gdmix_core.coordinate_config import FixedEffect
 from gdmix_core.errors import ConfigError
 from gdmix_core.external_config import PythonModel
@@ -410,6 +411,107 @@ def test_faults_of_models_of_a_fixed_effect(effect: dict[str, Any], message: str
         changed["coordinates"]["global"]["bag"] = "global"
     with pytest.raises(ConfigError, match=message):
         parse_config(changed)
+
+
+BERT = {**TEXT, "encoder": {"type": "transformer", "path": "bert"}, "vocabulary": {"tokenizer": "wordpiece"}}
+OF_IDS = {"model": "text", "document_ids": ["tags"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"optimizer": {"name": "sgd", "weight_decay": 0.1}},
+            r"optimizer: weight_decay has no effect with sgd; use adamw",
+        ),
+        (
+            {"optimizer": {"name": "adam", "weight_decay": 0.1}},
+            "weight_decay has no effect with adam; use adamw or lamb",
+        ),
+        (
+            {"parameter_servers": 2},
+            "parameter_servers has no effect with mode: synchronous; set mode: parameter_server",
+        ),
+        (
+            {"vocabulary": {"file": "v", "size": 9}},
+            r"fixed_effect: vocabulary\.size has no effect beside vocabulary\.file",
+        ),
+        ({"vocabulary": {"file": "v", "min_count": 2}}, r"vocabulary\.min_count has no effect beside vocabulary\.file"),
+        ({**BERT, "vocabulary": {"tokenizer": "wordpiece", "size": 9}}, r"vocabulary\.size .* beside encoder\.path"),
+        ({"encoder": {"type": "transformer", "path": "f", "layers": 3}}, r"encoder: layers has no effect beside path"),
+        ({"interactions": ["dot"]}, "interactions has no effect without any field of the user"),
+        (
+            {"id_embedding": 4},
+            "id_embedding has no effect without any column in document_ids or user_ids; leave it out",
+        ),
+        ({"sparse_embedding": 4}, "sparse_embedding has no effect without any bag in sparse"),
+        ({"hidden": [], "activation": "gelu"}, "activation has no effect without any hidden layer"),
+        ({**OF_IDS, "document": [], "encoder": "gru"}, "encoder has no effect without any text in document"),
+        ({**OF_IDS, "document": [], "vocabulary": {"size": 9}}, "vocabulary has no effect without any text"),
+    ],
+)
+def test_a_key_of_a_text_network_that_nothing_would_come_of(changes: dict[str, Any], message: str):
+    changed = content()
+    changed["coordinates"] = {"global": {"fixed_effect": {**TEXT, **changes}}}
+    with pytest.raises(ConfigError, match=message):
+        parse_config(changed)
+
+
+@pytest.mark.parametrize(
+    "effect",
+    [
+        TEXT,
+        BERT,
+        {**OF_IDS, "id_embedding": 4, "user_ids": ["u"], "interactions": ["dot"]},
+        {**TEXT, "optimizer": {"name": "sgd", "weight_decay": 0}, "hidden": []},  # none is none
+        {**TEXT, "vocabulary": {"file": "v"}, "mode": "parameter_server", "parameter_servers": 2},
+        {**TEXT, "encoder": "transformer", "embedding": 32},  # so that another encoder can be tried
+    ],
+)
+def test_a_runs_own_configuration_is_accepted_again(effect: dict[str, Any]):
+    """It says every default, also of keys that have no effect beside others."""
+    changed = content()
+    changed["coordinates"] = {"global": {"fixed_effect": effect}}
+    found = parse_config(changed)
+    assert parse_config(found.model_dump(mode="json", exclude_none=True)) == found
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"spark": {"conf": {"spark.master": "yarn"}}},
+            r"spark\.conf: spark\.master has no effect in conf; set spark\.master",
+        ),
+        ({"spark": {"conf": {"spark.driver.memory": "4g"}}}, r"has no effect in conf; set spark\.driver_memory"),
+        ({"airflow": {"catchup": True}}, "airflow: catchup has no effect without a schedule"),
+        ({"airflow": {"retries": 0, "retry_delay_seconds": 5}}, "retry_delay_seconds has no effect with retries: 0"),
+    ],
+)
+def test_a_key_of_where_it_runs_that_nothing_would_come_of(changes: dict[str, Any], message: str):
+    with pytest.raises(ConfigError, match=message):
+        parse_config(content(**changes))
+
+
+def test_a_run_of_an_earlier_version_can_still_be_opened():
+    effect = {**TEXT, "parameter_servers": 2, "optimizer": {"name": "sgd", "weight_decay": 0.1}}
+    changed = content(coordinates={"global": {"fixed_effect": effect}}, spark={"conf": {"spark.master": "yarn"}})
+    with pytest.raises(ConfigError, match="has no effect"):
+        parse_config(changed)
+    with as_recorded():
+        assert parse_config(changed).coordinates["global"].text.parameter_servers == 2
+    with pytest.raises(ConfigError, match="has no effect"):
+        parse_config(changed)
+
+
+def test_a_directory_that_nothing_is_read_from():
+    elsewhere = {"fixed_effect": {"model": "external", "scores": "s.csv"}, "data": "global"}
+    own = {"fixed_effect": {"model": "python", "function": "m:f"}, "data": "global"}
+    per_user = {"random_effect": {"entity": "user_id"}, "data": "per_user"}
+    for coordinate, words in ((elsewhere, "scores are found by uid"), (own, "without bags and columns")):
+        with pytest.raises(ConfigError, match=f"coordinate global: data has no effect: {words}"):
+            parse_config(content(coordinates={"global": coordinate, "per_user": per_user}))
+    parse_config(content(coordinates={"global": own}))  # alone it says where the labels are
 
 
 def test_a_runs_own_configuration_loses_nothing():

@@ -95,6 +95,7 @@ def test_when_one_fails_the_others_are_ended_and_it_is_named(what, reason):
 
 def test_what_workers_say_comes_first():
     assert "step x: broken file; worker 1: exit code 1." in str(processes.explain([0, 1], ["broken file"], "step x"))
+    assert str(processes.explain((), ["step x: a loss of nan"], "step x")) == "step x: a loss of nan"
     assert "ended from outside" in str(processes.explain([-15, -15], [], "step x"))
 
 

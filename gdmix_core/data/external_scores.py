@@ -70,7 +70,7 @@ def open_scores_of(
     coordinate: str, model: ExternalModel, config: Config, paths: Sequence[str] | None = None
 ) -> ScoreFiles:
     """paths: in place of the configuration's."""
-    listing = [file for path in paths or model.scores for file in _files(coordinate, path.rstrip("/"))]
+    listing = [file for path in paths or model.scores for file in score_files_at(coordinate, path.rstrip("/"))]
     doubled = {file[0] for file in listing if [f[0] for f in listing].count(file[0]) > 1}
     if doubled:
         raise DataError(f"scores of coordinate {coordinate}: {min(doubled)} is named twice")
@@ -80,19 +80,8 @@ def open_scores_of(
     return ScoreFiles(coordinate, parts, tuple(listing), model.missing)
 
 
-def read_part(part: ScorePart, uid_type: UidType) -> Iterator[tuple[pa.Array, pa.Array]]:
-    """(uid int64 or string [n], score float64 [n]) in batches; both null where the file has null.
-
-    Raises DataError for a damaged file, and for uids or scores that are not of the data's type or no numbers.
-    """
-    wanted = pa.string() if uid_type == "text" else pa.int64()
-    for table in _tables(part):
-        for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
-            yield _uids(part, batch.column(0), wanted), _numbers(part, batch.column(1))
-
-
-def _files(coordinate: str, path: str) -> list[File]:
-    """A file, or what lies in a folder, which Spark also gives names such as scores.parquet."""
+def score_files_at(coordinate: str, path: str) -> list[File]:
+    """A file, or what lies in a folder, which Spark also gives names such as scores.parquet. Raises DataError."""
     files: list[File] = []
     if path.endswith(SUFFIXES):
         parent, _, name = path.rpartition("/")
@@ -105,6 +94,17 @@ def _files(coordinate: str, path: str) -> list[File]:
             "or *.avro, or a folder with such files"
         )
     return files
+
+
+def read_part(part: ScorePart, uid_type: UidType) -> Iterator[tuple[pa.Array, pa.Array]]:
+    """(uid int64 or string [n], score float64 [n]) in batches; both null where the file has null.
+
+    Raises DataError for a damaged file, and for uids or scores that are not of the data's type or no numbers.
+    """
+    wanted = pa.string() if uid_type == "text" else pa.int64()
+    for table in _tables(part):
+        for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
+            yield _uids(part, batch.column(0), wanted), _numbers(part, batch.column(1))
 
 
 def _parts(coordinate: str, path: str, uids: Sequence[str], scores: Sequence[str]) -> Iterator[ScorePart]:

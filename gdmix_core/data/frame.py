@@ -111,16 +111,6 @@ class Frame:
         chunks = [chunk for _, table in self.read(split, [name]) for chunk in table[name].chunks]
         return pa.chunked_array(chunks, self.id_type(name))
 
-    def texts(
-        self, split: str, name: str, start: int = 0, stop: int | None = None
-    ) -> Iterator[tuple[int, pa.ChunkedArray]]:
-        """(first row, strings) of every block of a column of texts or ids, cut to the rows start … stop−1.
-
-        Without nulls; integers as their decimal digits.
-        """
-        for first, table in self.read(split, [name], start, stop):
-            yield first, table[name].cast(pa.string())
-
     def id_type(self, name: str) -> pa.DataType:
         """string or int64: the type of an entity, group or text column, or uid."""
         kind = self.manifest["uid_type"] if name == "uid" else self.manifest["ids"][name]

@@ -1,9 +1,6 @@
-"""Which scalar columns the pipeline takes from the input, and whether the input describes them."""
+"""Which scalar columns the pipeline takes from the input, and whether they are of a kind that it can take."""
 
 from __future__ import annotations
-
-import difflib
-from collections.abc import Iterable
 
 from gdmix_core.config import Config
 from gdmix_core.data.metadata import Tensor, metadata_file
@@ -46,6 +43,15 @@ def key_columns(config: Config, labelled: bool) -> list[tuple[str, str, str]]:
     return keys
 
 
+def field_columns(config: Config) -> list[tuple[str, str, str]]:
+    """(what for, column, directory) of the columns that models read as features: texts and ids."""
+    return [
+        (f"a field of coordinate {name}", column, c.data)
+        for name, c in config.coordinates.items()
+        for column in c.columns
+    ]
+
+
 def id_columns(
     config: Config,
     directories: list[str],
@@ -53,13 +59,12 @@ def id_columns(
     paths: dict[str, str],
     labelled: bool,
 ) -> dict[str, list[str]]:
-    """Which directory gives each scalar column: the coordinate's own, else the first that has it."""
+    """Which directory gives each scalar column: the coordinate's own, else the first that has it.
+
+    All of them must be described. Raises DataError for one that is no integer or string scalar.
+    """
     ids: dict[str, list[str]] = {d: [] for d in directories}
-    fields = [
-        (f"a field of coordinate {name}", column, c.data)
-        for name, c in config.coordinates.items()
-        for column in c.columns
-    ]
+    fields = field_columns(config)
     of_field: dict[str, str] = {}
     for use, column, directory in fields:
         if of_field.setdefault(column, directory) != directory:
@@ -70,13 +75,8 @@ def id_columns(
     for use, column, directory in [*key_columns(config, labelled), *fields]:
         if any(column in taken for taken in ids.values()):
             continue
-        at = directory or next((d for d in directories if column in tensors[d]), directories[0])
-        tensor = tensors[at].get(column)
-        if tensor is None:
-            raise DataError(
-                f"{metadata_file(paths[at])}: column {column} ({use}) is not described"
-                f"{suggestion(column, tensors[at])} Described are: {', '.join(tensors[at])}"
-            )
+        at = directory or next(d for d in directories if column in tensors[d])
+        tensor = tensors[at][column]
         if tensor.size is not None or tensor.type == "real":
             raise DataError(f"{metadata_file(paths[at])}: column {column} ({use}) must be an integer or string scalar")
         if column in RESERVED:
@@ -88,12 +88,6 @@ def id_columns(
     return ids
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name: what may have been meant."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else "."
-
-
 def check_scalars(
     config: Config,
     directories: list[str],
@@ -101,12 +95,11 @@ def check_scalars(
     paths: dict[str, str],
     labelled: bool,
 ) -> None:
+    """Raises DataError unless uids are of one type, and label, weight and offset are numbers. All are described."""
     names = config.columns
     first = directories[0]
     for directory in directories:
-        uid = tensors[directory].get(names.uid)
-        if uid is None:
-            raise DataError(f"{metadata_file(paths[directory])}: uid column {names.uid} is not described")
+        uid = tensors[directory][names.uid]
         if uid.size is not None or uid.type == "real":
             raise DataError(
                 f"{metadata_file(paths[directory])}: uid column {names.uid} must be an integer or string scalar"
@@ -117,11 +110,6 @@ def check_scalars(
                 f"but {tensors[first][names.uid].dtype} in {paths[first]}; records are joined by it"
             )
     for role, column in number_columns(config, labelled=labelled).items():
-        tensor = tensors[first].get(column)
-        if tensor is None:
-            raise DataError(
-                f"{metadata_file(paths[first])}: {role} column {column} is not described; described are: "
-                f"{', '.join(tensors[first])}. Set columns.{role} in the configuration"
-            )
+        tensor = tensors[first][column]
         if tensor.size is not None or tensor.type == "text":
             raise DataError(f"{metadata_file(paths[first])}: {role} column {column} must be a number")

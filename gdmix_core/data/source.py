@@ -12,9 +12,10 @@ import numpy as np
 
 from gdmix_core import storage
 from gdmix_core.config import Config
+from gdmix_core.data.described import input_directories, read_tensors, undescribed
 from gdmix_core.data.external_scores import ScoreFiles, ScorePart, open_score_files
 from gdmix_core.data.feature_list import read_feature_list
-from gdmix_core.data.metadata import Tensor, metadata_file, read_metadata
+from gdmix_core.data.metadata import Tensor, metadata_file
 from gdmix_core.data.scalar_columns import check_scalars, id_columns, key_columns, label_bag
 from gdmix_core.data.tfrecord import split_points
 from gdmix_core.errors import DataError
@@ -120,16 +121,11 @@ def open_layout(config: Config, *, labelled: bool = True) -> Layout:
     labelled: whether label and weight have to be there; data that is only to be scored needs neither.
     Raises DataError for a directory, column or feature list that is missing or contradicts another.
     """
-    coordinates = config.coordinates.values()
-    directories = list(dict.fromkeys(c.data for c in coordinates if c.reads_data) or [next(iter(coordinates)).data])
-    paths = {d: config.input.rstrip("/") if d in {".", ""} else storage.join(config.input, d) for d in directories}
-    for directory in directories:
-        if not storage.exists(metadata_file(paths[directory])):
-            raise DataError(
-                f"{paths[directory]}: no input there: {metadata_file(paths[directory])} is missing; "
-                "compare `input` and the coordinates' `data` in the configuration with where the data lies"
-            )
-    tensors = {d: read_metadata(metadata_file(paths[d])) for d in directories}
+    paths = input_directories(config)
+    directories = list(paths)
+    tensors = read_tensors(paths)
+    if faults := undescribed(config, paths, tensors, labelled=labelled):
+        raise DataError("\n".join(faults))
     label = label_bag(config) if labelled else None
     label_at = None if label is None else (directories[0], label)
     bag_keys = _bag_keys(config, label_at)
@@ -213,9 +209,7 @@ def _bag_keys(config: Config, label: tuple[str, str] | None) -> dict[tuple[str, 
 
 
 def _bag_column(path: str, bag: str, key: str, tensors: dict[str, Tensor], feature_list: str) -> BagColumn:
-    tensor = tensors.get(bag)
-    if tensor is None:
-        raise DataError(f"{metadata_file(path)}: bag {bag} is not described; described are: {', '.join(tensors)}")
+    tensor = tensors[bag]
     if tensor.size is None or tensor.type == "text":
         raise DataError(
             f"{metadata_file(path)}: bag {bag} must be a vector of numbers, such as shape [100] and dtype float"

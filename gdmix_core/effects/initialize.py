@@ -7,8 +7,10 @@ from typing import Any
 
 from gdmix_core import storage
 from gdmix_core.data.frame import Frame
+from gdmix_core.effects.initial_networks import prepare_networks
 from gdmix_core.effects.initial_scores import write_initial_scores
-from gdmix_core.models.earlier import find_earlier, fingerprint, linear_coordinates
+from gdmix_core.models.earlier import EarlierModel, find_earlier, fingerprint
+from gdmix_core.models.earlier_network import EarlierNetwork
 from gdmix_core.models.layout import lay_out
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
@@ -20,7 +22,8 @@ def initialize(run: Run, step: Step) -> dict[str, Any]:
     """Writes <run>/initial and, last, its manifest.json; returns {coordinates: {name: counts}, models: of all of them}.
 
     Raises DataError when models are absent or do not fit: another task, an id that is no integer where the entity
-    column holds integers, no variances where a prior needs them.
+    column holds integers, no variances where a prior needs them; ConfigError for networks of another architecture;
+    StepError from the process that lays out text networks.
     """
     run.require(step)
     models = find_earlier(run.config)
@@ -36,12 +39,17 @@ def initialize(run: Run, step: Step) -> dict[str, Any]:
     if not models:
         assert run.config.initial_model is not None
         log.warning("nothing is at %s: everything starts from nothing (required: false)", run.config.initial_model.path)
-    for name in linear_coordinates(run.config):
-        if name in models:
-            counts[name] = lay_out(run, frame, name, models[name])
+    for name, coordinate in run.config.coordinates.items():
+        model = models.get(name)
+        if isinstance(model, EarlierModel):
+            counts[name] = lay_out(run, frame, name, model)
             write_initial_scores(run, name)
-        elif models:
+        elif model is None and models and coordinate.takes_initial_model:
             log.warning("%s: the initial model has none; it starts from nothing", name)
+        elif coordinate.kind == "text" and not coordinate.takes_initial_model:
+            log.info("%s: starts anew (warm_start: false)", name)
+    if any(isinstance(model, EarlierNetwork) for model in models.values()):
+        counts |= prepare_networks(run, step)
     run.commit(step, {"coordinates": counts, "initial_fingerprint": files})
     return _result(counts)
 

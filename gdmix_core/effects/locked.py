@@ -40,6 +40,8 @@ def take_over(run: Run, step: Step, *, group: int | None = None) -> dict[str, An
     assert step.pass_number is not None
     # Of a model trained here before it was locked: a locked one has no known uncertainty.
     storage.remove(run.scores(step.pass_number, step.coordinate, LEVERAGE))
+    if run.config.coordinates[step.coordinate].kind == "text":
+        return run.commit(step, _take_over_network(run, step))
     if run.config.coordinates[step.coordinate].fixed_effect is not None:
         return run.commit(step, _take_over_fixed(run, step))
     return _take_over_random(run, step, group)
@@ -59,6 +61,21 @@ def _take_over_fixed(run: Run, step: Step) -> dict[str, Any]:
             storage.write_array(run.score_part(number, name, split, 0), score_fixed(run, frame, name, model, split))
     write_model(run.model(number, name, 0), model)
     return {"locked": True, "coefficients": len(model.features)}
+
+
+def _take_over_network(run: Run, step: Step) -> dict[str, Any]:
+    """The earlier network's files, and the scores that initialize has computed, where a trained one leaves its own."""
+    assert step.pass_number is not None
+    assert step.coordinate is not None
+    number, name = step.pass_number, step.coordinate
+    # With the marker of an older result, and what only a network that was trained here leaves.
+    storage.remove(run.coordinate(number, name, "model"))
+    remove_score_parts(run, step)
+    for split in SPLITS:
+        if storage.exists(run.scores(0, name, split)):
+            storage.copy_file(run.scores(0, name, split), run.score_part(number, name, split, 0))
+    storage.copy_directory(run.initial_network(name), run.coordinate(number, name, "model"))
+    return {"locked": True}
 
 
 def _take_over_random(run: Run, step: Step, group: int | None) -> dict[str, Any]:

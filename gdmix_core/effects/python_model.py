@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from gdmix_core import storage
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.scores import other_scores, remove_score_parts
+from gdmix_core.effects.trainer_function import Trainer, trainer_function
 from gdmix_core.effects.trainer_input import TrainerInput
 from gdmix_core.errors import StepError
 from gdmix_core.external_config import PythonModel
@@ -26,7 +26,6 @@ from gdmix_core.run import SPLITS, Run
 log = logging.getLogger("gdmix_core.python_model")
 
 FILES = "files"
-Trainer = Callable[[TrainerInput], Mapping[str, Any]]
 
 
 def train(run: Run, step: Step) -> dict[str, Any]:
@@ -42,7 +41,7 @@ def train(run: Run, step: Step) -> dict[str, Any]:
     number, name = step.pass_number, step.coordinate
     model = run.config.coordinates[name].fixed_effect
     assert isinstance(model, PythonModel)
-    function = _imported(name, model.function)
+    function = trainer_function(name, model.function)
     # The marker of an older result goes before any of its files does.
     storage.remove(run.marker(step))
     frame = Frame(run)
@@ -94,31 +93,6 @@ def _input(run: Run, step: Step, frame: Frame, model: PythonModel, folder: Path,
     )
 
 
-def _imported(name: str, path: str) -> Trainer:
-    module_name, _, function_name = path.partition(":")
-    where = f"coordinate {name}: {path}"
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
-        if isinstance(error, ModuleNotFoundError) and error.name and f"{module_name}.".startswith(f"{error.name}."):
-            raise StepError(
-                f"{where}: there is no module {error.name}; install it, or put the folder it lies in on PYTHONPATH, "
-                "wherever this step runs"
-            ) from None
-        log.exception("%s: the module cannot be imported", where)
-        raise StepError(
-            f"{where}: importing {module_name} raised {type(error).__name__}: {error}; its traceback is in the log"
-        ) from error
-    function = getattr(module, function_name, None)
-    if function is None:
-        its_own = [n for n, value in vars(module).items() if getattr(value, "__module__", None) == module_name]
-        raise StepError(f"{where}: {module.__file__} has no {function_name}, only {', '.join(its_own) or 'nothing'}")
-    if not callable(function):
-        raise StepError(f"{where}: {function_name} is a {type(function).__name__}, not a function")
-    found: Trainer = function
-    return found
-
-
 def _call(name: str, path: str, function: Trainer, given: TrainerInput) -> Any:
     try:
         return function(given)
@@ -138,7 +112,14 @@ def _checked(name: str, path: str, returned: Any, given: TrainerInput) -> dict[s
 
 
 def _vector(where: str, split: str, scores: Any, rows: int) -> NDArray[np.float32]:
-    array = np.asarray(scores)
+    try:
+        array = np.asarray(scores)
+    except ValueError as error:  # of rows of different lengths
+        raise StepError(f"{where}: the {split} scores are no array of numbers ({error})") from None
+    if np.ma.is_masked(scores):
+        raise StepError(
+            f"{where}: {np.ma.count_masked(scores)} of {rows} {split} scores are masked; each row has one, so fill them"
+        )
     if array.dtype.kind not in "fiu":
         raise StepError(f"{where}: the {split} scores have the type {array.dtype}; they must be numbers")
     if array.shape != (rows,):

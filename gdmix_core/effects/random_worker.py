@@ -16,13 +16,13 @@ from gdmix_core.run import Run
 
 
 def main() -> None:
-    processes.become_worker()
     parser = argparse.ArgumentParser(description="Trains shards of a random effect.")
     parser.add_argument("--run", required=True)
     parser.add_argument("--step", required=True)
     parser.add_argument("--shards", required=True, type=lambda text: [int(n) for n in text.split(",")])
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
+    processes.become_worker(arguments.step, f"shards {','.join(map(str, arguments.shards))}")
     try:
         run = Run.open(arguments.run)
         for number in arguments.shards:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -21,13 +22,13 @@ TOLD_TO_END = 128 + signal.SIGTERM
 
 def main(description: str, work: Callable[[str, str, int], None]) -> None:
     """Calls work(run's root, step's id, threads), as the command line says, and ends the process."""
-    processes.become_worker()
     _end_on_sigterm()
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--run", required=True)
     parser.add_argument("--step", required=True)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
+    processes.become_worker(arguments.step, _place())
     code = 0
     try:
         work(arguments.run, arguments.step, arguments.threads)
@@ -45,6 +46,15 @@ def main(description: str, work: Callable[[str, str, int], None]) -> None:
     # At once: TensorFlow takes a while to go down in order, and the others would see their connections break before
     # the parent sees the exit code; who died, and of what, would be lost.
     os._exit(code)
+
+
+def _place() -> str:
+    """`worker 1`: which of the group it is, by TF_CONFIG; empty where that does not say (`work` then asks for it)."""
+    try:
+        task = json.loads(os.environ["TF_CONFIG"])["task"]
+        return f"{task['type']} {task['index']}"
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _end_on_sigterm() -> None:

@@ -71,25 +71,33 @@ def translate_detext(name: str, settings: Mapping[str, Any], result: Translation
     parts = str(training).rstrip("/").split("/")
     folder = "/".join(parts[: parts.index("trainingData")]) if "trainingData" in parts else "/".join(parts[:-1])
     model: dict[str, Any] = {"model": "text", **_fields(name, settings, folder, result)}
+    ids, texts = _some(model, "document_ids", "user_ids"), _some(model, "document", "query", "user")
+    sized = {"id_embedding": ids, "sparse_embedding": _some(model, "sparse")}
     for key, (ours, default) in _NUMBERS.items():
-        if key in settings or default is not None:
+        if (key in settings or default is not None) and sized.get(ours, True):
             model[ours] = int(number(settings.get(key, default), f"{name}.{key}"))
     model["embedding"] = model["units"]
-    model["encoder"] = _encoder(name, settings, result)
-    if "vocab_file" in settings:
-        model["vocabulary"] = {"file": str(settings["vocab_file"])}
-    model |= {"interactions": [_INTERACTIONS.get(i, i) for i in _listed(settings.get("emb_sim_func", "inner"))]}
-    model |= {
-        "hidden": [int(n) for n in _listed(settings.get("num_hidden")) if n],
-        "activation": "tanh",
-        "dropout": 0.0,
-    }
+    if texts:
+        model["encoder"] = _encoder(name, settings, result)
+        if "vocab_file" in settings:
+            model["vocabulary"] = {"file": str(settings["vocab_file"])}
+    if _some(model, "query", "user", "user_ids"):
+        model["interactions"] = [_INTERACTIONS.get(i, i) for i in _listed(settings.get("emb_sim_func", "inner"))]
+    model["hidden"] = [int(n) for n in _listed(settings.get("num_hidden")) if n]
+    if model["hidden"]:
+        model["activation"] = "tanh"
+    model["dropout"] = 0.0
     if settings.get("add_doc_projection"):
         model["combine_fields"] = True
     model["optimizer"] = _optimizer(name, settings, result)
     model |= _length(name, settings, result)
     _notes(name, settings, result)
     return {"fixed_effect": model, "data": folder or "."}
+
+
+def _some(model: Mapping[str, Any], *keys: str) -> bool:
+    """Whether it has any of these; what is about none of them would have no effect, and be refused."""
+    return any(model.get(key) for key in keys)
 
 
 def _listed(value: Any) -> list[Any]:

@@ -1,10 +1,13 @@
-"""Where earlier models lie: in a run of ours, its export, a folder that Photon ML or GDMix wrote, or Avro files."""
+"""Where earlier models lie: in a run of ours, its export, a folder that Photon ML or GDMix wrote, or Avro files.
+
+Text networks lie in exports alone.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +17,7 @@ from gdmix_core.coordinate_config import KINDS_WITH_COEFFICIENTS, Coordinate
 from gdmix_core.data.feature_list import FeatureList, read_feature_list
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.models.avro import read_avro
+from gdmix_core.models.earlier_network import EarlierNetwork, find_network
 from gdmix_core.models.native import read_model
 from gdmix_core.models.table import CoefficientTable
 
@@ -67,28 +71,36 @@ def _check_task(where: str, found: str, task: str) -> None:
 
 
 def linear_coordinates(config: Config) -> dict[str, Coordinate]:
-    """Those whose models are coefficients, which can be started from."""
+    """Those whose models are coefficients, which every kind of earlier model may hold."""
     return {name: c for name, c in config.coordinates.items() if c.has_coefficients}
 
 
-def find_earlier(config: Config) -> dict[str, EarlierModel]:
-    """The earlier models of each coordinate that has any.
+def find_earlier(config: Config) -> dict[str, EarlierModel | EarlierNetwork]:
+    """The earlier models of each coordinate that has any, and takes them.
 
-    Raises DataError when there is nothing at a path, or nothing of this pipeline, or nothing for a locked coordinate.
+    Raises DataError when there is nothing at a path (it names every such path), or nothing of this pipeline, or nothing
+    for a locked coordinate; and as find_network does.
     """
     initial = config.initial_model
     assert initial is not None
-    found = {}
+    found: dict[str, EarlierModel | EarlierNetwork] = {}
+    absent: list[str] = []
     if initial.path is not None and (initial.required or storage.list_files(initial.path.rstrip("/"))):
-        found = _in_folder(config, initial.path.rstrip("/"))
+        try:
+            found.update(_in_folder(config, initial.path.rstrip("/")))
+        except DataError as error:
+            absent.append(str(error))
     for name, path in initial.coordinates.items():
         files = _avro_files(path.rstrip("/"))
-        if not files:
-            raise DataError(f"initial_model.coordinates.{name}: {path}: no Avro file (*.avro) is there")
         found[name] = EarlierModel(path, files)
-    if not found and initial.required:
+        if not files:
+            absent.append(f"initial_model.coordinates.{name}: {path}: no Avro file (*.avro) is there")
+    if absent:
+        raise DataError("\n".join(absent))
+    wanted = [name for name, coordinate in config.coordinates.items() if coordinate.takes_initial_model]
+    if not found and wanted and initial.required:
         raise DataError(
-            f"initial_model: {initial.path} has none of this pipeline's coordinates ({', '.join(config.coordinates)}); "
+            f"initial_model: {initial.path} has none of this pipeline's coordinates ({', '.join(wanted)}); "
             "they are found by name; initial_model.coordinates can give Avro files for any name"
         )
     for name, coordinate in config.coordinates.items():
@@ -100,19 +112,21 @@ def find_earlier(config: Config) -> dict[str, EarlierModel]:
     return found
 
 
-def fingerprint(models: dict[str, EarlierModel]) -> str:
+def fingerprint(models: Mapping[str, EarlierModel | EarlierNetwork]) -> str:
     """Of names, sizes and change stamps of all files: another one means other models."""
     content = {
-        name: [
-            (path.rsplit("/", 1)[-1], size, stamp)
-            for path, size, stamp in [*model.files, *([model.features] if model.features else [])]
-        ]
+        name: [(path.rsplit("/", 1)[-1], size, stamp) for path, size, stamp in _all_files(model)]
         for name, model in models.items()
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def _in_folder(config: Config, path: str) -> dict[str, EarlierModel]:
+def _all_files(model: EarlierModel | EarlierNetwork) -> list[File]:
+    more = [model.features] if isinstance(model, EarlierModel) and model.features else []
+    return [*model.files, *more]
+
+
+def _in_folder(config: Config, path: str) -> Mapping[str, EarlierModel | EarlierNetwork]:
     if path == config.output.rstrip("/"):
         raise ConfigError(
             f"initial_model: {path} is the output of this run itself, whose export would be written over; "
@@ -147,13 +161,16 @@ def _in_folder(config: Config, path: str) -> dict[str, EarlierModel]:
     return found
 
 
-def _in_export(config: Config, export: str) -> dict[str, EarlierModel]:
+def _in_export(config: Config, export: str) -> dict[str, EarlierModel | EarlierNetwork]:
     manifest: dict[str, Any] = storage.read_json(storage.join(export, "manifest.json"))
     suffix = ".parquet" if "native" in manifest["formats"] else ".avro"
-    found: dict[str, EarlierModel] = {}
-    for name, coordinate in linear_coordinates(config).items():
+    found: dict[str, EarlierModel | EarlierNetwork] = {}
+    for name, coordinate in config.coordinates.items():
         described = manifest["coordinates"].get(name)
-        if described is None or described.get("kind", "linear") not in KINDS_WITH_COEFFICIENTS:
+        kind = None if described is None else described.get("kind", "linear")
+        if coordinate.takes_initial_model and kind == coordinate.kind == "text":
+            found[name] = find_network(export, manifest, name, config)
+        if not coordinate.has_coefficients or kind not in KINDS_WITH_COEFFICIENTS:
             continue
         if (described["entity"] is None) != (coordinate.fixed_effect is not None):
             kind = "a fixed effect" if described["entity"] is None else f"a random effect of {described['entity']}"
@@ -161,13 +178,13 @@ def _in_export(config: Config, export: str) -> dict[str, EarlierModel]:
         folder = storage.join(export, name)
         files = storage.list_files(folder)
         lists = [file for file in files if file[0].endswith("/features.csv")]
-        found[name] = EarlierModel(
+        model = found[name] = EarlierModel(
             folder,
             [file for file in files if file[0].endswith(suffix)],
             lists[0] if lists and suffix == ".parquet" else None,
             manifest["config"]["task"],
         )
-        if not found[name].files:
+        if not model.files:
             raise DataError(f"{folder}: the export's manifest names {name}, but no {suffix} file is here; export again")
     return found
 

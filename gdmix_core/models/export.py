@@ -9,14 +9,17 @@ from gdmix_core import storage
 from gdmix_core.data.feature_list import write_feature_list
 from gdmix_core.data.frame import Frame
 from gdmix_core.models.avro import write_avro
-from gdmix_core.models.initial import model_features
+from gdmix_core.models.initial import features_of_bags, model_features
 from gdmix_core.models.native import read_model, write_model
+from gdmix_core.models.network_files import CLASSES, INPUTS, SAVED_MODEL, WEIGHTS, features_file
 from gdmix_core.plan import Step, pass_of_model
 from gdmix_core.run import Run
 from gdmix_core.search.selection import selected_run
 
 # In a coordinate's model folder, what is exported of models that have no coefficients; external ones have none.
-MODEL_FOLDERS = {"text": "saved_model", "python": "files"}
+MODEL_FOLDERS = {"text": SAVED_MODEL, "python": "files"}
+# What a later run starts from; a locked network may come from an export that has none.
+_TO_START_FROM = (WEIGHTS, INPUTS)
 
 log = logging.getLogger("gdmix_core.export")
 
@@ -83,13 +86,16 @@ def _export_other(run: Run, frame: Frame, best: int, name: str, directory: str) 
     """A model that has no coefficients: what its training left in the run, and the features its indices mean."""
     settings = run.config.coordinates[name]
     model = run.coordinate(pass_of_model(run.config, best, name), name, "model")
-    for bag, key in frame.bags_of(name).items():
-        write_feature_list(storage.join(directory, "features", f"{bag}.csv"), frame.feature_list(key))
+    for bag, features in features_of_bags(run, frame, name).items():
+        write_feature_list(storage.join(directory, features_file(bag)), features)
     if label := frame.manifest.get("label_bag"):
-        write_feature_list(storage.join(directory, "classes.csv"), frame.feature_list(label))
+        write_feature_list(storage.join(directory, CLASSES), frame.feature_list(label))
     folder = MODEL_FOLDERS.get(settings.kind)
     if folder is not None:
         storage.copy_directory(storage.join(model, folder), storage.join(directory, folder))
+    for file in _TO_START_FROM if settings.kind == "text" else ():
+        if storage.exists(storage.join(model, file)):
+            storage.copy_file(storage.join(model, file), storage.join(directory, file))
     return {
         "kind": settings.kind,
         "entity": None,

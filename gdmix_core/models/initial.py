@@ -6,6 +6,7 @@ from gdmix_core import storage
 from gdmix_core.data.feature_list import FeatureList, read_feature_list
 from gdmix_core.data.frame import Frame
 from gdmix_core.models.native import read_model
+from gdmix_core.models.network_files import features_file
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.run import Run
 
@@ -20,6 +21,23 @@ def read_initial(run: Run, coordinate: str, number: int) -> CoefficientTable | N
         return None
     path = run.initial(coordinate, number)
     return read_model(path) if storage.exists(path) else None
+
+
+def initial_network(run: Run, coordinate: str) -> str | None:
+    """The folder with the network that a text coordinate starts from in the first pass, or, if it is locked, is."""
+    if run.config.initial_model is None or not run.config.coordinates[coordinate].takes_initial_model:
+        return None
+    folder = run.initial_network(coordinate)
+    return folder if storage.list_files(folder) else None
+
+
+def features_of_bags(run: Run, frame: Frame, coordinate: str) -> dict[str, FeatureList]:
+    """Of every bag that a model without coefficients reads, the list to which its feature indices refer."""
+    if run.config.coordinates[coordinate].locked:
+        folder = run.initial_network(coordinate)
+        bags = frame.bags_of(coordinate)
+        return {bag: read_feature_list(storage.join(folder, features_file(bag))) for bag in bags}
+    return {bag: frame.feature_list(key) for bag, key in frame.bags_of(coordinate).items()}
 
 
 def model_features(run: Run, frame: Frame, coordinate: str) -> FeatureList:

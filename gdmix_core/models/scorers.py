@@ -149,11 +149,11 @@ class NetworkScorer:
 
     def score(self, batch: Batch) -> tuple[NDArray[np.float32], int]:
         columns = {name: batch.column(name).cast(pa.string()) for name in self.fields}
-        bags = {name: _with_features(batch.bag(key), to) for name, (key, to) in self.bags.items()}
+        bags = {name: with_features(batch.bag(key), to) for name, (key, to) in self.bags.items()}
         return np.asarray(self.network.score(columns, bags, len(batch)), np.float32), 0
 
 
-def _with_features(bag: Bag, feature_map: NDArray[np.int32]) -> Bag:
+def with_features(bag: Bag, feature_map: NDArray[np.int32]) -> Bag:
     """The bag with other indices, without the features that have none."""
     indices = feature_map[bag.indices]
     kept = indices >= 0
@@ -222,7 +222,7 @@ def _network(directory: str, name: str, config: Config, layout: Layout) -> Netwo
     for bag in settings.bags:
         features = read_feature_list(storage.join(directory, name, "features", f"{bag}.csv"))
         key = layout.coordinate_bags[name][bag]
-        bags[bag] = (key, _feature_map(name, features, layout.feature_lists[key]))
+        bags[bag] = (key, feature_map(name, features, read_feature_list(layout.feature_lists[key])))
     network = open_network(storage.join(directory, name, "saved_model"), settings)
     return NetworkScorer(name, network, settings.fields, bags)
 
@@ -248,16 +248,16 @@ def _linear(
         fixed = described["entity"] is None
         table = read_avro(files, features, fixed=fixed, integer_entities=integer).table
     key = next(iter(layout.coordinate_bags[name].values()), None)
-    feature_map = np.empty(0, np.int32) if key is None else _feature_map(name, features, layout.feature_lists[key])
+    mapped = np.empty(0, np.int32)
+    if key is not None:
+        mapped = feature_map(name, features, read_feature_list(layout.feature_lists[key]))
     entities = None if described["entity"] is None else IdIndex(table.entities)
-    return LinearScorer(
-        name, table, entities, described["entity"], key, config.coordinates[name].intercept, feature_map
-    )
+    return LinearScorer(name, table, entities, described["entity"], key, config.coordinates[name].intercept, mapped)
 
 
-def _feature_map(name: str, features: FeatureList, of_data: str) -> NDArray[np.int32]:
+def feature_map(name: str, features: FeatureList, of_data: FeatureList) -> NDArray[np.int32]:
     """int32 [features of the data's list]: each one's index in the model's list, −2 where it has none."""
-    names = read_feature_list(of_data).names
+    names = of_data.names
     known = {feature: index for index, feature in enumerate(features.names)}
     found = np.array([known.get(feature, -2) for feature in names], np.int32)
     lost = int(np.count_nonzero(found == -2))

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from gdmix_core import storage
 from gdmix_core.config import TASKS_OF_CLASSES, Config
 from gdmix_core.config_file import parse_config
+from gdmix_core.config_model import as_recorded
 from gdmix_core.data import bags
 from gdmix_core.data.id_index import IdIndex
 from gdmix_core.data.record_checks import checks_of
@@ -111,7 +112,8 @@ def _config_to_score(content: Mapping[str, Any], source: str, where: str) -> Con
         effect = coordinate.get("fixed_effect") or {}
         if effect.get("model") == "python":
             coordinate["fixed_effect"] = {**effect, "bags": [], "columns": []}
-    return parse_config({**content, "input": source, "metrics": [], "coordinates": coordinates}, where=where)
+    with as_recorded():
+        return parse_config({**content, "input": source, "metrics": [], "coordinates": coordinates}, where=where)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from gdmix_core.config_model import as_recorded
 from gdmix_core.errors import GdmixError, StepError
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
@@ -49,7 +50,9 @@ def proposals(run: Run, step: Step) -> dict[int, dict[str, float]]:
 def open_trial(run: Run, number: int, values: Values, start: Values | None = None) -> Run:
     """The trial's run, whether it was begun or not; nothing is written."""
     root = run.trial_root(number)
-    return Run(root, with_values(run.config, values, root), trial=_described(number, values, start))
+    with as_recorded():
+        config = with_values(run.config, values, root)
+    return Run(root, config, trial=_described(number, values, start))
 
 
 def results_of_round(run: Run, step: Step) -> Iterator[Result]:

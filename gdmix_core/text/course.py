@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from gdmix_core import processes
 from gdmix_core.effects.checkpoint import StepCheckpoint
 from gdmix_core.errors import StepError
-from gdmix_core.plan import Step, train_id
+from gdmix_core.plan import Step
 from gdmix_core.run import Run
-from gdmix_core.text.inputs_of_data import WEIGHTS, model_file
 from gdmix_core.text.network import TextNetwork
 from gdmix_core.text.optimizer import Update
+from gdmix_core.text.starting_point import model_file, weights_to_start_from
 from gdmix_core.text.summaries import Summaries
 from gdmix_core.text.training_group import TrainingGroup
 from gdmix_core.text.training_state import TrainingState
@@ -80,7 +80,7 @@ class Course:
         return self._steps * self._settings.epochs
 
     def begin(self) -> None:
-        """Judges the weights of an earlier pass, if it starts from them: what it ends with is never worse."""
+        """Judges the weights of an earlier pass or run, if it starts from them: what it ends with is never worse."""
         if self._warm:
             state = self.state
             state.best_value, state.best_step = self._metric.of(*self._watch(), self._group), 0
@@ -166,11 +166,8 @@ class Course:
                 variable.assign(value)
             if self._first:
                 log.info("%s goes on from its checkpoint, after %d steps", self._step.id, self.state.steps)
-        elif self._step.pass_number != 1 and self._settings.warm_start:
-            assert self._step.pass_number is not None
-            assert self._step.coordinate is not None
-            before = self._run.plan[train_id(self._step.pass_number - 1, self._step.coordinate)]
-            self._network.load_weights(model_file(self._run, before, WEIGHTS))
+        elif (trained := weights_to_start_from(self._run, self._step)) is not None:
+            self._network.load_weights(trained)
             self._best = self._network.get_weights()
             self._warm = True
 
@@ -194,7 +191,7 @@ class Course:
         if not math.isfinite(self.state.mean_loss):
             raise StepError(
                 f"{self._step.id}: the training loss is {self.state.mean_loss} after {self.state.steps} steps; lower "
-                "optimizer.learning_rate or optimizer.gradient_norm, or look for extreme feature values"
+                "optimizer.learning_rate, clip harder (optimizer.gradient_norm), or look for extreme feature values"
             )
 
     def _check_same_weights(self) -> None:
@@ -221,7 +218,8 @@ class Course:
             "loss": state.mean_loss,
             "metric": value,
             "learning_rate": float(self._update.learning_rate()),
-            "rows_per_second": round(rows / max(seconds, 1e-9), 1),
+            # None: the first batch is not timed, and may be all there was.
+            "rows_per_second": round(rows / max(seconds, 1e-9), 1) if rows else None,
         }
         state.curve.append(point)
         if self._summaries:
@@ -229,12 +227,14 @@ class Course:
 
     def _log(self, undefined: bool) -> None:
         state, point = self.state, self.state.curve[-1]
+        speed = point["rows_per_second"]
         best = "the best so far" if state.worse == 0 else f"best {state.best_value:.5f} at step {state.best_step}"
         log.info(
-            "%s: step %d of %d, epoch %.2f of %d: loss %.5f, %s %s %s (%s), learning rate %.3g, %.0f rows/s",
+            "%s: step %d of %d, epoch %.2f of %d: loss %.5f, %s %s %s (%s), learning rate %.3g%s",
             self._step.id, state.steps, self.total_steps, point["epoch"], self._settings.epochs, point["loss"],
             self._metric.split, self._metric.name, "undefined" if undefined else _shown(point["metric"]),
-            "so far the last weights count" if undefined else best, point["learning_rate"], point["rows_per_second"],
+            "so far the last weights count" if undefined else best, point["learning_rate"],
+            "" if speed is None else f", {speed:.0f} rows/s",
         )  # fmt: skip
         if state.over and state.epoch < self._settings.epochs:
             log.info("%s: no better %s for %d evaluations: stops", self._step.id, self._metric.name, state.worse)

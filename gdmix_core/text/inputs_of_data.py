@@ -10,17 +10,16 @@ import numpy as np
 from gdmix_core import storage
 from gdmix_core.data.frame import Frame
 from gdmix_core.effects.checkpoint import StepCheckpoint
-from gdmix_core.plan import Step, train_id
+from gdmix_core.models.network_files import INPUTS
+from gdmix_core.plan import Step
 from gdmix_core.run import Run
 from gdmix_core.solvers.all_reduce import WorkerLostError
 from gdmix_core.text.distinct_texts import encode
 from gdmix_core.text.network_inputs import NetworkInputs
 from gdmix_core.text.network_rows import ROWS_AT_A_TIME
+from gdmix_core.text.starting_point import inputs_to_start_from
 from gdmix_core.text.vocabulary import TokenCounter, given_tokens
 from gdmix_core.text_config import TextModel
-
-INPUTS = "network_inputs.json"
-WEIGHTS = "weights.npz"
 
 
 def network_inputs(run: Run, step: Step, rank: int, barrier: Any) -> NetworkInputs:
@@ -32,29 +31,12 @@ def network_inputs(run: Run, step: Step, rank: int, barrier: Any) -> NetworkInpu
     path = storage.join(StepCheckpoint(run, step, INPUTS).directory, INPUTS)
     key = run.keys[step.id]
     if rank == 0 and not (storage.exists(path) and storage.read_json(path).get("key") == key):
-        found = inputs_of_earlier_pass(run, step) or inputs_of_data(run, step.coordinate)
+        found = inputs_to_start_from(run, step) or inputs_of_data(run, step.coordinate)
         storage.write_json(path, {"key": key, "inputs": json.loads(found.to_json())})
     barrier()
     if not storage.exists(path):
         raise WorkerLostError(f"{path} is not there; the first worker has gone")
     return NetworkInputs.from_json(json.dumps(storage.read_json(path)["inputs"]))
-
-
-def inputs_of_earlier_pass(run: Run, step: Step) -> NetworkInputs | None:
-    assert step.pass_number is not None
-    assert step.coordinate is not None
-    if step.pass_number == 1:
-        return None
-    before = run.plan[train_id(step.pass_number - 1, step.coordinate)]
-    with storage.open_for_read(model_file(run, before, INPUTS)) as file:
-        return NetworkInputs.from_json(file.read().decode())
-
-
-def model_file(run: Run, step: Step, name: str) -> str:
-    """A file or folder beside the step's marker."""
-    assert step.pass_number is not None
-    assert step.coordinate is not None
-    return run.coordinate(step.pass_number, step.coordinate, "model", name)
 
 
 def inputs_of_data(run: Run, coordinate: str) -> NetworkInputs:

@@ -168,13 +168,25 @@ class TextNetwork:
 
     def load_weights(self, path: str) -> None:
         """Raises DataError when the file is missing or no archive, or its names or shapes are not this network's."""
-        with storage.open_for_read(path) as file:
-            try:
-                with np.load(file, allow_pickle=False) as archive:
-                    arrays = {name: archive[name] for name in archive.files}
-            except (ValueError, OSError, EOFError) as error:
-                raise DataError(f"{path}: no archive of weights ({error})") from None
-        self._weights.assign(arrays, path)
+        self._weights.assign(read_weights(path), path)
+
+    def start_from(self, arrays: dict[str, NDArray[np.float32]], source: str) -> None:
+        """Sets all weights, by name; as load_weights."""
+        self._weights.assign(arrays, source)
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """All weights by name."""
+        return self._weights.arrays()
+
+
+def read_weights(path: str) -> dict[str, NDArray[np.float32]]:
+    """What save_weights wrote, by name. Raises DataError when the file is missing or no archive."""
+    with storage.open_for_read(path) as file:
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+        except (ValueError, OSError, EOFError) as error:
+            raise DataError(f"{path}: no archive of weights ({error})") from None
 
 
 def _one_row_at_least(values: Any) -> Any:

@@ -15,7 +15,8 @@ class TrainingState:
     """epoch, step: of the next batch, from 0; steps: taken in all; over: no batch is left, or none is worth it
 
     best_value, best_step: of the best evaluation; worse: evaluations since without a better one
-    curve: {step, epoch, loss, metric, learning_rate, rows_per_second} of every evaluation
+    curve: {step, epoch, loss, metric, learning_rate, rows_per_second} of every evaluation;
+           None where it is undefined or was not measured
     loss, weight: Σ w · loss and Σ w since the last evaluation
     seconds, rows: spent training, and trained on, as far as timed; *_before: at the last evaluation
     """

@@ -8,10 +8,9 @@ import pyarrow.compute as pc
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from gdmix_core import storage
-from gdmix_core.errors import DataError
 from gdmix_core.text.tokenizer import split_ids, split_words
-from gdmix_core.text_config import TextModel, TransformerEncoder, Vocabulary
+from gdmix_core.text_config import TextModel, Vocabulary
+from gdmix_core.text_files import read_vocabulary, vocabulary_path
 
 
 class TokenCounter:
@@ -46,30 +45,7 @@ class TokenCounter:
         return tuple(found["token"].cast(pa.string()).to_pylist())
 
 
-def read_vocabulary(path: str) -> tuple[str, ...]:
-    """The tokens of a file, one a line. Raises DataError when it is missing, empty, not UTF-8, or has a token twice."""
-    with storage.open_for_read(path) as file:
-        content = file.read()
-    try:
-        lines = [line.removesuffix("\r") for line in content.decode("utf-8").removesuffix("\n").split("\n")]
-    except UnicodeDecodeError as error:
-        raise DataError(f"vocabulary {path}: not UTF-8 ({error}); save it as UTF-8, one token a line") from None
-    if lines == [""]:
-        raise DataError(f"vocabulary {path} is empty; it must hold one token a line")
-    first_line: dict[str, int] = {}
-    for number, token in enumerate(lines, 1):
-        if not token:
-            raise DataError(f"vocabulary {path}: line {number} is empty; take it out")
-        if first_line.setdefault(token, number) != number:
-            raise DataError(f"vocabulary {path}: {token!r} stands in lines {first_line[token]} and {number}; keep one")
-    return tuple(lines)
-
-
 def given_tokens(settings: TextModel) -> tuple[str, ...] | None:
     """The vocabulary of text fields that comes from a file or a pretrained encoder's folder; None: count the data's."""
-    if settings.vocabulary.file is not None:
-        return read_vocabulary(settings.vocabulary.file)
-    encoder = settings.encoder
-    if isinstance(encoder, TransformerEncoder) and encoder.path is not None:
-        return read_vocabulary(storage.join(encoder.path, "vocab.txt"))
-    return None
+    path = vocabulary_path(settings)
+    return None if path is None else read_vocabulary(path)

@@ -6,8 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from gdmix_core.errors import DataError
 from gdmix_core.text.basic_tokenization import BasicTokenizer
+from gdmix_core.text_files import check_word_pieces
 
 # Longer words are unknown; so it is in BERT's reference implementation.
 LONGEST_WORD = 100
@@ -22,11 +22,7 @@ class WordPieceTokenizer:
 
     def __init__(self, tokens: tuple[str, ...], max_tokens: int, lowercase: bool) -> None:
         """Raises DataError when the vocabulary lacks a special token, or does not start with [PAD]."""
-        if not tokens or tokens[0] != "[PAD]":
-            raise DataError("the vocabulary of word pieces must have [PAD] in its first line: padding has the id 0")
-        for special in ("[UNK]", "[CLS]", "[SEP]"):
-            if special not in tokens:
-                raise DataError(f"the vocabulary of word pieces lacks {special}; give the vocab.txt of a BERT model")
+        check_word_pieces(tokens)
         self._unknown, self._first, self._last = (tokens.index(special) for special in ("[UNK]", "[CLS]", "[SEP]"))
         self._room = max(0, max_tokens - 2)
         self._longest_piece = max(len(token.removeprefix("##")) for token in tokens)

@@ -46,6 +46,18 @@ def spark_submit_hook(run: Run, step: Step) -> SparkSubmitHook:
         )
 
 
+def driver_is_here(run: Run) -> bool:
+    """Whether the application's driver, which lists the input, runs on this machine: unless in deploy mode cluster."""
+    from airflow.sdk import BaseHook
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        extra = BaseHook.get_connection(run.config.airflow.spark_connection).extra_dejson
+    except AirflowNotFoundException:
+        extra = {}
+    return (extra.get("deploy-mode") or run.config.spark.conf.get("spark.submit.deployMode")) != "cluster"
+
+
 def _master(connection: str) -> str | None:
     """The connection's host, None when there is no such connection."""
     from airflow.sdk import BaseHook

@@ -88,17 +88,17 @@ def without(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("metadata", "words"),
     [
-        (without("uid"), "uid column uid is not described"),
+        (without("uid"), r"column uid \(columns\.uid\) is not described; did you mean user_id\? Described are: "),
         (change("uid", dtype="float"), "uid column uid must be an integer or string scalar"),
         (change("uid", shape=[2]), "uid column uid must be an integer or string scalar"),
-        (without("response"), "label column response is not described; described are: uid, .*Set columns.label"),
+        (without("response"), r"column response \(columns\.label\) is not described\. Described are: uid, "),
         (change("response", dtype="string"), "label column response must be a number"),
-        (without("weight"), "weight column weight is not described"),
+        (without("weight"), r"column weight \(columns\.weight\) is not described"),
         (change("weight", shape=[2]), "weight column weight must be a number"),
-        (without("offset"), "offset column offset is not described"),
-        (without("user_id"), "column user_id .* is not described"),
+        (without("offset"), r"column offset \(columns\.offset\) is not described"),
+        (without("user_id"), r"column user_id \(the entity of coordinate per_user\) is not described"),
         (change("user_id", dtype="double"), r"column user_id .* must be an integer or string scalar"),
-        (without("global"), "bag global is not described"),
+        (without("global"), r"bag global \(read by coordinate global\) is not described"),
         (change("global", dtype="string"), "bag global must be a vector of numbers"),
         (change("global", shape=[], isSparse=False), "bag global must be a vector of numbers"),
         (change("global", shape=[7]), r"featureList/global: 6 features, .* shape \[7\]"),
@@ -108,6 +108,23 @@ def test_columns_that_do_not_fit_the_configuration(tmp_path: Path, metadata, wor
     source = synthetic.write_directory(tmp_path / "input", ROWS, metadata=metadata)
     with pytest.raises(DataError, match=words):
         open_layout(synthetic.make_config(source, tmp_path / "run"))
+
+
+def test_everything_that_is_not_described_is_named_with_what_it_may_have_been(tmp_path: Path):
+    renamed = {"response": "responses", "user_id": "userid", "per_user": "per_users"}
+    content = synthetic.describe(ROWS)
+    for entry in (entry for entries in content.values() for entry in entries):
+        entry["name"] = renamed.get(entry["name"], entry["name"])
+    source = synthetic.write_directory(tmp_path / "input", ROWS, metadata=content)
+    with pytest.raises(DataError) as error:
+        open_layout(synthetic.make_config(source, tmp_path / "run", metrics=["auc", "auc@session"]))
+    metadata = str(source / "metadata" / "tensor_metadata.json")
+    assert [line.partition(" Described are: uid, ")[0] for line in str(error.value).splitlines()] == [
+        f"{metadata}: column response (columns.label) is not described; did you mean responses?",
+        f"{metadata}: column user_id (the entity of coordinate per_user) is not described; did you mean userid?",
+        f"{metadata}: column session (the group of metric auc@session) is not described.",
+        f"{metadata}: bag per_user (read by coordinate per_user) is not described; did you mean per_users?",
+    ]
 
 
 def test_features_listed_twice(tmp_path: Path):

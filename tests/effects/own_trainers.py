@@ -45,6 +45,8 @@ def broken(given: TrainerInput) -> Any:
         "too few": {"training": np.zeros(rows - 1)},
         "a column": {"training": np.zeros((rows, 1))},
         "texts": {"training": ["high"] * rows},
+        "lists of different lengths": {"training": [[1.0]] * (rows - 1) + [[1.0, 2.0]]},
+        "masked": {"training": np.ma.masked_where(np.arange(rows) == 2, np.zeros(rows))},
         "nan": {"training": np.where(np.arange(rows) == 2, np.nan, 0.0)},
         "too large": {"training": [1e39] * rows},
         "a list of ints": {"training": [1] * rows},

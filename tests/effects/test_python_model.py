@@ -131,6 +131,8 @@ def test_what_is_done_is_not_done_again_and_older_files_go(tmp_path: Path):
         ("too few", r"the training scores have the shape \[89\]; there are 90 rows"),
         ("a column", r"the training scores have the shape \[90, 1\]"),
         ("texts", "the training scores have the type <U4; they must be numbers"),
+        ("lists of different lengths", "the training scores are no array of numbers"),
+        ("masked", "1 of 90 training scores are masked; each row has one, so fill them"),
         ("nan", "1 of 90 training scores are no finite float32, first nan of row 2"),
         ("too large", r"90 of 90 training scores are no finite float32, first 1e\+39 of row 0"),
         ("raises", "raised ValueError: the trainer's own words; its traceback is in the log"),

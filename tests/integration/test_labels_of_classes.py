@@ -107,7 +107,7 @@ def test_no_label_is_needed_to_score_and_none_may_be_read(tmp_path: Path):
     source = synthetic.write_directory(tmp_path / "input", rows)
     config = config_of(source, tmp_path / "run", "multilabel_classification")
     assert set(open_layout(config, labelled=False).bags) == {"global"}
-    with pytest.raises(DataError, match="bag response is not described"):
+    with pytest.raises(DataError, match=r"bag response \(columns\.label\) is not described"):
         open_layout(config)
     reads_label = config.model_copy(update={"columns": config.columns.model_copy(update={"label": "global"})})
     with pytest.raises(DataError, match="bag global is the label, so no coordinate may read it"):

@@ -161,9 +161,9 @@ def test_detext_becomes_a_text_network(tmp_path: Path):
         "fixed_effect": {
             "model": "text", "document": ["doc_query"], "sparse": ["wide_ftrs_sp"], "linear": [],
             "vocabulary": {"file": "movieLens/detext/vocab.txt"},
-            "units": 128, "embedding": 128, "id_embedding": 128, "sparse_embedding": 1, "batch": 32, "seed": 1234,
+            "units": 128, "embedding": 128, "sparse_embedding": 1, "batch": 32, "seed": 1234,
             "encoder": {"type": "cnn", "windows": [3], "filters": 50},
-            "interactions": ["cosine"], "hidden": [], "activation": "tanh", "dropout": 0.0,
+            "hidden": [], "dropout": 0.0,
             "optimizer": {
                 "name": "adamw", "learning_rate": 1, "gradient_norm": 1, "decay": "linear", "warmup": 0.0,
             },
@@ -182,7 +182,10 @@ def test_detext_becomes_a_text_network(tmp_path: Path):
         ({"ftr_ext": "lstm", "num_layers": 2, "bidirectional": True},
          {"encoder": {"type": "lstm", "layers": 2, "bidirectional": True, "dropout": 0}}),
         ({"ftr_ext": "bert", "lr_bert": 2e-5, "bert_hub_url": "hub"}, {"encoder": {"type": "transformer"}}),
-        ({"num_epochs": 3, "emb_sim_func": ["inner", "diff"]}, {"epochs": 3, "interactions": ["cosine", "difference"]}),
+        ({"num_epochs": 3, "emb_sim_func": ["inner", "diff"], "user_id_column_names": "u", "num_hidden": "8 4"},
+         {"epochs": 3, "interactions": ["cosine", "difference"], "id_embedding": 128, "activation": "tanh"}),
+        ({"optimizer": "sgd", "doc_text_column_names": [], "doc_id_column_names": ["tags"]},
+         {"optimizer": {"name": "sgd"}, "document_ids": ["tags"]}),
         ({"optimizer": "bert_adam"}, {"optimizer": {"name": "adamw"}}),
         ({"optimizer": "other"}, {"optimizer": {"name": "adamw"}}),
         ({"num_train_steps": 1000, "num_warmup_steps": 100}, {"optimizer": {"warmup": 0.1}}),

@@ -205,7 +205,7 @@ def test_learning_curves_of_a_network(tmp_path: Path) -> None:
     step = run.plan["pass_01.global.train"]
     storage.write_array(run.score_part(1, "global", "training", 0), np.eye(3, dtype=np.float32)[np.arange(30) % 3])
     point = {"epoch": 1.0, "loss": 0.5, "metric": 0.9, "learning_rate": 0.1, "rows_per_second": 100.0}
-    curve = [point | {"step": 10}, point | {"step": 20, "metric": None}]
+    curve = [point | {"step": 10, "rows_per_second": None}, point | {"step": 20, "metric": None}]
     ended = {"steps": 20, "epochs": 2.0, "stopped_early": True, "best_step": 10, "best_value": 0.9, "weights": 1234}
     run.commit(step, {"curve": curve, "metric": "accuracy", **ended})
     evaluate(run, run.plan["pass_01.global.evaluate"])
@@ -217,6 +217,9 @@ def test_learning_curves_of_a_network(tmp_path: Path) -> None:
         for what in ("training loss", "training accuracy", "learning rate", "rows per second")
     ]
     assert ["1", "0", "10", "0"] in cells(page)
+    assert "★ marks the weights that were kept; training stopped early." in page
+    run.commit(step, {"curve": curve, "metric": "accuracy", **ended, "best_step": 0})
+    assert "None was better than the weights of the pass before, which were kept; training" in page_of(run)
 
 
 @pytest.mark.parametrize(("classes", "shown"), [(12, "numbers"), (40, "colours"), (101, "nothing")])

@@ -197,6 +197,19 @@ def test_a_keras_model_gives_vectors_of_tokens_or_of_texts(tmp_path: Path, token
     assert len(network.encoder_variables) == 1
 
 
+def test_batch_normalisations_of_a_keras_model_stay_as_they_are(tmp_path: Path) -> None:
+    """Statistics that follow each worker's part of a batch would make the workers' copies differ."""
+    given = keras.Input([None], dtype="int32")
+    inner = keras.Sequential([keras.Input([None, 4]), keras.layers.BatchNormalization()])
+    keras.Model(given, inner(keras.layers.Embedding(10, 4)(given))).save(tmp_path / "model.keras")
+    (tmp_path / "vocab.txt").write_text("\n".join(TOKENS[4:]) + "\n")
+    network = network_of(tmp_path, "words", pooling="mean")
+    before = network.get_weights()
+    network.encode("title", network.tokenize("title", tf.constant(["star toy", "wars"])), training=1)
+    for name, old, new in zip(network.weight_names, before, network.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new, err_msg=name)
+
+
 def test_a_keras_model_of_another_form_is_refused(tmp_path: Path) -> None:
     keras_model(tmp_path, 4, pooled=True)
     network_of(tmp_path, "words")

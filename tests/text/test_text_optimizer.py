@@ -40,7 +40,8 @@ class SmallNetwork:
 
 
 def settings_of(precision: str = "float32", **options: Any) -> TextModel:
-    fixed = {"learning_rate": RATE, "weight_decay": DECAY, "warmup": 0.0, "decay": "none", "gradient_norm": 0.0}
+    decay = {} if options.get("name") in ("adam", "sgd") else {"weight_decay": DECAY}
+    fixed = {"learning_rate": RATE, **decay, "warmup": 0.0, "decay": "none", "gradient_norm": 0.0}
     return text_model(precision=precision, optimizer=fixed | options)
 
 

@@ -19,12 +19,12 @@ from gdmix_core.errors import DataError
 from gdmix_core.evaluation.evaluate import group_codes
 from gdmix_core.run import SPLITS, Run
 from gdmix_core.text import course, network_rows, row_scores
-from gdmix_core.text.inputs_of_data import model_file
 from gdmix_core.text.losses import loss_sums
 from gdmix_core.text.network import TextNetwork
 from gdmix_core.text.network_inputs import NetworkInputs
 from gdmix_core.text.network_rows import RowReader
 from gdmix_core.text.row_order import OrderOfGroups
+from gdmix_core.text.starting_point import model_file
 from gdmix_core.text.train_step import as_tensors
 from gdmix_core.text.training_group import OneWorker
 from gdmix_core.text.worker import train_and_score
@@ -251,8 +251,11 @@ def test_groups_in_which_nothing_ranks_above_anything_are_no_error(
     rows = text_rows(40, 13, label=np.zeros(40))
     rows.ids = {**rows.ids, "search": [f"s{number // 4}" for number in range(40)]}
     single = {"passes": {"max": 1}, "metrics": ["ndcg@3:search"]}
-    result = train(text_run(tmp_path, rows, config=single, loss="listwise", group="search", batch=8, epochs=1))
+    ranking = {"loss": "listwise", "group": "search"}
+    result = train(text_run(tmp_path, rows, config=single, batch=8, epochs=1, evaluations=5, **ranking))
     assert (result["best_value"], result["curve"][0]["loss"], result["steps"]) == (None, 0.0, 5)
+    # The first batch is not timed.
+    assert [point["rows_per_second"] is None for point in result["curve"]] == [True] + [False] * 4
 
 
 @pytest.mark.parametrize("task", ["multiclass_classification", "multilabel_classification"])

@@ -36,7 +36,16 @@ def text_model(**options: Any) -> TextModel:
         "dropout": 0.0,
         "precision": "float32",
     }
-    return TextModel.model_validate({"model": "text"} | small | options)
+    chosen = {"model": "text"} | small | options
+    # What is about fields and bags that are not there would be refused.
+    for key, there in (
+        ("id_embedding", ("user_ids", "document_ids")),
+        ("sparse_embedding", ("sparse",)),
+        ("encoder", ("document", "query", "user")),
+    ):
+        if not any(chosen.get(name) for name in there):
+            del chosen[key]
+    return TextModel.model_validate(chosen)
 
 
 def network_inputs(settings: TextModel, **options: Any) -> NetworkInputs:

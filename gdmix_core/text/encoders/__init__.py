@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, Protocol
 
-from gdmix_core.errors import ConfigError
-from gdmix_core.text.encoders.bert_folder import load_bert_weights, read_bert_shape
+from gdmix_core.bert_shape import TransformerShape, read_bert_shape
+from gdmix_core.text.encoders.bert_folder import load_bert_weights
 from gdmix_core.text.encoders.convolution import CnnTextEncoder
-from gdmix_core.text.encoders.keras_folder import FILE as KERAS_FILE
 from gdmix_core.text.encoders.keras_folder import KerasTextEncoder
 from gdmix_core.text.encoders.recurrent import RecurrentTextEncoder
 from gdmix_core.text.encoders.token_vectors import token_ids
-from gdmix_core.text.encoders.transformer import TransformerShape, TransformerTextEncoder
+from gdmix_core.text.encoders.transformer import TransformerTextEncoder
 from gdmix_core.text.network_inputs import NetworkInputs
 from gdmix_core.text.weights import Weights
 from gdmix_core.text_config import CnnEncoder, RecurrentEncoder, TextModel, TransformerEncoder
+from gdmix_core.text_files import check_reads_word_pieces, is_keras_folder
 
 
 class TextEncoder(Protocol):
@@ -50,10 +49,9 @@ def _transformer(
             feed_forward=encoder.feed_forward,
         )
         return TransformerTextEncoder(shape, encoder.dropout, encoder.pooling, weights, ids if words else None)
-    if os.path.exists(os.path.join(encoder.path, KERAS_FILE)):
+    if is_keras_folder(encoder.path):
         return KerasTextEncoder(encoder.path, ids, settings.max_tokens, encoder.pooling, weights)
-    if words:
-        raise ConfigError("encoder.path is a BERT model, which reads word pieces: set vocabulary.tokenizer: wordpiece")
+    check_reads_word_pieces(encoder.path, settings.vocabulary)
     lowercase = settings.vocabulary.lowercase
     shape = read_bert_shape(encoder.path, len(inputs.tokens), settings.max_tokens, lowercase)
     transformer = TransformerTextEncoder(shape, encoder.dropout, encoder.pooling, weights)

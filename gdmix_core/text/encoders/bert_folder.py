@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core import storage
+from gdmix_core.bert_shape import TransformerShape
 from gdmix_core.errors import DataError
-from gdmix_core.text.encoders.transformer import TransformerShape
 from gdmix_core.text.weights import Weights
 
 # Names of the tensors, with the model's own prefix before them or not; layers are numbered.
@@ -25,51 +24,6 @@ _DENSE = {
     "outer": "output.dense",
 }
 _NORMALIZATIONS = {"attended_normalization": "attention.output.LayerNorm", "outer_normalization": "output.LayerNorm"}
-
-
-def read_bert_shape(folder: str, tokens: int, max_tokens: int, lowercase: bool) -> TransformerShape:
-    """The shape that config.json describes, checked against the vocabulary (its number of tokens) and the settings.
-
-    Raises DataError, which names what is missing, unsupported or at odds.
-    """
-    path = os.path.join(folder, "config.json")
-    config = storage.read_json(path)
-    kind = config.get("model_type")
-    if kind != "bert":
-        raise DataError(f"{path}: model_type {kind!r} is not supported, only 'bert'; a Keras encoder could be given")
-    positions = config.get("position_embedding_type", "absolute")
-    if positions != "absolute":
-        raise DataError(f"{path}: position_embedding_type {positions!r} is not supported, only 'absolute'")
-    activation = config.get("hidden_act", "gelu")
-    if activation not in ("gelu", "relu"):
-        raise DataError(f"{path}: hidden_act {activation!r} is not supported, only 'gelu' and 'relu'")
-    try:
-        shape = TransformerShape(
-            tokens=int(config["vocab_size"]),
-            positions=int(config["max_position_embeddings"]),
-            layers=int(config["num_hidden_layers"]),
-            heads=int(config["num_attention_heads"]),
-            width=int(config["hidden_size"]),
-            feed_forward=int(config["intermediate_size"]),
-            activation=activation,
-            epsilon=float(config.get("layer_norm_eps", 1e-12)),
-        )
-    except KeyError as error:
-        raise DataError(f"{path}: {error.args[0]} is missing; it must be the configuration of a BERT model") from None
-    if max_tokens > shape.positions:
-        raise DataError(f"{path}: the model has {shape.positions} positions; set max_tokens to that at most")
-    if tokens > shape.tokens:
-        raise DataError(f"{path}: vocab_size is {shape.tokens}, but the vocabulary has {tokens} tokens; take its own")
-    _check_lowercase(folder, lowercase)
-    return shape
-
-
-def _check_lowercase(folder: str, lowercase: bool) -> None:
-    path = os.path.join(folder, "tokenizer_config.json")
-    if os.path.exists(path):
-        trained = storage.read_json(path).get("do_lower_case", lowercase)
-        if trained != lowercase:
-            raise DataError(f"{path}: the model was trained with do_lower_case {trained}; set vocabulary.lowercase so")
 
 
 def load_bert_weights(folder: str, shape: TransformerShape, weights: Weights) -> None:

@@ -12,8 +12,7 @@ from gdmix_core.errors import DataError
 from gdmix_core.text.encoders.transformer import pooled
 from gdmix_core.text.tokenizer import PADDING
 from gdmix_core.text.weights import Weights
-
-FILE = "model.keras"
+from gdmix_core.text_files import KERAS_FILE
 
 
 class KerasTextEncoder:
@@ -24,7 +23,7 @@ class KerasTextEncoder:
 
     def __init__(self, folder: str, tokens: int, max_tokens: int, pooling: str, weights: Weights) -> None:
         """Raises DataError when the model cannot be loaded, or has other inputs or outputs."""
-        self._path = os.path.join(folder, FILE)
+        self._path = os.path.join(folder, KERAS_FILE)
         self._pooling = pooling
         try:
             # Code that a file may hold is not run: safe_mode.
@@ -41,6 +40,7 @@ class KerasTextEncoder:
         if self._length is not None and self._length < max_tokens:
             raise DataError(f"{self._path}: it takes {self._length} tokens; set max_tokens to that at most")
         self._check_tokens(tokens)
+        _keep_statistics(self._model)
         self.width = int(shapes[1][-1])
         self._input_type = self._model.inputs[0].dtype
         for number, variable in enumerate(self._model.weights):
@@ -63,3 +63,14 @@ class KerasTextEncoder:
             present = tf.pad(present, [[0, 0], [0, missing]])
         vectors = self._model(tf.cast(tokens, self._input_type), training=training is not False)
         return pooled(vectors, present, self._pooling) if vectors.shape.rank == 3 else vectors
+
+
+def _keep_statistics(model: Any) -> None:
+    """Batch normalisations stay as they are, as is usual in fine-tuning.
+
+    They would follow whatever a worker's part of a batch holds, padding too, so that the workers' copies differ; and
+    also when the encoder's learning rate is 0.
+    """
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False

@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from gdmix_core.bert_shape import TransformerShape
 from gdmix_core.text.tokenizer import PADDING
 from gdmix_core.text.weights import Weights, dropped
-
-
-@dataclass(frozen=True)
-class TransformerShape:
-    """tokens: rows of the table of token vectors. positions: tokens of a text at most."""
-
-    tokens: int
-    positions: int
-    layers: int
-    heads: int
-    width: int
-    feed_forward: int
-    activation: str = "gelu"
-    epsilon: float = 1e-12
 
 
 class TransformerTextEncoder:

@@ -47,7 +47,7 @@ class ValidateOperator(SparkStepOperator):
         elif initial and initial.get("path"):
             self.config["initial_model"] = {**initial, "path": _absolute(initial["path"])}
         coordinates = self.config["coordinates"]
-        self.config["coordinates"] = {name: _with_absolute_scores(c) for name, c in coordinates.items()}
+        self.config["coordinates"] = {name: _with_absolute_paths(c) for name, c in coordinates.items()}
 
     def execute(self, context: Context) -> dict[str, Any]:
         from gdmix_core.config_file import parse_config
@@ -55,6 +55,15 @@ class ValidateOperator(SparkStepOperator):
 
         self.run = Run.create(parse_config(self.config, where=f"configuration of {self.dag_id}")).root
         return {"run": self.run, **super().execute(context)}
+
+    def carry_out(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
+        from gdmix_core import prerequisites, watched
+        from gdmix_operators.spark_submit import driver_is_here
+
+        # In this process and not in Spark's: the training tasks run as this one, with its files and its Python path.
+        prerequisites.check(run.config, spark_reads_here=driver_is_here(run))
+        watched.record(run)
+        return super().carry_out(run, step, context)
 
     def announce(self, run: Run, step: Step) -> str:
         return f"{super().announce(run, step)}, input {run.config.input}"
@@ -64,13 +73,19 @@ class ValidateOperator(SparkStepOperator):
         return {f"{name}_rows": split["rows"] for name, split in splits.items()}
 
 
-def _with_absolute_scores(coordinate: Any) -> Any:
-    """The coordinate, if it is external, with the paths of its score files in full."""
+def _with_absolute_paths(coordinate: Any) -> Any:
+    """The coordinate with the paths of what its fixed effect is given in full: score files, vocabulary, encoder."""
     effect = coordinate.get("fixed_effect") if isinstance(coordinate, Mapping) else None
-    if not isinstance(effect, Mapping) or not (scores := effect.get("scores")):
+    if not isinstance(effect, Mapping):
         return coordinate
-    paths = [scores] if isinstance(scores, str) else scores
-    return {**coordinate, "fixed_effect": {**effect, "scores": [_absolute(path) for path in paths]}}
+    changed = dict(effect)
+    if scores := effect.get("scores"):
+        changed["scores"] = [_absolute(path) for path in ([scores] if isinstance(scores, str) else scores)]
+    for part, key in (("vocabulary", "file"), ("encoder", "path")):
+        given = effect.get(part)
+        if isinstance(given, Mapping) and given.get(key):
+            changed[part] = {**given, key: _absolute(given[key])}
+    return {**coordinate, "fixed_effect": changed}
 
 
 def _absolute(path: str) -> str:

@@ -1,0 +1,17 @@
+"""Earlier text networks made this run's own, in a process apart: the step itself loads no TensorFlow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gdmix_core.effects.cores import core_count
+from gdmix_core.effects.worker_group import WorkerGroup, train_together
+from gdmix_core.plan import Step
+from gdmix_core.run import Run
+
+
+def prepare_networks(run: Run, step: Step) -> dict[str, dict[str, Any]]:
+    """Writes what text.initial_network describes; returns each coordinate's counts. Raises StepError."""
+    arguments = ["--run", run.root, "--step", step.id, "--threads", str(core_count(run.config))]
+    group = WorkerGroup(step.id, "gdmix_core.text.initial_worker", arguments, {"worker": 1}, restarts=0)
+    return train_together(group, lambda event: None)

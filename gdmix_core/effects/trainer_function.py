@@ -1,0 +1,41 @@
+"""The function of the user's own that trains a coordinate, found by its import path."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gdmix_core.effects.trainer_input import TrainerInput
+from gdmix_core.errors import StepError
+
+log = logging.getLogger("gdmix_core.python_model")
+
+Trainer = Callable[[TrainerInput], Mapping[str, Any]]
+
+
+def trainer_function(coordinate: str, path: str) -> Trainer:
+    """The function at package.module:function. Raises StepError, which says why it is not to be had."""
+    module_name, _, function_name = path.partition(":")
+    where = f"coordinate {coordinate}: {path}"
+    try:
+        module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{module_name}.".startswith(f"{error.name}."):
+            raise StepError(
+                f"{where}: there is no module {error.name}; install it, or put the folder it lies in on PYTHONPATH, "
+                "wherever this step runs"
+            ) from None
+        log.exception("%s: the module cannot be imported", where)
+        raise StepError(
+            f"{where}: importing {module_name} raised {type(error).__name__}: {error}; its traceback is in the log"
+        ) from error
+    function = getattr(module, function_name, None)
+    if function is None:
+        its_own = [n for n, value in vars(module).items() if getattr(value, "__module__", None) == module_name]
+        raise StepError(f"{where}: {module.__file__} has no {function_name}, only {', '.join(its_own) or 'nothing'}")
+    if not callable(function):
+        raise StepError(f"{where}: {function_name} is a {type(function).__name__}, not a function")
+    found: Trainer = function
+    return found

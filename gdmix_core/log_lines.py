@@ -1,0 +1,43 @@
+"""How a line of the log looks, whoever writes it: the command, one of its steps, or a worker process of a step."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+
+_TIME = "%H:%M:%S"
+
+
+class LineFormatter(logging.Formatter):
+    """`14:03:05 INFO pass_01.global.train, worker 1: message`; other libraries' messages end with the logger's name.
+
+    step, worker: of a worker process, such as "worker 1"; messages that begin with the step's id do not repeat it
+    """
+
+    def __init__(self, step: str = "", worker: str = "") -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s", _TIME)
+        self._step = step
+        self._source = ", ".join(part for part in (step, worker) if part)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's own name)
+        message = record.message
+        if self._source:
+            if self._step and message.startswith(self._step):
+                message = message.removeprefix(self._step).lstrip(": ")
+            message = f"{self._source}: {message}"
+        if record.name.partition(".")[0] not in ("gdmix_core", "gdmix_operators", "root"):
+            message = f"{message} ({record.name})"
+        return f"{record.asctime} {record.levelname} {message}"
+
+
+def to_standard_error(level: int, step: str = "", worker: str = "") -> None:
+    """Sends this process's log there, unless it goes somewhere already; step, worker: as in LineFormatter."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter(step, worker))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+def step_line(name: str) -> str:
+    """The line that says that a step begins, now."""
+    return f"{time.strftime(_TIME)} INFO {name}"

@@ -1,0 +1,89 @@
+"""Which part of the configuration the result of a step depends on, as plain data: what goes into the step's key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gdmix_core.config import Config
+from gdmix_core.evaluation.registry import parse_metric
+from gdmix_core.text_start import settings_of_start
+
+
+def of_effect(coordinate: dict[str, Any]) -> dict[str, Any]:
+    """Without what changes where and how the work is done, but not its result."""
+    settings = dict(coordinate)
+    if settings["random_effect"] is not None:
+        settings["random_effect"] = {k: v for k, v in settings["random_effect"].items() if k != "groups"}
+    if settings["fixed_effect"] is not None:
+        without = ("restarts", "tensorboard")
+        settings["fixed_effect"] = {k: v for k, v in settings["fixed_effect"].items() if k not in without}
+    return settings
+
+
+def of_validate(config: Config, data: dict[str, Any]) -> dict[str, Any]:
+    # In order: labels and weights are those of the first coordinate's directory.
+    sources = [
+        {
+            "coordinate": name,
+            "data": c.data,
+            "bags": list(c.bags),
+            "entity": c.random_effect.entity if c.random_effect else None,
+            "columns": list(c.columns),
+            "external": c.fixed_effect.model_dump(mode="json") if c.fixed_effect and c.kind == "external" else None,
+        }
+        for name, c in config.coordinates.items()
+    ]
+    groups = {parse_metric(name).column for name in data["metrics"]} - {None}
+    groups |= {c.group for c in config.coordinates.values()} - {None}
+    kept = ("task", "classes", "columns", "checks", "frame")
+    return {"sources": sources, "groups": sorted(map(str, groups)), **{key: data[key] for key in kept}}
+
+
+def of_initial_model(config: Config) -> dict[str, Any]:
+    """What training makes of the initial models, which initialize only brings: so prior_weight can be searched."""
+    initial = config.initial_model
+    if initial is None:
+        return {}
+    kept = {"entities": initial.entities_without_data, "features": initial.keeps_features}
+    return {"initial_model": {"prior_weight": initial.prior_weight, **kept}}
+
+
+def of_initialize(config: Config, data: dict[str, Any]) -> dict[str, Any]:
+    initial = config.initial_model
+    assert initial is not None
+    coordinates = {
+        name: {
+            "bag": c["bag"],
+            "locked": c["locked"],
+            "intercept": c["intercept"],
+            "entity": (c["random_effect"] or {}).get("entity"),
+        }
+        for name, c in data["coordinates"].items()
+        if config.coordinates[name].has_coefficients
+    } | {
+        name: settings_of_start(config, name)
+        for name, coordinate in config.coordinates.items()
+        if coordinate.kind == "text" and coordinate.takes_initial_model
+    }
+    return {
+        "path": initial.path,
+        "files": initial.coordinates,
+        "features_without_data": initial.features_without_data,
+        "keeps_features": initial.keeps_features,
+        "needs_variances": initial.prior_weight > 0,
+        "task": data["task"],
+        "coordinates": coordinates,
+    }
+
+
+def of_export(data: dict[str, Any]) -> dict[str, Any]:
+    return {"export": data["export"], "task": data["task"]}
+
+
+def of_partition(data: dict[str, Any]) -> dict[str, Any]:
+    kept = ("entity", "shards", "rows_per_shard", "samples")
+    return {
+        name: {key: c["random_effect"][key] for key in kept} | {"bag": c["bag"], "data": c["data"]}
+        for name, c in data["coordinates"].items()
+        if c["random_effect"] is not None
+    }

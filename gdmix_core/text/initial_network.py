@@ -1,0 +1,148 @@
+"""An earlier run's network, laid out in this run's vocabularies; or, if its coordinate is locked, as it is."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from gdmix_core import storage
+from gdmix_core.data import bags
+from gdmix_core.data.frame import Frame
+from gdmix_core.errors import DataError
+from gdmix_core.models.earlier_network import EarlierNetwork
+from gdmix_core.models.network_files import CLASSES, INPUTS, SAVED_MODEL, WEIGHTS, features_file
+from gdmix_core.models.scorers import feature_map, with_features
+from gdmix_core.run import SPLITS, Run
+from gdmix_core.text.inputs_of_data import inputs_of_data
+from gdmix_core.text.named_axes import Names, Vocabularies, carried_over, named_axes
+from gdmix_core.text.network import TextNetwork, read_weights
+from gdmix_core.text.network_inputs import NetworkInputs
+from gdmix_core.text.network_rows import ROWS_AT_A_TIME
+from gdmix_core.text.scorer import open_network
+from gdmix_core.text.starting_point import read_inputs, write_inputs
+from gdmix_core.text_start import needs_initial_scores
+
+log = logging.getLogger("gdmix_core.initialize")
+
+_NAMES_SHOWN = 5
+
+
+def prepare(run: Run, name: str, earlier: EarlierNetwork) -> dict[str, Any]:
+    """Writes <run>/initial/NAME: the network, and its scores where they are wanted. Returns counts of what it kept."""
+    take = _take_as_it_is if run.config.coordinates[name].locked else _lay_out
+    counts = take(run, name, earlier)
+    if needs_initial_scores(run.config, name) and earlier.settings.loss == "pointwise":
+        write_initial_scores(run, name, earlier)
+    return {"source": earlier.where, "models": 1, **counts}
+
+
+def write_initial_scores(run: Run, name: str, earlier: EarlierNetwork) -> None:
+    """What the earlier network gives every row, by its SavedModel: it knows its own words, also those dropped here."""
+    frame = Frame(run)
+    settings = run.config.coordinates[name].text
+    keys = frame.bags_of(name)
+    maps = {bag: feature_map(name, earlier.features(bag), frame.feature_list(key)) for bag, key in keys.items()}
+    network = open_network(earlier.saved_model, settings)
+    columns = list(dict.fromkeys([*settings.fields, *(f"{k}_{p}" for k in keys.values() for p in _PARTS)]))
+    for split in SPLITS:
+        if not frame.rows(split):
+            continue
+        parts = []
+        for _, table in frame.stream(split, columns, ROWS_AT_A_TIME):
+            texts = {field: table[field].combine_chunks().cast(pa.string()) for field in settings.fields}
+            read = {
+                bag: with_features(bags.from_arrow(table[f"{key}_indices"], table[f"{key}_values"]), maps[bag])
+                for bag, key in keys.items()
+            }
+            parts.append(np.asarray(network.score(texts, read, table.num_rows), np.float32))
+        storage.write_array(run.scores(0, name, split), np.concatenate(parts))
+
+
+_PARTS = ("indices", "values")
+
+
+def _take_as_it_is(run: Run, name: str, earlier: EarlierNetwork) -> dict[str, Any]:
+    storage.copy_directory(earlier.saved_model, run.initial_network(name, SAVED_MODEL))
+    bags_of_network = [features_file(bag) for bag in earlier.settings.bags]
+    for file in (WEIGHTS, INPUTS, CLASSES, *bags_of_network):
+        if storage.exists(earlier.path(file)):
+            storage.copy_file(earlier.path(file), run.initial_network(name, file))
+    log.info("%s: locked, the network of %s as it is", name, earlier.where)
+    return {"locked": True}
+
+
+def _lay_out(run: Run, name: str, earlier: EarlierNetwork) -> dict[str, Any]:
+    """Weights and inputs with which training begins as a later pass does with those of the pass before."""
+    frame = Frame(run)
+    settings = run.config.coordinates[name].text
+    inputs = inputs_of_data(run, name)
+    label = frame.manifest.get("label_bag")
+    here = Vocabularies(
+        inputs,
+        {bag: frame.feature_list(key).names for bag, key in frame.bags_of(name).items()},
+        frame.feature_list(label).names if label else None,
+    )
+    classes = earlier.classes if label else None
+    there = Vocabularies(
+        read_inputs(earlier.path(INPUTS)),
+        {bag: earlier.features(bag).names for bag in settings.bags},
+        None if classes is None else classes.names,
+    )
+    network = TextNetwork(settings, inputs)
+    source = earlier.path(WEIGHTS)
+    old, new = read_weights(source), network.arrays()
+    if "encoder/tokens" not in new:
+        _check_same_tokens(there.inputs, inputs, earlier)
+    axes = [
+        named_axes(settings, vocabularies, {weight: values.shape for weight, values in arrays.items()})
+        for vocabularies, arrays in ((there, old), (here, new))
+    ]
+    network.start_from(carried_over(old, axes[0], new, axes[1], source), source)
+    network.save_weights(run.initial_network(name, WEIGHTS))
+    write_inputs(run.initial_network(name, INPUTS), inputs)
+    counts = {"weights": int(sum(values.size for values in new.values()))}
+    return {**counts, "vocabularies": _changes(name, there.listed, here.listed)}
+
+
+def _check_same_tokens(there: NetworkInputs, here: NetworkInputs, earlier: EarlierNetwork) -> None:
+    """An encoder of Keras has a table of tokens somewhere, whose rows nobody but its maker knows."""
+    if there.tokens != here.tokens:
+        raise DataError(
+            f"{earlier.where}: its Keras encoder was given another vocabulary than here, and its weights cannot be "
+            "sorted by it; give it the vocabulary of the earlier run, or start anew with fixed_effect.warm_start: false"
+        )
+
+
+def _changes(name: str, there: dict[str, Names], here: dict[str, Names]) -> dict[str, dict[str, Any]]:
+    """Of every vocabulary how many entries are kept, new and dropped, and the first of these; also to the log."""
+    found: dict[str, dict[str, Any]] = {}
+    for vocabulary in here:
+        known, wanted = there.get(vocabulary, ()), here[vocabulary]
+        known_set, wanted_set = set(known), set(wanted)
+        new = [entry for entry in wanted if entry not in known_set]
+        dropped = [entry for entry in known if entry not in wanted_set]
+        kept = len(wanted) - len(new)
+        found[vocabulary] = {
+            "kept": kept,
+            "new": len(new),
+            "dropped": len(dropped),
+            "first_new": new[:_NAMES_SHOWN],
+            "first_dropped": dropped[:_NAMES_SHOWN],
+        }
+        tell = log.warning if known and wanted and not kept else log.info
+        tell(
+            "%s: %s: %d kept, %d new%s, %d dropped%s",
+            name, vocabulary, kept, len(new), _shown(new), len(dropped), _shown(dropped),
+        )  # fmt: skip
+    return found
+
+
+def _shown(entries: Names) -> str:
+    """(a, b, …)"""
+    if not entries:
+        return ""
+    first = [entry if isinstance(entry, str) else ",".join(map(str, entry)) for entry in entries[:_NAMES_SHOWN]]  # type: ignore[call-overload]
+    return f" ({', '.join(first)}{', …' if len(entries) > _NAMES_SHOWN else ''})"

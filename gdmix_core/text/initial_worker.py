@@ -1,0 +1,28 @@
+"""A process of the step `initialize`, which makes of earlier text networks those that this run starts from.
+
+python -m gdmix_core.text.initial_worker --run ROOT --step initialize --threads 2
+"""
+
+from __future__ import annotations
+
+from gdmix_core import processes
+from gdmix_core.effects import worker_process
+from gdmix_core.models.earlier import find_earlier
+from gdmix_core.models.earlier_network import EarlierNetwork
+from gdmix_core.run import Run
+
+
+def work(root: str, step_id: str, threads: int) -> None:
+    run = Run.open(root)
+    from gdmix_core.text.training_group import join_group
+
+    join_group(threads)
+    from gdmix_core.text.initial_network import prepare
+
+    found = find_earlier(run.config)
+    networks = {name: model for name, model in found.items() if isinstance(model, EarlierNetwork)}
+    processes.send({"outcome": {name: prepare(run, name, network) for name, network in networks.items()}})
+
+
+if __name__ == "__main__":
+    worker_process.main("Lays out the text networks that a run starts from.", work)

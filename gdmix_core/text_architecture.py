@@ -1,0 +1,63 @@
+"""The settings of a text network on which the names, shapes and meaning of its weights depend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gdmix_core.text_config import TextModel, TransformerEncoder
+
+# Of an encoder, what changes its training alone.
+_OF_TRAINING = ("dropout",)
+
+
+def architecture(settings: TextModel) -> dict[str, Any]:
+    """Key path below fixed_effect → value, plain data. Networks in which all are equal differ in vocabularies alone.
+
+    Settings that the network does not use are left out, such as the size of ids' vectors where there is no id field.
+    """
+    encoder = settings.encoder
+    found: dict[str, Any] = {
+        "document": list(settings.document),
+        "query": settings.query,
+        "user": list(settings.user),
+        "document_ids": list(settings.document_ids),
+        "user_ids": list(settings.user_ids),
+        "dense": list(settings.dense),
+        "sparse": list(settings.sparse),
+        "linear": sorted(settings.linear_bags),
+        "units": settings.units,
+        "combine_fields": settings.combine_fields,
+        "hidden": list(settings.hidden),
+        "activation": settings.activation,
+    }
+    if settings.user_fields:
+        found["interactions"] = list(settings.interactions)
+    if settings.id_fields:
+        found["id_embedding"] = settings.id_embedding
+    if settings.sparse:
+        found["sparse_embedding"] = settings.sparse_embedding
+    if not settings.text_fields:
+        return found
+    found["vocabulary.tokenizer"] = settings.vocabulary.tokenizer
+    found |= {f"encoder.{key}": value for key, value in _of_encoder(settings).items()}
+    if not isinstance(encoder, TransformerEncoder):
+        found["embedding"] = settings.embedding
+    elif encoder.path is None:  # It has a vector for each position.
+        found["max_tokens"] = settings.max_tokens
+    return found
+
+
+def _of_encoder(settings: TextModel) -> dict[str, Any]:
+    encoder = settings.encoder
+    if isinstance(encoder, TransformerEncoder) and encoder.path is not None:  # What its folder says holds.
+        return {"type": encoder.type, "path": encoder.path, "pooling": encoder.pooling}
+    return {key: value for key, value in encoder.model_dump(mode="json").items() if key not in _OF_TRAINING}
+
+
+def differences(earlier: TextModel, now: TextModel) -> dict[str, tuple[Any, Any]]:
+    """Key path below fixed_effect → (value there, value here), of what differs; of another kind of encoder its type."""
+    there, here = architecture(earlier), architecture(now)
+    keys = [key for key in {**here, **there} if there.get(key) != here.get(key)]
+    if "encoder.type" in keys:
+        keys = [key for key in keys if key == "encoder.type" or not (key.startswith("encoder.") or key == "embedding")]
+    return {key: (there.get(key), here.get(key)) for key in keys}
