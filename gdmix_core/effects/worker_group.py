@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,8 @@ log = logging.getLogger("gdmix_core.worker_group")
 _HOST = "127.0.0.1"
 # After one worker has failed, those that are still there by then are frozen.
 _GRACE_SECONDS = 5.0
+# Between two looks at the processes; after ten of them without one this process itself was stopped.
+_LOOK_SECONDS = 0.2
 
 Event = processes.Event
 
@@ -34,6 +37,7 @@ class WorkerGroup:
     replaceable: jobs whose processes the others can go on without until a new one is there
     servers: whether all but the first only serve it, and end with it
     restarts: how often all may start again after one died
+    silence: seconds; a process that has sent beats (worker_process.send_beats) is killed after so long without one
     """
 
     step_id: str
@@ -44,6 +48,7 @@ class WorkerGroup:
     environment: Mapping[str, str] = field(default_factory=dict)
     replaceable: tuple[str, ...] = ()
     servers: bool = False
+    silence: float = 60.0
 
     @property
     def members(self) -> list[tuple[str, int]]:
@@ -97,6 +102,8 @@ class _Attempt:
         self._failures: dict[int, str] = {}
         self._lost: str | None = None
         self._frozen: set[int] = set()
+        self._heard: dict[int, float] = {}
+        self._looked = time.monotonic()
         self._workers: list[subprocess.Popen[str]] = []
         self._replacements = 0
         self._over = threading.Event()
@@ -156,6 +163,7 @@ class _Attempt:
             "%s: %s %s; starting another in its place",
             self._group.step_id, self._names[number], self._death(number, code),
         )  # fmt: skip
+        self._frozen.discard(number)
         self._workers[number] = self._start(number)
         return self._workers[number]
 
@@ -168,6 +176,8 @@ class _Attempt:
             self._failures[number] = event["failure"]
         elif "lost" in event:
             self._lost = self._lost or f"{self._names[number]} lost another: {event['lost']}"
+        elif "alive" in event:
+            self._heard[number] = time.monotonic()
         else:
             self._tell(event)
 
@@ -176,14 +186,30 @@ class _Attempt:
         members = self._group.members
         needed = [n for n, (job, _) in enumerate(members) if job not in self._group.replaceable]
         while not any(self._workers[number].poll() for number in needed):
-            if self._over.wait(0.2):
+            if self._over.wait(_LOOK_SECONDS):
                 return
+            self._end_silent()
         if self._over.wait(_GRACE_SECONDS):
             return
         for number, worker in enumerate(self._workers):
             if worker.poll() is None:
-                self._frozen.add(number)
-                worker.kill()
+                self._kill_frozen(number)
+
+    def _end_silent(self) -> None:
+        """The others would wait for a server that is frozen, and nothing else tells that it is."""
+        now = time.monotonic()
+        if now - self._looked > 10 * _LOOK_SECONDS:
+            self._heard = dict.fromkeys(self._heard, now)
+        self._looked = now
+        for number, heard in list(self._heard.items()):
+            if now - heard > self._group.silence:
+                del self._heard[number]
+                if self._workers[number].poll() is None:
+                    self._kill_frozen(number)
+
+    def _kill_frozen(self, number: int) -> None:
+        self._frozen.add(number)
+        self._workers[number].kill()
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 
@@ -46,6 +47,17 @@ def main(description: str, work: Callable[[str, str, int], None]) -> None:
     # At once: TensorFlow takes a while to go down in order, and the others would see their connections break before
     # the parent sees the exit code; who died, and of what, would be lost.
     os._exit(code)
+
+
+def send_beats(seconds: float = 5.0) -> None:
+    """Tells the parent every so many seconds that this process is alive, from now to its end."""
+
+    def beat() -> None:
+        while True:
+            processes.send({"alive": True})
+            time.sleep(seconds)
+
+    threading.Thread(target=beat, daemon=True).start()
 
 
 def _place() -> str:

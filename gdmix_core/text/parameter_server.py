@@ -22,6 +22,7 @@ import tensorflow as tf
 from gdmix_core import processes, storage
 from gdmix_core.data.scores import remove_score_parts
 from gdmix_core.effects.checkpoint import StepCheckpoint
+from gdmix_core.effects.worker_process import send_beats
 from gdmix_core.errors import StepError
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
@@ -55,6 +56,7 @@ def serve(threads: int) -> None:
         protocol="grpc",
         config=config,
     )
+    send_beats()
     server.join()
 
 
