@@ -178,7 +178,7 @@ def compose_command() -> list[str]:
     for command in (["docker", "compose"], ["docker-compose"]):
         if shutil.which(command[0]) is None:
             continue
-        version = subprocess.run([*command, "version", "--short"], capture_output=True, text=True, timeout=60)
+        version = subprocess.run([*command, "version", "--short"], capture_output=True, text=True, timeout=300)
         if version.returncode == 0 and not version.stdout.startswith("1."):
             return command
     pytest.skip("DOCKER COMPOSE MISSING: docker-compose.yml was not checked against Compose's own schema")
@@ -194,7 +194,7 @@ def resolve(command: list[str], folder: Path, values: dict[str, str]) -> subproc
         capture_output=True,
         text=True,
         env={key: value for key, value in os.environ.items() if key not in REQUIRED},
-        timeout=60,
+        timeout=300,
     )
 
 

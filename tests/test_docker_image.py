@@ -24,7 +24,7 @@ DOCKER = REPOSITORY / "docker"
 
 
 def make_env(target: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([DOCKER / "make-env.sh", target], capture_output=True, text=True, timeout=60)
+    return subprocess.run([DOCKER / "make-env.sh", target], capture_output=True, text=True, timeout=300)
 
 
 def read_env(path: Path) -> dict[str, str]:

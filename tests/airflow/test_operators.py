@@ -83,11 +83,7 @@ def dag(tmp_path_factory: pytest.TempPathFactory) -> DAG:
         },
         "passes": {"max": 3, "min_delta": 1.0},
         "metrics": ["auc", "logloss"],
-        "spark": {
-            "master": "local[1]",
-            "driver_memory": "1g",
-            "conf": {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"},
-        },
+        "spark": {"master": "local[1]", "driver_memory": "1g"},
     }
     return build_dag(pipeline)
 

@@ -87,7 +87,7 @@ below = psutil.Process().children(recursive=True)
 print(*(p.pid for p in below), flush=True)
 operator.on_kill()
 # On a busy machine what was told to end takes a moment.
-psutil.wait_procs(below, timeout=10)
+psutil.wait_procs(below, timeout=120)
 print(*(p.pid for p in below if p.is_running() and p.status() != "zombie"), flush=True)
 """
 
@@ -100,7 +100,6 @@ def test_on_kill_ends_all_below(kind: str, processes: int) -> None:
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "plugins")])},
         stdout=subprocess.PIPE,
         text=True,
-        timeout=120,
         check=True,
     )
     before, after = done.stdout.splitlines()[-2:]

@@ -17,7 +17,7 @@ from tfrecord_oracle import DATA, RECORDS, SUFFIXES, encoded, file_of, payloads_
 from gdmix_core.data.tfrecord import EncodedRecords, iter_chunks, records_before, split_points, write_records
 from gdmix_core.errors import DataError
 
-in_any_order = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+in_any_order = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 payload_lists = st.lists(st.binary(max_size=70), max_size=20)
 
 

@@ -33,7 +33,6 @@ from tests.run_directory import Rows, make_run
 pytestmark = [
     pytest.mark.tensorflow,
     pytest.mark.slow,
-    pytest.mark.timeout(300),
     pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc"),
 ]
 

@@ -30,7 +30,7 @@ def workers_of(parent: int, job: str = "worker") -> dict[int, int]:
 
 def wait_until(condition: Callable[[], Any]) -> Any:
     """Its value, as soon as it is true."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (value := condition()):
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)

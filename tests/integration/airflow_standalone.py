@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 import psutil
+from free_ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 _MARK = "GDMIX_TEST_STANDALONE"
+_LIBC = ctypes.CDLL(None)
 T = TypeVar("T")
 
 
@@ -28,6 +30,10 @@ def airflow_environment(home: Path, dags: Path) -> dict[str, str]:
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        # Ten times and more of what Airflow gives: the machine may be busy.
+        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",
+        "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "300",
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
         "PYTHONPATH": str(ROOT),
         # Airflow finds its own parts on the PATH.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
@@ -35,7 +41,7 @@ def airflow_environment(home: Path, dags: Path) -> dict[str, str]:
     }
 
 
-def airflow(environment: Mapping[str, str], *arguments: str, timeout: float = 600) -> str:
+def airflow(environment: Mapping[str, str], *arguments: str) -> str:
     """Output of an `airflow` command; raises with all of it when the command fails."""
     done = subprocess.run(
         [sys.executable, "-m", "airflow", *arguments],
@@ -44,19 +50,18 @@ def airflow(environment: Mapping[str, str], *arguments: str, timeout: float = 60
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
-        timeout=timeout,
     )
     assert done.returncode == 0, f"airflow {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}"
     return done.stdout
 
 
-def wait_for(what: str, poll: Callable[[], T | None], timeout: float = 600) -> T:
-    """Calls poll until it returns something; fails with `what` after `timeout` seconds."""
+def wait_for(what: str, poll: Callable[[], T | None], timeout: float = 420, every: float = 0.5) -> T:
+    """Calls poll `every` so many seconds until it returns something; fails with `what` after `timeout` seconds."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:
         if (found := poll()) is not None:
             return found
-        time.sleep(0.5)
+        time.sleep(every)
     raise AssertionError(f"waited {timeout:.0f} s in vain for {what}")
 
 
@@ -64,7 +69,7 @@ class Standalone:
     """The four processes of `airflow standalone`, and their REST API."""
 
     def __init__(self, home: Path, dags: Path) -> None:
-        port, *log_ports = _free_ports(3)
+        port, *log_ports = free_ports(3)
         self.home = home
         self.url = f"http://127.0.0.1:{port}"
         self._mark = uuid.uuid4().hex
@@ -81,9 +86,20 @@ class Standalone:
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__API__WORKERS": "1",
         }
-        self._api = httpx.Client(base_url=f"{self.url}/api/v2", timeout=60)
+        self._api = httpx.Client(base_url=f"{self.url}/api/v2", timeout=120)
 
-    def start(self) -> None:
+    def __enter__(self) -> Standalone:
+        try:
+            self._start()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def _start(self) -> None:
         self._output = (self.home / "standalone.log").open("wb")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "airflow", "standalone"],
@@ -91,13 +107,12 @@ class Standalone:
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=subprocess.STDOUT,
-            # A job in the background ignores SIGINT, which is how standalone is told to stop.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            preexec_fn=_stop_with_parent,
             start_new_session=True,
         )
-        wait_for("a healthy Airflow", self._healthy, timeout=300)
+        wait_for("a healthy Airflow", self._healthy)
 
-    def stop(self) -> None:
+    def _stop(self) -> None:
         """SIGINT stops all parts in order; what is left after that is killed."""
         self._api.close()
         self._process.send_signal(signal.SIGINT)
@@ -133,13 +148,22 @@ class Standalone:
     # REST
 
     def get(self, path: str, **query: Any) -> Any:
-        return self._api.get(path, params=query).raise_for_status().json()
+        return self._call("GET", path, params=query).raise_for_status().json()
 
     def post(self, path: str, content: Any) -> httpx.Response:
-        return self._api.post(path, json=content)
+        return self._call("POST", path, json=content)
 
     def patch(self, path: str, content: Any) -> httpx.Response:
-        return self._api.patch(path, json=content)
+        return self._call("PATCH", path, json=content)
+
+    def _call(self, method: str, path: str, **content: Any) -> httpx.Response:
+        """With SQLite a call fails now and then because another process is writing; it has done nothing then."""
+        for _ in range(5):
+            response = self._api.request(method, path, **content)
+            if response.status_code != httpx.codes.INTERNAL_SERVER_ERROR:
+                break
+            time.sleep(1.0)
+        return response
 
     def wait_for_dags(self, *names: str) -> None:
         def known() -> bool | None:
@@ -191,11 +215,10 @@ def _text_of(entry: Any) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def _free_ports(count: int) -> Iterator[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return iter(ports)
+def _stop_with_parent() -> None:
+    """In the new process: SIGINT, which is how standalone is told to stop, works, and comes when the parent dies."""
+    # A job in the background ignores it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if sys.platform == "linux":
+        set_parent_death_signal = 1  # of prctl(2)
+        _LIBC.prctl(set_parent_death_signal, signal.SIGINT)

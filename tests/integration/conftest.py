@@ -1,14 +1,16 @@
-"""One Spark session for every test of the two jobs: starting one takes longer than most of them."""
+"""What takes longer to start than most tests take: one Spark session for all of them, and Airflow's database."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from airflow_standalone import airflow, airflow_environment
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +47,20 @@ def _use_sparks_own_python() -> None:
     importlib.invalidate_caches()
     for name in [name for name in sys.modules if name.partition(".")[0] in {"pyspark", "spark_jobs"}]:
         del sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """Makes the directory it is given an AIRFLOW_HOME, with an empty database."""
+    first = tmp_path_factory.mktemp("airflow_home")
+    airflow(airflow_environment(first, first / "dags"), "db", "migrate")
+
+    def make(home: Path) -> Path:
+        home.mkdir()
+        shutil.copy(first / "airflow.db", home)
+        return home
+
+    return make
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

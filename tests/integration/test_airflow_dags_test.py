@@ -5,6 +5,7 @@ connection.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,10 @@ from gdmix_core.samples.generated import generate_sample, write_generated
 pytestmark = [pytest.mark.airflow, pytest.mark.spark, pytest.mark.slow]
 
 
-def test_movielens(tmp_path: Path) -> None:
+def test_movielens(tmp_path: Path, airflow_home: Callable[[Path], Path]) -> None:
     """The project's own DAG, as its README runs it, on a sample of the same shape."""
-    (tmp_path / "home").mkdir()
     write_generated(str(tmp_path / "input"), generate_sample(users=20, movies=40, ratings=160))
-    environment = airflow_environment(tmp_path / "home", ROOT / "dags")
-    airflow(environment, "db", "migrate")
+    environment = airflow_environment(airflow_home(tmp_path / "home"), ROOT / "dags")
     conf = {"input": str(tmp_path / "input"), "output": str(tmp_path / "run"), "passes": 2}
     output = airflow(environment, "dags", "test", "movielens", "--conf", json.dumps(conf))
     assert "Spark runs on local[*], the YAML's spark.master" in output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def folder(tmp_path: Path) -> Path:
     bags = {"wide": FeatureList([("x", "0"), ("x", "1")])}
     metadata = describe(training, bags, ("clicked",))
     write_source(str(tmp_path / "input"), bags=bags, metadata=metadata, training=training, validation=validation)
-    for name in ("dags", "home", "trainers"):
+    for name in ("dags", "trainers"):
         (tmp_path / name).mkdir()
     (tmp_path / "trainers" / "trainer_of_this_test.py").write_text(TRAINER)
     (tmp_path / "dags" / "every_kind.yaml").write_text(CONFIG.format(folder=tmp_path))
@@ -87,10 +88,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_kind_of_coordinate(folder: Path) -> None:
-    environment = airflow_environment(folder / "home", folder / "dags")
+def test_every_kind_of_coordinate(folder: Path, airflow_home: Callable[[Path], Path]) -> None:
+    environment = airflow_environment(airflow_home(folder / "home"), folder / "dags")
     environment["PYTHONPATH"] = f"{environment.get('PYTHONPATH', '')}:{folder / 'trainers'}"
-    airflow(environment, "db", "migrate")
     output = airflow(environment, "dags", "test", "every_kind")
     assert "Training the text network, coordinate text, pass 1 of 1" in output
     run = Run.open(str(folder / "run"))

@@ -1,7 +1,7 @@
 """The DAG in a real Airflow with scheduler: scheduled, triggered as the UI does, backfilled, killed, resumed.
 
-One `airflow standalone` serves all tests here; every test has a DAG of its own, and all DAGs are the same
-pipeline.
+One `airflow standalone` serves all tests here; no two tests wait for the same runs, and all DAGs are the same
+pipeline. The runs do not go on side by side: on a busy machine the first test would have to wait for all of them.
 """
 
 from __future__ import annotations
@@ -38,12 +38,8 @@ coordinates:
     random_effect: {entity: user_id, shards: 2}
     data: per_user
     bag: per_user
-passes: {max: 2}
 metrics: [auc, logloss]
-spark:
-  driver_memory: 1g
-  conf: # a JVM that lives for seconds spends most of its time compiling, unless told not to
-    spark.driver.extraJavaOptions: "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+spark: {driver_memory: 1g}
 engine: {local: {processes: 2}}
 """
 
@@ -56,15 +52,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for day, ratings in RATINGS.items():
         sample = generate_sample(users=20, movies=40, ratings=ratings)
         write_generated(str(folder / "input" / day), sample)
-    write_dag(folder, "daily", schedule="@daily")
-    write_dag(folder, "triggered")
-    write_dag(folder, "killed")
+    write_dag(folder, "daily", passes=1, schedule="@daily")
+    write_dag(folder, "triggered", passes=2)
+    write_dag(folder, "killed", passes=2)
     return folder
 
 
-def write_dag(folder: Path, name: str, **airflow: Any) -> None:
+def write_dag(folder: Path, name: str, passes: int, **airflow: Any) -> None:
     content = yaml.safe_load(PIPELINE) | {
         "name": name,
+        "passes": {"max": passes},
         "input": f"{folder}/input/{{{{ ds }}}}",
         "output": f"{folder}/runs/{name}/{{{{ ds }}}}",
         "airflow": {"start_date": DAYS[-1], "retries": 1, "retry_delay_seconds": 1} | airflow,
@@ -83,12 +80,9 @@ def server(folder: Path) -> Iterator[Standalone]:
     server = Standalone(folder / "home", folder / "dags")
     spark = {"conn_type": "spark", "host": "local[1]", "extra": {"deploy-mode": "client"}}
     server.environment["AIRFLOW_CONN_SPARK_LOCAL"] = json.dumps(spark)
-    server.start()
-    try:
+    with server:
         server.wait_for_dags("daily", "triggered", "killed")
         yield server
-    finally:
-        server.stop()
 
 
 def config_of(root: Path) -> dict[str, Any]:
@@ -175,9 +169,9 @@ def test_missing_input(server: Standalone) -> None:
 
 
 def test_backfill(server: Standalone, folder: Path) -> None:
-    """Three days, each from its own input into its own run directory."""
-    days = DAYS[3:]
-    arguments = ["backfill", "create", "--dag-id", "daily", "--dag-run-conf", '{"passes": 1, "l2": 3}']
+    """Two days, each from its own input into its own run directory."""
+    days = DAYS[4:]
+    arguments = ["backfill", "create", "--dag-id", "daily", "--dag-run-conf", '{"l2": 3}']
     dates = ["--from-date", days[-1], "--to-date", days[0]]
 
     def created() -> str | None:
@@ -190,7 +184,7 @@ def test_backfill(server: Standalone, folder: Path) -> None:
             return None
 
     wait_for("the backfill to be created", created)
-    runs = wait_for("three runs", lambda: found if len(found := server.runs("daily", "backfill")) == 3 else None)
+    runs = wait_for("two runs", lambda: found if len(found := server.runs("daily", "backfill")) == 2 else None)
     for run in runs:
         server.wait_for_run("daily", run["dag_run_id"])
     for day in days:
@@ -199,13 +193,10 @@ def test_backfill(server: Standalone, folder: Path) -> None:
         assert config_of(root)["coordinates"]["per_user"]["l2"] == 3
 
 
-def workers_of(server: Standalone, task: str) -> list[psutil.Process]:
-    """The training processes that the task has started."""
-    return [
-        process
-        for process in server.processes()
-        if {"gdmix_core.effects.random_worker", task} <= set(_arguments(process))
-    ]
+def workers_of(server: Standalone, root: Path, task: str) -> list[psutil.Process]:
+    """The training processes that the task of this run has started."""
+    wanted = {"gdmix_core.effects.random_worker", str(root), task}
+    return [process for process in server.processes() if wanted <= set(_arguments(process))]
 
 
 def _arguments(process: psutil.Process) -> list[str]:
@@ -218,27 +209,27 @@ def _arguments(process: psutil.Process) -> list[str]:
 
 def test_killed_and_resumed(server: Standalone, folder: Path) -> None:
     """A crash is tried again and a kill leaves no process; a cleared task goes on where the run had been."""
+    root = folder / "runs" / "killed" / DAYS[1]
     run_id = server.trigger("killed", {"date": DAYS[1]}).raise_for_status().json()["dag_run_id"]
 
     # The process of the task dies, as when memory runs out: its workers must not live on, and Airflow tries
     # again.
-    workers = wait_for("workers", lambda: workers_of(server, "pass_01.per_user.train") or None)
+    workers = wait_for("workers", lambda: workers_of(server, root, "pass_01.per_user.train") or None, every=0.1)
     task = workers[0].parent()
     task.kill()
-    assert psutil.wait_procs([task, *workers], timeout=20)[1] == []
+    assert psutil.wait_procs([task, *workers], timeout=120)[1] == []
 
     # Somebody marks the task as failed while a worker hangs: stopped, it can not even react to SIGTERM.
-    (worker, *_) = wait_for("workers", lambda: workers_of(server, "pass_02.per_user.train") or None)
+    (worker, *_) = wait_for("workers", lambda: workers_of(server, root, "pass_02.per_user.train") or None, every=0.1)
     worker.suspend()
     task = worker.parent()
     path = f"/dags/killed/dagRuns/{run_id}/taskInstances/pass_02.per_user.train/0"
     server.patch(path, {"new_state": "failed"}).raise_for_status()
-    assert psutil.wait_procs([task, worker], timeout=30)[1] == []
-    assert workers_of(server, "pass_02.per_user.train") == []
+    assert psutil.wait_procs([task, worker], timeout=120)[1] == []
+    assert workers_of(server, root, "pass_02.per_user.train") == []
     server.wait_for_run("killed", run_id, state="failed")
     assert server.get(f"/dags/killed/dagRuns/{run_id}/taskInstances/pass_01.per_user.train/0")["try_number"] == 2
 
-    root = folder / "runs" / "killed" / DAYS[1]
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*.json") if path.name != "config.yaml"}
     assert root / "passes" / "02" / "global" / "metrics.json" in before
     cleared = server.post(
@@ -270,5 +261,5 @@ def test_kill_ends_spark(server: Standalone) -> None:
     processes = wait_for("the driver", tree)
     path = f"/dags/killed/dagRuns/{run_id}/taskInstances/validate"
     server.patch(path, {"new_state": "failed"}).raise_for_status()
-    assert psutil.wait_procs(processes, timeout=30)[1] == []
+    assert psutil.wait_procs(processes, timeout=120)[1] == []
     server.wait_for_run("killed", run_id, state="failed")

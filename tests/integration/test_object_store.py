@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,8 @@ import fsspec
 import pyarrow.parquet as pq
 import pytest
 import synthetic_input as synthetic
+from airflow_standalone import wait_for
+from free_ports import free_ports
 
 from gdmix_core import runner, storage
 from gdmix_core.config import Config
@@ -22,13 +23,13 @@ from gdmix_core.run import Run
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 SECRET = "not-to-be-found-anywhere"
-PORT = 5551
 
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
     """A bucket's URL; the credentials come from the environment alone, as they would in a cluster."""
-    url = f"http://127.0.0.1:{PORT}"
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
     environment = {
         "AWS_ACCESS_KEY_ID": "someone",
         "AWS_SECRET_ACCESS_KEY": SECRET,
@@ -36,24 +37,27 @@ def bucket() -> Iterator[str]:
         "AWS_DEFAULT_REGION": "us-east-1",
     }
     server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(PORT)],
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        for key, value in environment.items():
-            patch.setenv(key, value)
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(url).close()
-                break
-            except OSError:
-                assert server.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.2)
-        fsspec.filesystem("s3").mkdir("models")
-        yield "s3://models"
-        server.terminate()
+
+    def answers() -> bool | None:
+        assert server.poll() is None, "the object store has ended"
+        try:
+            urllib.request.urlopen(url).close()
+        except OSError:
+            return None
+        return True
+
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for key, value in environment.items():
+                patch.setenv(key, value)
+            wait_for("the object store", answers, every=0.1)
+            fsspec.filesystem("s3").mkdir("models")
+            yield "s3://models"
+    finally:
+        server.kill()
         server.wait()
 
 
@@ -71,7 +75,7 @@ def test_a_listing_shows_what_another_process_wrote(bucket: str):
     assert storage.exists(f"{folder}/b.json")
 
 
-def test_a_whole_run(bucket: str, tmp_path: Path):
+def test_a_whole_run(bucket: str, spark: None, tmp_path: Path):
     rows, validation = synthetic.make_rows(200), synthetic.make_rows(60, seed=2, first_uid=5000)
     for suffix in (".tfrecord", ".parquet"):
         source = synthetic.write_directory(tmp_path / f"input{suffix}", rows, validation, files=2, suffix=suffix)
@@ -82,9 +86,7 @@ def test_a_whole_run(bucket: str, tmp_path: Path):
 
     with open(tmp_path / "shown", "w") as shown:
         run = runner.run_pipeline(config, Console(file=shown))
-    local = synthetic.make_config(tmp_path / "input.tfrecord", tmp_path / "local", spark={"master": "local[2]"})
-    with open(tmp_path / "shown", "w") as shown:
-        here = runner.run_pipeline(local, Console(file=shown))
+    here = synthetic.whole_run(synthetic.make_config(tmp_path / "input.tfrecord", tmp_path / "local"))
     assert run.result("select")["metrics"] == here.result("select")["metrics"]
 
     score_input(run.root, f"{bucket}/input.parquet", f"{bucket}/scores.parquet", split="validation")

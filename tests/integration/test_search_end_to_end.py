@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +87,11 @@ def test_the_best_trial_scores_new_data(folder: Path, on_one_machine: str) -> No
     assert "rows scored" in scored
 
 
-def test_mapped_trials_in_airflow_find_the_same(folder: Path, on_one_machine: str) -> None:
-    """Then again with a value in the form: one trial is left of every pair."""
-    for name in ("home", "dags"):
-        (folder / name).mkdir()
+def test_mapped_trials_in_airflow_find_the_same(
+    folder: Path, on_one_machine: str, airflow_home: Callable[[Path], Path]
+) -> None:
+    """Then again, over the same data, with a value in the form: one trial is left of every pair."""
+    (folder / "dags").mkdir()
     (folder / "dags" / "search.yaml").write_text(yaml.safe_dump(pipeline(folder, "airflow")))
     (folder / "dags" / "search.py").write_text(
         "# airflow\n"
@@ -97,8 +99,7 @@ def test_mapped_trials_in_airflow_find_the_same(folder: Path, on_one_machine: st
         "from gdmix_operators.factory import build_dag\n"
         'dag = build_dag(Path(__file__).with_suffix(".yaml"))\n'
     )
-    environment = airflow_environment(folder / "home", folder / "dags")
-    airflow(environment, "db", "migrate")
+    environment = airflow_environment(airflow_home(folder / "home"), folder / "dags")
     airflow(environment, "dags", "test", "search")
     assert best(folder / "airflow") == best(folder / "machine")
     assert states(folder) == {
@@ -107,13 +108,13 @@ def test_mapped_trials_in_airflow_find_the_same(folder: Path, on_one_machine: st
         ("round_02", 0): ("success", "trial 3: per_user.l2=1, global.l2=100"),
         ("round_02", 1): ("success", "trial 4: per_user.l2=1, global.l2=0.1"),
     }
-    conf = {"l2": 5, "output": str(folder / "one")}
-    airflow(environment, "dags", "test", "search", "--conf", json.dumps(conf))
-    assert [trial["parameters"] for trial in best(folder / "one")["trials"]] == [
+    airflow(environment, "dags", "test", "search", "--conf", json.dumps({"l2": 5}))
+    assert [trial["parameters"] for trial in best(folder / "airflow")["trials"]] == [
         {"coordinates.global.l2": 5, "coordinates.per_user.l2": 5}
     ]
     assert {state for state, _ in states(folder).values()} == {"success", "skipped"}
-    assert (folder / "one" / "export" / "manifest.json").exists()
+    exported = json.loads((folder / "airflow" / "export" / "manifest.json").read_text())["config"]["coordinates"]
+    assert {coordinate["l2"] for coordinate in exported.values()} == {5}
 
 
 def states(folder: Path) -> dict[tuple[str, int], tuple[str, str | None]]:

@@ -32,9 +32,9 @@ class Threads:
 
     def sum(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         self._board[self.rank] = values
-        self._barrier.wait(30)
+        self._barrier.wait(300)
         total = np.sum(self._board, axis=0)
-        self._barrier.wait(30)
+        self._barrier.wait(300)
         return np.asarray(total)
 
 

@@ -25,7 +25,6 @@ from tests.text.text_runs import EVERYTHING, STEP, scores, text_rows, text_run
 pytestmark = [
     pytest.mark.tensorflow,
     pytest.mark.slow,
-    pytest.mark.timeout(300),
     pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc"),
 ]
 
