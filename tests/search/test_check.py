@@ -62,7 +62,7 @@ def test_a_number_in_a_list_can_be_searched() -> None:
     network = {"model": "text", "document": "title", "hidden": [16, 8]}
     content["coordinates"]["global"] = {"fixed_effect": network}
     made = parse_config(content)
-    assert with_values(made, {path: 4 for path in searched(made)}).coordinates["global"].text.hidden == [16, 4]
+    assert with_values(made, dict.fromkeys(searched(made), 4)).coordinates["global"].text.hidden == [16, 4]
 
 
 @pytest.mark.parametrize(
