@@ -195,6 +195,10 @@ class Coordinate(Model):
             if self.kind == "text":
                 del defaults["locked"]
             foreign = [name for name, default in defaults.items() if getattr(self, name) != default]
+            if foreign == ["locked"]:
+                raise ValueError(
+                    f"locked is a setting of linear models and text networks; fixed_effect.model {self.kind} has none"
+                )
             if foreign:
                 raise ValueError(f"{foreign[0]} is a setting of linear models; fixed_effect.model {self.kind} has none")
         elif self.bag is None and not self.intercept:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
+from collections.abc import Callable
 
 _TIME = "%H:%M:%S"
+_LINE = re.compile(r"\d\d:\d\d:\d\d (DEBUG|INFO|WARNING|ERROR|CRITICAL) (.*)")
 
 
 class LineFormatter(logging.Formatter):
@@ -36,6 +39,25 @@ def to_standard_error(level: int, step: str = "", worker: str = "") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter(step, worker))
     logging.basicConfig(level=level, handlers=[handler])
+
+
+def into(log: logging.Logger) -> Callable[[str], None]:
+    """Takes a worker's lines, as LineFormatter makes them, into a log of another look: each at its own level.
+
+    A line without a level, as of a traceback, has that of the line before.
+    """
+    level = logging.INFO
+
+    def take(line: str) -> None:
+        nonlocal level
+        if found := _LINE.fullmatch(line):
+            level, line = logging.getLevelNamesMapping()[found[1]], found[2]
+        elif line.startswith("Traceback "):
+            level = logging.ERROR
+        if line:
+            log.log(level, "%s", line)
+
+    return take
 
 
 def step_line(name: str) -> str:

@@ -44,6 +44,7 @@ def start(module: str, arguments: Sequence[str], environment: Mapping[str, str] 
         stdout=subprocess.PIPE,
         stderr=None if _show is None else subprocess.PIPE,
         text=True,
+        errors="replace",  # a reader that stopped at a byte would leave the worker before a full pipe
         env={**os.environ, **(environment or {})},
     )
     if _show is not None:

@@ -63,7 +63,7 @@ def exists(path: str) -> bool:
 
 @contextlib.contextmanager
 def open_for_read(path: str) -> Iterator[IO[bytes]]:
-    """A binary, seekable file. Raises DataError when it is not there."""
+    """A binary, seekable file. Raises DataError when it is not there, or a folder."""
     local = local_path(path)
     try:
         if local is not None:
@@ -73,6 +73,8 @@ def open_for_read(path: str) -> Iterator[IO[bytes]]:
             file = filesystem.open(key, "rb")
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: a folder, where a file should be named") from None
     with file:
         yield file
 

@@ -88,7 +88,7 @@ def faults_of_text_files(settings: TextModel) -> Iterator[tuple[str, str]]:
         tokens = read_vocabulary(str(vocabulary_path(settings))) if own or folder else ()
         if tokens and settings.vocabulary.tokenizer == "wordpiece":
             check_word_pieces(tokens)
-    except GdmixError as error:
+    except (GdmixError, PermissionError) as error:
         advice = "put it there, on every machine that trains" if own else "put it there, or name one in vocabulary.file"
         absent = not storage.exists(str(vocabulary_path(settings)))
         yield "vocabulary.file" if own else "encoder.path", f"{error}; {advice}" if absent else str(error)

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from gdmix_core import spark_submit
+from gdmix_core import log_lines, spark_submit
 from gdmix_core.errors import ConfigError, DataError, GdmixError, StepError
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
@@ -29,7 +29,7 @@ def main(step_id: str, work: Callable[[Run, Step], None]) -> None:
     parser = argparse.ArgumentParser(description=f"Step {step_id} of a pipeline run, as a Spark application.")
     parser.add_argument("--run", required=True, help="run directory or URL, with its config.yaml")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    log_lines.to_standard_error(logging.INFO)
     logging.getLogger("py4j").setLevel(logging.WARNING)
     try:
         run = Run.open(arguments.run)

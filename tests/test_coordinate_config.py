@@ -206,6 +206,9 @@ def test_settings_of_linear_models_are_refused_elsewhere_but_spelled_out_default
     spelled_out = Coordinate.model_validate(external).model_dump(mode="json", exclude_none=True)
     assert {"l2", "bounds", "intercept"} <= set(spelled_out)
     assert Coordinate.model_validate(spelled_out) == Coordinate.model_validate(external)
-    for name, value in {"l2": 2.0, "bounds": [{"lower": 0}], "bag": "global", "locked": True}.items():
-        with pytest.raises(ValidationError, match=f"{name} is a setting of linear models"):
+    of_linear = "is a setting of linear models;"
+    foreign = {"l2": (2.0, of_linear), "bounds": ([{"lower": 0}], of_linear), "bag": ("global", of_linear)}
+    foreign["locked"] = (True, "is a setting of linear models and text networks;")
+    for name, (value, message) in foreign.items():
+        with pytest.raises(ValidationError, match=f"{name} {message}"):
             Coordinate.model_validate({**external, name: value})

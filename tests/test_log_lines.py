@@ -36,13 +36,33 @@ def test_a_line_says_time_level_step_and_worker(name: str, message: str, source:
     assert written[9:] == expected
 
 
+def test_lines_of_workers_keep_their_level_in_another_log(caplog: pytest.LogCaptureFixture):
+    """Airflow takes all that a task's processes write to standard error for errors."""
+    log = logging.getLogger("gdmix_core.worker")
+    written = [line("gdmix_core.text", logging.INFO, "step 5\nof 10"), line("gdmix_core.text", logging.WARNING, "slow")]
+    caplog.set_level(logging.DEBUG)
+    take = log_lines.into(log)
+    for each in ["Found a GPU", *"\n".join(written).splitlines(), "", "Traceback (most recent call last):", "  File"]:
+        take(each)
+    levels = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert levels == [
+        ("INFO", "Found a GPU"),
+        ("INFO", "step 5"),
+        ("INFO", "of 10"),
+        ("WARNING", "slow"),
+        ("ERROR", "Traceback (most recent call last):"),
+        ("ERROR", "  File"),
+    ]
+
+
 def test_steps_and_workers_look_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A real worker, whose lines whoever draws a progress bar is handed."""
     (tmp_path / "a_worker_that_logs.py").write_text(
         textwrap.dedent("""
-            import logging
+            import logging, os
             from gdmix_core.effects import worker_process
             log = logging.getLogger("gdmix_core.text")
+            os.write(2, b"no text: \\xff\\n")
             worker_process.main("A test.", lambda root, step, threads: log.info("%s: 100%% [of] it", step))
         """)
     )

@@ -139,6 +139,12 @@ def test_a_folder_that_is_no_encoder(tmp_path: Path, source: Path, change: str, 
         prerequisites.check(parse_config(content(tmp_path, source, {"pieces": network(tmp_path)})))
 
 
+def test_a_vocabulary_that_is_a_folder(tmp_path: Path, source: Path):
+    effect = {"model": "text", "document": "title", "vocabulary": {"file": str(tmp_path)}}
+    with pytest.raises(DataError, match=r"a\.fixed_effect\.vocabulary\.file: .*: a folder, where a file"):
+        prerequisites.check(parse_config(content(tmp_path, source, {"a": effect})))
+
+
 def test_settings_that_the_encoder_does_not_allow(tmp_path: Path, source: Path):
     write_bert(tmp_path / "bert")
     for settings, message in (

@@ -137,7 +137,10 @@ def _in_folder(config: Config, path: str) -> Mapping[str, EarlierModel | Earlier
     if storage.exists(storage.join(export, "manifest.json")):
         return _in_export(config, export)
     if is_run:
-        raise DataError(f"initial_model: {path} is a run without an export; finish it with `gdmix run`")
+        raise DataError(
+            f"initial_model: {path} is a run without an export, begun and not finished; finish it (`gdmix run`, or "
+            "clear its failed tasks), give the path of an earlier one, or take the folder away and say required: false"
+        )
     if any(storage.exists(storage.join(path, folder)) for folder in _PHOTON_FOLDERS.values()):
         folders = {
             name: storage.join(path, _PHOTON_FOLDERS[c.fixed_effect is not None], name)

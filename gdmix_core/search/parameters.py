@@ -71,7 +71,7 @@ def with_values(config: Config, values: Values, output: str | None = None) -> Co
         at: Any = data
         for key in parents:
             at = at[int(key)] if isinstance(at, list) else at[key]
-        at[last] = value
+        at[int(last) if isinstance(at, list) else last] = value
     return Config.model_validate(data)
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import datetime
 import json
+import logging
+import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +18,7 @@ from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowSkipException
 from airflow.sdk.execution_time import macros
 
+from gdmix_core import processes
 from gdmix_core.errors import ConfigError, DataError, StepError
 from gdmix_core.samples.generated import generate_sample, write_generated
 from gdmix_operators.factory import build_dag
@@ -199,6 +203,9 @@ def test_a_nightly_run_starts_from_the_night_before(pipeline: dict[str, Any]) ->
     assert render(pipeline)["initial_model"] == "s3://b/2026-11-02"
     pipeline["initial_model"] = {"path": "runs/{{ macros.ds_add(ds, -1) }}", "required": False}
     assert render(pipeline)["initial_model"] == {"path": str(Path.cwd() / "runs/2026-11-02"), "required": False}
+    pipeline["initial_model"] = {"coordinates": {"per_user": "models/{{ ds }}", "global": "s3://b/models"}}
+    of_each = {"per_user": str(Path.cwd() / "models/2026-11-03"), "global": "s3://b/models"}
+    assert render(pipeline)["initial_model"] == {"coordinates": of_each}
 
 
 def test_form_values_are_not_rendered_twice(pipeline: dict[str, Any]) -> None:
@@ -216,6 +223,30 @@ def test_no_run_there(operator: type[StepOperator], tmp_path: Path) -> None:
     task = operator(task_id="partition", run=str(tmp_path))
     with pytest.raises(StepError, match="not a run directory"):
         task.execute(context(DAG("d")))
+
+
+class Logs(StepOperator):
+    """A step whose worker writes to standard error as all of them do."""
+
+    def announce(self, run: Any, step: Any) -> str:
+        return "Logging"
+
+    def carry_out(self, run: Any, step: Any, context: Any) -> dict[str, Any]:
+        worker = processes.start("a_worker_that_tells", [])
+        assert processes.wait_all([worker], lambda number, event: None) == [0]
+        return {}
+
+
+def test_lines_of_workers_are_no_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = "import logging\nfrom gdmix_core import log_lines\nlog_lines.to_standard_error(logging.INFO)\n"
+    (tmp_path / "a_worker_that_tells.py").write_text(f"{worker}logging.info('step 5')\nlogging.warning('slow')\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    with caplog.at_level(logging.INFO):
+        Logs(task_id="logs", run="a run").timed(None, SimpleNamespace(id="logs"), None)
+    levels = {record.getMessage(): record.levelname for record in caplog.records}
+    assert (levels["step 5"], levels["slow"]) == ("INFO", "WARNING")
 
 
 def test_step_is_the_task_id_unless_given() -> None:

@@ -294,7 +294,7 @@ def test_wrong_places(tmp_path: Path):
     with pytest.raises(DataError, match=r"per_user: .*nowhere: no Avro file"):
         initialized(new_run(tmp_path / "b", {"coordinates": {"per_user": str(tmp_path / "nowhere")}}))
     unfinished = make_run(tmp_path / "c", {"coordinates": COORDINATES}, make_rows(OLD), feature_names=OLD)
-    with pytest.raises(DataError, match="is a run without an export"):
+    with pytest.raises(DataError, match="is a run without an export, begun and not finished; finish it"):
         initialized(new_run(tmp_path / "d", unfinished.root))
     with pytest.raises(ConfigError, match="the output of this run itself"):
         initialized(new_run(tmp_path / "e", str(tmp_path / "e" / "run")))

@@ -11,7 +11,7 @@ import yaml
 
 from gdmix_core.config_file import load_config, parse_config
 from gdmix_core.errors import ConfigError
-from gdmix_core.search.parameters import searched, trial_count
+from gdmix_core.search.parameters import searched, trial_count, with_values
 
 CONTENT: dict[str, Any] = {
     "name": "p",
@@ -55,6 +55,14 @@ def test_any_number_that_changes_a_model_can_be_searched(path: str, values: list
     made = parse_config(grid({path: values}))
     assert searched(made) == {path: values}
     assert trial_count(made) == len(values)
+
+
+def test_a_number_in_a_list_can_be_searched() -> None:
+    content = grid({"coordinates.global.fixed_effect.hidden.1": [4, 8]})
+    network = {"model": "text", "document": "title", "hidden": [16, 8]}
+    content["coordinates"]["global"] = {"fixed_effect": network}
+    made = parse_config(content)
+    assert with_values(made, dict.fromkeys(searched(made), 4)).coordinates["global"].text.hidden == [16, 4]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -54,14 +55,20 @@ class StepOperator(BaseOperator):
 
     def timed(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
         """carry_out, between one line that says what begins and one that says how it ended."""
+        from gdmix_core import log_lines, processes
+
         self.log.info("%s", self.announce(run, step))
         start = time.monotonic()
+        # Whatever a task's own process tree writes to standard error, Airflow shows as an error.
+        processes.show_lines(log_lines.into(logging.getLogger("gdmix_core.worker")))
         try:
             result = self.carry_out(run, step, context)
         except GdmixError as error:
             # Without a traceback, which would only hide the sentence that says what to do.
             self.log.error("%s failed after %.1f s: %s", step.id, time.monotonic() - start, error)
             raise
+        finally:
+            processes.show_lines(None)
         self.log.info("%s done in %.1f s: %s", step.id, time.monotonic() - start, summary(result))
         return result
 

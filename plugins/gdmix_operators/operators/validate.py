@@ -44,8 +44,8 @@ class ValidateOperator(SparkStepOperator):
         initial = self.config.get("initial_model")
         if isinstance(initial, str):
             self.config["initial_model"] = _absolute(initial)
-        elif initial and initial.get("path"):
-            self.config["initial_model"] = {**initial, "path": _absolute(initial["path"])}
+        elif initial:
+            self.config["initial_model"] = _with_absolute_paths_of_models(initial)
         coordinates = self.config["coordinates"]
         self.config["coordinates"] = {name: _with_absolute_paths(c) for name, c in coordinates.items()}
 
@@ -71,6 +71,15 @@ class ValidateOperator(SparkStepOperator):
     def result(self, run: Run, step: Step) -> dict[str, Any]:
         splits = run.result(step.id)["splits"]
         return {f"{name}_rows": split["rows"] for name, split in splits.items()}
+
+
+def _with_absolute_paths_of_models(initial: Mapping[str, Any]) -> dict[str, Any]:
+    changed = dict(initial)
+    if path := initial.get("path"):
+        changed["path"] = _absolute(path)
+    if isinstance(paths := initial.get("coordinates"), Mapping):
+        changed["coordinates"] = {name: _absolute(path) for name, path in paths.items()}
+    return changed
 
 
 def _with_absolute_paths(coordinate: Any) -> Any:
