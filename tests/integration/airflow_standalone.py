@@ -34,7 +34,7 @@ def airflow_environment(home: Path, dags: Path) -> dict[str, str]:
         "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",
         "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "300",
         "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "plugins")]),
         # Airflow finds its own parts on the PATH.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "TF_CPP_MIN_LOG_LEVEL": "3",
