@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -37,5 +38,20 @@ def trainer_function(coordinate: str, path: str) -> Trainer:
         raise StepError(f"{where}: {module.__file__} has no {function_name}, only {', '.join(its_own) or 'nothing'}")
     if not callable(function):
         raise StepError(f"{where}: {function_name} is a {type(function).__name__}, not a function")
+    if (fault := _fault_of_arguments(function)) is not None:
+        raise StepError(f"{where}: {function_name} is called with one argument, a TrainerInput: {fault}")
     found: Trainer = function
     return found
+
+
+def _fault_of_arguments(function: Callable[..., Any]) -> str | None:
+    """Why it cannot be called with one argument; None if it can, or if it does not say (as some of C's do not)."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        return str(error)
+    return None

@@ -58,3 +58,7 @@ def broken(given: TrainerInput) -> Any:
     if given.settings["what"] == "unknown bag":
         given.bag("training", "per_user")
     return scores[given.settings["what"]]
+
+
+def of_two(given: TrainerInput, settings: dict[str, Any]) -> dict[str, Any]:
+    return {}

@@ -165,6 +165,7 @@ def test_other_numbers_than_floats_are_scores_too(tmp_path: Path):
         ("own_trainers.inner:train", "there is no module own_trainers.inner;"),
         ("own_trainers:absent", r"own_trainers\.py has no absent, only ridge, broken"),
         ("own_trainers:NOT_A_FUNCTION", "NOT_A_FUNCTION is a int, not a function"),
+        ("own_trainers:of_two", "of_two is called with one argument, a TrainerInput: missing .* 'settings'"),
         ("needs_absent:train", "importing needs_absent raised ModuleNotFoundError: No module named 'really_absent'"),
         ("does_not_parse:train", "importing does_not_parse raised SyntaxError"),
     ],
