@@ -176,7 +176,7 @@ def test_a_report_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog: py
     Path(run.root, "report.html").mkdir()
     with caplog.at_level(logging.WARNING):
         assert try_to_write_report(run) is None
-    assert "the report could not be written: IsADirectoryError" in caplog.text
+    assert "the report could not be written: DataError" in caplog.text
 
 
 def test_a_search_has_its_trials_in_it(tmp_path: Path) -> None:

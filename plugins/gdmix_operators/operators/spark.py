@@ -61,8 +61,15 @@ class SparkStepOperator(StepOperator):
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.terminate()
         _, alive = psutil.wait_procs(children, timeout=3)
-        # Those that were started meanwhile, too.
-        for child in {*alive, *task.children(recursive=True)}:
+        # Whatever is left, and was started meanwhile, is stopped before any of it is killed: a shell whose command is
+        # gone would start the next one, which then belonged to nobody.
+        stopped: set[psutil.Process] = set()
+        while new := {*alive, *task.children(recursive=True)} - stopped:
+            for child in new:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.suspend()
+            stopped |= new
+        for child in stopped:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
         if self._hook is not None:
