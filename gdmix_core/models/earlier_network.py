@@ -82,7 +82,7 @@ def find_network(export: str, manifest: Mapping[str, Any], name: str, config: Co
     if missing:
         raise DataError(
             f"{folder}: {missing[0]} is not there, so the network cannot be started from; export the earlier run again "
-            "(`gdmix run` with its configuration makes what is missing), or start anew with "
+            f"(take {export} away, then `gdmix run` with its configuration makes it anew), or start anew with "
             f"coordinates.{name}.fixed_effect.warm_start: false"
         )
     return EarlierNetwork(folder, files, settings)

@@ -24,6 +24,7 @@ from gdmix_core.errors import DataError
 from gdmix_core.external_config import ExternalModel
 from gdmix_core.models.avro import read_avro
 from gdmix_core.models.native import concatenate, read_model
+from gdmix_core.models.network_files import SAVED_MODEL, features_file
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.solvers.local_index import look_up_local_index, score_rows
 from gdmix_core.solvers.tensorflow_import import import_tensorflow
@@ -220,10 +221,10 @@ def _network(directory: str, name: str, config: Config, layout: Layout) -> Netwo
     settings = config.coordinates[name].text
     bags = {}
     for bag in settings.bags:
-        features = read_feature_list(storage.join(directory, name, "features", f"{bag}.csv"))
+        features = read_feature_list(storage.join(directory, name, features_file(bag)))
         key = layout.coordinate_bags[name][bag]
         bags[bag] = (key, feature_map(name, features, read_feature_list(layout.feature_lists[key])))
-    network = open_network(storage.join(directory, name, "saved_model"), settings)
+    network = open_network(storage.join(directory, name, SAVED_MODEL), settings)
     return NetworkScorer(name, network, settings.fields, bags)
 
 

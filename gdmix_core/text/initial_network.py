@@ -28,6 +28,8 @@ from gdmix_core.text_start import needs_initial_scores
 log = logging.getLogger("gdmix_core.initialize")
 
 _NAMES_SHOWN = 5
+# The two columns of a frame's bag.
+_PARTS = ("indices", "values")
 
 
 def prepare(run: Run, name: str, earlier: EarlierNetwork) -> dict[str, Any]:
@@ -59,9 +61,6 @@ def write_initial_scores(run: Run, name: str, earlier: EarlierNetwork) -> None:
             }
             parts.append(np.asarray(network.score(texts, read, table.num_rows), np.float32))
         storage.write_array(run.scores(0, name, split), np.concatenate(parts))
-
-
-_PARTS = ("indices", "values")
 
 
 def _take_as_it_is(run: Run, name: str, earlier: EarlierNetwork) -> dict[str, Any]:
