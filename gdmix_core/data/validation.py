@@ -105,7 +105,7 @@ def frame_manifest(statistics: Iterable[dict[str, Any]], layout: Layout, config:
         "input_fingerprint": layout.fingerprint,
         "splits": splits,
         "uid_type": layout.uid_type,
-        "ids": {name: tensor.type for name, tensor in layout.id_tensors().items()},
+        "ids": layout.id_types(),
         "bags": {key: {"features": bag.features, "dtype": bag.dtype} for key, bag in layout.bags.items()},
         "coordinates": {
             name: {

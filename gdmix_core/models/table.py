@@ -15,7 +15,7 @@ INTERCEPT_INDEX = -1
 class CoefficientTable:
     """Coefficients of one coordinate, or of one shard of it: one row per entity, sorted by entity.
 
-    entities:  string or int64 [n]; a fixed effect has one row, whose entity is "global"
+    entities:  string, int64 or uint64 [n]; a fixed effect has one row, whose entity is "global"
     offsets:   int64 [n + 1], offsets[0] == 0; entity i owns the entries offsets[i] : offsets[i + 1]
     features:  int32 [entries]; INTERCEPT_INDEX first where the model has an intercept, then ascending
     means:     float64 [entries]
