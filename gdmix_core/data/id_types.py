@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from gdmix_core.data.plain_columns import is_text, plain
+from gdmix_core.errors import DataError
 
 IdType = Literal["integer", "unsigned", "text"]
 """What the manifests of frame and export call the type of a column of uids, entities, groups or texts."""
@@ -48,3 +51,32 @@ def order_preserving(ids: pa.Array) -> pa.Array:
 def from_order_preserving(ids: pa.Array) -> pa.Array:
     """The inverse of order_preserving."""
     return pc.bit_wise_xor(ids, _TOP_BIT).view(pa.uint64())
+
+
+def plain_ids(ids: Any) -> pa.Array:
+    """int64, uint64 or string [E], of an array of any such type. Raises DataError for other types, null and doubles."""
+    try:
+        array = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
+        array = plain(array if isinstance(array, pa.Array) else pa.array(array))
+    except pa.ArrowException as error:
+        raise DataError(f"ids: not an array of integers or strings ({error})") from None
+    if len(array) == 0 and pa.types.is_null(array.type):
+        return pa.array([], pa.string())
+    if is_text(array.type):
+        array = array.cast(pa.string())
+    elif pa.types.is_integer(array.type):
+        array = array if pa.types.is_uint64(array.type) else array.cast(pa.int64())
+    else:
+        raise DataError(f"ids: must be integers or strings, not {array.type}")
+    if array.null_count:
+        raise DataError(f"ids: {array.null_count} of {len(array)} entities are null")
+    # Where they ascend, as everywhere but in notebooks, none is there twice.
+    if len(array) > 1 and not pc.all(pc.less(array[:-1], array[1:])).as_py():
+        counts = pc.value_counts(array)
+        twice = counts.filter(pc.greater(counts.field("counts"), 1))
+        if len(twice):
+            raise DataError(
+                f"ids: entity {twice[0]['values'].as_py()!r} is there {twice[0]['counts']} times; give each entity "
+                "once, with all of its rows"
+            )
+    return array

@@ -255,7 +255,7 @@ def gradient_of(
     local: NDArray[np.int32],
     values: NDArray[np.floating],
 ) -> float:
-    """gradient = Xᵀ slope + penalty ∘ (w − prior); returns its largest absolute entry."""
+    """gradient = Xᵀ slope + penalty ∘ (w − prior); returns its largest absolute entry, infinity where one is NaN."""
     for j in range(size):
         gradient[j] = penalty[j] * (w[j] - prior[j])
     for i in range(begin, end):
@@ -266,5 +266,8 @@ def gradient_of(
             gradient[np.uint64(local[s])] += g * values[s]
     largest = 0.0
     for j in range(size):
-        largest = max(largest, abs(gradient[j]))
+        size_of_entry = abs(gradient[j])
+        # Of NaN no comparison is true, and it must not count as a small gradient.
+        if not size_of_entry <= largest:
+            largest = size_of_entry if size_of_entry == size_of_entry else np.inf
     return largest

@@ -117,11 +117,11 @@ def solve_entities(
         F = data_loss + _penalty_value(w, step, 0.0, lam, m, kappa)
         status[e] = ITERATION_LIMIT
         for _ in range(max_iterations):
-            gradient_of(gradient, slope, w, lam, m, size, intercept, begin, end, offsets, local, values)
+            steepest = gradient_of(gradient, slope, w, lam, m, size, intercept, begin, end, offsets, local, values)
             violation = 0.0
             for j in range(size):
                 violation = max(violation, abs(least_subgradient(gradient[j], w[j], kappa[j], low[j], high[j])))
-            if violation <= goal:
+            if violation <= goal and steepest < np.inf:
                 left = data_loss
                 if loss == POISSON:
                     left = 0.0
