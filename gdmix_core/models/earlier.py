@@ -59,7 +59,9 @@ class EarlierModel:
         if paths[0].endswith(".parquet"):
             features = read_feature_list(self.features[0]) if self.features else FeatureList([])
             for path in paths:
-                yield read_model(path), features
+                table = read_model(path)
+                table.check(path, features=len(features))
+                yield table, features
             return
         # A fixed effect's one model may be in any of its files; the others are then empty.
         for part in [paths] if fixed else [[path] for path in paths]:

@@ -256,6 +256,9 @@ def _linear(
             integer_entities=entity_type == "integer",
             unsigned_entities=entity_type == "unsigned",
         ).table
+    table.check(folder, features=len(features), intercept=config.coordinates[name].intercept)
+    if described["entity"] is None and len(table) != 1:
+        raise DataError(f"{folder}: a fixed effect is one model, found {len(table)} in {len(files)} {suffix} files")
     key = next(iter(layout.coordinate_bags[name].values()), None)
     mapped = np.empty(0, np.int32)
     if key is not None:
