@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from gdmix_core.config_model import Model, is_recorded
+from gdmix_core.config_model import Model, Path, is_recorded
 from gdmix_core.coordinate_config import Coordinate
 from gdmix_core.errors import ConfigError
 from gdmix_core.evaluation.registry import DEFAULT_METRIC, metrics_of, parse_metric
@@ -26,6 +26,8 @@ Task = Literal[
 ]
 # Tasks with a score for each class: no other coordinate can add to them.
 TASKS_OF_CLASSES = ("multiclass_classification", "multilabel_classification")
+# Bits of an int64 that bear no sign, less one.
+MOST_CHECKS = 62
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=60)]
 
 
@@ -40,14 +42,18 @@ class Columns(Model):
 
 class Passes(Model):
     max: int = Field(default=1, ge=1, le=1000, description="Sweeps over all coordinates at most.")
-    min_delta: float = Field(default=0.0, description="Stop when a pass improves the first metric by less than this.")
+    min_delta: float | Literal["none"] = Field(
+        default=0.0,
+        description="Stop when a pass improves the first metric by less than this. Below 0: stop when it loses more "
+        "than this. none: never; all passes are made, and the best is exported.",
+    )
 
 
 class InitialModel(Model):
     """Models of an earlier run to start from, or to stay close to."""
 
-    path: str | None = Field(default=None, description="A run directory or its export; holds every coordinate named.")
-    coordinates: dict[Name, str] = Field(
+    path: Path | None = Field(default=None, description="A run directory or its export; holds every coordinate named.")
+    coordinates: dict[Name, Path] = Field(
         default_factory=dict, description="For a coordinate, a file or folder of GDMix or Photon ML Avro models."
     )
     required: bool = Field(
@@ -105,8 +111,8 @@ class Config(Model):
     classes: int | None = Field(
         default=None, ge=2, description="Of multiclass_classification, whose labels are 0 … classes - 1."
     )
-    input: str = Field(description="Directory or URL of the input; may hold templates such as {{ ds }}.")
-    output: str = Field(description="Directory or URL of the run; may hold templates such as {{ ds }}.")
+    input: Path = Field(description="Directory or URL of the input; may hold templates such as {{ ds }}.")
+    output: Path = Field(description="Directory or URL of the run; may hold templates such as {{ ds }}.")
     columns: Columns = Columns()
     coordinates: dict[Name, Coordinate] = Field(min_length=1, description="In the order in which they are trained.")
     initial_model: InitialModel | None = None
@@ -182,6 +188,25 @@ class Config(Model):
             external = self.coordinates[idle[0]].kind == "external"
             why = "scores are found by uid" if external else "without bags and columns nothing is read there"
             raise ValueError(f"coordinate {idle[0]}: data has no effect: {why}; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _checks_of_a_record(self) -> Config:
+        """A record's broken rules travel through the shuffle as the bits of one integer."""
+        first = next((c.data for c in self.coordinates.values() if c.reads_data), ".")
+        for data in {c.data: None for c in self.coordinates.values()}:
+            here = [c for c in self.coordinates.values() if c.data == data]
+            bags = len({bag for c in here for bag in c.bags})
+            ids = len({c.random_effect.entity for c in here if c.random_effect})
+            texts = len({column for c in here for column in c.columns})
+            numbers = 1 + (self.columns.weight is not None) + (self.columns.offset is not None) if data == first else 0
+            checks = 1 + 4 * bags + 2 * ids + texts + 3 * numbers
+            if checks > MOST_CHECKS:
+                raise ValueError(
+                    f"directory {data!r} has {checks} rules for a record (4 for a bag, 2 for an id, 1 for a text, 3 "
+                    f"for label, weight and offset each), and at most {MOST_CHECKS} can be checked; put some of its {bags} "
+                    "bags into records of another directory (data)"
+                )
         return self
 
     @model_validator(mode="after")

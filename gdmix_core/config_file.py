@@ -4,32 +4,44 @@ from __future__ import annotations
 
 import datetime
 import difflib
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_origin
 
-import yaml
 from pydantic import BaseModel, Tag, ValidationError
 
 from gdmix_core.config import Config
+from gdmix_core.config_model import with_absolute_paths
 from gdmix_core.errors import ConfigError
+from gdmix_core.schedule import check_schedule
 from gdmix_core.search.check import check_search
+from gdmix_core.secret_settings import has_user_info
+from gdmix_core.yaml_text import Document, KeyPath, Lines, parse_yaml, place_of
 
-KeyPath = tuple[str | int, ...]
+log = logging.getLogger(__name__)
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
-    """The file's mapping as plain data, unchecked. Raises ConfigError when it is absent or no mapping."""
+    """The file's mapping as plain data, unchecked. Raises ConfigError when it is absent or not a mapping."""
+    content: dict[str, Any] = _document(path).content
+    return content
+
+
+def _document(path: str | Path) -> Document:
     try:
-        content = yaml.safe_load(Path(path).read_text())
+        text = Path(path).read_bytes()
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(content, dict):
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    document = parse_yaml(text, str(path))
+    if not isinstance(document.content, dict):
         raise ConfigError(f"{path}: expected a mapping with keys such as name, input, coordinates")
-    return content
+    for key, hint in document.hints.items():
+        log.warning("%s:%d: %s", path, document.lines[key], hint)
+    return document
 
 
 def load_config(
@@ -38,19 +50,32 @@ def load_config(
     overrides: Mapping[str, Any] | None = None,
 ) -> Config:
     """Reads, applies `overrides` (dotted key path → value), renders the templates with `variables`, checks."""
-    content = render(override(load_yaml(path), overrides or {}), variables or {}, where=str(path))
-    return parse_config(content, where=str(path), lines=line_numbers(path))
+    content, lines = _overridden(path, overrides or {})
+    content = render(content, variables or {}, where=str(path), lines=lines)
+    with with_absolute_paths():
+        return parse_config(content, where=str(path), lines=lines)
 
 
 def check_file(path: str | Path, variables: Mapping[str, str], overrides: Mapping[str, Any]) -> Config:
-    """As load_config, but templates may stay unrendered where their variables are not given."""
-    content = render(override(load_yaml(path), overrides), variables, where=str(path), keep_unknown=True)
-    return parse_config(content, where=str(path), lines=line_numbers(path))
+    """As load_config, but templates may stay unrendered where their variables are not given; and what Airflow would
+    refuse is refused."""
+    content, lines = _overridden(path, overrides)
+    rendered = render(content, variables, where=str(path), lines=lines, keep_unknown=True)
+    config = parse_config(rendered, where=str(path), lines=lines)
+    check_schedule(config.airflow, str(content["output"]), str(path))
+    return config
 
 
-def parse_config(
-    content: Mapping[str, Any], where: str = "config", lines: Mapping[KeyPath, int] | None = None
-) -> Config:
+def _overridden(path: str | Path, changes: Mapping[str, Any]) -> tuple[dict[str, Any], Lines]:
+    document = _document(path)
+    set_at = [tuple(dotted.split(".")) for dotted in changes]
+    lines: dict[KeyPath, int | str] = {
+        key: line for key, line in document.lines.items() if not any(key[: len(at)] == at for at in set_at)
+    }
+    return override(document.content, changes), lines | dict.fromkeys(set_at, "--set")
+
+
+def parse_config(content: Mapping[str, Any], where: str = "config", lines: Lines | None = None) -> Config:
     """Checks plain data against the models. Raises ConfigError with every fault found, one a line."""
     try:
         config = Config.model_validate(content)
@@ -66,6 +91,7 @@ def override(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
     result = _copy(content)
     for dotted, value in changes.items():
         *parents, last = dotted.split(".")
+        _check_coordinate(result, dotted, parents)
         at = result
         for key in parents:
             at = at.setdefault(key, {})
@@ -75,27 +101,55 @@ def override(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
     return result
 
 
-def render(content: Any, variables: Mapping[str, str], where: str = "config", *, keep_unknown: bool = False) -> Any:
-    """Renders every string that holds a Jinja template. Raises ConfigError for a variable that is not given, unless
-    keep_unknown: then the string stays as it is."""
-    if isinstance(content, dict):
-        return {key: render(value, variables, where, keep_unknown=keep_unknown) for key, value in content.items()}
-    if isinstance(content, list):
-        return [render(value, variables, where, keep_unknown=keep_unknown) for value in content]
-    if not isinstance(content, str) or "{{" not in content:
+def _check_coordinate(content: Mapping[str, Any], dotted: str, parents: list[str]) -> None:
+    """Raises ConfigError for a setting of a coordinate that is not there: it would be a new one, with that alone."""
+    names = content.get("coordinates")
+    if len(parents) < 2 or parents[0] != "coordinates" or not isinstance(names, Mapping) or parents[1] in names:
+        return
+    near = difflib.get_close_matches(parents[1], map(str, names), n=1)
+    suggestion = f"did you mean {near[0]}?" if near else f"there are {', '.join(map(str, names))}"
+    raise ConfigError(f"cannot set {dotted}: there is no coordinate {parents[1]}; {suggestion}")
+
+
+def render(
+    content: Any,
+    variables: Mapping[str, str],
+    where: str = "config",
+    *,
+    lines: Lines | None = None,
+    keep_unknown: bool = False,
+    at: KeyPath = (),
+) -> Any:
+    """Renders every string that holds a Jinja template; at: the content's own key path, for messages.
+
+    Raises ConfigError for a template that fails, and for a variable that is not given, unless keep_unknown: then the
+    string stays as it is.
+    """
+    if isinstance(content, dict | list):
+        items = content.items() if isinstance(content, dict) else enumerate(content)
+        made = {
+            key: render(value, variables, where, lines=lines, keep_unknown=keep_unknown, at=(*at, key))
+            for key, value in items
+        }
+        return made if isinstance(content, dict) else list(made.values())
+    if not isinstance(content, str) or not any(sign in content for sign in ("{{", "{%", "{#")):
         return content
     import jinja2
+    from jinja2.sandbox import SandboxedEnvironment
 
+    place = f"{place_of(at, where, lines or {})}: {'.'.join(map(str, at))}: template {content!r}"
     try:
-        template = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(content)
+        template = SandboxedEnvironment(undefined=jinja2.StrictUndefined).from_string(content)
         return template.render({"macros": _Macros, **variables})
     except jinja2.UndefinedError as error:
         if keep_unknown:
             return content
         hint = "give it with --var NAME=VALUE, for example --var ds=2026-11-01"
-        raise ConfigError(f"{where}: template {content!r}: {error}; {hint}") from None
-    except jinja2.TemplateSyntaxError as error:
-        raise ConfigError(f"{where}: template {content!r}: {error}") from None
+        raise ConfigError(f"{place}: {error}; {hint}") from None
+    except ConfigError:
+        raise
+    except Exception as error:  # A template is a program: what its expressions raise may be anything.
+        raise ConfigError(f"{place}: {type(error).__name__}: {error}; correct the expression") from None
 
 
 class _Macros:
@@ -114,12 +168,11 @@ def _copy(value: Any) -> Any:
     return {key: _copy(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
-def _describe(fault: Any, where: str, lines: Mapping[KeyPath, int]) -> str:
+def _describe(fault: Any, where: str, lines: Lines) -> str:
     path: KeyPath = tuple(part for part in fault["loc"] if not str(part).startswith("["))  # [key], [range], …
     if path and (path[-1] in {"int", "float", "str"} or str(path[-1]).startswith("literal[")):
         path = path[:-1]  # not a key: which of the types a value may have
-    line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
-    place = f"{where}:{line}" if line else where
+    place = place_of(path, where, lines)
     dotted = ".".join(str(part) for part in path) or "(top level)"
     if fault["type"] == "extra_forbidden":
         allowed = _allowed_keys(fault["loc"][:-1])
@@ -130,7 +183,8 @@ def _describe(fault: Any, where: str, lines: Mapping[KeyPath, int]) -> str:
     if fault["type"] == "missing":
         message = "is required"
     given = fault.get("input")
-    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+    secret = isinstance(given, str) and has_user_info(given)
+    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) and not secret else ""
     return f"{place}: {dotted}: {message[:1].lower()}{message[1:]}{shown}"
 
 
@@ -169,28 +223,13 @@ def _tagged(annotation: Any, tag: str) -> type[BaseModel] | None:
 
 def line_numbers(path: str | Path) -> dict[KeyPath, int]:
     """Line number of every key of the file, by key path."""
-
-    def walk(node: Any, at: KeyPath) -> Iterator[tuple[KeyPath, int]]:
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                here = (*at, key.value)
-                yield here, key.start_mark.line + 1
-                yield from walk(value, here)
-        elif isinstance(node, yaml.SequenceNode):
-            for index, value in enumerate(node.value):
-                yield (*at, index), value.start_mark.line + 1
-                yield from walk(value, (*at, index))
-
-    return dict(walk(yaml.compose(Path(path).read_text(), Loader=yaml.SafeLoader), ()))
+    return _document(path).lines
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """KEY=VALUE of --set: the value is read as YAML, so 2 is a number and [a, b] a list."""
+    """KEY=VALUE of --set: the value is read as the file would, so 2 is a number and [a, b] a list."""
     key, value = parse_variable(text)
-    try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{text!r}: the value is not valid YAML: {error}") from None
+    return key, parse_yaml(value, f"--set {text!r}").content
 
 
 def parse_variable(text: str) -> tuple[str, str]:

@@ -7,7 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator
+
+from gdmix_core import paths
+from gdmix_core.errors import ConfigError
+from gdmix_core.secret_settings import has_user_info
 
 
 class Model(BaseModel):
@@ -37,6 +41,38 @@ def is_recorded() -> bool:
     return _recorded.get()
 
 
+_absolute: ContextVar[bool] = ContextVar("gdmix_absolute", default=False)
+
+
+@contextlib.contextmanager
+def with_absolute_paths() -> Iterator[None]:
+    """In the block local paths of a configuration become absolute: steps of a run may work in other directories."""
+    token = _absolute.set(True)
+    try:
+        yield
+    finally:
+        _absolute.reset(token)
+
+
+def _path(value: str) -> str:
+    if is_recorded():
+        return value
+    if has_user_info(value):
+        raise ValueError(
+            "the URL holds a password, which would be written to config.yaml and to logs; take it out, and give "
+            "credentials by the environment, a profile, or fsspec's configuration"
+        )
+    try:
+        value = paths.expanded(value)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None  # pydantic adds the key path to ValueErrors alone
+    return paths.absolute(value) if _absolute.get() else value
+
+
+Path = Annotated[str, AfterValidator(_path)]
+"""A file or directory, or a URL. ~ is the home folder; environment variables are refused, not expanded."""
+
+
 def refuse_without_effect(model: BaseModel, keys: Iterable[str], why: str, at: str = "") -> None:
     """Raises ValueError for a key that says something which nothing would come of; why: the rest of the sentence.
 
@@ -49,8 +85,9 @@ def refuse_without_effect(model: BaseModel, keys: Iterable[str], why: str, at: s
             raise ValueError(f"{at}{key} has no effect {why}")
 
 
-# Names, of which a single one need not be put into a list.
+# Names, or paths, of which a single one need not be put into a list.
 Names = Annotated[list[str], BeforeValidator(listed, json_schema_input_type=str | list[str])]
+Paths = Annotated[list[Path], BeforeValidator(listed, json_schema_input_type=str | list[str])]
 
 
 def chosen_by(key: str, default: str, tags: Mapping[str, str]) -> Discriminator:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, Tag, field_validator, model_validator
 
-from gdmix_core.config_model import Model, chosen_by, known
+from gdmix_core.config_model import Model, chosen_by, known, refuse_without_effect
 from gdmix_core.external_config import ExternalModel, PythonModel
 from gdmix_core.text_config import TextModel
 
@@ -183,6 +183,12 @@ class Coordinate(Model):
         default="none", description="Of the coefficients: simple 1/diag(H), full diag(inverse of H)."
     )
     locked: bool = Field(default=False, description="Take the model from initial_model and only score with it.")
+
+    @model_validator(mode="after")
+    def _intercept_to_regularize(self) -> Coordinate:
+        if not self.intercept:
+            refuse_without_effect(self, ["regularize_intercept"], "with intercept: false: there is none; leave it out")
+        return self
 
     @model_validator(mode="after")
     def _one_effect(self) -> Coordinate:

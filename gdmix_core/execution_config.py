@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import re
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from gdmix_core.config_model import Model, is_recorded, refuse_without_effect
+from gdmix_core.secret_settings import holds_secret
 
 # spark-submit is given these as options of its own, which win over conf.
 _OPTIONS = {"spark.master": "spark.master", "spark.driver.memory": "spark.driver_memory"}
@@ -28,15 +28,26 @@ class Spark(Model):
             raise ValueError(f"{key} has no effect in conf; set {_OPTIONS[key]} of this configuration")
         return value
 
+    @field_validator("conf", mode="before", json_schema_input_type=dict[str, str | int | float | bool])
+    @classmethod
+    def _as_spark_writes_it(cls, value: Any) -> Any:
+        """Numbers and booleans as the text that Spark takes: 2, 0.5, true."""
+        if not isinstance(value, dict):
+            return value
+        return {
+            key: str(item).lower() if isinstance(item, bool) else str(item) if isinstance(item, int | float) else item
+            for key, item in value.items()
+        }
+
     @field_validator("conf")
     @classmethod
     def _no_secrets(cls, value: dict[str, str]) -> dict[str, str]:
-        for key in value:
+        for key, setting in value.items():
             # The configuration is written into the run directory, and settings stand on a command line.
-            if re.search(r"secret|password|passwd|token|access\.?key", key, re.IGNORECASE):
+            if holds_secret(key, setting):
                 raise ValueError(
-                    f"{key} looks like a secret, which would be written to config.yaml; "
-                    "set it in spark-defaults.conf or the environment"
+                    f"{key} looks like a secret, which would be written to config.yaml and to the command line of "
+                    "spark-submit; set it in spark-defaults.conf or the environment"
                 )
         return value
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from gdmix_core.config_model import Model, Names
+from gdmix_core.config_model import Model, Paths
 
 ImportPath = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")]
 
@@ -15,7 +15,7 @@ class ExternalModel(Model):
     """Scores of a model that is trained elsewhere, a score a uid; joined in validate, the same in every pass."""
 
     model: Literal["external"]
-    scores: Names = Field(
+    scores: Paths = Field(
         min_length=1,
         description="Files or folders of Parquet, CSV, or Avro as GDMix or Photon ML write it; all splits together.",
     )

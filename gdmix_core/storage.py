@@ -20,17 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core.errors import DataError
-
-
-def is_url(path: str) -> bool:
-    return "://" in path
-
-
-def local_path(path: str) -> str | None:
-    """The plain path of a local file (also of file:// URLs), None for a remote one."""
-    if path.startswith("file://"):
-        return path[len("file://") :]
-    return None if is_url(path) else path
+from gdmix_core.paths import is_url, local_path
 
 
 def join(base: str, *parts: str) -> str:

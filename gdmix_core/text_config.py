@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Tag, field_validator, model_validator
 
-from gdmix_core.config_model import Model, Names, chosen_by, known, listed, refuse_without_effect
+from gdmix_core.config_model import Model, Names, Path, chosen_by, known, listed, refuse_without_effect
 
 Interaction = Literal["cosine", "dot", "hadamard", "difference", "concat"]
 Activation = Literal["tanh", "relu", "gelu"]
@@ -19,7 +19,7 @@ class Vocabulary(Model):
     tokenizer: Literal["words", "wordpiece"] = Field(
         default="words", description="wordpiece needs a vocabulary file, or a transformer's folder that has one."
     )
-    file: str | None = Field(
+    file: Path | None = Field(
         default=None, description="A token a line. Default: the most frequent of the training data."
     )
     size: int = Field(default=20_000, ge=1, description="Tokens at most, when built from the training data.")
@@ -54,7 +54,7 @@ class TransformerEncoder(Model):
     """A transformer encoder (BERT); one for all fields, which are encoded independently of each other."""
 
     type: Literal["transformer"]
-    path: str | None = Field(
+    path: Path | None = Field(
         default=None,
         description="Local folder of a pretrained one: Hugging Face (config.json, model.safetensors, vocab.txt) or "
         "Keras (model.keras, vocab.txt). Without it a new one is trained.",

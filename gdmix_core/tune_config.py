@@ -8,6 +8,9 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from gdmix_core.config_model import Model
 
+# Airflow maps no more tasks than that by default (core.max_map_length), and nobody reads a longer table.
+MOST_TRIALS = 1000
+
 
 class Range(Model):
     """Values of a number to search."""
@@ -48,7 +51,9 @@ class Tune(Model):
     parameters: dict[str, Candidates] = Field(
         default_factory=dict, description="Key paths, such as coordinates.per_user.l2, to a range or a list of values."
     )
-    trials: int | None = Field(default=None, ge=1, description="How many; a grid's number is the product of its lists.")
+    trials: int | None = Field(
+        default=None, ge=1, le=MOST_TRIALS, description="How many; a grid's number is the product of its lists."
+    )
     parallel: int = Field(default=1, ge=1, le=1000, description="Trials made at once, before the next are chosen.")
     seed: int = Field(default=0, ge=0)
 

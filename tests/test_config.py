@@ -96,7 +96,8 @@ def content(**changes: Any) -> dict[str, Any]:
 
 
 def test_every_default(tmp_path: Path):
-    assert load_config(write(tmp_path), {"ds": "1"}).model_dump(mode="json") == DEFAULTS
+    in_full = {key: str(Path.cwd() / DEFAULTS[key]) for key in ("input", "output")}
+    assert load_config(write(tmp_path), {"ds": "1"}).model_dump(mode="json") == {**DEFAULTS, **in_full}
 
 
 @pytest.mark.parametrize(
@@ -143,12 +144,12 @@ def test_metrics_that_mean_nothing_are_refused(changes, message):
 
 def test_the_templates_know_airflows_ds_add(tmp_path: Path):
     path = write(tmp_path, MINIMAL.replace("data/{{ ds }}", "data/{{ macros.ds_add(ds, -1) }}"))
-    assert load_config(path, {"ds": "2026-03-01"}).input == "data/2026-02-28"
+    assert load_config(path, {"ds": "2026-03-01"}).input == str(Path.cwd() / "data/2026-02-28")
     with pytest.raises(ConfigError, match="'ds' is undefined"):
         load_config(path, {})
     with pytest.raises(ConfigError, match="YYYY-MM-DD"):
         load_config(path, {"ds": "today"})
-    assert load_config(path, {"ds": "x"}, {"input": "elsewhere"}).input == "elsewhere"
+    assert load_config(path, {"ds": "x"}, {"input": "/elsewhere"}).input == "/elsewhere"
 
 
 def test_engine_by_name_is_its_defaults():
@@ -236,7 +237,7 @@ def test_a_missing_file(tmp_path: Path):
 def test_templates_are_rendered_everywhere(tmp_path: Path):
     path = write(tmp_path, MINIMAL.replace("bag: global", "bag: 'bag_{{ which }}'"))
     config = load_config(path, {"ds": "2026-11-01", "which": "a"})
-    assert (config.input, config.output) == ("data/2026-11-01", "runs/2026-11-01")
+    assert (config.input, config.output) == (str(Path.cwd() / "data/2026-11-01"), str(Path.cwd() / "runs/2026-11-01"))
     assert config.coordinates["global"].bag == "bag_a"
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from gdmix_core.config import Config
+from gdmix_core.config import MOST_CHECKS, Config
 from gdmix_core.data import bags, parquet_records, tfrecord
 from gdmix_core.data.example_decoder import MISSING, OK, WRONG_KIND, Column, Field, Kind, decode
 from gdmix_core.data.id_types import among, arrow_type
@@ -76,8 +76,8 @@ def read_records(piece: Piece, source: Source, config: Config, *, labelled: bool
     tensors = [source.tensors[name] for name in dict.fromkeys([*scalars, *(bag.name for bag in source.bags)])]
     fields = [part for tensor in tensors for part in fields_of(tensor)]
     checks = checks_of(source, config, labelled=labelled)
-    if len(checks) > 62:
-        raise DataError(f"{source.path}: too many columns in one directory ({len(checks)} checks, at most 62)")
+    if len(checks) > MOST_CHECKS:
+        raise DataError(f"{source.path}: {len(checks)} rules for a record, at most {MOST_CHECKS}; read fewer columns")
     for columns in read_columns(piece, fields):
         yield _checked(columns, piece, source, config, roles, _Violations(checks))
 

@@ -18,7 +18,8 @@ def pass_pays(run: Run, step: Step) -> dict[str, Any]:
     """{continue, reason}: whether the gate of a pass lets it run.
 
     It does not when the pass before improved the primary validation metric by less than passes.min_delta over the best
-    before that. The first two passes always run: one alone has nothing to be compared with.
+    before that, or, at a min_delta of 0, not at all. A min_delta below 0 bears a loss of that size; with none
+    all passes run. The first two passes always run: one alone has nothing to be compared with.
     """
     assert step.pass_number is not None
     run.require(step)
@@ -29,7 +30,9 @@ def pass_pays(run: Run, step: Step) -> dict[str, Any]:
 
 def _pays(run: Run, values: list[float | None]) -> tuple[bool, str]:
     """Whether another pass pays after passes with these values, and why."""
-    metric = parse_metric(run.config.primary_metric)
+    metric, least = parse_metric(run.config.primary_metric), run.config.passes.min_delta
+    if least == "none":
+        return True, "passes.min_delta is none: all passes are made"
     if len(values) < 2:
         return True, "no earlier pass to compare with"
     if not has_validation(run):
@@ -38,10 +41,10 @@ def _pays(run: Run, values: list[float | None]) -> tuple[bool, str]:
     if last is None or before is None:
         return True, f"{metric.name} is undefined"
     gain = last - before if metric.higher_is_better else before - last
-    enough = gain >= run.config.passes.min_delta and gain > 0
+    enough = gain >= least and (gain > 0 or least < 0)
     return (
         enough,
-        f"pass {len(values)} improved {metric.name} by {gain:.6f} (min_delta {run.config.passes.min_delta:g})",
+        f"pass {len(values)} improved {metric.name} by {gain:.6f} (min_delta {least:g})",
     )
 
 

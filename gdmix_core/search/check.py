@@ -21,16 +21,13 @@ from gdmix_core.search.parameters import (
     trial_count,
     with_values,
 )
-from gdmix_core.tune_config import Range
+from gdmix_core.tune_config import MOST_TRIALS, Range
+from gdmix_core.yaml_text import KeyPath, Lines, place_of
 
-# Airflow maps no more tasks than that by default (core.max_map_length), and nobody reads a longer table.
-MOST_TRIALS = 1000
 _CORNERS = 64
 
-Key = tuple[str | int, ...]
 
-
-def check_search(config: Config, where: str = "config", lines: Mapping[Key, int] | None = None) -> None:
+def check_search(config: Config, where: str = "config", lines: Lines | None = None) -> None:
     """Raises ConfigError for a search that cannot be made; a configuration without one passes.
 
     where, lines: for messages, as in config_file.parse_config.
@@ -39,15 +36,13 @@ def check_search(config: Config, where: str = "config", lines: Mapping[Key, int]
         _check(config)
     except _FaultError as fault:
         key = fault.key
-        line = next((lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in lines), None) if lines else None
-        place = f"{where}:{line}" if line else where
-        raise ConfigError(f"{place}: {'.'.join(map(str, key))}: {fault}") from None
+        raise ConfigError(f"{place_of(key, where, lines or {})}: {'.'.join(map(str, key))}: {fault}") from None
 
 
 class _FaultError(Exception):
     """key: where in the configuration it stands."""
 
-    def __init__(self, key: Key, message: str) -> None:
+    def __init__(self, key: KeyPath, message: str) -> None:
         super().__init__(message)
         self.key = key
 
@@ -79,13 +74,13 @@ def _check(config: Config) -> None:
         _trial_config(config, ("tune",), dict(zip(parameters, corner, strict=True)))
 
 
-def _place(config: Config, path: str) -> Key:
+def _place(config: Config, path: str) -> KeyPath:
     if config.tune is not None and path in config.tune.parameters:
         return ("tune", "parameters", path)
     return tuple(path.split("."))
 
 
-def _check_candidates(key: Key, candidates: Candidates) -> None:
+def _check_candidates(key: KeyPath, candidates: Candidates) -> None:
     if isinstance(candidates, Range):
         return
     if not candidates:
@@ -96,7 +91,7 @@ def _check_candidates(key: Key, candidates: Candidates) -> None:
         raise _FaultError(key, "a candidate stands twice in the list")
 
 
-def _check_path(config: Config, key: Key, path: str) -> None:
+def _check_path(config: Config, key: KeyPath, path: str) -> None:
     """Raises _FaultError unless the path leads to a key that is there."""
     parts = path.split(".")
     at: Any = config.model_dump(mode="json")
@@ -118,7 +113,7 @@ def _check_path(config: Config, key: Key, path: str) -> None:
         raise _FaultError(key, f"coordinate {parts[1]} is locked, so nothing in it changes a model")
 
 
-def _check_effect(config: Config, key: Key, path: str, candidates: Candidates, first: Mapping[str, float]) -> None:
+def _check_effect(config: Config, key: KeyPath, path: str, candidates: Candidates, first: Mapping[str, float]) -> None:
     """Raises _FaultError unless every candidate makes a valid configuration, with other trials but the same data."""
     some = _some(candidates)
     plans = [build_plan(_trial_config(config, key, {**first, path: value})) for value in some]
@@ -139,7 +134,7 @@ def _differing(one: Plan, other: Plan) -> set[str]:
     return {step.id for step in one.steps if step.id in settings and step.settings != settings[step.id]}
 
 
-def _trial_config(config: Config, key: Key, values: Mapping[str, float]) -> Config:
+def _trial_config(config: Config, key: KeyPath, values: Mapping[str, float]) -> Config:
     """Raises _FaultError for values that are not allowed, or stand where no number does."""
     try:
         made = with_values(config, values)

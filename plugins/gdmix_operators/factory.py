@@ -23,12 +23,12 @@ from airflow.sdk import (
     RetryRule,
     TaskGroup,
 )
-from airflow.sdk.exceptions import AirflowTimetableInvalid
 
 from gdmix_core.config import Config
 from gdmix_core.config_file import line_numbers, load_yaml, parse_config
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.plan import Step, StepKind, build_plan
+from gdmix_core.schedule import check_schedule
 from gdmix_core.search.parameters import trials_of_round
 from gdmix_operators.operators.base import StepOperator
 from gdmix_operators.operators.evaluate import EvaluateOperator
@@ -118,22 +118,10 @@ def _schedule(config: Config, where: str) -> CronDataIntervalTimetable | str | N
     schedule = config.airflow.schedule
     if schedule in (None, "@once"):
         return schedule
-    if "{{" not in config.output:
-        raise ConfigError(
-            f"{where}: output: {config.output!r} is the same for every run of the schedule {schedule!r}, "
-            "so each would write over the last; put a date into it, for example {{ ds }}"
-        )
+    check_schedule(config.airflow, config.output, where)
     if schedule == "@continuous":
         return schedule
-    timetable = CronDataIntervalTimetable(schedule, timezone="UTC")
-    try:
-        timetable.validate()
-    except AirflowTimetableInvalid as error:
-        raise ConfigError(
-            f"{where}: airflow.schedule: {schedule!r} is neither a cron expression nor a preset "
-            f"such as @daily ({error})"
-        ) from None
-    return timetable
+    return CronDataIntervalTimetable(schedule, timezone="UTC")
 
 
 def _documentation(config: Config, content: Mapping[str, Any]) -> str:

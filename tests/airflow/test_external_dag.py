@@ -9,7 +9,6 @@ from typing import Any
 
 from airflow.sdk.execution_time import macros
 
-from gdmix_core.config_file import parse_config
 from gdmix_operators.factory import build_dag
 from gdmix_operators.operators.take_external_scores import TakeExternalScoresOperator
 from gdmix_operators.operators.train_python_effect import TrainPythonEffectOperator
@@ -50,7 +49,10 @@ def test_external_scores_come_first_and_once_and_their_files_are_a_template(pipe
         logical_date=None, data_interval_start=None, data_interval_end=None, run_after=day, run_type="manual", conf=None
     )
     validate.render_template_fields({"dag": dag, "dag_run": run, "params": {**dag.params, "l2": 3.0}, "macros": macros})
-    scores = validate.config["coordinates"]["elsewhere"]["fixed_effect"]["scores"]
-    assert scores == ["s3://bucket/scores/2026-11-03", os.path.abspath("scores/2026-11-03.csv")]
+    config = validate.configuration()
+    assert config.coordinates["elsewhere"].fixed_effect.scores == [
+        "s3://bucket/scores/2026-11-03",
+        os.path.abspath("scores/2026-11-03.csv"),
+    ]
     # The form's penalty of every coordinate is of those that have one.
-    assert parse_config(validate.config).coordinates["per_user"].l2 == 3.0
+    assert config.coordinates["per_user"].l2 == 3.0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gdmix_core.errors import ConfigError
 from gdmix_core.plan import Step
 from gdmix_operators.operators.spark import SparkStepOperator
 from gdmix_operators.params import apply_params, check_conf
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import jinja2
     from airflow.sdk import Context
 
+    from gdmix_core.config import Config
     from gdmix_core.run import Run
 
 
@@ -32,29 +33,43 @@ class ValidateOperator(SparkStepOperator):
     def __init__(self, *, config: Mapping[str, Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.config = config
+        self._fault: ConfigError | None = None
 
     def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
+        """Renders, and keeps a fault for execute: what is raised here, Airflow's page of the log folds away."""
+        try:
+            self._render_config(context, jinja_env)
+        except ConfigError as error:
+            self._fault = error
+
+    def _render_config(self, context: Context, jinja_env: jinja2.Environment | None) -> None:
         dag_run, params = context["dag_run"], context["params"]
         check_conf(dag_run.conf, self.config)
         dates = run_dates(dag_run, params.get("date"))
         super().render_template_fields({**context, **dates}, jinja_env)  # type: ignore[typeddict-item]
         # After the rendering: what was typed into the form must not reach all that the YAML's templates can.
         self.config = apply_params(self.config, params, dates, backfill=dag_run.run_type == "backfill")
-        self.config |= {key: _absolute(self.config[key]) for key in ("input", "output")}
-        initial = self.config.get("initial_model")
-        if isinstance(initial, str):
-            self.config["initial_model"] = _absolute(initial)
-        elif initial:
-            self.config["initial_model"] = _with_absolute_paths_of_models(initial)
-        coordinates = self.config["coordinates"]
-        self.config["coordinates"] = {name: _with_absolute_paths(c) for name, c in coordinates.items()}
 
     def execute(self, context: Context) -> dict[str, Any]:
-        from gdmix_core.config_file import parse_config
         from gdmix_core.run import Run
 
-        self.run = Run.create(parse_config(self.config, where=f"configuration of {self.dag_id}")).root
+        try:
+            config = self.configuration()
+        except ConfigError as error:
+            self.log.error("%s failed: %s", self.step, error)
+            raise
+        self.run = Run.create(config).root
         return {"run": self.run, **super().execute(context)}
+
+    def configuration(self) -> Config:
+        """The run's, with its paths in full for the other tasks and for whoever reads the log."""
+        from gdmix_core.config_file import parse_config
+        from gdmix_core.config_model import with_absolute_paths
+
+        if self._fault is not None:
+            raise self._fault
+        with with_absolute_paths():
+            return parse_config(self.config, where=f"configuration of {self.dag_id}")
 
     def carry_out(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
         from gdmix_core import prerequisites, watched
@@ -71,34 +86,3 @@ class ValidateOperator(SparkStepOperator):
     def result(self, run: Run, step: Step) -> dict[str, Any]:
         splits = run.result(step.id)["splits"]
         return {f"{name}_rows": split["rows"] for name, split in splits.items()}
-
-
-def _with_absolute_paths_of_models(initial: Mapping[str, Any]) -> dict[str, Any]:
-    changed = dict(initial)
-    if path := initial.get("path"):
-        changed["path"] = _absolute(path)
-    if isinstance(paths := initial.get("coordinates"), Mapping):
-        changed["coordinates"] = {name: _absolute(path) for name, path in paths.items()}
-    return changed
-
-
-def _with_absolute_paths(coordinate: Any) -> Any:
-    """The coordinate with the paths of what its fixed effect is given in full: score files, vocabulary, encoder."""
-    effect = coordinate.get("fixed_effect") if isinstance(coordinate, Mapping) else None
-    if not isinstance(effect, Mapping):
-        return coordinate
-    changed = dict(effect)
-    if scores := effect.get("scores"):
-        changed["scores"] = [_absolute(path) for path in ([scores] if isinstance(scores, str) else scores)]
-    for part, key in (("vocabulary", "file"), ("encoder", "path")):
-        given = effect.get(part)
-        if isinstance(given, Mapping) and given.get(key):
-            changed[part] = {**given, key: _absolute(given[key])}
-    return {**coordinate, "fixed_effect": changed}
-
-
-def _absolute(path: str) -> str:
-    """A local path in full, for the other tasks and for whoever reads the log; a URL as it is."""
-    from gdmix_core.storage import is_url
-
-    return path if is_url(path) else os.path.abspath(os.path.expanduser(path))

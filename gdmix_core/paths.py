@@ -1,0 +1,46 @@
+"""Paths and URLs as people write them. Nothing is read: Airflow parses DAG files with this."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from gdmix_core.errors import ConfigError
+
+
+def is_url(path: str) -> bool:
+    return "://" in path
+
+
+def local_path(path: str) -> str | None:
+    """The plain path of a local file (also of file:// URLs), None for a remote one."""
+    if path.startswith("file://"):
+        return path[len("file://") :]
+    return None if is_url(path) else path
+
+
+def expanded(path: str) -> str:
+    """The path with the home folder in place of ~.
+
+    Raises ConfigError for an empty path, for an environment variable, and for a user who has no home folder.
+    """
+    if not path.strip():
+        raise ConfigError("the path is empty; name a file or directory")
+    if variable := re.search(r"\$(\w+|\{[^}]*\})", path):
+        raise ConfigError(
+            f"{variable[0]} in {path!r}: environment variables are not read; use a template, such as "
+            "{{ name }} with --var name=value"
+        )
+    local = local_path(path)
+    if local is None or not local.startswith("~"):
+        return path
+    home = os.path.expanduser(local)
+    if home.startswith("~"):
+        raise ConfigError(f"{path!r}: there is no home folder of this name; write the path in full")
+    return home
+
+
+def absolute(path: str) -> str:
+    """A local path in full, for processes that work in other directories; a URL as it is."""
+    local = local_path(path)
+    return path if local is None or is_url(path) else os.path.abspath(local)

@@ -1,0 +1,68 @@
+"""Whether a setting holds a secret: by what its name says and by what its value looks like, on any cloud."""
+
+from __future__ import annotations
+
+import re
+
+# The last words of a name, which say what the value is. Words are split at dots, dashes and capitals.
+_SECRET_NAMES = re.compile(
+    r"(^| )("
+    r"passwords?|passwd|pass|clearpass|pwd|passphrase|secrets?|apikey|redis auth|tokens?|credentials?|jaas|"
+    r"(access|account|secret|private|shared|encryption|auth|api|storage|customer|sse|signing|master|client) "
+    r"(id )?keys?|"
+    r"key (id|secret|password)|keyid|sas|pem"
+    r")( (id|value|data|string|base64|plain|content|contents))*$"
+)
+# Azure names the account or the container behind what it is: fs.azure.account.key.ACCOUNT.dfs.core.windows.net
+_SECRET_PREFIXES = re.compile(
+    r"fs\.azure\.(account\.key|account\.oauth2\.client\.secret|account\.oauth2\.refresh\.token|sas(\.fixed\.token)?)(\.|$)"
+    r"|fs\.azure\.account\.oauth2\.(user\.password|client\.secret)"
+    r"|fs\.s3a\.bucket\..*\.(access|secret)\.key|fs\.(s3a?|s3n)\.aws(access|secret)",
+    re.IGNORECASE,
+)
+# What such a word stands in without being the secret itself: where it is, how long it holds, who provides it.
+_NOT_THE_SECRET = re.compile(
+    r"(provider|class|enabled|disabled|file|path|location|dir|directory|lifetime|interval|timeout|ttl|max|min|size|type|"
+    r"algorithm|length|renewal|ratio|store|store type|service|issuer|endpoint|url|uri|server|factory|mapping|impl|"
+    r"protocol|required|secret name|name)$|secret key ref "
+)
+_SECRET_VALUES = re.compile(
+    r"\b(AKIA|ASIA|AGPA|AROA)[A-Z0-9]{16}\b"  # AWS's key ids
+    r"|-----BEGIN [A-Z ]*(PRIVATE KEY|CERTIFICATE)"
+    r"|\bgh[pousr]_[A-Za-z0-9]{30,}|\bgithub_pat_|\bxox[abps]-|\bya29\.|\bAIza[A-Za-z0-9_-]{30,}|\bdapi[0-9a-f]{32}"
+    r"|\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\."  # a JSON web token
+    r"|[?&;](password|pwd|passwd|token|secret|sig|access_token|api_?key|sharedaccesskey|accountkey)="
+    r"|-D[\w.]*(password|passwd|passphrase|secret|token)[\w]*=",
+    re.IGNORECASE,
+)
+_USER_INFO = re.compile(r"[a-z][a-z0-9+.-]*://[^/@\s:]+:[^/@\s]+@", re.IGNORECASE)
+
+
+def holds_secret(name: str, value: str) -> bool:
+    """Whether the setting is a secret itself, or its value carries one (in a URL, an option of Java, a key's own form).
+
+    The location of a secret (a key file, a provider's class, a lifetime, true and false) is not one.
+    """
+    if has_user_info(value) or _SECRET_VALUES.search(value):
+        return True
+    if value.strip().lower() in ("true", "false", "") or (
+        re.fullmatch(r"[0-9.]+\s*[a-z]{0,4}", value.strip())
+        and not (_words(name).endswith(("password", "passphrase", "pwd", "secret")))
+    ):
+        return False
+    plain = re.sub(r"^spark\.(hadoop|hive)\.", "", name)
+    if _SECRET_PREFIXES.search(plain):
+        return not _NOT_THE_SECRET.search(_words(plain))
+    words = _words(plain)
+    return bool(_SECRET_NAMES.search(words)) and not _NOT_THE_SECRET.search(words)
+
+
+def has_user_info(url: str) -> bool:
+    """Whether a URL names a user with a password, as in s3://key:secret@bucket."""
+    return bool(_USER_INFO.search(url))
+
+
+def _words(name: str) -> str:
+    """spark.ssl.keyStorePassword → spark ssl key store password."""
+    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
+    return re.sub(r"[^a-z0-9]+", " ", apart.lower()).strip()
