@@ -58,6 +58,8 @@ def validate(run: Run, step: Step) -> None:
         statistics = _write_blocks(spark, layout, run, range_starts(sample, ranges))
     report = merge_report(statistics, layout, run.config)
     storage.write_json(report_path(run), report)
+    for warning in report["warnings"]:
+        log.warning("%s", warning)
     judge(report, run.config, report_path(run))
     copy_feature_lists(run, layout)
     run.commit(step, frame_manifest(statistics, layout, run.config))

@@ -12,7 +12,7 @@ import numpy as np
 
 from gdmix_core import storage
 from gdmix_core.config import Config
-from gdmix_core.data.column_types import Schemas, with_column_types
+from gdmix_core.data.column_types import Schemas, read_schema, with_column_types
 from gdmix_core.data.described import input_directories, read_tensors, undescribed
 from gdmix_core.data.external_scores import ScoreFiles, ScorePart, open_score_files
 from gdmix_core.data.feature_list import read_feature_list
@@ -276,13 +276,7 @@ def _list_pieces(
 def _ranges(path: str, schemas: Schemas) -> list[tuple[int, int]]:
     if not path.endswith(".parquet"):
         return split_points(path, _PIECE_BYTES)
-    import pyarrow.parquet as pq
-
-    try:
-        with storage.open_for_read(path) as file:
-            parquet = pq.ParquetFile(file)
-            if parquet.metadata.num_rows:  # without a row, nobody knows what the columns would have held
-                schemas[path] = parquet.schema_arrow
-            return [(n, n + 1) for n in range(parquet.num_row_groups)]
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a readable Parquet file: {error}") from None
+    schema, groups = read_schema(path)
+    if schema is not None:
+        schemas[path] = schema
+    return [(n, n + 1) for n in range(groups)]

@@ -17,7 +17,7 @@ def import_config(path: str | Path, source: str | None = None, output: str | Non
     Raises ConfigError when the file is neither, or what it says cannot be said here.
     """
     try:
-        text = Path(path).read_text()
+        text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
     try:
