@@ -64,7 +64,7 @@ class LabelScale:
         return (
             f"scores are float32 and cannot resolve the labels: column {label} goes up to {self.largest:.6g} (less the "
             f"offset), where float32 holds numbers {coarse}, and its standard deviation is {self.spread:.4g}. Subtract "
-            f"the mean ({self.mean:.10g}) from the label, and divide it by its standard deviation if it is large, then "
+            f"the mean ({self.mean:.15g}) from the label, and divide it by its standard deviation if it is large, then "
             "add them to the scores again; or give the mean as the offset"
         )
 

@@ -32,6 +32,8 @@ def plain(array: pa.Array) -> pa.Array:
     if pa.types.is_run_end_encoded(array.type):
         array = pc.run_end_decode(array)
     wanted = plain_type(array.type)
+    if pa.types.is_list_view(array.type) or pa.types.is_large_list_view(array.type):
+        return pa.array(array.to_pylist(), wanted)  # Arrow's own cast loses lists that follow a null
     return array if array.type == wanted else array.cast(wanted)
 
 
