@@ -46,8 +46,6 @@ def read_model(path: str) -> CoefficientTable:
     for name, (other, _) in lists.items():
         if not np.array_equal(other, offsets):
             raise DataError(f"{path}: damaged: the lists of {name} have other lengths than those of indices")
-    if indices.dtype.kind not in "iu" and len(indices):
-        raise DataError(f"{path}: damaged: indices are {indices.dtype}, not integers")
     try:
         found = CoefficientTable(
             plain_ids(table["entity"]),
@@ -63,9 +61,12 @@ def read_model(path: str) -> CoefficientTable:
 
 
 def _lists(path: str, table: pa.Table, name: str) -> tuple[NDArray[np.int64], NDArray]:
-    column = table[name]
-    if not is_list(column.type) or any(chunk.flatten().null_count for chunk in column.chunks) or column.null_count:
-        raise DataError(f"{path}: damaged: column {name} ({column.type}) should hold a list without nulls in every row")
+    column, wanted = table[name], "integers" if name == "indices" else "numbers"
+    is_wanted = pa.types.is_integer if name == "indices" else pa.types.is_floating
+    if not is_list(column.type) or not is_wanted(column.type.value_type):
+        raise DataError(f"{path}: not a model file: column {name} should hold lists of {wanted}, not {column.type}")
+    if column.null_count or any(chunk.flatten().null_count for chunk in column.chunks):
+        raise DataError(f"{path}: damaged: column {name} should hold a list of {wanted} in every row, and holds null")
     return flatten_lists(column)
 
 
