@@ -74,20 +74,40 @@ def row_ends(offsets: ArrayLike, entries: int, what: str) -> NDArray[np.int64]:
     return array
 
 
+# reassoc: the sum is 0 or NaN in any order.
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def is_sound(
+    offsets: NDArray[np.int64], indices: NDArray[np.int32], values: NDArray[np.floating], ascending: bool
+) -> bool:
+    """Whether all values are finite and, where asked for, each row's indices ascend, none twice.
+
+    The offsets have been checked. No branch is in the loops over the entries, so that the processor takes several at a
+    time: first_fault, which has them, is six times slower.
+    """
+    zero = values.dtype.type(0)
+    total = zero
+    for s in range(len(values)):
+        total += values[s] * zero
+    falls = 0
+    if ascending:
+        for s in range(1, len(indices)):
+            falls += indices[s] <= indices[s - 1]
+        for i in range(len(offsets) - 1):
+            s = offsets[i]
+            if 0 < s < offsets[i + 1]:  # from one row to the next, indices may fall
+                falls -= indices[s] <= indices[s - 1]
+    return total == zero and falls == 0
+
+
 @njit(cache=True, nogil=True)
 def first_fault(
     offsets: NDArray[np.int64], indices: NDArray[np.int32], values: NDArray[np.floating], ascending: bool
 ) -> tuple[int, int, int]:
-    """(fault, row, entry) of the first entry that is not finite, or not above the one before it in its row; (0, 0, 0).
-
-    The offsets have been checked.
-    """
+    """(fault, row, entry) of the first entry that is not finite, or not above the one before it in its row."""
     for i in range(len(offsets) - 1):
-        before = -1
         for s in range(offsets[i], offsets[i + 1]):
             if not np.isfinite(values[s]):
                 return NOT_FINITE, i, s
-            if ascending and indices[s] <= before:
+            if ascending and s > offsets[i] and indices[s] <= indices[s - 1]:
                 return NOT_ASCENDING, i, s
-            before = indices[s]
     return 0, 0, 0

@@ -29,6 +29,13 @@ def as_bits(ids: pa.Array) -> pa.Array:
     return ids.view(pa.int64()) if pa.types.is_uint64(ids.type) else ids.cast(pa.int64())
 
 
+def _ascends(ids: pa.Array) -> bool:
+    if pa.types.is_integer(ids.type):
+        values = ids.to_numpy()
+        return bool(np.all(values[1:] > values[:-1]))
+    return bool(pc.all(pc.less(ids[:-1], ids[1:])).as_py())
+
+
 def among(ids: pa.Array, kind: pa.DataType) -> pa.Array:
     """The ids in the type of those they are looked up among; null where that type cannot hold one, as it is not there.
 
@@ -65,13 +72,13 @@ def plain_ids(ids: Any) -> pa.Array:
     if is_text(array.type):
         array = array.cast(pa.string())
     elif pa.types.is_integer(array.type):
-        array = array if pa.types.is_uint64(array.type) else array.cast(pa.int64())
+        array = array if array.type in (pa.uint64(), pa.int64()) else array.cast(pa.int64())
     else:
         raise DataError(f"ids: must be integers or strings, not {array.type}")
     if array.null_count:
         raise DataError(f"ids: {array.null_count} of {len(array)} entities are null")
     # Where they ascend, as everywhere but in notebooks, none is there twice.
-    if len(array) > 1 and not pc.all(pc.less(array[:-1], array[1:])).as_py():
+    if len(array) > 1 and not _ascends(array):
         counts = pc.value_counts(array)
         twice = counts.filter(pc.greater(counts.field("counts"), 1))
         if len(twice):

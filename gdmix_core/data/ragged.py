@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core.data.checked_arrays import NOT_FINITE, first_fault, integers, reals, refuse, row_ends
+from gdmix_core.data.checked_arrays import NOT_FINITE, first_fault, integers, is_sound, reals, refuse, row_ends
 from gdmix_core.errors import DataError
 
 
@@ -49,15 +49,15 @@ class Bag:
             values = reals(values, f"{what}.values")
         values = np.ascontiguousarray(values)
         offsets = row_ends(self.offsets, len(indices), f"{what}.offsets")
+        if is_sound(offsets, indices, values, ascending):
+            return Bag(offsets, indices, values)
         fault, row, entry = first_fault(offsets, indices, values, ascending)
         if fault == NOT_FINITE:
             raise DataError(f"{what}: row {row} has {values[entry]} as the value of feature index {indices[entry]}")
-        if fault:
-            raise DataError(
-                f"{what}: row {row} lists feature index {indices[entry]} after {indices[entry - 1]}; a row's indices "
-                "must ascend, each once (of a SciPy CSR matrix: sum_duplicates())"
-            )
-        return Bag(offsets, indices, values)
+        raise DataError(
+            f"{what}: row {row} lists feature index {indices[entry]} after {indices[entry - 1]}; a row's indices must "
+            "ascend, each once (of a SciPy CSR matrix: sum_duplicates())"
+        )
 
     def _row_of(self, entry: int) -> str:
         return f", of row {int(np.searchsorted(self.offsets, entry, side='right')) - 1},"

@@ -26,6 +26,7 @@ from gdmix_core.solvers.entity_newton import (
     NO_DATA,
     UNBOUNDED,
     gradient_of,
+    is_number,
     margins,
 )
 from gdmix_core.solvers.losses import LINEAR, POISSON, SMOOTHED_HINGE, loss_terms
@@ -117,11 +118,11 @@ def solve_entities(
         F = data_loss + _penalty_value(w, step, 0.0, lam, m, kappa)
         status[e] = ITERATION_LIMIT
         for _ in range(max_iterations):
-            steepest = gradient_of(gradient, slope, w, lam, m, size, intercept, begin, end, offsets, local, values)
+            gradient_of(gradient, slope, w, lam, m, size, intercept, begin, end, offsets, local, values)
             violation = 0.0
             for j in range(size):
                 violation = max(violation, abs(least_subgradient(gradient[j], w[j], kappa[j], low[j], high[j])))
-            if violation <= goal and steepest < np.inf:
+            if violation <= goal and is_number(gradient, size):
                 left = data_loss
                 if loss == POISSON:
                     left = 0.0
