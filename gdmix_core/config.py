@@ -91,6 +91,11 @@ class Checks(Model):
     max_dropped: float = Field(
         default=0.01, ge=0, le=1, description="Under drop: fail above this share of dropped records."
     )
+    uninformative: Literal["fail", "allow"] = Field(
+        default="fail",
+        description="Where there is nothing to learn or to choose by: training labels that are all the same, and a "
+        "first metric that is undefined in every pass.",
+    )
 
 
 class Frame(Model):
@@ -204,8 +209,8 @@ class Config(Model):
             if checks > MOST_CHECKS:
                 raise ValueError(
                     f"directory {data!r} has {checks} rules for a record (4 for a bag, 2 for an id, 1 for a text, 3 "
-                    f"for label, weight and offset each), and at most {MOST_CHECKS} can be checked; put some of its {bags} "
-                    "bags into records of another directory (data)"
+                    f"for label, weight and offset each), and at most {MOST_CHECKS} can be checked; put some of its "
+                    f"{bags} bags into records of another directory (data)"
                 )
         return self
 

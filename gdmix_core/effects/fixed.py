@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from gdmix_core import progress, storage
+from gdmix_core import progress
 from gdmix_core.coordinate_config import FixedEffect
 from gdmix_core.data.frame import Frame
 from gdmix_core.effects.checkpoint import Checkpoint
@@ -33,18 +33,24 @@ def train(run: Run, step: Step) -> dict[str, Any]:
         return run.result(step.id)
     assert step.coordinate is not None
     check_settings(run, step.coordinate)
-    # The marker of an older result goes before any of its files does.
-    storage.remove(run.marker(step))
+    run.drop(step)
     if settings_of(run, step).workers > 1:
         from gdmix_core.effects.fixed_workers import train_with_workers
 
         result = train_with_workers(run, step)
     else:
         result = _train_alone(run, step)
-    if not result["converged"]:
+    if result["unbounded"]:
         log.warning(
-            "%s did not converge: gradient %.3g after %d iterations (goal %.3g); raise max_iterations or l2",
-            step.id, result["gradient"], result["iterations"], result["goal"],
+            "%s: the features separate the labels, so the model has no finite optimum; it is stopped where the loss "
+            "was all but zero. Set coordinates.%s.l2 above 0, or regularize_intercept: true",
+            step.id, step.coordinate,
+        )  # fmt: skip
+    elif not result["converged"]:
+        log.warning(
+            "%s did not converge: gradient %.3g after %d iterations (goal %.3g): %s; %s",
+            step.id, result["gradient"], result["iterations"], result["goal"], result["message"],
+            _advice(run, step, result),
         )  # fmt: skip
     log.info(
         "%s: objective %.8g, %d iterations, gradient %.2g",
@@ -53,6 +59,20 @@ def train(run: Run, step: Step) -> dict[str, Any]:
     committed = run.commit(step, result)
     Checkpoint(run, step).remove()
     return committed
+
+
+def _advice(run: Run, step: Step, result: dict[str, Any]) -> str:
+    """What helps a model that did not converge."""
+    key = f"coordinates.{step.coordinate}"
+    if result["iterations"] >= settings_of(run, step).max_iterations:
+        return f"raise {key}.fixed_effect.max_iterations, or {key}.l2"
+    assert step.coordinate is not None
+    if run.config.coordinates[step.coordinate].normalization == "none":
+        return (
+            "features of very different sizes do that: scale them with "
+            f"{key}.normalization: standard_deviation (or max_magnitude)"
+        )
+    return f"raise {key}.fixed_effect.tolerance, or {key}.l2"
 
 
 def settings_of(run: Run, step: Step) -> FixedEffect:
