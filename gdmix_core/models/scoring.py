@@ -16,10 +16,12 @@ from gdmix_core.config_file import parse_config
 from gdmix_core.config_model import as_recorded
 from gdmix_core.data import bags
 from gdmix_core.data.id_index import IdIndex
+from gdmix_core.data.pieces import DIRECTORIES, Split
+from gdmix_core.data.presence import RECORDS, Seen, require_seen
 from gdmix_core.data.record_checks import checks_of
 from gdmix_core.data.records import Records, read_records
 from gdmix_core.data.scalar_columns import number_columns
-from gdmix_core.data.source import DIRECTORIES, Layout, Source, open_layout
+from gdmix_core.data.source import Layout, Source, open_layout
 from gdmix_core.errors import DataError
 from gdmix_core.models.score_files import ScoreColumns, open_scores
 from gdmix_core.models.scorers import Batch, Format, load_scorer
@@ -33,7 +35,7 @@ def score_input(
     output: str,
     *,
     kind: Format = "native",
-    split: str = "training",
+    split: Split = "training",
     scores: ScoresFormat = "parquet",
     external: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[int, dict[str, int]]:
@@ -73,7 +75,8 @@ def score_input(
     models = [
         load_scorer(directory, name, manifest, config, layout, kind, external.get(name)) for name in config.coordinates
     ]
-    joined = [_Everything(s, config, layout, split) for s in layout.sources[1:]]
+    seen: Seen = {source.number: {} for source in layout.sources}
+    joined = [_Everything(s, config, layout, split, seen) for s in layout.sources[1:]]
     rows = 0
     unknown = {m.name: 0 for m in models if m.entity is not None}
     uid_type = pa.string() if layout.uid_type == "text" else pa.int64()
@@ -85,7 +88,7 @@ def score_input(
         )
     labelled = scores != "parquet" and set(number_columns(config).values()) <= set(layout.sources[0].tensors)
     with _open_output(output, scores, schema, config) as write:
-        for records in _batches(layout.sources[0], config, layout, split, labelled=labelled):
+        for records in _batches(layout.sources[0], config, layout, split, seen, labelled=labelled):
             batch = Batch([records, *(other.of(records.uid) for other in joined)])
             total = records.numbers.get("offset", np.zeros(len(batch))).copy()
             columns: list[pa.Array] = []
@@ -102,6 +105,7 @@ def score_input(
                 columns.insert(0, pa.array(total.astype(np.float32)))
             write(pa.Table.from_arrays([records.uid, *columns], schema=schema), records)
             rows += len(records.uid)
+        require_seen(seen, layout)
     return rows, unknown
 
 
@@ -144,9 +148,12 @@ def _open_output(
 
 
 def _batches(
-    source: Source, config: Config, layout: Layout, split: str, *, labelled: bool = False
+    source: Source, config: Config, layout: Layout, split: str, seen: Seen, *, labelled: bool = False
 ) -> Iterator[Records]:
-    """labelled: with label and weight, which may be absent or illegal in data that is only scored."""
+    """labelled: with label and weight, which may be absent or illegal in data that is only scored.
+
+    seen: gets what the records of each file have
+    """
     checks = checks_of(source, config, labelled=labelled)
     allowed = tuple(f"{column}." for column in (config.columns.label, config.columns.weight) if labelled and column)
     fatal = sum(1 << k for k, check in enumerate(checks) if not (allowed and check.name.startswith(allowed)))
@@ -161,14 +168,16 @@ def _batches(
                 raise DataError(
                     f"{piece.path}: uid {records.uid[first].as_py()} breaks '{broken[0].rule}'; {broken[0].advice}"
                 )
+            for column in (RECORDS, *records.there):
+                seen[source.number].setdefault(column, set()).add(piece.file)
             yield records
 
 
 class _Everything:
     """All records of a further directory, to be joined to the first one's by uid."""
 
-    def __init__(self, source: Source, config: Config, layout: Layout, split: str) -> None:
-        found = list(_batches(source, config, layout, split))
+    def __init__(self, source: Source, config: Config, layout: Layout, split: str, seen: Seen) -> None:
+        found = list(_batches(source, config, layout, split, seen))
         self._path = source.path
         uid_type = pa.string() if layout.uid_type == "text" else pa.int64()
         self._uids = IdIndex(pa.concat_arrays([pa.array([], uid_type), *(r.uid for r in found)]))
