@@ -52,7 +52,8 @@ class Wanted:
 def fault_of_schema(wanted: Wanted, names: Sequence[str], described: Collection[str]) -> str | None:
     """What is wrong with the columns that a file has, or None; described: names of the metadata's tensors."""
     if absent := wanted.absent_from(names):
-        return f"no column {' and no '.join(absent)}, which {wanted.told} needs{hint(wanted, names, described)}"
+        needed = f", which {wanted.told} needs" if wanted.bag else f" ({wanted.use})"
+        return f"no column {' and no '.join(absent)}{needed}{hint(wanted, names, described)}"
     for field in fields_of(wanted.tensor):
         if field.other in names and field.name in names:
             return f"both {field.name} and {field.other} are there, and either may be {wanted.told}: leave one out"
@@ -84,7 +85,7 @@ def near_names(wanted: Wanted, names: Sequence[str], described: Collection[str])
     """Columns that may be the wanted ones under other names: those alike, or a bag's parts that nothing describes."""
     absent = wanted.absent_from(names)
     strange = undescribed_names(names, described)
-    alike = [difflib.get_close_matches(name, strange, n=1, cutoff=0.75) for name in absent]
+    alike = [difflib.get_close_matches(name, strange, n=1, cutoff=0.6) for name in absent]
     if all(alike):
         return [name for found in alike for name in found]
     if wanted.tensor.sparse:
