@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from gdmix_core.errors import DataError
 from gdmix_core.models.score_files import ScoreColumns, open_scores
 from gdmix_core.models.scorers import Batch, Format, load_scorer
 
+_FEWEST_ROWS = 1024  # of a batch, but the last
 ScoresFormat = Literal["parquet", "gdmix", "photon"]
 
 
@@ -88,7 +89,7 @@ def score_input(
         )
     labelled = scores != "parquet" and set(number_columns(config).values()) <= set(layout.sources[0].tensors)
     with _open_output(output, scores, schema, config) as write:
-        for records in _batches(layout.sources[0], config, layout, split, seen, labelled=labelled):
+        for records in _gathered(_batches(layout.sources[0], config, layout, split, seen, labelled=labelled), layout):
             batch = Batch([records, *(other.of(records.uid) for other in joined)])
             total = records.numbers.get("offset", np.zeros(len(batch))).copy()
             columns: list[pa.Array] = []
@@ -171,6 +172,31 @@ def _batches(
             for column in (RECORDS, *records.there):
                 seen[source.number].setdefault(column, set()).add(piece.file)
             yield records
+
+
+def _gathered(batches: Iterable[Records], layout: Layout) -> Iterator[Records]:
+    """The batches in order, small ones together: what a batch costs is paid once for many small files."""
+    waiting: list[Records] = []
+    for records in batches:
+        waiting.append(records)
+        if sum(len(part.uid) for part in waiting) >= _FEWEST_ROWS:
+            yield _concatenated(waiting, layout)
+            waiting = []
+    if waiting:
+        yield _concatenated(waiting, layout)
+
+
+def _concatenated(parts: Sequence[Records], layout: Layout) -> Records:
+    """uid, ids, numbers and bags, which is what a score depends on."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    return Records(
+        pa.concat_arrays([part.uid for part in parts]),
+        {name: pa.concat_arrays([part.ids[name] for part in parts]) for name in first.ids},
+        {role: np.concatenate([part.numbers[role] for part in parts]) for role in first.numbers},
+        {key: bags.concatenate([part.bags[key] for part in parts], layout.bags[key].numpy_dtype) for key in first.bags},
+    )
 
 
 class _Everything:
