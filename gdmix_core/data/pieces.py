@@ -112,7 +112,13 @@ def list_pieces(directories: Sequence[Directory], *, labelled: bool) -> Listed:
     """
     found: list[tuple[int, Split, InputFile]] = []
     for source, directory in enumerate(directories):
+        kinds = {entry.name: entry.kind for entry in storage.list_entries(directory.path)}
         for split, name in DIRECTORIES.items():
+            if kinds.get(name, "folder") != "folder":
+                what = "a link to something that is not there" if kinds[name] == "link" else "not a folder"
+                raise DataError(
+                    f"{storage.join(directory.path, name)}: {what}; put the {split} files in a folder there"
+                )
             files = input_files(storage.join(directory.path, name))
             if split == "training" and labelled and not files:
                 raise DataError(

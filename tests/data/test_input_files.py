@@ -240,3 +240,25 @@ def test_other_files_beside_feature_lists_and_metadata_do_no_harm(tmp_path: Path
     for name in ("featureList/unused", "metadata/notes.txt", "README"):
         (source / name).write_text("nothing")
     assert open_layout(synthetic.make_config(source, tmp_path / "run")).files
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("link", "a link to something"), ("file", "not a folder")]
+)
+@pytest.mark.parametrize("name", ["trainingData", "validationData"])
+def test_the_folders_themselves(tmp_path: Path, name: str, kind: str, words: str):
+    source = synthetic.write_directory(tmp_path / "input", synthetic.make_rows(20))
+    if name == "trainingData":
+        (source / name).rename(tmp_path / "away")
+    put(source / name, kind, tmp_path)
+    with pytest.raises(DataError, match=f"{name}: {words}"):
+        open_layout(synthetic.make_config(source, tmp_path / "run"))
+
+
+@pytest.mark.parametrize("name", ["trainingData", "validationData"])
+def test_folders_that_are_links_are_read(tmp_path: Path, name: str):
+    rows, more = synthetic.make_rows(20), synthetic.make_rows(20, first_uid=8000)
+    source = synthetic.write_directory(tmp_path / "input", rows, more)
+    (source / name).rename(tmp_path / "elsewhere")
+    (source / name).symlink_to(tmp_path / "elsewhere")
+    assert len(open_layout(synthetic.make_config(source, tmp_path / "run")).files) == 2
