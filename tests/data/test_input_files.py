@@ -32,7 +32,9 @@ NAMES = st.one_of(
         ),
     ),
 )  # fmt: skip
-KINDS = st.sampled_from(["file", "empty", "folder", "folder with a part", "link", "link to a file", "link to a folder"])
+KINDS = st.sampled_from(
+    ["file", "empty", "folder", "folder with a part", "link", "loop", "link to a file", "link to a folder"]
+)
 
 
 def put(where: Path, kind: str, elsewhere: Path) -> None:
@@ -45,6 +47,8 @@ def put(where: Path, kind: str, elsewhere: Path) -> None:
                 (where / "inner.parquet").write_bytes(b"x")
         case "link":
             where.symlink_to("/not/fetched/yet")
+        case "loop":
+            where.symlink_to(where.name)
         case "link to a file":
             where.symlink_to(elsewhere / "target.bin")
         case _:
@@ -74,7 +78,7 @@ def test_nothing_is_passed_over(tmp_path_factory: pytest.TempPathFactory, found:
         inner = {"folder": [], "folder with a part": ["inner.parquet"]}.get(kind, ["linked.tfrecord"])
         if partition:
             read |= {f"{name}/{file}" for file in inner}
-        elif is_folder or kind == "link" or not name.endswith(INPUT_SUFFIXES):
+        elif is_folder or kind in ("link", "loop") or not name.endswith(INPUT_SUFFIXES):
             refused.add(name)
         else:
             read.add(name)
@@ -242,9 +246,7 @@ def test_other_files_beside_feature_lists_and_metadata_do_no_harm(tmp_path: Path
     assert open_layout(synthetic.make_config(source, tmp_path / "run")).files
 
 
-@pytest.mark.parametrize(
-    ("kind", "words"), [("link", "a link to something"), ("file", "not a folder")]
-)
+@pytest.mark.parametrize(("kind", "words"), [("link", "a link to something"), ("file", "not a folder")])
 @pytest.mark.parametrize("name", ["trainingData", "validationData"])
 def test_the_folders_themselves(tmp_path: Path, name: str, kind: str, words: str):
     source = synthetic.write_directory(tmp_path / "input", synthetic.make_rows(20))
