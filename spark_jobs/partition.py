@@ -58,17 +58,19 @@ def _partition(spark: SparkSession, run: Run, coordinate: str) -> dict[str, Any]
     def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for number in pieces_of(batches, tasks):
             split, path, first_row, _ = blocks[number]
-            yield from rows_to_shuffle(frame, coordinate, effect, split, path, first_row, shards)
+            yield from map(
+                application.to_spark, rows_to_shuffle(frame, coordinate, effect, split, path, first_row, shards)
+            )
 
     def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        received = (pa.RecordBatch.from_arrays(b.columns, schema=schema) for b in batches if b.num_rows)
+        received = (application.from_spark(b, schema) for b in batches if b.num_rows)
         statistics = write_shard(run, coordinate, effect, value_dtype, received)
         if statistics["number"] >= 0:
             yield pa.record_batch([pa.array([json.dumps(statistics)])], names=["statistics"])
 
     written = (
         spark.range(0, len(tasks), 1, len(tasks))
-        .mapInArrow(read, from_arrow_schema(schema))
+        .mapInArrow(read, from_arrow_schema(application.for_spark(schema)))
         .repartitionById(shards, "shard")
         .sortWithinPartitions("split", "entity", "rank", "row")
         .mapInArrow(write, "statistics string")

@@ -6,6 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from gdmix_core import storage
 from gdmix_core.data.input_files import ABSENT, InputFile, at_once, input_files
 from gdmix_core.data.metadata import Tensor, metadata_file
@@ -41,15 +45,16 @@ class Piece:
 class Opened:
     """What a file says before its records are read.
 
-    ranges: (start, stop, bytes) of its parts; columns, rows: None where only records say it
+    ranges: (start, stop, bytes) of its parts; schema: None where only records say it, or without a row: nobody knows
+    what columns would have held
     """
 
     ranges: tuple[tuple[int, int, int], ...]
-    columns: tuple[str, ...] | None = None
-    rows: int | None = None
+    schema: pa.Schema | None = None
 
 
-def _open(file: InputFile) -> Opened:
+def open_file(file: InputFile) -> Opened:
+    """Its ranges and its schema. Raises DataError for a file that is not readable."""
     if not file.path.endswith(".parquet"):
         return Opened(tuple((start, stop, stop - start) for start, stop in split_points(file.path, _PIECE_BYTES)))
     if file.size == 0:
@@ -57,14 +62,11 @@ def _open(file: InputFile) -> Opened:
             f"{file.path}: 0 bytes, which is not a Parquet file: whoever wrote or copied it did not finish; write it "
             "again, or remove it"
         )
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         with storage.open_for_read(file.path) as opened:
             parquet = pq.ParquetFile(opened)
             sizes = [parquet.metadata.row_group(n).total_byte_size for n in range(parquet.num_row_groups)]
-            return Opened(_merged(sizes), tuple(parquet.schema_arrow.names), parquet.metadata.num_rows)
+            return Opened(_merged(sizes), parquet.schema_arrow if parquet.metadata.num_rows else None)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(f"{file.path}: not a readable Parquet file: {error}") from None
 
@@ -95,13 +97,15 @@ class Directory(Protocol):
 class Listed:
     """The files of all directories, by number, and their parts.
 
-    columns: of each file, None unless it is Parquet; ignored: keys of partition folders that are not read
+    columns: of each file, None unless it is Parquet with rows; schemas: of these files, by path
+    ignored: keys of partition folders that are not read
     """
 
     pieces: tuple[Piece, ...]
     files: tuple[str, ...]
     listing: tuple[tuple[str, int, str], ...]
     columns: tuple[tuple[str, ...] | None, ...]
+    schemas: dict[str, pa.Schema]
     ignored: tuple[str, ...]
 
 
@@ -130,7 +134,7 @@ def list_pieces(directories: Sequence[Directory], *, labelled: bool) -> Listed:
     missing = [directory.path for source, directory in enumerate(directories) if source not in has_validation]
     if labelled and missing and has_validation:
         raise DataError(f"{missing[0]}: has no validation files, but other coordinates have; give all or none")
-    opened = at_once(_open, [file for _, _, file in found])
+    opened = at_once(open_file, [file for _, _, file in found])
     faults: dict[str, list[str]] = {}
     pieces: list[Piece] = []
     ignored: dict[str, None] = {}
@@ -147,21 +151,22 @@ def list_pieces(directories: Sequence[Directory], *, labelled: bool) -> Listed:
         tuple(pieces),
         tuple(file.path for _, _, file in found),
         tuple((file.path, file.size, file.stamp) for _, _, file in found),
-        tuple(parts.columns for parts in opened),
+        tuple(None if parts.schema is None else tuple(parts.schema.names) for parts in opened),
+        {file.path: parts.schema for (*_, file), parts in zip(found, opened, strict=True) if parts.schema is not None},
         tuple(ignored),
     )
 
 
 def _faults(opened: Opened, directory: Directory, constants: Mapping[str, Constant]) -> list[str]:
-    if opened.columns is None or not opened.rows:  # records say it themselves; without rows nothing is lost
+    if opened.schema is None:
         return []
     found = []
     for wanted in directory.wanted:
         name = wanted.tensor.name
         if name not in constants:
-            fault = fault_of_schema(wanted, opened.columns, directory.tensors)
+            fault = fault_of_schema(wanted, opened.schema.names, directory.tensors)
         else:
-            fault = in_both_places(name) if name in opened.columns else None
+            fault = in_both_places(name) if name in opened.schema.names else None
         found += [fault] if fault else []
     return found
 
@@ -185,8 +190,10 @@ def _typed(wanted: Wanted, value: str, path: str) -> Constant:
     if value == ABSENT:
         return None
     try:
-        return int(value) if tensor.type == "integer" else float(value) if tensor.type == "real" else value
-    except ValueError:
+        if tensor.type == "integer":
+            return int(np.int64(int(value)))
+        return float(value) if tensor.type == "real" else value
+    except (ValueError, OverflowError):
         raise DataError(
             f"{path}: {tensor.name}={value}: {metadata_file(wanted.directory)} describes {tensor.name} as "
             f"{tensor.dtype}, and {value!r} is not one; describe it as string, or rename the folder"

@@ -6,15 +6,17 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from gdmix_core import storage
 from gdmix_core.config import Config
+from gdmix_core.data.column_types import with_column_types
 from gdmix_core.data.described import columns_read, input_directories, read_tensors, undescribed
 from gdmix_core.data.external_scores import ScoreFiles, ScorePart, open_score_files
 from gdmix_core.data.feature_list import read_feature_list
+from gdmix_core.data.id_types import IdType
 from gdmix_core.data.metadata import Tensor, metadata_file
 from gdmix_core.data.pieces import Piece, list_pieces
 from gdmix_core.data.scalar_columns import check_scalars, id_columns, key_columns, label_bag, number_columns
@@ -46,6 +48,7 @@ class Source:
     ids: the scalar columns taken from it: entities, groups, and texts and ids that models read as features
     texts: those of ids that are read as text alone, which a record may lack; it is "" then
     wanted: all that is read in it, and what for
+    unsigned: those integers among uid and ids that a Parquet file holds as uint64
     """
 
     number: int
@@ -56,6 +59,13 @@ class Source:
     bags: tuple[BagColumn, ...]
     texts: tuple[str, ...] = ()
     wanted: tuple[Wanted, ...] = ()
+    unsigned: frozenset[str] = frozenset()
+
+    def id_type(self, column: str) -> IdType:
+        """Of the uid, or a column of ids."""
+        if self.tensors[column].type == "text":
+            return "text"
+        return "unsigned" if column in self.unsigned else "integer"
 
 
 @dataclass(frozen=True)
@@ -75,7 +85,7 @@ class Layout:
     pieces: tuple[Piece, ...]
     files: tuple[str, ...]
     fingerprint: str
-    uid_type: Literal["integer", "text"]
+    uid_type: IdType
     feature_lists: dict[str, str] = field(default_factory=dict)  # bag key → path
     coordinate_bags: dict[str, dict[str, str]] = field(default_factory=dict)  # coordinate → bag → its key
     scores: tuple[ScoreFiles, ...] = ()  # of the external coordinates
@@ -100,8 +110,9 @@ class Layout:
             for part in scores.parts
         ]
 
-    def id_tensors(self) -> dict[str, Tensor]:
-        return {name: source.tensors[name] for source in self.sources for name in source.ids}
+    def id_types(self) -> dict[str, IdType]:
+        """Of every column of ids."""
+        return {name: source.id_type(name) for source in self.sources for name in source.ids}
 
 
 def open_layout(config: Config, *, labelled: bool = True) -> Layout:
@@ -154,20 +165,22 @@ def open_layout(config: Config, *, labelled: bool = True) -> Layout:
         )
     sources = [replace(source, wanted=_wanted(source, config, directories, labelled)) for source in sources]
     listed = list_pieces(sources, labelled=labelled)
+    sources = with_column_types(sources, listed.pieces, listed.schemas, config, labelled=labelled)
     lists = {key: [path, _digest(path)] for key, path in feature_lists.items()}
     scores = open_score_files(config) if labelled else ()
     _check_names(scores, sources)
     described: list[Any] = [listed.listing, lists, [storage.read_json(metadata_file(s.path)) for s in sources]]
     if scores:
         described.append([[files.coordinate, list(files.listing)] for files in scores])
+    if unsigned := [[s.number, column] for s in sources for column in sorted(s.unsigned)]:
+        described.append({"unsigned": unsigned})
     fingerprint = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:24]
-    uid = tensors[directories[0]][config.columns.uid]
     return Layout(
         tuple(sources),
         listed.pieces,
         listed.files,
         fingerprint,
-        "text" if uid.type == "text" else "integer",
+        sources[0].id_type(config.columns.uid),
         feature_lists,
         {name: {bag: bag_keys[c.data, bag] for bag in c.bags} for name, c in config.coordinates.items()},
         scores,

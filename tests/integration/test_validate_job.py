@@ -156,6 +156,7 @@ def test_dropping_leaves_the_records_without_fault(dropped: Run):
         "rows": ROWS - len(bad),
         "dropped": len(bad) + 3,
         "label_mean": pytest.approx(frame.column("training", "label").mean()),
+        "label_range": [0.0, 1.0],
     }
     assert (splits["validation"]["records"], splits["validation"]["dropped"]) == (52, 2)
 
