@@ -194,19 +194,18 @@ def test_the_ceiling_of_dropping(broken: Path, tmp_path: Path):
 
 def test_columns_of_another_type_and_columns_that_are_not_there(spark: None, tmp_path: Path):
     source = empty_directory(tmp_path / "input")
-    records = good_records(20, 0)
-    texts = [
-        {**r, "weight": "heavy", "user_id": "x", "global_values": ["a"] * len(r["global_values"])} for r in records
-    ]
-    types = {**TYPES, "weight": pa.string(), "user_id": pa.string(), "global_values": pa.list_(pa.string())}
-    write_records(source / "trainingData" / "texts.parquet", texts, types)
+    rows = synthetic.make_rows(20, first_uid=50)
+    del rows["response"]  # described as double, which TFRecord files of this label are not
+    synthetic.write_file(
+        source / "trainingData" / "texts.tfrecord", rows | {"weight": ["heavy"] * 20, "user_id": ["x"] * 20}
+    )
     lacking = {n: c for n, c in synthetic.make_rows(10, first_uid=100).items() if n not in ("offset", "response")}
     synthetic.write_file(source / "trainingData" / "lacking.tfrecord", lacking)
     write_records(source / "trainingData" / "good.parquet", good_records(30, 200))
     run = synthetic.validate(synthetic.make_config(source, tmp_path / "run", checks=DROP))
     counts = {name: check["broken"] for name, check in report_of(run)["checks"].items() if check["broken"]}
     assert counts == {
-        "weight.type": 20, "user_id.type": 20, "global.type": 20, "offset.present": 10, "response.present": 10,
+        "weight.type": 20, "user_id.type": 20, "offset.present": 10, "response.present": 30,
     }  # fmt: skip
     assert Frame(run).rows("training") == 30
 
