@@ -26,7 +26,7 @@ from gdmix_core.data.id_types import arrow_type, from_order_preserving, order_pr
 from gdmix_core.data.packing import pack, pieces_of
 from gdmix_core.data.presence import absent_scalar
 from gdmix_core.data.records import read_records, read_uids
-from gdmix_core.data.shuffled_records import scores_to_batch, shuffle_schema, to_batch
+from gdmix_core.data.shuffled_records import scores_to_batch, shuffle_schema, to_batch, together
 from gdmix_core.data.source import Layout, open_layout
 from gdmix_core.data.uid_ranges import range_starts, sample_uids, smallest_hashes
 from gdmix_core.data.validation import (
@@ -112,16 +112,22 @@ def _write_blocks(spark: SparkSession, layout: Layout, run: Run, starts: pa.Arra
     named = application.for_spark(schema)
 
     def decode(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for number in pieces_of(batches, tasks):
-            piece = layout.pieces[number]
-            for records in read_records(piece, layout.sources[piece.source], config):
-                yield application.to_spark(to_batch(records, piece, schema, starts))
+        pieces = (layout.pieces[number] for number in pieces_of(batches, tasks))
+        decoded = (
+            to_batch(records, piece, schema, starts)
+            for piece in pieces
+            for records in read_records(piece, layout.sources[piece.source], config)
+        )
+        yield from map(application.to_spark, together(decoded))
 
     def read_scores(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for number in pieces_of(batches, score_tasks):
-            piece = score_pieces[number]
-            for uid, score in read_part(piece.part, layout.uid_type):
-                yield application.to_spark(scores_to_batch(uid, score, piece, schema, starts))
+        pieces = (score_pieces[number] for number in pieces_of(batches, score_tasks))
+        read = (
+            scores_to_batch(uid, score, piece, schema, starts)
+            for piece in pieces
+            for uid, score in read_part(piece.part, layout.uid_type)
+        )
+        yield from map(application.to_spark, together(read))
 
     def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         received = [application.from_spark(batch, schema) for batch in batches]

@@ -7,6 +7,7 @@ coordinates, one a row, as the records of further sources.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ from gdmix_core.data.records import Records
 from gdmix_core.data.source import Layout, ScorePiece
 from gdmix_core.data.uid_ranges import range_of
 
+_FEWEST_ROWS, _FEWEST_BYTES = 1024, 1 << 20  # of a batch that waits for no others
 ROLES = ("label", "weight", "offset")
 
 
@@ -73,6 +75,21 @@ def scores_to_batch(
         "score": score,
     }
     return _batch(columns, schema, rows)
+
+
+def together(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The batches in order, small ones put together: each costs Spark as much as many rows do."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(b.num_rows for b in waiting) >= _FEWEST_ROWS or sum(b.nbytes for b in waiting) >= _FEWEST_BYTES:
+            yield from _as_one(waiting)
+            waiting = []
+    yield from _as_one(waiting)
+
+
+def _as_one(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    return batches if len(batches) < 2 else pa.Table.from_batches(batches).combine_chunks().to_batches()
 
 
 def _constant(value: int, rows: int) -> pa.Array:

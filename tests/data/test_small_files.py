@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from validated_here import validate_here
 
 from gdmix_core.data.packing import OPENING_BYTES, TASK_BYTES, pack, pieces_of
+from gdmix_core.data.shuffled_records import together
 from gdmix_core.data.source import open_layout
 
 
@@ -78,3 +80,14 @@ def test_small_row_groups_are_read_together(tmp_path: Path):
     source = synthetic.write_directory(tmp_path / "input", synthetic.make_rows(950), suffix=".parquet")  # groups of 100
     pieces = open_layout(synthetic.make_config(source, tmp_path / "run")).pieces
     assert [(piece.start, piece.stop) for piece in pieces] == [(0, 10)]
+
+
+@given(st.lists(st.integers(0, 2000), max_size=20))
+def test_small_batches_go_together_and_large_ones_as_they_are(rows: list[int]):
+    numbers = pa.array(range(sum(rows)))
+    starts = np.cumsum([0, *rows])
+    batches = [pa.record_batch([numbers[a:b]], ["n"]) for a, b in pairwise(starts.tolist())]
+    found = list(together(batches))
+    assert [n for batch in found for n in batch["n"].to_pylist()] == numbers.to_pylist()
+    assert all(batch.num_rows >= 1024 for batch in found[:-1])
+    assert len(found) <= 1 + sum(rows) // 1024
