@@ -83,17 +83,16 @@ def validate(config: str, variables: tuple[str, ...], changes: tuple[str, ...]) 
     """Check the input and write the frame and its report, nothing more."""
     from gdmix_core.data.report_table import report_table
     from gdmix_core.data.validation import report_path
-    from gdmix_core.run import Run
-    from gdmix_core.runner import submit
+    from gdmix_core.runner import begun, submit
     from gdmix_core.storage import exists, read_json
 
-    started = Run.create(_load(config, variables, changes))
-    path = report_path(started)
-    try:
-        submit(started, started.plan["validate"])
-    finally:
-        if exists(path):
-            _console().print(report_table(read_json(path)))
+    with begun(_load(config, variables, changes)) as started:
+        path = report_path(started)
+        try:
+            submit(started, started.plan["validate"])
+        finally:
+            if exists(path):
+                _console().print(report_table(read_json(path)))
     click.echo(f"report: {path}")
 
 

@@ -129,6 +129,18 @@ def list_files(directory: str) -> list[tuple[str, int, str]]:
     return sorted(item for item in found if item[0].rsplit("/", 1)[-1][:1] not in {".", "_"})
 
 
+def names_in(directory: str) -> list[str]:
+    """Names of all files and folders directly in a directory, hidden ones too, unsorted; [] if it is absent."""
+    local = local_path(directory)
+    if local is not None:
+        return os.listdir(local) if os.path.isdir(local) else []
+    filesystem, key = _remote(directory)
+    if not filesystem.exists(key):
+        return []
+    found = (str(path).rstrip("/") for path in filesystem.ls(key, detail=False))
+    return [path.rsplit("/", 1)[-1] for path in found if path.strip("/") != key.strip("/")]
+
+
 def copy_directory(source: str, target: str) -> list[str]:
     """Copies every file of a directory and of the folders in it; returns their paths within it, sorted."""
     copied = sorted(_paths_within(source))
