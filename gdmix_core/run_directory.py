@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,14 @@ MARK = "gdmix-run.json"
 _FORMAT = 1
 # One service under several names.
 _SCHEMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfss": "abfs"}
+
+# What steps write into frame, shards, initial and export: also files that are not whole yet, when they were killed.
+_WRITTEN = re.compile(
+    r"[^/]+/(saved_model|\.saved_model\.\w+|files|network|pieces)/.*"
+    r"|(.*/)?features/[^/]*\.csv(\.\w+)?"
+    r"|(.*/)?\.?((block|shard|part)-\d{5}(-\d{5})?\.(parquet|avro|json|npy)|manifest\.json|features\.csv|classes\.csv"
+    r"|weights\.npz|network_inputs\.json|(training|validation|leverage)\.npy)(\.\w+)?"
+)
 
 
 def root_of(config: Config) -> str:
@@ -47,7 +56,9 @@ def check(config: Config) -> None:
     for key, path in paths_of(config):
         if key != "output" and path.strip():
             _check_apart(root, key, path)
-    _check_place(root)
+    check_place(root)
+    if (local := local_path(root)) is not None and os.path.isfile(local):
+        raise _refused(root, "is a file; name a directory")
     owner = pipeline_of(root)
     if owner is not None:
         if owner != config.name:
@@ -132,31 +143,36 @@ def lies_in(path: str, folder: str) -> bool:
     return any(_is(ancestor, same) for ancestor in _ancestors(path))
 
 
+def clear(folder: str) -> None:
+    """Removes what steps wrote into a folder of the run, such as frame or export, its manifest first.
+
+    Files of other names are somebody else's, and stay.
+    """
+    storage.remove(storage.join(folder, "manifest.json"))
+    storage.remove_files(folder, [path for path in storage.paths_within(folder) if _WRITTEN.fullmatch(path)])
+
+
 def _check_apart(root: str, key: str, path: str) -> None:
     """Raises ConfigError when the run would be made in what it reads, or around it."""
-    if lies_in(path, root):
-        raise _refused(root, f"would hold {key} ({path}), which the run reads; name a directory apart from it")
+    holds, within = lies_in(path, root), lies_in(root, path)
+    if within and not holds and key == "initial_model.path":
+        # A run may be made in a folder that earlier runs are in.
+        within = pipeline_of(path.rstrip("/") or "/") is not None
+    if holds or within:
+        how = ("is" if within else "holds") if holds else "lies in"
+        raise _refused(root, f"{how} {key} ({path}), which the run reads; name a directory apart from it")
+
+
+def check_place(path: str) -> None:
+    """Raises ConfigError for a local path at which nothing can be: below a file, or a link to what is not there."""
     local = local_path(path)
-    is_file = local is not None and os.path.isfile(local)
-    # A run may stand in a folder that earlier runs stand in, too; initial_model.path may name that folder.
-    within = key != "initial_model.path" or pipeline_of(path.rstrip("/") or "/") is not None
-    if within and not is_file and lies_in(root, path):
-        raise _refused(root, f"lies in {key} ({path}), which the run reads; name a directory apart from it")
-
-
-def _check_place(root: str) -> None:
-    """Raises ConfigError for a local path at which no directory can be."""
-    local = local_path(root)
     if local is None:
         return
     if os.path.islink(local) and not os.path.exists(local):
-        raise _refused(root, f"is a link to {os.path.realpath(local)}, which is not there; make that directory first")
-    for ancestor in _ancestors(root):
-        if os.path.exists(ancestor):
-            if not os.path.isdir(ancestor):
-                which = "is a file" if ancestor == _real(root) else f"lies in {ancestor}, which is a file"
-                raise _refused(root, f"{which}; name a directory")
-            return
+        raise _refused(path, f"is a link to {os.path.realpath(local)}, which is not there; make that first")
+    above = next((folder for folder in _ancestors(os.path.dirname(_real(path))) if os.path.exists(folder)), "/")
+    if not os.path.isdir(above):
+        raise _refused(path, f"lies in {above}, which is a file, not a directory")
 
 
 def _mark(root: str, pipeline: str) -> None:

@@ -58,34 +58,36 @@ def _held(root: str, name: str, what: str, *, shared: bool, wait: float) -> Iter
             yield
         return
     path = os.path.join(folder, ".locks", name)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    # Not inherited by the programs that this process starts: what they write is their own step's.
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    file = _acquired(path, what, shared=shared, wait=wait)
+    if file is None:
+        with held_advisory(f"{path}.d", what, shared=shared, wait=wait):
+            yield
+        return
     try:
-        if not _lock(file, path, what, shared=shared, wait=wait):
-            with held_advisory(f"{path}.d", what, shared=shared, wait=wait):
-                yield
-            return
         os.ftruncate(file, 0)
         os.pwrite(file, json.dumps(Owner.this(shared=shared).content()).encode(), 0)
-        try:
-            yield
-        finally:
-            if not shared:
-                os.ftruncate(file, 0)
+        yield
     finally:
-        os.close(file)
+        _release(file, path)
 
 
-def _lock(file: int, path: str, what: str, *, shared: bool, wait: float) -> bool:
-    """False where the file system has no locks."""
+def _acquired(path: str, what: str, *, shared: bool, wait: float) -> int | None:
+    """The locked file; None where the file system has no locks."""
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     until = time.monotonic() + wait
     told = False
     while True:
         try:
+            file = _opened(path)
+        except FileNotFoundError:  # The folder has just been removed by the last who had held a lock in it.
+            continue
+        try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
+            if _is_at(file, path):
+                return file
+            os.close(file)
         except BlockingIOError:
+            os.close(file)
             owner = _owner(path)
             if time.monotonic() >= until:
                 raise StepError(
@@ -96,11 +98,37 @@ def _lock(file: int, path: str, what: str, *, shared: bool, wait: float) -> bool
                 told = True
             time.sleep(_LOOK_SECONDS)
         except OSError as error:
+            os.close(file)
             if error.errno in _NO_FLOCK:
-                return False
-            raise
-        else:
-            return True
+                return None
+            if error.errno != errno.ESTALE:  # on NFS: removed meanwhile
+                raise
+
+
+def _opened(path: str) -> int:
+    """Not inherited by the programs that this process starts: what they write is their own step's."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+
+
+def _is_at(file: int, path: str) -> bool:
+    """Whether the file still has its name: else its lock is one that nobody else will ask for."""
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _release(file: int, path: str) -> None:
+    """Leaves no file behind; of several who share a lock the last one removes it."""
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(file, path):
+                os.unlink(path)
+                os.rmdir(os.path.dirname(path))
+    finally:
+        os.close(file)
 
 
 def _owner(path: str) -> str:

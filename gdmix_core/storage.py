@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -143,7 +143,7 @@ def names_in(directory: str) -> list[str]:
 
 def copy_directory(source: str, target: str) -> list[str]:
     """Copies every file of a directory and of the folders in it; returns their paths within it, sorted."""
-    copied = sorted(_paths_within(source))
+    copied = sorted(paths_within(source))
     for path in copied:
         copy_file(join(source, path), join(target, path))
     return copied
@@ -166,7 +166,8 @@ def local_copy(directory: str) -> Iterator[str]:
         yield copy
 
 
-def _paths_within(directory: str) -> list[str]:
+def paths_within(directory: str) -> list[str]:
+    """Paths of all files in a directory and in the folders in it, relative to it; [] if it is absent."""
     local = local_path(directory)
     if local is not None:
         files = (Path(folder, name) for folder, _, names in os.walk(local) for name in names)
@@ -189,6 +190,22 @@ def remove(path: str) -> None:
     filesystem, key = _remote(path)
     if filesystem.exists(key):
         filesystem.rm(key, recursive=True)
+
+
+def remove_files(directory: str, paths: Iterable[str]) -> None:
+    """Removes files of a directory, and the folders in it, and itself, that are empty then. paths: relative to it."""
+    local = local_path(directory)
+    if local is None:
+        filesystem, key = _remote(directory)
+        if keys := [f"{key.rstrip('/')}/{path}" for path in paths]:
+            filesystem.rm(keys)
+        return
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(local, path))
+    for folder, _, _ in os.walk(local, topdown=False):
+        with contextlib.suppress(OSError):  # It is not empty.
+            os.rmdir(folder)
 
 
 def read_json(path: str) -> Any:

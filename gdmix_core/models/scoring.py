@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from gdmix_core import storage
+from gdmix_core import paths, storage
 from gdmix_core.config import TASKS_OF_CLASSES, Config
 from gdmix_core.config_file import parse_config
 from gdmix_core.config_model import as_recorded
@@ -21,10 +19,8 @@ from gdmix_core.data.records import Records, read_records
 from gdmix_core.data.scalar_columns import number_columns
 from gdmix_core.data.source import DIRECTORIES, Layout, Source, open_layout
 from gdmix_core.errors import DataError
-from gdmix_core.models.score_files import ScoreColumns, open_scores
+from gdmix_core.models.score_output import ScoresFormat, check_output, open_output, scores_format
 from gdmix_core.models.scorers import Batch, Format, load_scorer
-
-ScoresFormat = Literal["parquet", "gdmix", "photon"]
 
 
 def score_input(
@@ -34,19 +30,24 @@ def score_input(
     *,
     kind: Format = "native",
     split: str = "training",
-    scores: ScoresFormat = "parquet",
+    scores: ScoresFormat | None = None,
     external: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[int, dict[str, int]]:
-    """Writes a Parquet file with uid, score (with the data's offset) and each coordinate's own score.
+    """Writes a file with uid, score (with the data's offset) and each coordinate's own score.
 
     Of a task of classes: uid and score, a list with the logit of every class.
 
     model: a run directory or its export; source: data in the input layout, labels not needed; split: which of its
-    directories; scores: gdmix or photon writes these systems' Avro files instead, which hold the whole score, with
-    label and weight where the data have them; external: by coordinate whose model is not ours (external, python), the
-    files with the scores it gives these data. Returns (rows, {random effect: rows of entities without a model}).
-    Raises DataError when model and data do not fit, or a record cannot be read.
+    directories; scores: the format, by default what the output's name means: Parquet or CSV; gdmix or photon writes
+    these systems' Avro files, which hold the whole score, with label and weight where the data have them; external:
+    by coordinate whose model is not ours (external, python), the files with the scores it gives these data. Returns
+    (rows, {random effect: rows of entities without a model}).
+    Raises DataError when model and data do not fit, a record cannot be read, or the output is not a place for scores
+    (see check_output).
     """
+    model, source, output = (paths.expanded(path) for path in (model, source, output))
+    scores = scores_format(output, scores)
+    check_output(output, model, source, external or {})
     directory = storage.join(model, "export") if storage.exists(storage.join(model, "config.yaml")) else model
     path = storage.join(directory, "manifest.json")
     if not storage.exists(path):
@@ -83,8 +84,8 @@ def score_input(
         schema = pa.schema(
             [("uid", uid_type), *[(name, pa.float32()) for name in ("score", *(m.name for m in models))]]
         )
-    labelled = scores != "parquet" and set(number_columns(config).values()) <= set(layout.sources[0].tensors)
-    with _open_output(output, scores, schema, config) as write:
+    labelled = scores in ("gdmix", "photon") and set(number_columns(config).values()) <= set(layout.sources[0].tensors)
+    with open_output(output, scores, schema, config) as write:
         for records in _batches(layout.sources[0], config, layout, split, labelled=labelled):
             batch = Batch([records, *(other.of(records.uid) for other in joined)])
             total = records.numbers.get("offset", np.zeros(len(batch))).copy()
@@ -114,33 +115,6 @@ def _config_to_score(content: Mapping[str, Any], source: str, where: str) -> Con
             coordinate["fixed_effect"] = {**effect, "bags": [], "columns": []}
     with as_recorded():
         return parse_config({**content, "input": source, "metrics": [], "coordinates": coordinates}, where=where)
-
-
-@contextmanager
-def _open_output(
-    output: str, scores: ScoresFormat, schema: pa.Schema, config: Config
-) -> Iterator[Callable[[pa.Table, Records], None]]:
-    """A function that appends a batch's scores to the output."""
-    if scores == "parquet":
-        with storage.open_for_write(output) as file, pq.ParquetWriter(file, schema) as writer:
-            yield lambda table, records: writer.write_table(table)
-        return
-    names = config.columns
-    columns = ScoreColumns(uid=names.uid, label=names.label, weight=names.weight or "weight")
-    with open_scores(output, scores, columns, model_id=config.name) as avro:
-
-        def write(table: pa.Table, records: Records) -> None:
-            score = table["score"].cast(pa.float64())
-            offset = records.numbers.get("offset", np.zeros(len(table)))
-            numbers: dict[str, pa.Array] = {
-                role: pa.array(records.numbers[role], from_pandas=True)  # nan is null
-                for role in ("label", "weight")
-                if role in records.numbers
-            }
-            own = pa.array(score.to_numpy() - offset)
-            avro.write(pa.table({"uid": table["uid"], "score": score, "score_per_coordinate": own, **numbers}))
-
-        yield write
 
 
 def _batches(
