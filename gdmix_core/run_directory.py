@@ -29,12 +29,13 @@ _FORMAT = 1
 # One service under several names.
 _SCHEMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfss": "abfs"}
 
-# What steps write into frame, shards, initial and export: also files that are not whole yet, when they were killed.
+# What steps write into frame, shards, initial and export: also what was not whole yet when they were killed.
 _WRITTEN = re.compile(
     r"[^/]+/(saved_model|\.saved_model\.\w+|files|network|pieces)/.*"
-    r"|(.*/)?features/[^/]*\.csv(\.\w+)?"
+    r"|([^/]+/)?features/.*\.csv(\.\w+)?"
     r"|(.*/)?\.?((block|shard|part)-\d{5}(-\d{5})?\.(parquet|avro|json|npy)|manifest\.json|features\.csv|classes\.csv"
-    r"|weights\.npz|network_inputs\.json|(training|validation|leverage)\.npy)(\.\w+)?"
+    r"|weights\.npz|network_inputs\.json|(training|validation|leverage)\.npy)(\.\w+)?",
+    re.DOTALL,
 )
 
 
@@ -143,13 +144,15 @@ def lies_in(path: str, folder: str) -> bool:
     return any(_is(ancestor, same) for ancestor in _ancestors(path))
 
 
-def clear(folder: str) -> None:
-    """Removes what steps wrote into a folder of the run, such as frame or export, its manifest first.
+def is_of_a_step(path: str) -> bool:
+    """Whether a file of frame, shards, initial or export is one that steps write; path: below that folder."""
+    return _WRITTEN.fullmatch(path) is not None
 
-    Files of other names are somebody else's, and stay.
-    """
+
+def clear(folder: str) -> None:
+    """Removes what steps wrote into one of these folders, its manifest first. What is not theirs stays."""
     storage.remove(storage.join(folder, "manifest.json"))
-    storage.remove_files(folder, [path for path in storage.paths_within(folder) if _WRITTEN.fullmatch(path)])
+    storage.remove_files(folder, filter(is_of_a_step, storage.paths_within(folder, hidden=True)))
 
 
 def _check_apart(root: str, key: str, path: str) -> None:

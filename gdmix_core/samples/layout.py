@@ -47,12 +47,13 @@ def claim_directory(directory: str) -> None:
     mark = storage.join(directory, _MARK)
     names = [name for name in storage.names_in(directory) if not name.startswith(".")]
     if names and storage.exists(mark):
-        found = (path for path in storage.paths_within(directory) if not path.startswith("."))
+        found = (path for path in storage.paths_within(directory, hidden=True) if not path.startswith("."))
         names = [path for path in found if not _WRITTEN.fullmatch(path)]
     if names:
+        some = ", ".join(sorted(names)[:3]) + (", …" if len(names) > 3 else "")
         raise DataError(
-            f"output {directory} holds {', '.join(sorted(names)[:3])}{', …' if len(names) > 3 else ''}, which no sample "
-            "wrote, and nothing there is touched; name a directory that is new, or empty"
+            f"output {directory} holds {some}, which no sample wrote, and nothing there is touched; name a new or empty "
+            "directory"
         )
     storage.write_json(mark, {"format": 1})
 
