@@ -52,7 +52,7 @@ def claim_directory(directory: str) -> None:
     if names:
         some = ", ".join(sorted(names)[:3]) + (", …" if len(names) > 3 else "")
         raise DataError(
-            f"output {directory} holds {some}, which no sample wrote, and nothing there is touched; name a new or empty "
+            f"output {directory} holds {some}, which no sample wrote: nothing there is touched; name a new or empty "
             "directory"
         )
     storage.write_json(mark, {"format": 1})
