@@ -41,7 +41,8 @@ _WRITTEN = re.compile(
 
 def root_of(config: Config) -> str:
     """The directory of the configuration's run, without a slash at the end."""
-    return config.output.rstrip("/") or "/"
+    is_root = not (local_path(config.output) or config.output).strip("/")  # also of file:///
+    return "/" if is_root else config.output.rstrip("/")
 
 
 def check(config: Config) -> None:
@@ -175,7 +176,7 @@ def check_place(path: str) -> None:
         raise _refused(path, f"is a link to {os.path.realpath(local)}, which is not there; make that first")
     above = next((folder for folder in _ancestors(os.path.dirname(_real(path))) if os.path.exists(folder)), "/")
     if not os.path.isdir(above):
-        raise _refused(path, f"lies in {above}, which is a file, not a directory")
+        raise _refused(path, f"lies in {above}, which is a file; name another place")
 
 
 def _mark(root: str, pipeline: str) -> None:
