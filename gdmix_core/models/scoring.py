@@ -48,9 +48,9 @@ def score_input(
     """
     model, source, output = (paths.expanded(path) for path in (model, source, output))
     scores = scores_format(output, scores)
-    check_output(output, model, source, external or {})
     export = open_export(model)
     directory, manifest = export.directory, export.manifest
+    check_output(output, model, source, external or {})
     path = storage.join(directory, "manifest.json")
     if kind not in manifest["formats"]:
         raise DataError(f"{directory}: has no {kind} models, only {', '.join(manifest['formats'])}")
