@@ -48,8 +48,8 @@ class Owner:
         if self.host != socket.gethostname() or self.space != _space():
             return False
         try:
-            # A name in parentheses, which may hold any, stands before the state; Z is one that only has not been reaped.
-            return open(f"/proc/{self.pid}/stat").read().rpartition(")")[2].split()[0] == "Z"  # noqa: SIM115
+            # The state comes after the name in parentheses; Z: it has ended, and its parent has not looked yet.
+            return open(f"/proc/{self.pid}/stat").read().rpartition(")")[2].split()[0] == "Z"
         except FileNotFoundError:
             return os.path.exists("/proc/self/stat")
         except OSError:

@@ -232,7 +232,7 @@ PIPELINE = {
 
 @pytest.mark.spark
 def test_two_commands_at_the_same_moment_then_a_kill(tmp_path: Path):
-    """Of two `gdmix validate` one is refused at once and the other undisturbed; after kill -9 the same command goes on."""
+    """Of two `gdmix validate` one is refused at once; after kill -9 of the other the same command resumes."""
     import synthetic_input as synthetic
 
     rows = synthetic.make_rows(60, seed=3)
