@@ -37,16 +37,15 @@ _WRITTEN = re.compile(
 _DTYPES = {"int32": "int", "int64": "long", "float32": "float", "float64": "double"}
 
 
-def claim_directory(directory: str) -> None:
-    """Marks a directory as a sample's. Raises DataError, before anything is written, for one with anything else in it.
+def check_directory(directory: str) -> None:
+    """Raises DataError for a directory with anything in it that no sample wrote; nothing is written.
 
-    What samples write may be written again: an earlier sample is replaced. Hidden files beside it stay.
+    An earlier sample may be replaced. Hidden files beside it stay.
     """
     if (local := storage.local_path(directory)) is not None and os.path.exists(local) and not os.path.isdir(local):
         raise DataError(f"output {directory} is a file; name a directory for the sample")
-    mark = storage.join(directory, _MARK)
     names = [name for name in storage.names_in(directory) if not name.startswith(".")]
-    if names and storage.exists(mark):
+    if names and storage.exists(storage.join(directory, _MARK)):
         found = (path for path in storage.paths_within(directory, hidden=True) if not path.startswith("."))
         names = [path for path in found if not _WRITTEN.fullmatch(path)]
     if names:
@@ -55,7 +54,12 @@ def claim_directory(directory: str) -> None:
             f"output {directory} holds {some}, which no sample wrote: nothing there is touched; name a new or empty "
             "directory"
         )
-    storage.write_json(mark, {"format": 1})
+
+
+def claim_directory(directory: str) -> None:
+    """check_directory, and marks the directory as a sample's."""
+    check_directory(directory)
+    storage.write_json(storage.join(directory, _MARK), {"format": 1})
 
 
 class SourceWriter:

@@ -28,7 +28,7 @@ from gdmix_core.data.feature_list import FeatureList
 from gdmix_core.data.hashing import hash_ids
 from gdmix_core.errors import DataError
 from gdmix_core.samples.features import Features
-from gdmix_core.samples.layout import Columns, Format, SourceWriter, Split, claim_directory, describe
+from gdmix_core.samples.layout import Columns, Format, SourceWriter, Split, check_directory, claim_directory, describe
 from gdmix_core.samples.nemig_features import user_features, wide_features
 
 logger = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ def write_nemig(
     Columns: uid (long, the row's number), response (int, clicked), user_id, news_id (string), impression (long), title,
     abstract (string), weight (float), and the bags wide and per_user.
     """
-    claim_directory(output)
+    check_directory(output)
     found = read_nemig(folder)
     held_out = is_held_out(found.impression, found.user)
     features = {"wide": wide_features(found, held_out), "per_user": user_features(found, held_out)}
@@ -150,6 +150,7 @@ def write_nemig(
         "training": np.flatnonzero(kept & ~held_out), "validation": np.flatnonzero(held_out),
     }  # fmt: skip
     metadata = describe(_columns(found, features, weight, np.empty(0, np.int64)), bags, ("response",))
+    claim_directory(output)
     with SourceWriter(output, bags=bags, metadata=metadata, format=format, compression=compression) as writer:
         for split, rows in splits.items():
             for begin in range(0, len(rows), _ROWS_PER_FILE):
