@@ -68,8 +68,9 @@ class Run:
         path = storage.join(root.rstrip("/"), "config.yaml")
         if not storage.exists(path):
             raise StepError(f"{root}: not a run directory (no config.yaml); start with `gdmix run CONFIG`")
-        with storage.open_for_read(path) as file:
-            content = yaml.safe_load(file.read())
+        content = run_directory.recorded(path)
+        if content is None or not isinstance(content.get("config"), dict):
+            raise StepError(f"{root}: not a run directory (its config.yaml is not one that a run writes)")
         with as_recorded():
             config = parse_config(content["config"], where=path)
         return cls(root.rstrip("/"), config, trial=content.get("trial"))

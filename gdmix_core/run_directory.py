@@ -113,7 +113,7 @@ def pipeline_of(root: str) -> str | None:
         if content.get("format") != _FORMAT:
             raise _refused(root, f"was made by another version of gdmix (format {content.get('format')} in {MARK})")
         return name
-    made = _recorded(storage.join(root, "config.yaml"))
+    made = recorded(storage.join(root, "config.yaml"))
     if made is None or made.get("trial") is not None or not isinstance(made.get("versions"), dict):
         return None
     config = made.get("config")
@@ -200,7 +200,7 @@ def _mark(root: str, pipeline: str) -> None:
             os.unlink(aside)
 
 
-def _recorded(path: str) -> dict[str, Any] | None:
+def recorded(path: str) -> dict[str, Any] | None:
     """The content of a run's config.yaml; None for anything else."""
     if not storage.exists(path):
         return None

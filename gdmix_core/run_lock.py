@@ -40,8 +40,12 @@ def whole_run(root: str, *, shared: bool = False, wait: float = 0.0) -> Iterator
 
 
 @contextlib.contextmanager
-def step(root: str, step_id: str, group: int | None = None, *, wait: float = PATIENCE) -> Iterator[None]:
-    """Holds a step, or one group of its shards, beside other groups. Raises StepError as whole_run does."""
+def step(root: str, step_id: str, group: int | None = None, *, wait: float | None = None) -> Iterator[None]:
+    """Holds a step, or one group of its shards, beside other groups; wait: PATIENCE by default.
+
+    Raises StepError as whole_run does.
+    """
+    wait = PATIENCE if wait is None else wait
     what = f"{root}: step {step_id}"
     with contextlib.ExitStack() as held:
         held.enter_context(_held(root, step_id, what, shared=group is not None, wait=wait))

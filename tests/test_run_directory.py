@@ -190,6 +190,16 @@ def test_a_config_yaml_of_somebody_elses(tmp_path: Path, content: Any):
     assert files_of(tmp_path) == before
 
 
+@pytest.mark.parametrize("content", ["", "[]", "a: [", "name: mine", "config: mine", "\udcff"])
+@pytest.mark.parametrize("command", ["show", "report"])
+def test_looking_at_what_is_not_a_run(tmp_path: Path, command: str, content: str):
+    (tmp_path / "config.yaml").write_bytes(content.encode(errors="surrogateescape"))
+    done = CliRunner().invoke(main, [command, str(tmp_path)])
+    assert done.exit_code == 1
+    assert f"{tmp_path}: not a run directory" in done.output
+    assert os.listdir(tmp_path) == ["config.yaml"]
+
+
 def test_hidden_files_alone_are_no_content(tmp_path: Path):
     (tmp_path / "out" / ".git").mkdir(parents=True)
     (tmp_path / "out" / ".git" / "HEAD").write_text("main")

@@ -215,13 +215,38 @@ def test_a_step_that_another_process_works_on_fails_and_writes_nothing(tmp_path:
     rows = Rows(draw.integers(0, 2, 40), bags={"f": draw.normal(size=(40, 2))})
     run = make_run(tmp_path, {"coordinates": {"global": {"fixed_effect": {}, "bag": "f"}}}, rows)
     step = run.plan["pass_01.global.train"]
-    monkeypatch.setattr(run_lock.step.__wrapped__, "__kwdefaults__", {"wait": 0.5})
+    monkeypatch.setattr(run_lock, "PATIENCE", 0.5)
     with holder(run.root, step.id), pytest.raises(StepError, match=r"step pass_01\.global\.train is being worked on"):
         steps.execute(run, step)
     assert not run.is_done(step)
     steps.execute(run, step)
     assert run.is_done(step)
     assert not Path(run.path(".locks")).exists()
+
+
+def test_the_driver_of_a_spark_job_holds_its_step_and_reports_who_else_does(tmp_path: Path, monkeypatch):
+    from gdmix_core import spark_submit
+    from spark_jobs import application
+
+    rows = Rows([0, 1], bags={"f": [[1.0], [2.0]]})
+    run = make_run(tmp_path, {"coordinates": {"global": {"fixed_effect": {}, "bag": "f"}}}, rows)
+    monkeypatch.setattr(run_lock, "PATIENCE", 0.5)
+    monkeypatch.setattr(sys, "argv", ["partition.py", "--run", run.root])
+
+    def work(run: Any, step: Any) -> None:
+        with pytest.raises(
+            StepError, match=r"step partition is being worked on by process \d+ on \S+ \(partition.py\)"
+        ):
+            run_lock.step(run.root, "partition", wait=0).__enter__()
+        done.append(step.id)
+
+    done: list[str] = []
+    application.main("partition", work)
+    with holder(run.root, "partition") as owner, pytest.raises(SystemExit):
+        application.main("partition", work)
+    assert done == ["partition"]
+    with pytest.raises(StepError, match=f"step partition is being worked on by process {owner.pid} on"):
+        spark_submit.raise_reported(run, run.plan["partition"], otherwise="nothing was reported")
 
 
 PIPELINE = {
