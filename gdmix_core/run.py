@@ -68,9 +68,7 @@ class Run:
         path = storage.join(root.rstrip("/"), "config.yaml")
         if not storage.exists(path):
             raise StepError(f"{root}: not a run directory (no config.yaml); start with `gdmix run CONFIG`")
-        content = run_directory.recorded(path)
-        if content is None or not isinstance(content.get("config"), dict):
-            raise StepError(f"{root}: not a run directory (its config.yaml is not one that a run writes)")
+        content = read_recorded(path)
         with as_recorded():
             config = parse_config(content["config"], where=path)
         return cls(root.rstrip("/"), config, trial=content.get("trial"))
@@ -145,6 +143,8 @@ class Run:
     def input_fingerprint(self) -> str:
         """Of the input files validate read. Raises StepError before validate."""
         manifest = self.result("validate")
+        if "input_fingerprint" not in manifest:
+            raise DataError(f"{self.frame('manifest.json')}: not a frame's; remove it and run the pipeline again")
         return str(manifest["input_fingerprint"])
 
     @cached_property
@@ -188,15 +188,18 @@ class Run:
         path = self.marker(self.plan[step_id])
         if not storage.exists(path):
             raise StepError(f"{self.root}: step {step_id} has not been run ({path} is missing); run it first")
-        content: dict[str, Any] = storage.read_json(path)
-        return content
+        return _mapping(path)
 
     def is_done(self, step: Step) -> bool:
         """Whether the step's result is there, current, and has all its files; one that has not is made again."""
         path = self.marker(step)
         if not storage.exists(path):
             return False
-        content = storage.read_json(path)
+        try:
+            content = _mapping(path)
+        except DataError as error:
+            log.warning("%s will be made again: %s", step.id, error)
+            return False
         if content.get("key") != self.keys[step.id]:
             return False
         fault = self._fault(step, content)
@@ -306,6 +309,25 @@ class Run:
         for read in step.reads:
             if not self.is_done(self.plan[read]):
                 raise StepError(f"{self.root}: {step.id} needs {read}, which is missing or out of date; run it first")
+
+
+def _mapping(path: str) -> dict[str, Any]:
+    content = storage.read_json(path)
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: not what a step writes there; remove it and run the pipeline again")
+    return content
+
+
+def read_recorded(path: str) -> dict[str, Any]:
+    """The content of a run's config.yaml. Raises DataError where it is damaged."""
+    with storage.open_for_read(path) as file:
+        try:
+            content = yaml.safe_load(file.read().decode())
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            content = str(error).partition("\n")[0]
+    if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
+        raise DataError(f"{path}: not what a run writes there; it is damaged, or another file: {str(content)[:80]!r}")
+    return content
 
 
 def _versions() -> dict[str, str]:

@@ -196,7 +196,7 @@ def test_looking_at_what_is_not_a_run(tmp_path: Path, command: str, content: str
     (tmp_path / "config.yaml").write_bytes(content.encode(errors="surrogateescape"))
     done = CliRunner().invoke(main, [command, str(tmp_path)])
     assert done.exit_code == 1
-    assert f"{tmp_path}: not a run directory" in done.output
+    assert f"{tmp_path}/config.yaml: not what a run writes there" in done.output
     assert os.listdir(tmp_path) == ["config.yaml"]
 
 

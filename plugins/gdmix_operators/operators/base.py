@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
-from gdmix_core.errors import GdmixError
 from gdmix_core.plan import Step
 
 if TYPE_CHECKING:
@@ -57,6 +56,7 @@ class StepOperator(BaseOperator):
     def timed(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
         """carry_out, between one line that says what begins and one that says how it ended."""
         from gdmix_core import log_lines, processes
+        from gdmix_core.system_errors import as_user_error
 
         self.log.info("%s", self.announce(run, step))
         start = time.monotonic()
@@ -65,10 +65,13 @@ class StepOperator(BaseOperator):
         try:
             with self.held(run):
                 result = self.carry_out(run, step, context)
-        except GdmixError as error:
+        except Exception as error:
+            found = as_user_error(error)
+            if found is None:
+                raise
             # Without a traceback, which would only hide the sentence that says what to do.
-            self.log.error("%s failed after %.1f s: %s", step.id, time.monotonic() - start, error)
-            raise
+            self.log.error("%s failed after %.1f s: %s", step.id, time.monotonic() - start, found)
+            raise found from None
         finally:
             processes.show_lines(None)
         self.log.info("%s done in %.1f s: %s", step.id, time.monotonic() - start, summary(result))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from gdmix_core.errors import ConfigError, GdmixError
+from gdmix_core.errors import ConfigError
 from gdmix_core.plan import Step
 from gdmix_operators.operators.spark import SparkStepOperator
 from gdmix_operators.params import apply_params, check_conf
@@ -55,6 +55,7 @@ class ValidateOperator(SparkStepOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         from gdmix_core import run_directory, run_lock
         from gdmix_core.run import Run
+        from gdmix_core.system_errors import as_user_error
 
         with contextlib.ExitStack() as held:
             try:
@@ -63,9 +64,12 @@ class ValidateOperator(SparkStepOperator):
                 # What is in the directory changes only when nobody else works there.
                 held.enter_context(run_lock.whole_run(run_directory.claim(config), wait=run_lock.PATIENCE))
                 self.run = Run.create(config).root
-            except GdmixError as error:
-                self.log.error("%s failed: %s", self.step, error)
-                raise
+            except Exception as error:
+                found = as_user_error(error)
+                if found is None:
+                    raise
+                self.log.error("%s failed: %s", self.step, found)
+                raise found from None
             return {"run": self.run, **super().execute(context)}
 
     def check(self, config: Config) -> None:
