@@ -26,6 +26,8 @@ log = logging.getLogger("gdmix_core.run_lock")
 # How long a step, or a task of Airflow, waits for one that is about to end, such as the one that it replaces.
 PATIENCE = 30.0
 _LOOK_SECONDS = 0.2
+# Files of the locks that this process holds. A process forked off it would keep them, also when it outlives its parent.
+_open: set[int] = set()
 _NO_FLOCK = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -67,6 +69,7 @@ def _held(root: str, name: str, what: str, *, shared: bool, wait: float) -> Iter
         with held_advisory(f"{path}.d", what, shared=shared, wait=wait):
             yield
         return
+    _open.add(file)
     try:
         os.ftruncate(file, 0)
         os.pwrite(file, json.dumps(Owner.this(shared=shared).content()).encode(), 0)
@@ -125,6 +128,9 @@ def _is_at(file: int, path: str) -> bool:
 
 def _release(file: int, path: str) -> None:
     """Leaves no file behind; of several who share a lock the last one removes it."""
+    if file not in _open:  # in a process that was forked off meanwhile
+        return
+    _open.remove(file)
     try:
         with contextlib.suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -142,3 +148,11 @@ def _owner(path: str) -> str:
             return str(Owner.of(json.loads(file.read())))
     except (OSError, ValueError, TypeError, KeyError):
         return "another process"
+
+
+def _close_in_child() -> None:
+    while _open:
+        os.close(_open.pop())
+
+
+os.register_at_fork(after_in_child=_close_in_child)

@@ -94,6 +94,27 @@ def test_a_killed_owner_holds_nothing(root: Path):
             assert is_free(root)
 
 
+def test_a_process_forked_off_keeps_no_lock(tmp_path: Path):
+    """As a trainer of the user's may fork; it lives on when the owner is killed."""
+    code = HOLD.replace("    print(", "    import os; print(os.fork(), flush=True)\n    print(")
+    arguments = [sys.executable, "-c", code, str(tmp_path), "", "", ""]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        # "held" of both, the child's number from the parent, and 0 from the child.
+        said = [process.stdout.readline().strip() for _ in range(4)]
+        child = max(int(word) for word in said if word.isdigit())
+        try:
+            assert sorted(said) == sorted(["held", "held", "0", str(child)])
+            assert not is_free(tmp_path)
+            process.kill()
+            process.wait()
+            os.kill(child, 0)
+            assert is_free(tmp_path)
+        finally:
+            process.kill()
+            os.kill(child, signal.SIGKILL)
+
+
 def test_a_step_is_held_beside_other_steps(root: Path):
     with holder(root, "validate"):
         for others in ("partition", "pass_01.global.train"):
