@@ -85,9 +85,12 @@ def _holds_scores(path: str) -> bool:
 
 @contextmanager
 def open_output(
-    output: str, scores: ScoresFormat, schema: pa.Schema, config: Config
+    output: str, scores: ScoresFormat, schema: pa.Schema, config: Config, text_uids: bool
 ) -> Iterator[Callable[[pa.Table, Records], None]]:
-    """A function that appends a batch's scores to the output, which appears when the block ends without an error."""
+    """A function that appends a batch's scores to the output, which appears when the block ends without an error.
+
+    text_uids: in GDMix's files as decimal strings
+    """
     if scores == "parquet":
         with storage.open_for_write(output) as file, pq.ParquetWriter(file, schema) as writer:
             yield lambda table, records: writer.write_table(table)
@@ -99,7 +102,7 @@ def open_output(
         return
     names = config.columns
     columns = ScoreColumns(uid=names.uid, label=names.label, weight=names.weight or "weight")
-    with open_scores(output, scores, columns, model_id=config.name) as avro:
+    with open_scores(output, scores, columns, model_id=config.name, text_uids=text_uids) as avro:
 
         def write(table: pa.Table, records: Records) -> None:
             score = table["score"].cast(pa.float64())

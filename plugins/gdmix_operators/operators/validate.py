@@ -96,9 +96,13 @@ class ValidateOperator(SparkStepOperator):
             return parse_config(self.config, where=f"configuration of {self.dag_id}")
 
     def carry_out(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
-        from gdmix_core import watched
+        from gdmix_core import spark_submit, watched
+        from gdmix_operators.spark_submit import driver_is_here
 
         watched.record(run)
+        if driver_is_here(run) and spark_submit.is_current(run, step):
+            self.log.info("The frame is up to date with the input: Spark is not started")
+            return self.result(run, step)
         return super().carry_out(run, step, context)
 
     def announce(self, run: Run, step: Step) -> str:
