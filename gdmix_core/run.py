@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from gdmix_core import manifests, storage
+from gdmix_core import manifests, run_directory, storage
 from gdmix_core.config import Config
 from gdmix_core.config_file import parse_config
 from gdmix_core.config_model import as_recorded
@@ -46,8 +46,13 @@ class Run:
 
     @classmethod
     def create(cls, config: Config, *, trial: Mapping[str, Any] | None = None) -> Run:
-        """Starts (or continues) the run in config.output and writes its config.yaml."""
-        run = cls(config.output.rstrip("/"), config, trial=trial)
+        """Starts (or continues) the run in config.output and writes its config.yaml.
+
+        Raises ConfigError, before anything is written, for a directory that is not this pipeline's own.
+        """
+        # A trial lies in the run of its search.
+        root = run_directory.claim(config) if trial is None else run_directory.root_of(config)
+        run = cls(root, config, trial=trial)
         for name, task in config.foreign_metrics.items() if trial is None else ():
             log.warning("metric %s is meant for %s: on the margins of %s it means little", name, task, config.task)
         content = {"config": config.model_dump(mode="json", exclude_none=True), "versions": _versions()}
@@ -277,6 +282,8 @@ class Run:
                 for folder in folders
                 for path in storage.paths_within(storage.join(root, folder) if folder else root)
             ]
+            if step.kind in ("validate", "partition", "initialize", "export"):
+                found = [path for path in found if run_directory.is_of_a_step(path)]
             return [path for path in found if not own.fullmatch(path)]
 
         return root, paths

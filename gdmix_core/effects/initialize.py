@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from gdmix_core import storage
+from gdmix_core import run_directory
 from gdmix_core.data.frame import Frame
 from gdmix_core.effects.initial_networks import prepare_networks
 from gdmix_core.effects.initial_scores import write_initial_scores
@@ -33,7 +33,7 @@ def initialize(run: Run, step: Step) -> dict[str, Any]:
         log.info("%s is up to date with the earlier models", run.path("initial"))
         return _result(run.result(step.id)["coordinates"])
     run.drop(step)
-    storage.remove(run.path("initial"))
+    run_directory.clear(run.path("initial"))
     frame = Frame(run)
     counts: dict[str, Any] = {}
     if not models:

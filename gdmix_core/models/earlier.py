@@ -17,7 +17,7 @@ from gdmix_core.config import Config
 from gdmix_core.coordinate_config import KINDS_WITH_COEFFICIENTS, Coordinate
 from gdmix_core.data.feature_list import FeatureList, read_feature_list
 from gdmix_core.data.input_files import flat_files
-from gdmix_core.errors import ConfigError, DataError
+from gdmix_core.errors import DataError
 from gdmix_core.models.avro import read_avro
 from gdmix_core.models.earlier_network import EarlierNetwork, find_network
 from gdmix_core.models.exported import open_export
@@ -161,11 +161,6 @@ def _all_files(model: EarlierModel | EarlierNetwork) -> list[File]:
 
 
 def _in_folder(config: Config, path: str) -> Mapping[str, EarlierModel | EarlierNetwork]:
-    if path == config.output.rstrip("/"):
-        raise ConfigError(
-            f"initial_model: {path} is the output of this run itself, whose export would be written over; "
-            "give this run another output"
-        )
     is_run = storage.exists(storage.join(path, "config.yaml"))
     export = storage.join(path, "export") if is_run else path
     if storage.exists(storage.join(export, "manifest.json")):

@@ -247,7 +247,7 @@ def test_lines_of_workers_are_no_errors(
     (tmp_path / "a_worker_that_tells.py").write_text(f"{worker}logging.info('step 5')\nlogging.warning('slow')\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
     with caplog.at_level(logging.INFO):
-        Logs(task_id="logs", run="a run").timed(None, SimpleNamespace(id="logs"), None)
+        Logs(task_id="logs", run="a run").timed(SimpleNamespace(root=str(tmp_path)), SimpleNamespace(id="logs"), None)
     levels = {record.getMessage(): record.levelname for record in caplog.records}
     assert (levels["step 5"], levels["slow"]) == ("INFO", "WARNING")
 

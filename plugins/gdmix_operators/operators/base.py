@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
@@ -62,7 +63,8 @@ class StepOperator(BaseOperator):
         # Whatever a task's own process tree writes to standard error, Airflow shows as an error.
         processes.show_lines(log_lines.into(logging.getLogger("gdmix_core.worker")))
         try:
-            result = self.carry_out(run, step, context)
+            with self.held(run):
+                result = self.carry_out(run, step, context)
         except Exception as error:
             found = as_user_error(error)
             if found is None:
@@ -74,6 +76,12 @@ class StepOperator(BaseOperator):
             processes.show_lines(None)
         self.log.info("%s done in %.1f s: %s", step.id, time.monotonic() - start, summary(result))
         return result
+
+    def held(self, run: Run) -> AbstractContextManager[None]:
+        """The run's lock while the step is made: beside other tasks, but not beside `gdmix run`."""
+        from gdmix_core import run_lock
+
+        return run_lock.whole_run(run.root, shared=True, wait=run_lock.PATIENCE)
 
     def announce(self, run: Run, step: Step) -> str:
         """The log's first line: what is done, for which coordinate and pass, where."""

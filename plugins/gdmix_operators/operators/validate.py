@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from gdmix_core.errors import ConfigError
@@ -51,15 +53,37 @@ class ValidateOperator(SparkStepOperator):
         self.config = apply_params(self.config, params, dates, backfill=dag_run.run_type == "backfill")
 
     def execute(self, context: Context) -> dict[str, Any]:
+        from gdmix_core import run_directory, run_lock
         from gdmix_core.run import Run
+        from gdmix_core.system_errors import as_user_error
 
-        try:
-            config = self.configuration()
-        except ConfigError as error:
-            self.log.error("%s failed: %s", self.step, error)
-            raise
-        self.run = Run.create(config).root
-        return {"run": self.run, **super().execute(context)}
+        with contextlib.ExitStack() as held:
+            try:
+                config = self.configuration()
+                self.check(config)
+                # What is in the directory changes only when nobody else works there.
+                held.enter_context(run_lock.whole_run(run_directory.claim(config), wait=run_lock.PATIENCE))
+                self.run = Run.create(config).root
+            except Exception as error:
+                found = as_user_error(error)
+                if found is None:
+                    raise
+                self.log.error("%s failed: %s", self.step, found)
+                raise found from None
+            return {"run": self.run, **super().execute(context)}
+
+    def check(self, config: Config) -> None:
+        """Raises GdmixError when the run cannot start, before anything is written."""
+        from gdmix_core import prerequisites, run_directory
+        from gdmix_core.run import Run
+        from gdmix_operators.spark_submit import driver_is_here
+
+        run_directory.check(config)
+        # In this process and not in Spark's: the training tasks run as this one, with its files and its Python path.
+        prerequisites.check(config, spark_reads_here=driver_is_here(Run(config.output, config)))
+
+    def held(self, run: Run) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()  # by execute, and alone
 
     def configuration(self) -> Config:
         """The run's, with its paths in full for the other tasks and for whoever reads the log."""
@@ -72,14 +96,11 @@ class ValidateOperator(SparkStepOperator):
             return parse_config(self.config, where=f"configuration of {self.dag_id}")
 
     def carry_out(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
-        from gdmix_core import prerequisites, spark_submit, watched
+        from gdmix_core import spark_submit, watched
         from gdmix_operators.spark_submit import driver_is_here
 
-        # In this process and not in Spark's: the training tasks run as this one, with its files and its Python path.
-        here = driver_is_here(run)
-        prerequisites.check(run.config, spark_reads_here=here)
         watched.record(run)
-        if here and spark_submit.is_current(run, step):
+        if driver_is_here(run) and spark_submit.is_current(run, step):
             self.log.info("The frame is up to date with the input: Spark is not started")
             return self.result(run, step)
         return super().carry_out(run, step, context)
