@@ -5,7 +5,9 @@ Every path of the run directory is spelled here and nowhere else.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import json
 import logging
 import platform
 from collections.abc import Mapping
@@ -28,44 +30,78 @@ SPLITS = ("training", "validation")
 _LIBRARIES = ("gdmix-airflow", "numpy", "scipy", "numba", "pyarrow", "pyspark", "tensorflow", "apache-airflow")
 
 
+class ReplacedRunError(StepError):
+    """Another run has begun in this run's directory, with another configuration."""
+
+
 class Run:
     """root: directory or URL; config: the resolved configuration it was made with.
 
     trial: of a trial of a search, its number, its parameters' values, and the trial it starts from, if any; frame,
     shards and whatever else all trials share lie in data_root, the run of the search.
+    origin: who started the run, as far as it was said: {by: what a message calls it, passes and trials: of the
+    pipeline, of which this run may make fewer}.
     """
 
-    def __init__(self, root: str, config: Config, *, trial: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        root: str,
+        config: Config,
+        *,
+        trial: Mapping[str, Any] | None = None,
+        origin: Mapping[str, Any] | None = None,
+    ) -> None:
         self.root = root
         self.config = config
         self.trial = trial
+        self.origin = dict(origin or {})
         self.data_root = root if trial is None else storage.grandparent(root)
         self.plan: Plan = build_plan(config)
 
     @classmethod
-    def create(cls, config: Config, *, trial: Mapping[str, Any] | None = None) -> Run:
+    def create(
+        cls, config: Config, *, trial: Mapping[str, Any] | None = None, origin: Mapping[str, Any] | None = None
+    ) -> Run:
         """Starts (or continues) the run in config.output and writes its config.yaml."""
-        run = cls(config.output.rstrip("/"), config, trial=trial)
+        run = cls(config.output.rstrip("/"), config, trial=trial, origin=origin)
         for name, task in config.foreign_metrics.items() if trial is None else ():
             log.warning("metric %s is meant for %s: on the margins of %s it means little", name, task, config.task)
-        content = {"config": config.model_dump(mode="json", exclude_none=True), "versions": _versions()}
+        content = {"config": _as_written(config), "versions": _versions()}
         if trial is not None:
             content["trial"] = dict(trial)
+        if run.origin:
+            content["origin"] = run.origin
         with storage.open_for_write(run.path("config.yaml")) as file:
             file.write(yaml.safe_dump(content, sort_keys=False).encode())
         return run
 
     @classmethod
-    def open(cls, root: str) -> Run:
-        """An existing run. Raises StepError when there is none."""
-        path = storage.join(root.rstrip("/"), "config.yaml")
+    def open(cls, root: str, *, key: str | None = None) -> Run:
+        """An existing run. Raises StepError when there is none; ReplacedRunError when its configuration is not the one
+        with this key."""
+        root = root.rstrip("/")
+        path = storage.join(root, "config.yaml")
         if not storage.exists(path):
             raise StepError(f"{root}: not a run directory (no config.yaml); start with `gdmix run CONFIG`")
-        with storage.open_for_read(path) as file:
-            content = yaml.safe_load(file.read())
+        content = _read_yaml(path)
+        if key:
+            _check_key(root, content, key)
         with as_recorded():
             config = parse_config(content["config"], where=path)
-        return cls(root.rstrip("/"), config, trial=content.get("trial"))
+        run = cls(root, config, trial=content.get("trial"), origin=content.get("origin"))
+        run.config_key = _key(content["config"])
+        return run
+
+    @cached_property
+    def config_key(self) -> str:
+        """A digest of the configuration as config.yaml has it: another one is another run."""
+        return _key(_as_written(self.config))
+
+    def check_not_replaced(self) -> None:
+        """Raises ReplacedRunError when the directory's configuration is no longer this run's."""
+        path = self.path("config.yaml")
+        if storage.exists(path):
+            _check_key(self.root, _read_yaml(path), self.config_key)
 
     # Paths
 
@@ -188,7 +224,11 @@ class Run:
         return storage.exists(path) and storage.read_json(path).get("key") == self.keys[step.id]
 
     def commit(self, step: Step, content: Mapping[str, Any]) -> dict[str, Any]:
-        """Declares the step's result whole; returns what was written."""
+        """Declares the step's result whole; returns what was written.
+
+        Raises ReplacedRunError rather than vouch for what processes below may have made with another configuration.
+        """
+        self.check_not_replaced()
         marked = {"key": self.keys[step.id], "step": step.id, **content}
         storage.write_json(self.marker(step), marked)
         return marked
@@ -198,6 +238,29 @@ class Run:
         for read in step.reads:
             if not self.is_done(self.plan[read]):
                 raise StepError(f"{self.root}: {step.id} needs {read}, which is missing or out of date; run it first")
+
+
+def _as_written(config: Config) -> dict[str, Any]:
+    return config.model_dump(mode="json", exclude_none=True)
+
+
+def _read_yaml(path: str) -> dict[str, Any]:
+    with storage.open_for_read(path) as file:
+        content: dict[str, Any] = yaml.safe_load(file.read())
+    return content
+
+
+def _key(config: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _check_key(root: str, content: Mapping[str, Any], key: str) -> None:
+    if _key(content["config"]) != key:
+        other = (content.get("origin") or {}).get("by", "a run of another origin, such as `gdmix run`")
+        raise ReplacedRunError(
+            f"{root}: another run has replaced the configuration there, {other}; their results would mix. When it is "
+            "over, start this run anew (in Airflow clear validate with all that follows), or give it another output"
+        )
 
 
 def _versions() -> dict[str, str]:
