@@ -204,8 +204,8 @@ class Config(Model):
             if checks > MOST_CHECKS:
                 raise ValueError(
                     f"directory {data!r} has {checks} rules for a record (4 for a bag, 2 for an id, 1 for a text, 3 "
-                    f"for label, weight and offset each), and at most {MOST_CHECKS} can be checked; put some of its {bags} "
-                    "bags into records of another directory (data)"
+                    f"for label, weight and offset each), and at most {MOST_CHECKS} can be checked; put some of its "
+                    f"{bags} bags into records of another directory (data)"
                 )
         return self
 

@@ -10,18 +10,19 @@ import importlib.metadata
 import json
 import logging
 import platform
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
 import yaml
 
-from gdmix_core import storage
+from gdmix_core import manifests, storage
 from gdmix_core.config import Config
 from gdmix_core.config_file import parse_config
 from gdmix_core.config_model import as_recorded
-from gdmix_core.errors import StepError
-from gdmix_core.plan import Plan, Step, build_plan
+from gdmix_core.errors import DataError, StepError
+from gdmix_core.plan import Plan, Step, build_plan, evaluate_id
 
 log = logging.getLogger("gdmix_core.run")
 
@@ -57,6 +58,7 @@ class Run:
         self.origin = dict(origin or {})
         self.data_root = root if trial is None else storage.grandparent(root)
         self.plan: Plan = build_plan(config)
+        self._described: dict[str, tuple[str, manifests.Files]] = {}
 
     @classmethod
     def create(
@@ -220,18 +222,116 @@ class Run:
         return content
 
     def is_done(self, step: Step) -> bool:
+        """Whether the step's result is there, current, and has all its files; one that has not is made again."""
         path = self.marker(step)
-        return storage.exists(path) and storage.read_json(path).get("key") == self.keys[step.id]
+        if not storage.exists(path):
+            return False
+        content = storage.read_json(path)
+        if content.get("key") != self.keys[step.id]:
+            return False
+        fault = self._fault(step, content)
+        if fault is None and step.kind.startswith("train_"):
+            fault = self.lost_scores(step)
+        if fault is not None:
+            log.warning("%s is not whole and will be made again: %s", step.id, fault)
+        return fault is None
+
+    def _fault(self, step: Step, content: Mapping[str, Any]) -> str | None:
+        root, _ = self._holds(step)
+        return manifests.first_fault(root, content.get("contents", {})) if root else None
+
+    def lost_scores(self, step: Step, *, verified: bool = False) -> str | None:
+        """Which score vector of a trained coordinate is gone or of another size, after its evaluation made it of the
+        parts that training left; None where there is nothing wrong. verified: also looks at their contents."""
+        evaluation = self._evaluation_of(step)
+        path = self.marker(evaluation)
+        if not storage.exists(path):
+            return None
+        content = storage.read_json(path)
+        fault = self._fault(evaluation, content)
+        if fault is None and verified:
+            root, _ = self._holds(evaluation)
+            try:
+                manifests.verify_all(root, content.get("contents", {}), "it is made again")
+            except DataError as error:
+                return str(error)
+        return fault
+
+    def _evaluation_of(self, step: Step) -> Step:
+        assert step.pass_number is not None
+        assert step.coordinate is not None
+        return self.plan[evaluate_id(step.pass_number, step.coordinate)]
+
+    def drop(self, step: Step) -> None:
+        """Removes the marker of an older result: it goes before any of the result's files does.
+
+        With that of a training goes its evaluation's, which is of the older scores.
+        """
+        for dropped in (step, *([self._evaluation_of(step)] if step.kind.startswith("train_") else [])):
+            storage.remove(self.marker(dropped))
+            self._described.pop(dropped.id, None)
 
     def commit(self, step: Step, content: Mapping[str, Any]) -> dict[str, Any]:
-        """Declares the step's result whole; returns what was written.
+        """Declares the step's result whole, and says which files it has; returns what was written.
 
         Raises ReplacedRunError rather than vouch for what processes below may have made with another configuration.
         """
-        self.check_not_replaced()
+        root, files = self._holds(step)
         marked = {"key": self.keys[step.id], "step": step.id, **content}
+        if root:
+            marked["contents"] = manifests.describe(root, files())
+        self.check_not_replaced()
         storage.write_json(self.marker(step), marked)
+        self._described.pop(step.id, None)
         return marked
+
+    def _holds(self, step: Step) -> tuple[str, Callable[[], list[str]]]:
+        """The folder that a step's marker describes, and which files in it are the result's; "" without files."""
+        if step.kind in ("validate", "partition", "summarize", "initialize", "export"):
+            root, folders = self.marker(step).rsplit("/", 1)[0], [""]
+        elif step.pass_number is None or step.coordinate is None:
+            return "", list
+        else:
+            root = self.coordinate(step.pass_number, step.coordinate)
+            # A trained coordinate's scores are in parts until its evaluation brings them together.
+            folders = ["scores"] if step.kind == "evaluate" else ["model", "l2"]
+        own = re.compile(r"model/shard-\d+\.json|" + re.escape(self.marker(step).removeprefix(f"{root}/")))
+
+        def paths() -> list[str]:
+            found = [
+                storage.join(folder, path) if folder else path
+                for folder in folders
+                for path in storage.paths_within(storage.join(root, folder) if folder else root)
+            ]
+            return [path for path in found if not own.fullmatch(path)]
+
+        return root, paths
+
+    def whole(self, path: str, step_id: str) -> str:
+        """The path of a file of this run, once its content is known to be what the step has written.
+
+        Raises DataError for a file that is missing or altered. A file that the step's manifest does not describe (it is
+        not committed yet, or an earlier version did) is let pass.
+        """
+        root, files = self._files_of(self.plan[step_id])
+        entry = files.get(path.removeprefix(f"{root}/"))
+        if entry is not None:
+            manifests.verify(path, entry, f"remove it and run the pipeline again, which makes what {step_id} made anew")
+        return path
+
+    def has(self, path: str, step_id: str) -> bool:
+        """Whether the step has written the file, by its manifest; by the file itself where none says so."""
+        root, files = self._files_of(self.plan[step_id])
+        return path.removeprefix(f"{root}/") in files if files else storage.exists(path)
+
+    def _files_of(self, step: Step) -> tuple[str, manifests.Files]:
+        if step.id not in self._described:
+            root, _ = self._holds(step)
+            path = self.marker(step)
+            content = storage.read_json(path) if root and storage.exists(path) else {}
+            current = content.get("key") == self.keys[step.id]
+            self._described[step.id] = (root, content.get("contents", {}) if current else {})
+        return self._described[step.id]
 
     def require(self, step: Step) -> None:
         """Raises StepError unless every step that `step` reads is done and current."""

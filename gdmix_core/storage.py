@@ -104,10 +104,10 @@ def _umask() -> int:
     return mask
 
 
-def list_files(directory: str) -> list[tuple[str, int, str]]:
-    """(path, size in bytes, change stamp) of every visible file directly in `directory`, by name; [] if it is absent.
+def list_files(directory: str, *, hidden: bool = False) -> list[tuple[str, int, str]]:
+    """(path, size in bytes, change stamp) of every file directly in `directory`, by name; [] if it is absent.
 
-    Hidden files and Hadoop's markers (names with a leading . or _) are left out.
+    Hidden files and Hadoop's markers (names with a leading . or _) are left out unless asked for.
     """
     local = local_path(directory)
     found: list[tuple[str, int, str]] = []
@@ -124,9 +124,37 @@ def list_files(directory: str) -> list[tuple[str, int, str]]:
             return []
         for info in filesystem.ls(key, detail=True):
             if info["type"] == "file":
-                stamp = str(info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("LastModified"))
-                found.append((join(directory, info["name"].rsplit("/", 1)[-1]), int(info["size"]), stamp))
-    return sorted(item for item in found if item[0].rsplit("/", 1)[-1][:1] not in {".", "_"})
+                found.append((join(directory, info["name"].rsplit("/", 1)[-1]), int(info["size"]), _stamp(info)))
+    return sorted(item for item in found if hidden or item[0].rsplit("/", 1)[-1][:1] not in {".", "_"})
+
+
+def change_stamp(path: str) -> tuple[int, str] | None:
+    """(size in bytes, change stamp) of a file, None where there is none."""
+    local = local_path(path)
+    if local is not None:
+        try:
+            stat = os.stat(local)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return stat.st_size, str(stat.st_mtime_ns)
+    filesystem, key = _remote(path)
+    try:
+        info = filesystem.info(key)
+    except FileNotFoundError:
+        return None
+    return int(info["size"] or 0), _stamp(info)
+
+
+def _stamp(info: Mapping[str, Any]) -> str:
+    return str(info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("LastModified"))
+
+
+def paths_within(directory: str) -> list[str]:
+    """The paths of all files in a directory and in the folders below it, relative to it, sorted; [] if it is absent.
+
+    Hidden files (a name with a leading dot) are left out.
+    """
+    return sorted(path for path in _paths_within(directory) if not path.rsplit("/", 1)[-1].startswith("."))
 
 
 def copy_directory(source: str, target: str) -> list[str]:
@@ -198,9 +226,14 @@ def read_array(path: str, *, memory_map: bool = False) -> NDArray[Any]:
     if local is not None and memory_map:
         if not os.path.exists(local):
             raise DataError(f"{path}: no such file")
-        return np.load(local, mmap_mode="r")
-    with open_for_read(path) as file:
-        return np.load(io.BytesIO(file.read()))
+        content: Any = local
+    else:
+        with open_for_read(path) as file:
+            content = io.BytesIO(file.read())
+    try:
+        return np.load(content, mmap_mode="r" if content is local else None)
+    except (ValueError, EOFError) as error:
+        raise DataError(f"{path}: not a readable array ({error}); remove it and run the pipeline again") from None
 
 
 def write_array(path: str, array: NDArray[Any]) -> None:

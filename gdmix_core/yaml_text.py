@@ -115,7 +115,7 @@ def _check_levels(text: str, where: str) -> None:
     """PyYAML composes by calling itself once a level, in C without a limit. Its events come one by one."""
     level = 0
     for event in yaml.parse(text, Loader=_Loader):
-        if isinstance(event, yaml.CollectionStartEvent):
+        if isinstance(event, yaml.CollectionStartEvent) and event.start_mark is not None:
             level += 1
             if level > _MOST_LEVELS:
                 line = event.start_mark.line + 1

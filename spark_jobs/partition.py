@@ -32,7 +32,7 @@ def partition(run: Run, step: Step) -> None:
     if run.is_done(step):
         log.info("the shards in %s are up to date with the frame; nothing to do", run.path("shards"))
         return
-    storage.remove(run.marker(step))
+    run.drop(step)
     storage.remove(run.path("shards"))
     manifest: dict[str, Any] = {}
     if run.config.random_effects:

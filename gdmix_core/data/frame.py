@@ -28,6 +28,10 @@ class Frame:
         self._run = run
         self.manifest = run.result("validate")
 
+    def whole(self, path: str) -> str:
+        """The path of a block or list of features, once its content is known to be what validate has written."""
+        return self._run.whole(path, "validate")
+
     def rows(self, split: str) -> int:
         return int(self.manifest["splits"][split]["rows"])
 
@@ -35,7 +39,7 @@ class Frame:
         return int(self.manifest["bags"][bag]["features"])
 
     def feature_list(self, bag: str) -> FeatureList:
-        return read_feature_list(self._run.frame("features", f"{bag}.csv"))
+        return read_feature_list(self.whole(self._run.frame("features", f"{bag}.csv")))
 
     def bag_of(self, coordinate: str) -> str | None:
         """The frame's name of the bag of a linear or random effect, None for an intercept-only one."""
@@ -77,7 +81,7 @@ class Frame:
             low, high = max(start, first), min(stop, first + rows)
             if low >= high:
                 continue
-            with storage.open_for_read(path) as file:
+            with storage.open_for_read(self.whole(path)) as file:
                 table = pq.read_table(file, columns=list(columns))
             yield low, table.slice(low - first, high - low)
 
@@ -89,7 +93,7 @@ class Frame:
         for path, first, in_block in self.blocks(split):
             if max(start, first) >= min(stop, first + in_block):
                 continue
-            with storage.open_for_read(path) as opened:
+            with storage.open_for_read(self.whole(path)) as opened:
                 file = pq.ParquetFile(opened)
                 for number in range(file.num_row_groups):
                     after = first + file.metadata.row_group(number).num_rows

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gdmix_core import storage
 from gdmix_core.data.frame import Frame
 from gdmix_core.errors import StepError
-from gdmix_core.plan import Step, latest_scores
+from gdmix_core.plan import Step, evaluate_id, latest_scores
 from gdmix_core.run import SPLITS, Run
 
 # A coordinate under l2: auto also leaves the posterior variance of each training row's score, for the others' use.
@@ -26,12 +26,13 @@ class ScoreSum:
 
     def __init__(self, run: Run, passes: Mapping[str, int], split: str) -> None:
         """passes: for each coordinate, the pass whose scores count; 0: the initial model's, if it has one."""
-        paths = {run.scores(number, name, split): number for name, number in passes.items()}
-        self._vectors = [
-            storage.read_array(path, memory_map=True)
-            for path, number in paths.items()
-            if number > 0 or storage.exists(path)
-        ]
+        self._vectors = []
+        for name, number in passes.items():
+            path = run.scores(number, name, split)
+            if number > 0 or storage.exists(path):
+                # Of the coordinate that is evaluated just now, the vector was made a moment ago.
+                run.whole(path, evaluate_id(number, name) if number > 0 else "initialize")
+                self._vectors.append(storage.read_array(path, memory_map=True))
 
     def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """float64 [len(rows)], summed in the order of the coordinates; [len(rows), K] in the tasks of K classes."""
@@ -129,6 +130,6 @@ def _scatter(run: Run, step: Step, split: str, whole: str, parts: Sequence[str],
 
 def shard_rows(run: Run, coordinate: str, split: str, shard: int) -> NDArray[np.int64]:
     """int64: the numbers of a shard's rows in the frame, in the shard's order."""
-    with storage.open_for_read(run.shard(coordinate, split, shard)) as file:
+    with storage.open_for_read(run.whole(run.shard(coordinate, split, shard), "partition")) as file:
         rows: NDArray[np.int64] = pq.read_table(file, columns=["row"])["row"].to_numpy()
     return rows

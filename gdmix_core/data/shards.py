@@ -58,7 +58,7 @@ def rows_to_shuffle(
     bag = frame.bag_of(coordinate)
     schema = shuffle_schema(frame, coordinate, effect)
     columns = ["uid", effect.entity, *_NUMBERS, *([f"{bag}_indices", f"{bag}_values"] if bag else [])]
-    with storage.open_for_read(path) as file:
+    with storage.open_for_read(frame.whole(path)) as file:
         for batch in pq.ParquetFile(file).iter_batches(columns=columns):
             entity = batch.column(effect.entity)
             row = np.arange(first_row, first_row + batch.num_rows)
@@ -177,8 +177,9 @@ def read_entities(run: Run, coordinate: str, split: str, number: int, target_row
     Nothing is yielded for a shard without rows in the split. Raises DataError when the file is damaged.
     """
     path = run.shard(coordinate, split, number)
-    if not storage.exists(path):
+    if not run.has(path, "partition"):
         return
+    run.whole(path, "partition")
     try:
         with storage.open_for_read(path) as file:
             batches = pq.ParquetFile(file).iter_batches(batch_size=_BATCH_ROWS)

@@ -24,8 +24,7 @@ def train(run: Run, step: Step) -> dict[str, Any]:
         log.info("%s is done already", step.id)
         return run.result(step.id)
     number, name = step.pass_number, step.coordinate
-    # The marker of an older result goes before any of its files does.
-    storage.remove(run.marker(step))
+    run.drop(step)
     frame = Frame(run)
     column = frame.score_column(name)
     report = progress.reporter()

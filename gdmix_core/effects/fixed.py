@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from gdmix_core import progress, storage
+from gdmix_core import progress
 from gdmix_core.coordinate_config import FixedEffect
 from gdmix_core.data.frame import Frame
 from gdmix_core.effects.checkpoint import Checkpoint
@@ -33,8 +33,7 @@ def train(run: Run, step: Step) -> dict[str, Any]:
         return run.result(step.id)
     assert step.coordinate is not None
     check_settings(run, step.coordinate)
-    # The marker of an older result goes before any of its files does.
-    storage.remove(run.marker(step))
+    run.drop(step)
     if settings_of(run, step).workers > 1:
         from gdmix_core.effects.fixed_workers import train_with_workers
 

@@ -233,7 +233,7 @@ def _first_variance(run: Run, step: Step, settings: Coordinate, features: int) -
     variance = np.full(group_count(settings.automatic.auto, features), START_VARIANCE)
     if step.pass_number > 1:
         before = run.plan[train_id(step.pass_number - 1, step.coordinate)]
-        variance = storage.read_array(_next_variance(run, before)).astype(np.float64)
+        variance = storage.read_array(run.whole(_next_variance(run, before), before.id)).astype(np.float64)
     return variance
 
 

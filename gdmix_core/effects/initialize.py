@@ -32,7 +32,7 @@ def initialize(run: Run, step: Step) -> dict[str, Any]:
     if run.is_done(step):
         log.info("%s is up to date with the earlier models", run.path("initial"))
         return _result(run.result(step.id)["coordinates"])
-    storage.remove(run.marker(step))
+    run.drop(step)
     storage.remove(run.path("initial"))
     frame = Frame(run)
     counts: dict[str, Any] = {}

@@ -17,7 +17,7 @@ from gdmix_core.data.scores import LEVERAGE, remove_score_parts
 from gdmix_core.data.shards import read_entities
 from gdmix_core.effects.cores import core_count
 from gdmix_core.effects.initial_scores import score_fixed, score_shard
-from gdmix_core.effects.random import is_shard_done, shard_marker
+from gdmix_core.effects.random import commit_shard, is_shard_done, shard_marker, shards_to_do
 from gdmix_core.models.initial import read_initial
 from gdmix_core.models.native import concatenate, write_model
 from gdmix_core.models.table import CoefficientTable
@@ -51,8 +51,7 @@ def _take_over_fixed(run: Run, step: Step) -> dict[str, Any]:
     assert step.pass_number is not None
     assert step.coordinate is not None
     number, name = step.pass_number, step.coordinate
-    # The marker of an older result goes before any of its files does.
-    storage.remove(run.marker(step))
+    run.drop(step)
     frame = Frame(run)
     model = _initial(run, name, 0, pa.string())
     remove_score_parts(run, step)
@@ -68,7 +67,8 @@ def _take_over_network(run: Run, step: Step) -> dict[str, Any]:
     assert step.pass_number is not None
     assert step.coordinate is not None
     number, name = step.pass_number, step.coordinate
-    # With the marker of an older result, and what only a network that was trained here leaves.
+    run.drop(step)
+    # And what only a network that was trained here leaves.
     storage.remove(run.coordinate(number, name, "model"))
     remove_score_parts(run, step)
     for split in SPLITS:
@@ -84,9 +84,9 @@ def _take_over_random(run: Run, step: Step, group: int | None) -> dict[str, Any]
     assert effect is not None
     everything = list(range(run.result("partition")["coordinates"][step.coordinate]["shards"]))
     mine = everything if group is None else everything[group :: effect.groups]
-    todo = [number for number in mine if not is_shard_done(run, step, number)]
+    todo = shards_to_do(run, step, everything, mine)
     if todo:
-        storage.remove(run.marker(step))
+        run.drop(step)
     report = progress.reporter()
     with ThreadPoolExecutor(core_count(run.config)) as pool:
         for done, number in enumerate(todo):
@@ -117,7 +117,7 @@ def _take_over_shard(run: Run, step: Step, number: int, pool: ThreadPoolExecutor
             storage.write_array(run.score_part(step.pass_number, name, split, number), scores)
     write_model(run.model(step.pass_number, name, number), model)
     counts = {"entities": len(model), "coefficients": len(model.features)}
-    storage.write_json(shard_marker(run, step, number), {"key": run.keys[step.id], **counts, **_NOTHING_TRAINED})
+    commit_shard(run, step, number, {**counts, **_NOTHING_TRAINED})
 
 
 def _with_training_rows(run: Run, name: str, number: int, model: CoefficientTable) -> CoefficientTable:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core import storage
 from gdmix_core.coordinate_config import Coordinate
 from gdmix_core.data.feature_summary import read_summary, summarize_bag, write_summary
 from gdmix_core.data.frame import Frame
@@ -24,7 +23,7 @@ def summarize(run: Run, step: Step) -> dict[str, Any]:
     if run.is_done(step):
         log.info("%s is done already", step.id)
         return run.result(step.id)
-    storage.remove(run.marker(step))
+    run.drop(step)
     frame = Frame(run)
     keys = {key for name in normalized(run.config) if (key := frame.bag_of(name)) is not None}
     counts = {}
@@ -51,7 +50,7 @@ def scaling(run: Run, coordinate: str, settings: Coordinate) -> tuple[NDArray[np
     if key is None or settings.normalization == "none":
         return np.ones(features), np.zeros(features)
     run.result("summarize")
-    summary = read_summary(run.summary(key))
+    summary = read_summary(run.whole(run.summary(key), "summarize"))
     if settings.normalization == "max_magnitude":
         size = np.maximum(np.abs(summary.min), np.abs(summary.max))
     else:

@@ -42,8 +42,7 @@ def train(run: Run, step: Step) -> dict[str, Any]:
     model = run.config.coordinates[name].fixed_effect
     assert isinstance(model, PythonModel)
     function = trainer_function(name, model.function)
-    # The marker of an older result goes before any of its files does.
-    storage.remove(run.marker(step))
+    run.drop(step)
     frame = Frame(run)
     with tempfile.TemporaryDirectory() as folder, _previous(run, step) as previous:
         given = _input(run, step, frame, model, Path(folder), previous)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from gdmix_core import processes, progress, storage
+from gdmix_core import manifests, processes, progress, storage
 from gdmix_core.effects.cores import core_count
-from gdmix_core.effects.random_l2 import conclude, prior_variance
+from gdmix_core.effects.random_l2 import conclude, evidence_path, prior_variance
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
 from gdmix_core.solvers.entity_newton import STATUS_NAMES
@@ -33,12 +33,11 @@ def train(run: Run, step: Step, *, group: int | None = None) -> dict[str, Any]:
     everything = list(range(manifest["shards"]))
     mine = everything if group is None else everything[group :: effect.groups]
     rows = {number: manifest["rows"]["training"].get(str(number), 0) for number in mine}
-    todo = [number for number in mine if not is_shard_done(run, step, number)]
+    todo = shards_to_do(run, step, everything, mine)
     if len(todo) < len(mine):
         log.info("%s: %d of %d shards are done already", step.id, len(mine) - len(todo), len(mine))
     if todo:
-        # The marker of an older result goes before any of its files does.
-        storage.remove(run.marker(step))
+        run.drop(step)
         prior_variance(run, step)  # once, before the workers ask for it
         _train_shards(run, step, todo, rows)
     if not run.is_done(step) and all(is_shard_done(run, step, number) for number in everything):
@@ -103,9 +102,46 @@ def shard_marker(run: Run, step: Step, number: int) -> str:
     return run.coordinate(step.pass_number, step.coordinate, "model", f"shard-{number:05d}.json")
 
 
+def commit_shard(run: Run, step: Step, number: int, counts: dict[str, Any]) -> dict[str, Any]:
+    """Declares a shard's result whole, with the files that its training alone has written; returns the marker."""
+    assert step.pass_number is not None
+    assert step.coordinate is not None
+    root = run.coordinate(step.pass_number, step.coordinate)
+    written = [run.model(step.pass_number, step.coordinate, number), evidence_path(run, step, number)]
+    paths = [path.removeprefix(f"{root}/") for path in written if storage.exists(path)]
+    content = {"key": run.keys[step.id], **counts, "files": manifests.describe(root, paths)}
+    storage.write_json(shard_marker(run, step, number), content)
+    return content
+
+
+def shards_to_do(run: Run, step: Step, everything: Sequence[int], mine: Sequence[int]) -> list[int]:
+    """Those of mine that are not done; all are to be done again where the vector of all shards' scores is lost."""
+    todo = [number for number in mine if not is_shard_done(run, step, number)]
+    # The scores of shards that are done are in the vector, which those of the others will be brought into.
+    lost = run.lost_scores(step, verified=0 < len(todo) < len(everything))
+    if lost is None:
+        return todo
+    log.warning("%s is not whole, all its shards will be trained again: %s", step.id, lost)
+    assert step.pass_number is not None
+    assert step.coordinate is not None
+    run.drop(step)
+    for number in everything:
+        storage.remove(shard_marker(run, step, number))
+    storage.remove(run.coordinate(step.pass_number, step.coordinate, "scores"))
+    return list(mine)
+
+
 def is_shard_done(run: Run, step: Step, number: int) -> bool:
     path = shard_marker(run, step, number)
-    return storage.exists(path) and storage.read_json(path).get("key") == run.keys[step.id]
+    if not storage.exists(path):
+        return False
+    content = storage.read_json(path)
+    if content.get("key") != run.keys[step.id]:
+        return False
+    assert step.pass_number is not None
+    assert step.coordinate is not None
+    root = run.coordinate(step.pass_number, step.coordinate)
+    return manifests.first_fault(root, content.get("files", {})) is None
 
 
 def summary(run: Run, step: Step, numbers: Sequence[int]) -> dict[str, Any]:

@@ -84,7 +84,11 @@ def _read(run: Run, step: Step) -> _Estimate | None:
 
 def write_evidence(run: Run, step: Step, number: int, evidence: Evidence) -> None:
     """That of one shard."""
-    storage.write_array(_path(run, step, f"evidence-{number:05d}.npy"), evidence.to_array())
+    storage.write_array(evidence_path(run, step, number), evidence.to_array())
+
+
+def evidence_path(run: Run, step: Step, number: int) -> str:
+    return _path(run, step, f"evidence-{number:05d}.npy")
 
 
 def conclude(run: Run, step: Step, shards: int) -> dict[str, Any]:
@@ -98,7 +102,7 @@ def conclude(run: Run, step: Step, shards: int) -> dict[str, Any]:
         return {}
     evidence = Evidence(Sums.zero(len(used)))
     for number in range(shards):
-        evidence += Evidence.from_array(storage.read_array(_path(run, step, f"evidence-{number:05d}.npy")))
+        evidence += Evidence.from_array(storage.read_array(evidence_path(run, step, number)))
     updated = evidence.updated(used, settings.auto, run.config.task)
     count = evidence.sums.count
     storage.write_array(_path(run, step, "next.npy"), updated)
@@ -130,7 +134,7 @@ def _find(run: Run, step: Step, mode: Mode) -> _Estimate:
     if step.pass_number > 1:
         step_before = run.plan[train_id(step.pass_number - 1, step.coordinate)]
         before = _read(run, step_before)
-        updated = storage.read_array(_path(run, step_before, "next.npy")).astype(np.float64)
+        updated = storage.read_array(run.whole(_path(run, step_before, "next.npy"), step_before.id)).astype(np.float64)
     if mode == "feature":
         if updated is None:
             # Each feature alone has too few of the sample's entities: all begin with what they have in common.

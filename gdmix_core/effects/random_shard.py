@@ -16,7 +16,7 @@ from gdmix_core.data.scores import LEVERAGE, other_leverage, other_scores
 from gdmix_core.effects.conditions import Conditions, conditions_of
 from gdmix_core.effects.entity_models import FittedModels, score_entity_rows
 from gdmix_core.effects.evidence import Evidence
-from gdmix_core.effects.random import shard_marker
+from gdmix_core.effects.random import commit_shard, shard_marker
 from gdmix_core.effects.random_l2 import prior_variance, write_evidence
 from gdmix_core.models.alignment import completed
 from gdmix_core.models.native import concatenate, write_model
@@ -73,9 +73,7 @@ def train_shard(run: Run, step: Step, number: int, *, threads: int) -> dict[str,
             storage.write_array(run.score_part(step.pass_number, name, split, number), np.concatenate(arrays))
     if settings.automatic is not None:
         write_evidence(run, step, number, evidence)
-    counts = {"key": run.keys[step.id], **_counts(fitted, model), **_initial_counts(conditions, matched)}
-    storage.write_json(shard_marker(run, step, number), counts)
-    return counts
+    return commit_shard(run, step, number, {**_counts(fitted, model), **_initial_counts(conditions, matched)})
 
 
 def _initial_counts(conditions: Conditions, matched: NDArray[np.int64]) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from gdmix_core import progress, storage
+from gdmix_core import progress
 from gdmix_core.effects.checkpoint import StepCheckpoint
 from gdmix_core.effects.cores import core_count
 from gdmix_core.effects.worker_group import Event, WorkerGroup, train_together
@@ -25,8 +25,7 @@ def train(run: Run, step: Step) -> dict[str, Any]:
         log.info("%s is done already", step.id)
         return run.result(step.id)
     assert step.coordinate is not None
-    # The marker of an older result goes before any of its files does.
-    storage.remove(run.marker(step))
+    run.drop(step)
     report = progress.reporter()
 
     def on_event(event: Event) -> None:

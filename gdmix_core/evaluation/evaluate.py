@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core import storage
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.scores import ScoreSum, assemble
 from gdmix_core.evaluation.registry import Metric, parse_metric
@@ -35,8 +34,7 @@ def evaluate(run: Run, step: Step) -> dict[str, Any]:
         return _result(run.result(step.id))
     assert step.pass_number is not None
     assert step.coordinate is not None
-    # The marker of older metrics goes before the scores they were computed from do.
-    storage.remove(run.marker(step))
+    run.drop(step)
     assemble(run, run.plan[train_id(step.pass_number, step.coordinate)])
     passes = latest_scores(run.config, step.pass_number, step.coordinate) | {step.coordinate: step.pass_number}
     # In the configuration's order, so that a sum of floats does not depend on which coordinate was trained last.

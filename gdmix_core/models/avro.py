@@ -19,7 +19,7 @@ import numpy as np
 from gdmix_core.data.feature_list import INTERCEPT, Feature, FeatureList
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.models.avro_records import ModelRecords
-from gdmix_core.models.avro_schema import BAYESIAN_LINEAR_MODEL, MODEL_CLASS_OF_TASK, TASK_OF_MODEL_CLASS
+from gdmix_core.models.avro_schema import BAYESIAN_LINEAR_MODEL, MODEL_CLASS_OF_TASK, SYNC_MARKER, TASK_OF_MODEL_CLASS
 from gdmix_core.models.avro_tables import UNKNOWN, count_unknown, sort_entities, tabulate
 from gdmix_core.models.table import INTERCEPT_INDEX, CoefficientTable
 from gdmix_core.storage import open_for_write
@@ -122,7 +122,14 @@ def write_avro(
     _check_writable(path, table, features, fixed)
     records = _records_of(_above(table, sparsity_threshold), features, MODEL_CLASS_OF_TASK[task], fixed)
     with open_for_write(path) as file:
-        fastavro.writer(file, BAYESIAN_LINEAR_MODEL, records, codec="deflate", sync_interval=_BYTES_PER_BLOCK)
+        fastavro.writer(
+            file,
+            BAYESIAN_LINEAR_MODEL,
+            records,
+            codec="deflate",
+            sync_interval=_BYTES_PER_BLOCK,
+            sync_marker=SYNC_MARKER,
+        )
 
 
 def _check_writable(path: str, table: CoefficientTable, features: FeatureList, fixed: bool) -> None:

@@ -6,6 +6,7 @@ The names of records, fields and classes are Photon ML's: its reader makes an ob
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 import fastavro
@@ -46,3 +47,7 @@ MODEL_CLASS_OF_TASK: Mapping[str, str] = {
     "smoothed_hinge": "com.linkedin.photon.ml.supervised.classification.SmoothedHingeLossLinearSVMModel",
 }
 TASK_OF_MODEL_CLASS: Mapping[str, str] = {model_class: task for task, model_class in MODEL_CLASS_OF_TASK.items()}
+
+# What stands between two blocks of a file. Any 16 bytes do that are unlikely in data; always the same ones, so that
+# equal models are equal files.
+SYNC_MARKER = hashlib.sha256(b"gdmix-airflow: between two blocks of Avro").digest()[:16]

@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from gdmix_core import storage
 from gdmix_core.config import Config
@@ -18,6 +17,7 @@ from gdmix_core.data.feature_list import FeatureList, read_feature_list
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.models.avro import read_avro
 from gdmix_core.models.earlier_network import EarlierNetwork, find_network
+from gdmix_core.models.exported import open_export
 from gdmix_core.models.native import read_model
 from gdmix_core.models.table import CoefficientTable
 
@@ -36,12 +36,14 @@ class EarlierModel:
     files: all .parquet (our format) or all .avro
     features: the list that the indices of our format refer to; None for Avro, and for models of intercepts
     task: the task they were trained for; None where the files have to say
+    models: how many there are in all files; None where no manifest says it
     """
 
     where: str
     files: list[File]
     features: File | None = None
     task: str | None = None
+    models: int | None = None
 
     def read(self, *, task: str, fixed: bool, integer: bool) -> Iterator[tuple[CoefficientTable, FeatureList]]:
         """The models file by file, each with the list that its feature indices refer to.
@@ -54,8 +56,13 @@ class EarlierModel:
             _check_task(self.where, self.task, task)
         if paths[0].endswith(".parquet"):
             features = read_feature_list(self.features[0]) if self.features else FeatureList([])
+            found_models = 0
             for path in paths:
-                yield read_model(path), features
+                table = read_model(path)
+                found_models += len(table)
+                yield table, features
+            if self.models not in (None, found_models):
+                raise DataError(f"{self.where}: {found_models} models, but the export's manifest says {self.models}")
             return
         # A fixed effect's one model may be in any of its files; the others are then empty.
         for part in [paths] if fixed else [[path] for path in paths]:
@@ -95,6 +102,7 @@ def find_earlier(config: Config) -> dict[str, EarlierModel | EarlierNetwork]:
         found[name] = EarlierModel(path, files)
         if not files:
             absent.append(f"initial_model.coordinates.{name}: {path}: no Avro file (*.avro) is there")
+            continue
     if absent:
         raise DataError("\n".join(absent))
     wanted = [name for name, coordinate in config.coordinates.items() if coordinate.takes_initial_model]
@@ -103,6 +111,9 @@ def find_earlier(config: Config) -> dict[str, EarlierModel | EarlierNetwork]:
             f"initial_model: {initial.path} has none of this pipeline's coordinates ({', '.join(wanted)}); "
             "they are found by name; initial_model.coordinates can give Avro files for any name"
         )
+    for name, earlier in found.items():
+        if isinstance(earlier, EarlierModel) and config.coordinates[name].fixed_effect is not None:
+            _check_single(earlier)
     for name, coordinate in config.coordinates.items():
         if coordinate.locked and name not in found:
             raise DataError(
@@ -110,6 +121,18 @@ def find_earlier(config: Config) -> dict[str, EarlierModel | EarlierNetwork]:
                 f"{', '.join(found) or 'nothing'}); train it, or give its files in initial_model.coordinates"
             )
     return found
+
+
+def _check_single(model: EarlierModel) -> None:
+    """Raises DataError where the files of a fixed effect hold other than one model: they are small, and read here so
+    that it is found before a run starts."""
+    paths = [path for path, _, _ in model.files]
+    if paths[0].endswith(".avro"):
+        read_avro(paths, fixed=True)
+    elif len(paths) > 1:
+        raise DataError(
+            f"{model.where}: a fixed effect is one model, but there are {len(paths)} files: {', '.join(paths)}"
+        )
 
 
 def fingerprint(models: Mapping[str, EarlierModel | EarlierNetwork]) -> str:
@@ -165,13 +188,15 @@ def _in_folder(config: Config, path: str) -> Mapping[str, EarlierModel | Earlier
 
 
 def _in_export(config: Config, export: str) -> dict[str, EarlierModel | EarlierNetwork]:
-    manifest: dict[str, Any] = storage.read_json(storage.join(export, "manifest.json"))
-    suffix = ".parquet" if "native" in manifest["formats"] else ".avro"
+    opened = open_export(export)
+    manifest = opened.manifest
+    kind_of_files = "native" if "native" in manifest["formats"] else "avro"
     found: dict[str, EarlierModel | EarlierNetwork] = {}
     for name, coordinate in config.coordinates.items():
         described = manifest["coordinates"].get(name)
         kind = None if described is None else described.get("kind", "linear")
         if coordinate.takes_initial_model and kind == coordinate.kind == "text":
+            opened.coordinate_files(name)
             found[name] = find_network(export, manifest, name, config)
         if not coordinate.has_coefficients or kind not in KINDS_WITH_COEFFICIENTS:
             continue
@@ -179,16 +204,16 @@ def _in_export(config: Config, export: str) -> dict[str, EarlierModel | EarlierN
             kind = "a fixed effect" if described["entity"] is None else f"a random effect of {described['entity']}"
             raise DataError(f"{export}: coordinate {name} is {kind} there, so it needs another name here")
         folder = storage.join(export, name)
+        paths = set(opened.model_files(name, kind_of_files))
         files = storage.list_files(folder)
         lists = [file for file in files if file[0].endswith("/features.csv")]
-        model = found[name] = EarlierModel(
+        found[name] = EarlierModel(
             folder,
-            [file for file in files if file[0].endswith(suffix)],
-            lists[0] if lists and suffix == ".parquet" else None,
+            [file for file in files if file[0] in paths],
+            lists[0] if lists and kind_of_files == "native" else None,
             manifest["config"]["task"],
+            described["models"],
         )
-        if not model.files:
-            raise DataError(f"{folder}: the export's manifest names {name}, but no {suffix} file is here; export again")
     return found
 
 

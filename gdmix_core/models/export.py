@@ -12,7 +12,7 @@ from gdmix_core.models.avro import write_avro
 from gdmix_core.models.initial import features_of_bags, model_features
 from gdmix_core.models.native import read_model, write_model
 from gdmix_core.models.network_files import CLASSES, INPUTS, SAVED_MODEL, WEIGHTS, features_file
-from gdmix_core.plan import Step, pass_of_model
+from gdmix_core.plan import Step, pass_of_model, train_id
 from gdmix_core.run import Run
 from gdmix_core.search.selection import selected_run
 
@@ -32,6 +32,7 @@ def export(run: Run, step: Step) -> dict[str, Any]:
         return _result(run, run.result(step.id))
     best, chosen = run.result("select"), selected_run(run)
     frame = Frame(run)
+    run.drop(step)
     storage.remove(run.path("export"))
     coordinates = {
         name: _export_coordinate(chosen, frame, best["pass"], name, run.path("export", name))
@@ -62,7 +63,7 @@ def _export_coordinate(run: Run, frame: Frame, best: int, name: str, directory: 
         write_feature_list(storage.join(directory, "features.csv"), features)
     models = 0
     for number in range(shards):
-        table = read_model(run.model(number_of_pass, name, number))
+        table = read_model(run.whole(run.model(number_of_pass, name, number), train_id(number_of_pass, name)))
         models += len(table.entities)
         if "native" in run.config.export.formats:
             write_model(storage.join(directory, f"shard-{number:05d}.parquet"), table)
@@ -85,7 +86,10 @@ def _export_coordinate(run: Run, frame: Frame, best: int, name: str, directory: 
 def _export_other(run: Run, frame: Frame, best: int, name: str, directory: str) -> dict[str, Any]:
     """A model that has no coefficients: what its training left in the run, and the features its indices mean."""
     settings = run.config.coordinates[name]
-    model = run.coordinate(pass_of_model(run.config, best, name), name, "model")
+    number = pass_of_model(run.config, best, name)
+    model = run.coordinate(number, name, "model")
+    for path in storage.paths_within(model):
+        run.whole(storage.join(model, path), train_id(number, name))
     for bag, features in features_of_bags(run, frame, name).items():
         write_feature_list(storage.join(directory, features_file(bag)), features)
     if label := frame.manifest.get("label_bag"):

@@ -20,7 +20,7 @@ def read_initial(run: Run, coordinate: str, number: int) -> CoefficientTable | N
     if run.config.initial_model is None:  # What lies there is left from a configuration that had one.
         return None
     path = run.initial(coordinate, number)
-    return read_model(path) if storage.exists(path) else None
+    return read_model(run.whole(path, "initialize")) if storage.exists(path) else None
 
 
 def initial_network(run: Run, coordinate: str) -> str | None:
@@ -36,7 +36,9 @@ def features_of_bags(run: Run, frame: Frame, coordinate: str) -> dict[str, Featu
     if run.config.coordinates[coordinate].locked:
         folder = run.initial_network(coordinate)
         bags = frame.bags_of(coordinate)
-        return {bag: read_feature_list(storage.join(folder, features_file(bag))) for bag in bags}
+        return {
+            bag: read_feature_list(run.whole(storage.join(folder, features_file(bag)), "initialize")) for bag in bags
+        }
     return {bag: frame.feature_list(key) for bag, key in frame.bags_of(coordinate).items()}
 
 
@@ -44,5 +46,5 @@ def model_features(run: Run, frame: Frame, coordinate: str) -> FeatureList:
     """The features a coordinate's models may have: those of its bag, then those that only the initial models have."""
     extended = run.initial_features(coordinate)
     if frame.bag_of(coordinate) and run.config.initial_model is not None and storage.exists(extended):
-        return read_feature_list(extended)
+        return read_feature_list(run.whole(extended, "initialize"))
     return frame.feature_list_of(coordinate)

@@ -15,6 +15,7 @@ import pyarrow as pa
 from fastavro.write import Writer
 
 from gdmix_core.errors import DataError
+from gdmix_core.models.avro_schema import SYNC_MARKER
 from gdmix_core.storage import open_for_read, open_for_write
 
 ScoreKind = Literal["gdmix", "photon"]
@@ -134,7 +135,9 @@ class ScoreWriter:
             self._optional = [name for name in _GDMIX_OPTIONAL if name in table.column_names and _any(table[name])]
             schema = _SCORING_RESULT if self._kind == "photon" else self._gdmix_schema()
             # fastavro takes a dictionary a record: there is no faster way into this format.
-            self._writer = Writer(self._file, schema, codec="deflate", sync_interval=_BYTES_PER_BLOCK)
+            self._writer = Writer(
+                self._file, schema, codec="deflate", sync_interval=_BYTES_PER_BLOCK, sync_marker=SYNC_MARKER
+            )
         for record in self._photon_records(table) if self._kind == "photon" else self._gdmix_records(table):
             self._writer.write(record)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,7 @@ from gdmix_core.data.source import Layout
 from gdmix_core.errors import DataError
 from gdmix_core.external_config import ExternalModel
 from gdmix_core.models.avro import read_avro
+from gdmix_core.models.exported import Export
 from gdmix_core.models.native import concatenate, read_model
 from gdmix_core.models.network_files import SAVED_MODEL, features_file
 from gdmix_core.models.table import CoefficientTable
@@ -163,15 +164,14 @@ def with_features(bag: Bag, feature_map: NDArray[np.int32]) -> Bag:
 
 
 def load_scorer(
-    directory: str,
+    export: Export,
     name: str,
-    manifest: Mapping[str, Any],
     config: Config,
     layout: Layout,
     kind: Format,
     given: Sequence[str] | None,
 ) -> Scorer:
-    """The scorer of a coordinate of the export in `directory`; given: files with its scores of the new data, if any."""
+    """The scorer of a coordinate of an export; given: files with its scores of the new data, if any."""
     coordinate = config.coordinates[name].kind
     if coordinate in ("external", "python"):
         return _given(name, config, layout, given)
@@ -180,8 +180,9 @@ def load_scorer(
             f"coordinate {name}: its model is {coordinate} and scores the data itself; give no scores for it"
         )
     if coordinate == "text":
-        return _network(directory, name, config, layout)
-    return _linear(directory, name, manifest["coordinates"][name], config, layout, kind)
+        export.coordinate_files(name)  # known to be whole before TensorFlow reads them by itself
+        return _network(export.directory, name, config, layout)
+    return _linear(export, name, config, layout, kind)
 
 
 def _given(name: str, config: Config, layout: Layout, paths: Sequence[str] | None) -> GivenScores:
@@ -228,15 +229,13 @@ def _network(directory: str, name: str, config: Config, layout: Layout) -> Netwo
     return NetworkScorer(name, network, settings.fields, bags)
 
 
-def _linear(
-    directory: str, name: str, described: Mapping[str, Any], config: Config, layout: Layout, kind: Format
-) -> LinearScorer:
-    folder = storage.join(directory, name)
+def _linear(export: Export, name: str, config: Config, layout: Layout, kind: Format) -> LinearScorer:
+    folder = storage.join(export.directory, name)
+    described = export.manifest["coordinates"][name]
+    files = export.model_files(name, kind)
     features = FeatureList([])
     if described["bag"]:
         features = read_feature_list(storage.join(folder, "features.csv"))
-    suffix = ".parquet" if kind == "native" else ".avro"
-    files = [path for path, _, _ in storage.list_files(folder) if path.endswith(suffix)]
     integer = described["entity_type"] == "integer"
     if integer and layout.id_tensors()[described["entity"]].type == "text":
         raise DataError(
@@ -248,6 +247,7 @@ def _linear(
     else:
         fixed = described["entity"] is None
         table = read_avro(files, features, fixed=fixed, integer_entities=integer).table
+    export.check_models(name, len(table))
     key = next(iter(layout.coordinate_bags[name].values()), None)
     mapped = np.empty(0, np.int32)
     if key is not None:

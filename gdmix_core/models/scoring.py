@@ -21,6 +21,7 @@ from gdmix_core.data.records import Records, read_records
 from gdmix_core.data.scalar_columns import number_columns
 from gdmix_core.data.source import DIRECTORIES, Layout, Source, open_layout
 from gdmix_core.errors import DataError
+from gdmix_core.models.exported import open_export
 from gdmix_core.models.score_files import ScoreColumns, open_scores
 from gdmix_core.models.scorers import Batch, Format, load_scorer
 
@@ -47,11 +48,9 @@ def score_input(
     files with the scores it gives these data. Returns (rows, {random effect: rows of entities without a model}).
     Raises DataError when model and data do not fit, or a record cannot be read.
     """
-    directory = storage.join(model, "export") if storage.exists(storage.join(model, "config.yaml")) else model
+    export = open_export(model)
+    directory, manifest = export.directory, export.manifest
     path = storage.join(directory, "manifest.json")
-    if not storage.exists(path):
-        raise DataError(f"{model}: neither a finished run nor an export ({path} is missing)")
-    manifest = storage.read_json(path)
     if kind not in manifest["formats"]:
         raise DataError(f"{directory}: has no {kind} models, only {', '.join(manifest['formats'])}")
     config = _config_to_score(manifest["config"], source, path)
@@ -70,9 +69,7 @@ def score_input(
         raise DataError(
             f"{source}: no {split} files to score; expected {DIRECTORIES[split]} with TFRecord or Parquet files"
         )
-    models = [
-        load_scorer(directory, name, manifest, config, layout, kind, external.get(name)) for name in config.coordinates
-    ]
+    models = [load_scorer(export, name, config, layout, kind, external.get(name)) for name in config.coordinates]
     joined = [_Everything(s, config, layout, split) for s in layout.sources[1:]]
     rows = 0
     unknown = {m.name: 0 for m in models if m.entity is not None}

@@ -11,7 +11,7 @@ from gdmix_core import storage
 from gdmix_core.config import Config
 from gdmix_core.models.native import read_model
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.plan import Step
+from gdmix_core.plan import Step, train_id
 from gdmix_core.run import Run
 from gdmix_core.search.parameters import Candidates, Values, on_a_log_scale, searched
 from gdmix_core.tune_config import Range
@@ -25,13 +25,16 @@ def earlier_model(run: Run, step: Step, shard: int) -> CoefficientTable | None:
     assert step.pass_number is not None
     assert step.coordinate is not None
     if step.pass_number > 1:
-        return read_model(run.model(step.pass_number - 1, step.coordinate, shard))
+        before = train_id(step.pass_number - 1, step.coordinate)
+        return read_model(run.whole(run.model(step.pass_number - 1, step.coordinate, shard), before))
     start = None if run.trial is None else run.trial["start"]
     if start is None:
         return None
     other = Run.open(run.trial_root(start["trial"]))
     path = other.model(start["pass"], step.coordinate, shard)
-    return read_model(path) if storage.exists(path) else None
+    if not storage.exists(path):
+        return None
+    return read_model(other.whole(path, train_id(start["pass"], step.coordinate)))
 
 
 def nearest_trial(config: Config, values: Values, results: Sequence[Mapping[str, Any]]) -> dict[str, int] | None:

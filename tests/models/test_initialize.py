@@ -52,6 +52,7 @@ def earlier_run(root: Path, *, text: bool = False, variances: bool = True, **cha
                 t = read_model(str(path))
                 spread = 0.5 + np.arange(len(t.means)) % 7
                 write_model(str(path), CoefficientTable(t.entities, t.offsets, t.features, t.means, spread))
+            run.commit(step, run.result(step.id))
     steps.execute(run, run.plan["export"])
     return run
 

@@ -97,8 +97,8 @@ def test_a_round_needs_the_one_before(tmp_path: Path):
 def test_a_trial_that_fails_says_which_it_is(tmp_path: Path):
     run = make_run(tmp_path, content((1, [0.5, 2])), TRAINING, VALIDATION)
     path = Path(run.shard("per_user", "training", 0))
-    path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(DataError, match=r"^trial 1 \(per_user.l2=2\): .*not a readable shard"):
+    path.write_bytes(bytes(len(path.read_bytes())))
+    with pytest.raises(DataError, match=r"^trial 1 \(per_user.l2=2\): .*shard-00000.parquet is damaged"):
         make_trials(run, run.plan["round_01"])
     shutil.rmtree(run.trial_root(1))
     Path(run.trial_root(1)).write_text("a file where a directory must be")
