@@ -17,6 +17,7 @@ from gdmix_core.config import Config
 from gdmix_core.evaluation.registry import parse_metric, shown_value
 from gdmix_core.evaluation.selection import deciding_split, evaluated
 from gdmix_core.log_lines import step_line
+from gdmix_core.models import earlier_run
 from gdmix_core.plan import Step
 from gdmix_core.report.page import try_to_write_report
 from gdmix_core.run import Run
@@ -55,7 +56,7 @@ def run_pipeline(config: Config, console: Console) -> Run:
 def submit(run: Run, step: Step) -> None:
     """Runs a Spark step in a process of its own. Raises the error it reported, or StepError with its last lines."""
     if step.kind == "validate":
-        prerequisites.check(run.config)
+        prerequisites.check(run.config, initial=earlier_run.record(run))
         watched.record(run)
     spark_submit.forget_reported(run, step)
     done = subprocess.run(

@@ -39,8 +39,8 @@ def refuse_masked(content: Any, rendered: Any, where: str) -> None:
             value = value[part if isinstance(value, Mapping) else int(part)]
         if isinstance(value, str) and redact(value) != value:
             raise ConfigError(
-                f"{where}: {key}: the template's result holds a value that Airflow keeps secret (of a connection or of a "
-                "Variable), and would be written to config.yaml and to logs; give credentials by the environment, a "
+                f"{where}: {key}: the template's result holds a value that Airflow keeps secret (of a connection or "
+                "a Variable), and would be written to config.yaml and to logs; give credentials by the environment, a "
                 "profile, or fsspec's configuration"
             )
 

@@ -109,10 +109,12 @@ class ValidateOperator(SparkStepOperator):
 
     def carry_out(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
         from gdmix_core import prerequisites, watched
+        from gdmix_core.models import earlier_run
         from gdmix_operators.spark_submit import driver_is_here
 
         # In this process and not in Spark's: the training tasks run as this one, with its files and its Python path.
-        prerequisites.check(run.config, spark_reads_here=driver_is_here(run))
+        initial = earlier_run.record(run)
+        prerequisites.check(run.config, spark_reads_here=driver_is_here(run), initial=initial)
         watched.record(run)
         return super().carry_out(run, step, context)
 
