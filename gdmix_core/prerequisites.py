@@ -16,17 +16,16 @@ from gdmix_core.effects.trainer_function import trainer_function
 from gdmix_core.errors import DataError, GdmixError
 from gdmix_core.external_config import ExternalModel, PythonModel
 from gdmix_core.models.earlier import find_earlier
-from gdmix_core.models.earlier_run import Choice
 from gdmix_core.text_config import TextModel
 from gdmix_core.text_files import faults_of_text_files
 
 
-def check(config: Config, *, spark_reads_here: bool = True, initial: Choice | None = None) -> None:
+def check(config: Config, *, spark_reads_here: bool = True) -> None:
     """Raises DataError, which names all that is missing: the configuration's key, the path, and what to do.
 
     Call it where the training steps will run: on a machine that sees what they see, with the Python path they have.
     spark_reads_here: whether the Spark jobs see the same files; else input and score files are left to them, and
-    validate looks for them before it reads a record. initial: which earlier run the run has chosen to start from.
+    validate looks for them before it reads a record.
     """
     faults = [*_raised("input", partial(_of_input, config))] if spark_reads_here else []
     for name, coordinate in config.coordinates.items():
@@ -44,7 +43,7 @@ def check(config: Config, *, spark_reads_here: bool = True, initial: Choice | No
             # imports it into this very process anyway, and every task of Airflow is a process of its own.
             faults += _raised(f"{key}.function", partial(trainer_function, name, effect.function))
     if config.initial_model is not None:
-        faults += _raised("initial_model", partial(find_earlier, config, initial))
+        faults += _raised("initial_model", partial(find_earlier, config))
     if len(faults) == 1:
         raise DataError(f"the run cannot start: {faults[0]}")
     if faults:

@@ -21,7 +21,7 @@ from gdmix_core import manifests, storage
 from gdmix_core.config import Config
 from gdmix_core.config_file import parse_config
 from gdmix_core.config_model import as_recorded
-from gdmix_core.errors import DataError, StepError
+from gdmix_core.errors import DataError, ReplacedRunError, StepError
 from gdmix_core.plan import Plan, Step, build_plan, evaluate_id
 
 log = logging.getLogger("gdmix_core.run")
@@ -29,10 +29,6 @@ log = logging.getLogger("gdmix_core.run")
 SPLITS = ("training", "validation")
 
 _LIBRARIES = ("gdmix-airflow", "numpy", "scipy", "numba", "pyarrow", "pyspark", "tensorflow", "apache-airflow")
-
-
-class ReplacedRunError(StepError):
-    """Another run has begun in this run's directory, with another configuration."""
 
 
 class Run:

@@ -56,7 +56,8 @@ def run_pipeline(config: Config, console: Console) -> Run:
 def submit(run: Run, step: Step) -> None:
     """Runs a Spark step in a process of its own. Raises the error it reported, or StepError with its last lines."""
     if step.kind == "validate":
-        prerequisites.check(run.config, initial=earlier_run.record(run))
+        prerequisites.check(run.config)
+        earlier_run.record(run)
         watched.record(run)
     spark_submit.forget_reported(run, step)
     done = subprocess.run(

@@ -54,17 +54,16 @@ def refuse_secret_templates(content: Any, where: str, is_secret: Callable[[str],
 
 
 def _names(text: str, where: str) -> set[str]:
-    """What the template refers to: free variables, attributes, and keys; where it reads Variables, also var.NAME for
-    every name in it."""
+    """What the template refers to: names, attributes, and keys; where it reads Variables, also var.NAME for each."""
     import jinja2
-    from jinja2 import meta, nodes
+    from jinja2 import nodes
     from jinja2.sandbox import SandboxedEnvironment
 
     try:
         tree = SandboxedEnvironment().parse(text)
     except jinja2.TemplateSyntaxError as error:
         raise ConfigError(f"{where}: template {text!r}: {error}; correct the expression") from None
-    free = meta.find_undeclared_variables(tree)
+    free = {node.name for node in tree.find_all(nodes.Name)}
     found = {node.attr for node in tree.find_all(nodes.Getattr)}
     found |= {node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)}
     if found & {"var", "get_variable"} or free & {"var", "Variable"}:

@@ -177,7 +177,7 @@ def _in_folder(config: Config, path: str) -> Mapping[str, EarlierModel | Earlier
         folders = {name: storage.join(path, name, "models") for name in linear_coordinates(config)}  # GDMix's layout
     models = {name: EarlierModel(folder, _avro_files(folder)) for name, folder in folders.items()}
     found = {name: model for name, model in models.items() if model.files}
-    if not found and not storage.list_files(path):
+    if not found and not storage.list_folder(path):
         raise DataError(
             f"initial_model: nothing is at {path}; finish the run that should have left its models there, or say "
             "required: false to start from nothing where there is nothing"

@@ -25,6 +25,9 @@ log = logging.getLogger("gdmix_core.initialize")
 
 _DATE = re.compile(r"(?<!\d)(\d{4})([-_]?)(\d{2})\2(\d{2})(?!\d{3})")
 
+# What lies in a run's directory before its configuration does.
+_OF_A_RUN_TO_BE = {"gdmix-run.json"}
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -56,7 +59,7 @@ def choose(config: Config) -> Choice | None:
     if initial.required or named == output or _is_finished(named):
         return Choice(named, named)
     pipeline = _pipeline_at(named)
-    if pipeline is None and storage.list_folder(named):
+    if pipeline is None and set(storage.list_folder(named)) - _OF_A_RUN_TO_BE:
         return Choice(named, named)
     pipelines = {config.name, pipeline}
     passed_over = [] if pipeline is None else [named]
@@ -69,14 +72,13 @@ def choose(config: Config) -> Choice | None:
     return Choice(named, None, tuple(passed_over))
 
 
-def record(run: Run) -> Choice | None:
+def record(run: Run) -> None:
     """Chooses as a run begins, and keeps that: a neighbour that finishes meanwhile changes nothing for later steps."""
     choice = choose(run.config)
     if choice is not None:
         storage.write_json(run.shared("initial_model.json"), asdict(choice))
         if choice.taken != choice.named:
             log.warning("initial_model: %s", choice)
-    return choice
 
 
 def recorded(run: Run) -> Choice | None:

@@ -26,9 +26,8 @@ from airflow.sdk import (
 
 from gdmix_core.config import Config
 from gdmix_core.config_file import line_numbers, load_yaml, parse_config
-from gdmix_core.errors import ConfigError, DataError
+from gdmix_core.errors import ConfigError, DataError, ReplacedRunError
 from gdmix_core.plan import Step, StepKind, build_plan
-from gdmix_core.run import ReplacedRunError
 from gdmix_core.schedule import check_schedule
 from gdmix_core.search.parameters import trials_of_round
 from gdmix_core.secret_templates import refuse_secret_templates

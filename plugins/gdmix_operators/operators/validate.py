@@ -113,8 +113,8 @@ class ValidateOperator(SparkStepOperator):
         from gdmix_operators.spark_submit import driver_is_here
 
         # In this process and not in Spark's: the training tasks run as this one, with its files and its Python path.
-        initial = earlier_run.record(run)
-        prerequisites.check(run.config, spark_reads_here=driver_is_here(run), initial=initial)
+        prerequisites.check(run.config, spark_reads_here=driver_is_here(run))
+        earlier_run.record(run)
         watched.record(run)
         return super().carry_out(run, step, context)
 
