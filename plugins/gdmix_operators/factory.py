@@ -194,7 +194,7 @@ def _group(path: str, groups: dict[str, TaskGroup]) -> TaskGroup:
     """The task group pass_01.global, inside pass_01; made when first asked for."""
     if path not in groups:
         outer, _, name = path.rpartition(".")
-        groups[path] = TaskGroup(name, parent_group=_group(outer, groups) if outer else None)
+        groups[path] = TaskGroup(name, parent_group=_group(outer, groups)) if outer else TaskGroup(name)
     return groups[path]
 
 

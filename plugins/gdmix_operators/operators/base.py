@@ -100,9 +100,9 @@ class StepOperator(BaseOperator):
     def id_of_validate(self) -> str:
         """Of the task validate that is nearest: in this task's group, else in the groups around it, from the inside."""
         group = self.task_group
-        while group is not None and self.has_dag():
+        while group is not None:
             task_id: str = group.child_id("validate")
-            if self.dag.has_task(task_id):
+            if task_id in group.children:
                 return task_id
             group = group.parent_group
         return "validate"
