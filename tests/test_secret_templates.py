@@ -78,5 +78,5 @@ def test_texts() -> None:
 def test_config_check_looks_for_them(tmp_path: Path) -> None:
     file = tmp_path / "p.yaml"
     file.write_text("name: p\ninput: '{{ conn.lake.host }}'\noutput: o\ncoordinates: {a: {fixed_effect: {}}}\n")
-    with pytest.raises(ConfigError, match="input: the template .* reads an Airflow connection"):
+    with pytest.raises(ConfigError, match=r"input: the template .* reads an Airflow connection"):
         check_file(file, {}, {})

@@ -83,18 +83,27 @@ class ValidateOperator(SparkStepOperator):
 
         try:
             config = self.configuration()
-            run = Run.create(config, origin=self._origin(context))
+            run = Run.create(config, origin=self._origin(config, context))
         except GdmixError as error:
             self.log.error("%s failed: %s", self.step, error)
             raise
         self.run, self.config_key = run.root, run.config_key
         return {"run": self.run, "key": self.config_key, **super().execute(context)}
 
-    def _origin(self, context: Context) -> dict[str, Any]:
-        """What later tasks, and another run's in the same directory, want to know of this DAG run."""
+    def _origin(self, config: Config, context: Context) -> dict[str, Any]:
+        """What later tasks, and another run's in the same directory, want to know of this DAG run.
+
+        Raises ConfigError for a run with steps that its pipeline, and so the DAG, does not have.
+        """
         from gdmix_core.search.parameters import trial_count
 
         pipeline = parse_config(self._pipeline, where=f"configuration of {self.dag_id}")
+        plan, known = build_plan(config), {step.id for step in build_plan(pipeline).steps}
+        if more := [step.id for step in plan.steps if step.id not in known]:
+            raise ConfigError(
+                f"the run's conf asks for more than the pipeline {pipeline.name} has: {plan.passes} passes, the first step "
+                f"without a task is {more[0]}; ask for less, or raise passes.max in the YAML"
+            )
         by = f"the DAG run {context['run_id']} of {self.dag_id}" if "run_id" in context else f"a run of {self.dag_id}"
         return {"by": by, "passes": build_plan(pipeline).passes, "trials": trial_count(pipeline)}
 
