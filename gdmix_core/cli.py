@@ -11,17 +11,27 @@ from typing import Any
 import click
 
 from gdmix_core import __version__
-from gdmix_core.errors import GdmixError
 
 
 class _Group(click.Group):
-    """Prints our own errors as one message, without a traceback."""
+    """The command's door: what a user or the system is the cause of is one message, without a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except GdmixError as error:
-            click.secho(f"error: {error}", fg="red", err=True)
+        except BrokenPipeError:  # such as of `gdmix show RUN | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + 13)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            from gdmix_core.system_errors import as_user_error
+
+            found = as_user_error(error)
+            if found is None:
+                raise
+            logging.getLogger(__name__).debug("where it was raised:", exc_info=error)
+            click.secho(f"error: {found}", fg="red", err=True)
             sys.exit(1)
         except KeyboardInterrupt:
             click.secho("interrupted; what is done is kept: the same command goes on from there", fg="red", err=True)
@@ -46,12 +56,12 @@ def _load(config: str, variables: tuple[str, ...], changes: tuple[str, ...]) -> 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="gdmix")
-@click.option("-v", "--verbose", is_flag=True, help="Log what every step does.")
-def main(verbose: bool) -> None:
+@click.option("-v", "--verbose", count=True, help="Log what every step does; twice: also where an error was raised.")
+def main(verbose: int) -> None:
     """Mixed-effect (GLMix) model training: one global model plus one small model per entity."""
     from gdmix_core.log_lines import to_standard_error
 
-    to_standard_error(logging.INFO if verbose else logging.WARNING)
+    to_standard_error((logging.DEBUG if verbose > 1 else logging.INFO) if verbose else logging.WARNING)
 
 
 def _console() -> Any:

@@ -91,6 +91,11 @@ class Checks(Model):
     max_dropped: float = Field(
         default=0.01, ge=0, le=1, description="Under drop: fail above this share of dropped records."
     )
+    uninformative: Literal["fail", "allow"] = Field(
+        default="fail",
+        description="Where there is nothing to learn or to choose by: training labels that are all the same, and a "
+        "first metric that is undefined in every pass.",
+    )
 
 
 class Frame(Model):

@@ -15,6 +15,10 @@ class DataError(GdmixError):
     """Input, frame, shard or model files are not usable; the message names the file and the column or offset."""
 
 
+class StorageError(GdmixError):
+    """A file system or a storage service refused; the message names the path, and what to do. It may pass."""
+
+
 class StepError(GdmixError):
     """A step could not run: something it needs is not there, or a worker process failed."""
 

@@ -44,3 +44,9 @@ def absolute(path: str) -> str:
     """A local path in full, for processes that work in other directories; a URL as it is."""
     local = local_path(path)
     return path if local is None or is_url(path) else os.path.abspath(local)
+
+
+def without_secrets(text: str) -> str:
+    """The text with user and password, and signed queries, taken out of the URLs in it."""
+    text = re.sub(r"(?<=://)[^/@\s]+@", "…@", text)
+    return re.sub(r"\?[^\s'\"]*(?:sig|token|credential|key|password)[^\s'\"]*", "?…", text, flags=re.IGNORECASE)

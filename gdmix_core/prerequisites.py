@@ -71,5 +71,5 @@ def _raised(key: str, look: Callable[[], object]) -> Iterator[str]:
     except DataError as error:
         for line in str(error).splitlines():
             yield line if line.startswith(key) else f"{key}: {line}"
-    except (GdmixError, PermissionError) as error:
+    except GdmixError as error:
         yield f"{key}: {error}"

@@ -81,7 +81,7 @@ class Run:
         path = storage.join(root, "config.yaml")
         if not storage.exists(path):
             raise StepError(f"{root}: not a run directory (no config.yaml); start with `gdmix run CONFIG`")
-        content = _read_yaml(path)
+        content = read_recorded(path)
         if key:
             _check_key(root, content, key)
         with as_recorded():
@@ -99,7 +99,7 @@ class Run:
         """Raises ReplacedRunError when the directory's configuration is no longer this run's."""
         path = self.path("config.yaml")
         if storage.exists(path):
-            _check_key(self.root, _read_yaml(path), self.config_key)
+            _check_key(self.root, read_recorded(path), self.config_key)
 
     # Paths
 
@@ -171,6 +171,8 @@ class Run:
     def input_fingerprint(self) -> str:
         """Of the input files validate read. Raises StepError before validate."""
         manifest = self.result("validate")
+        if "input_fingerprint" not in manifest:
+            raise DataError(f"{self.frame('manifest.json')}: not a frame's; remove it and run the pipeline again")
         return str(manifest["input_fingerprint"])
 
     @cached_property
@@ -214,15 +216,18 @@ class Run:
         path = self.marker(self.plan[step_id])
         if not storage.exists(path):
             raise StepError(f"{self.root}: step {step_id} has not been run ({path} is missing); run it first")
-        content: dict[str, Any] = storage.read_json(path)
-        return content
+        return _mapping(path)
 
     def is_done(self, step: Step) -> bool:
         """Whether the step's result is there, current, and has all its files; one that has not is made again."""
         path = self.marker(step)
         if not storage.exists(path):
             return False
-        content = storage.read_json(path)
+        try:
+            content = _mapping(path)
+        except DataError as error:
+            log.warning("%s will be made again: %s", step.id, error)
+            return False
         if content.get("key") != self.keys[step.id]:
             return False
         fault = self._fault(step, content)
@@ -340,12 +345,6 @@ def _as_written(config: Config) -> dict[str, Any]:
     return config.model_dump(mode="json", exclude_none=True)
 
 
-def _read_yaml(path: str) -> dict[str, Any]:
-    with storage.open_for_read(path) as file:
-        content: dict[str, Any] = yaml.safe_load(file.read())
-    return content
-
-
 def _key(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -357,6 +356,25 @@ def _check_key(root: str, content: Mapping[str, Any], key: str) -> None:
             f"{root}: another run has replaced the configuration there, {other}; their results would mix. When it is "
             "over, start this run anew (in Airflow clear validate with all that follows), or give it another output"
         )
+
+
+def _mapping(path: str) -> dict[str, Any]:
+    content = storage.read_json(path)
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: not what a step writes there; remove it and run the pipeline again")
+    return content
+
+
+def read_recorded(path: str) -> dict[str, Any]:
+    """The content of a run's config.yaml. Raises DataError where it is damaged."""
+    with storage.open_for_read(path) as file:
+        try:
+            content = yaml.safe_load(file.read().decode())
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            content = str(error).partition("\n")[0]
+    if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
+        raise DataError(f"{path}: not what a run writes there; it is damaged, or another file: {str(content)[:80]!r}")
+    return content
 
 
 def _versions() -> dict[str, str]:

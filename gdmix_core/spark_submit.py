@@ -14,6 +14,7 @@ from gdmix_core.errors import GdmixError, StepError
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
 from gdmix_core.steps import spark_application
+from gdmix_core.system_errors import as_user_error
 
 # Quiet and without ports: both jobs are short and report through the run directory.
 DEFAULT_CONF = {"spark.ui.enabled": "false", "spark.log.level": "ERROR", "spark.ui.showConsoleProgress": "false"}
@@ -68,9 +69,13 @@ def reporting_errors(run: Run, step_id: str) -> Iterator[None]:
     """Inside the application: leaves a GdmixError in the run directory, where raise_reported finds it."""
     try:
         yield
-    except GdmixError as error:
-        storage.write_json(_report(run, step_id), {"type": type(error).__name__, "message": str(error)})
-        raise
+    except Exception as error:
+        found = as_user_error(error)
+        if found is None:
+            raise
+        with contextlib.suppress(GdmixError):  # a full disk may be the very error
+            storage.write_json(_report(run, step_id), {"type": type(found).__name__, "message": str(found)})
+        raise found from None
 
 
 def raise_reported(run: Run, step: Step, otherwise: str) -> None:

@@ -7,20 +7,22 @@ visible when the upload completes. A directory of results counts as whole once i
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core.errors import DataError
+from gdmix_core.errors import DataError, GdmixError
 from gdmix_core.paths import is_url, local_path
+from gdmix_core.system_errors import REFUSALS, as_user_error
 
 
 def join(base: str, *parts: str) -> str:
@@ -34,6 +36,29 @@ def grandparent(path: str) -> str:
     return os.path.normpath(os.path.join(path, os.pardir, os.pardir))
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def _naming(path: str, *, inside: bool = False) -> Iterator[None]:
+    """Turns what the system or a driver refuses in the block into one sentence with the path.
+
+    inside: the block is a caller's, which may handle errors of formats by itself; those are let pass
+    """
+    try:
+        yield
+    except GdmixError:
+        raise
+    except Exception as error:
+        if inside and not (isinstance(error, OSError) and error.errno in REFUSALS):
+            raise
+        found = as_user_error(error, path)
+        if found is None:
+            raise
+        raise found from error
+
+
 def _remote(path: str) -> tuple[Any, str]:
     import fsspec.core
 
@@ -43,10 +68,27 @@ def _remote(path: str) -> tuple[Any, str]:
     return filesystem, key
 
 
+def _named(function: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[str, P], T]:
+    """The function of a path, whose refusals name the path."""
+
+    @functools.wraps(function)
+    def named(path: str, *arguments: P.args, **options: P.kwargs) -> T:
+        with _naming(path):
+            return function(path, *arguments, **options)
+
+    return named
+
+
+@_named
 def exists(path: str) -> bool:
+    """Whether a file or directory is there. Raises StorageError where that cannot be told."""
     local = local_path(path)
     if local is not None:
-        return os.path.exists(local)
+        try:
+            os.stat(local)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
     filesystem, key = _remote(path)
     return bool(filesystem.exists(key))
 
@@ -55,17 +97,18 @@ def exists(path: str) -> bool:
 def open_for_read(path: str) -> Iterator[IO[bytes]]:
     """A binary, seekable file. Raises DataError when it is not there, or a folder."""
     local = local_path(path)
-    try:
-        if local is not None:
-            file: IO[bytes] = open(local, "rb")  # noqa: SIM115
-        else:
-            filesystem, key = _remote(path)
-            file = filesystem.open(key, "rb")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise DataError(f"{path}: a folder, where a file should be named") from None
-    with file:
+    with _naming(path):
+        try:
+            if local is not None:
+                file: IO[bytes] = open(local, "rb")  # noqa: SIM115
+            else:
+                filesystem, key = _remote(path)
+                file = filesystem.open(key, "rb")
+        except FileNotFoundError:
+            raise DataError(f"{path}: no such file") from None
+        except IsADirectoryError:
+            raise DataError(f"{path}: a folder, where a file should be named") from None
+    with _naming(path, inside=True), file:
         yield file
 
 
@@ -75,25 +118,28 @@ def open_for_write(path: str) -> Iterator[IO[bytes]]:
     local = local_path(path)
     if local is None:
         # An object appears when its upload completes; a failed block must not complete it, so buffer on local disk.
-        filesystem, key = _remote(path)
-        with tempfile.TemporaryFile() as buffer:
+        with _naming(path):
+            filesystem, key = _remote(path)
+        with _naming(f"{path} (buffered in {tempfile.gettempdir()})", inside=True), tempfile.TemporaryFile() as buffer:
             yield buffer
             buffer.seek(0)
-            with filesystem.open(key, "wb") as file:
+            with _naming(path), filesystem.open(key, "wb") as file:
                 shutil.copyfileobj(buffer, file, 1 << 20)
         return
     target = Path(local)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    with _naming(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:200]}.")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with _naming(path, inside=True), os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
             # mkstemp makes private files; results are as readable as the user's umask allows.
             os.fchmod(file.fileno(), 0o666 & ~_umask())
-        os.replace(temporary, target)
+        with _naming(path):
+            os.replace(temporary, target)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
 
@@ -104,6 +150,7 @@ def _umask() -> int:
     return mask
 
 
+@_named
 def list_files(directory: str, *, hidden: bool = False) -> list[tuple[str, int, str]]:
     """(path, size in bytes, change stamp) of every file directly in `directory`, by name; [] if it is absent.
 
@@ -128,6 +175,7 @@ def list_files(directory: str, *, hidden: bool = False) -> list[tuple[str, int, 
     return sorted(item for item in found if hidden or item[0].rsplit("/", 1)[-1][:1] not in {".", "_"})
 
 
+@_named
 def list_folder(directory: str) -> list[str]:
     """The names of the visible files and folders directly in a directory, sorted; [] if it is absent."""
     local = local_path(directory)
@@ -140,6 +188,7 @@ def list_folder(directory: str) -> list[str]:
     return sorted(name for name in names if name[:1] not in {".", "_"})
 
 
+@_named
 def change_stamp(path: str) -> tuple[int, str] | None:
     """(size in bytes, change stamp) of a file, None where there is none."""
     local = local_path(path)
@@ -194,16 +243,24 @@ def local_copy(directory: str) -> Iterator[str]:
         yield copy
 
 
+def _raise(error: OSError) -> None:
+    """os.walk passes over folders that it cannot read, unless told otherwise."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
+
+
+@_named
 def _paths_within(directory: str) -> list[str]:
     local = local_path(directory)
     if local is not None:
-        files = (Path(folder, name) for folder, _, names in os.walk(local) for name in names)
-        return [file.relative_to(local).as_posix() for file in files]
+        walked = os.walk(local, onerror=_raise)
+        return [Path(folder, name).relative_to(local).as_posix() for folder, _, names in walked for name in names]
     filesystem, key = _remote(directory)
     root = key.rstrip("/") + "/"
     return [path.removeprefix(root) for path in filesystem.find(key)]
 
 
+@_named
 def remove(path: str) -> None:
     """Removes a file or a directory with all that is in it; nothing happens if it is absent."""
     local = local_path(path)
@@ -222,9 +279,11 @@ def remove(path: str) -> None:
 def read_json(path: str) -> Any:
     with open_for_read(path) as file:
         try:
-            return json.loads(file.read())
+            return json.loads(file.read().decode("utf-8-sig"))
+        except UnicodeDecodeError as error:
+            raise as_user_error(error, path) from None  # type: ignore[misc]
         except ValueError as error:
-            raise DataError(f"{path}: not valid JSON ({error})") from None
+            raise DataError(f"{path}: not valid JSON ({error}); it is damaged, or was edited by hand") from None
 
 
 def write_json(path: str, content: Mapping[str, Any] | list[Any]) -> None:

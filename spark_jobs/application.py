@@ -14,7 +14,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from gdmix_core import log_lines, spark_submit
-from gdmix_core.errors import ConfigError, DataError, GdmixError, StepError
+from gdmix_core.errors import ConfigError, DataError, GdmixError, StepError, StorageError
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
 
@@ -69,8 +69,17 @@ def _workers_errors() -> Iterator[None]:
     try:
         yield
     except PySparkException as error:
-        for kind in (DataError, ConfigError, StepError):
+        for kind in (DataError, ConfigError, StorageError, StepError):
             found = re.search(rf"{kind.__module__}\.{kind.__name__}: (.+?)(?:\n\n|\n\s+at |$)", str(error), re.DOTALL)
             if found:
                 raise kind(found[1].strip()) from None
+        if reason := _last_line_of_traceback(str(error)):
+            raise StepError(f"a Python worker of Spark failed: {reason}") from None
         raise
+
+
+def _last_line_of_traceback(text: str) -> str | None:
+    """`ModuleNotFoundError: No module named 'x'`, in what Spark wraps around it."""
+    found = re.findall(r"^\s*(?:[\w.]+\.)?(\w*(?:Error|Exception|Exit|Interrupt|Warning): .+)$", text, re.MULTILINE)
+    own = [line for line in found if not line.startswith(("PythonException", "SparkException"))]
+    return own[-1].strip() if own and "Traceback (most recent call last)" in text else None

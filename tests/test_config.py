@@ -73,7 +73,7 @@ DEFAULTS = {
     "passes": {"max": 1, "min_delta": 0.0},
     "tune": None,
     "metrics": ["auc"],
-    "checks": {"on_error": "fail", "max_dropped": 0.01},
+    "checks": {"on_error": "fail", "max_dropped": 0.01, "uninformative": "fail"},
     "frame": {"rows_per_block": 500_000},
     "spark": {"master": "local[*]", "driver_memory": "2g", "conf": {}},
     "engine": {"local": {"processes": "auto"}},

@@ -72,11 +72,16 @@ def write_block(
             "records": int(np.count_nonzero(table["split"].to_numpy() == code)),
             "rows": block.num_rows,
             "labels": float(np.sum(block["label"].to_numpy())),
+            "label_range": [float(extreme) for extreme in _range(block["label"].to_numpy())],
             "entries": entries,
         }
         if block.num_rows:
             _write(storage.join(frame, name, block_name(number)), block)
     return statistics
+
+
+def _range(values: NDArray[np.float64]) -> tuple[float, ...]:
+    return (values.min(), values.max()) if len(values) else ()
 
 
 def _join(table: pa.Table, scores: pa.Table, layout: Layout) -> JoinedScores:

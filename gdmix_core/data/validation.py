@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from gdmix_core import storage
 from gdmix_core.config import Config
 from gdmix_core.data.blocks import FIRST_OFFENDERS, SPLITS, block_name
@@ -12,6 +14,7 @@ from gdmix_core.data.feature_list import read_feature_list, write_feature_list
 from gdmix_core.data.record_checks import UID_CHECKS, checks_of, score_checks
 from gdmix_core.data.source import Layout
 from gdmix_core.errors import DataError
+from gdmix_core.evaluation.registry import Metric, parse_metric
 from gdmix_core.run import Run
 
 
@@ -31,6 +34,7 @@ def merge_report(statistics: Iterable[dict[str, Any]], layout: Layout, config: C
     }
     splits: dict[str, dict[str, Any]] = {name: {"records": 0, "rows": 0, "label_mean": None} for name in SPLITS}
     labels = dict.fromkeys(SPLITS, 0.0)
+    ranges: dict[str, list[float]] = {name: [] for name in SPLITS}
     duplicates: dict[str, int] = {}
     external = {files.coordinate: {"scores": 0, "unused": 0, "zeros": 0} for files in layout.scores}
     for block in sorted(statistics, key=lambda item: item["number"]):
@@ -38,6 +42,7 @@ def merge_report(statistics: Iterable[dict[str, Any]], layout: Layout, config: C
             splits[name]["records"] += counts["records"]
             splits[name]["rows"] += counts["rows"]
             labels[name] += counts["labels"]
+            ranges[name] += counts["label_range"]
         for name, violation in block["violations"].items():
             checks[name]["broken"] += violation["count"]
             checks[name]["first"] = (checks[name]["first"] + violation["first"])[:FIRST_OFFENDERS]
@@ -49,6 +54,7 @@ def merge_report(statistics: Iterable[dict[str, Any]], layout: Layout, config: C
     for name in SPLITS:
         splits[name]["dropped"] = splits[name]["records"] - splits[name]["rows"] * len(layout.sources)
         splits[name]["label_mean"] = labels[name] / splits[name]["rows"] if splits[name]["rows"] else None
+        splits[name]["label_range"] = [min(ranges[name]), max(ranges[name])] if ranges[name] else None
     report = {"splits": splits, "checks": checks, "duplicate_indices_summed": duplicates, "files": len(layout.files)}
     return report | ({"external_scores": external} if external else {})
 
@@ -76,6 +82,36 @@ def judge(report: dict[str, Any], config: Config, report_path: str) -> None:
         raise DataError("the training split is empty: no record is left to train on")
     if report["splits"]["validation"]["records"] and not report["splits"]["validation"]["rows"]:
         raise DataError("the validation split is empty: every record of it was dropped")
+    if config.checks.uninformative == "fail":
+        _check_labels(report, config)
+
+
+def _is_defined(metric: Metric, label: float, config: Config) -> bool:
+    """Whether the metric has a value on rows that all have this label."""
+    margin = np.zeros((2, config.classes)) if config.classes is not None else np.array([0.0, 1.0])
+    groups = {} if metric.column is None else {metric.column: np.zeros(2, np.int64)}
+    return metric.evaluate(np.full(2, label), margin, None, groups).value is not None
+
+
+def _check_labels(report: dict[str, Any], config: Config) -> None:
+    """Raises DataError where all labels are the same: nothing is to be learned from them, or to be measured by them."""
+    otherwise = "correct the input (a join may have lost the others), or set checks.uninformative: allow"
+    lowest, highest = report["splits"]["training"]["label_range"]
+    rows, label = report["splits"]["training"]["rows"], config.columns.label
+    if lowest == highest and rows > 1 and config.task != "multilabel_classification":
+        classes = config.task not in ("linear_regression", "poisson_regression")
+        what = f"one class: {label} is {lowest:g}" if classes else f"one value: {label} is {lowest:g}"
+        raise DataError(f"the training labels have {what} in all {rows} rows, so nothing can be learned; {otherwise}")
+    validation = report["splits"]["validation"]
+    if not validation["rows"] or config.task == "multilabel_classification":
+        return
+    metric = parse_metric(config.primary_metric)
+    lowest, highest = validation["label_range"]
+    if lowest == highest and not _is_defined(metric, lowest, config):
+        raise DataError(
+            f"{metric.name}, which chooses among the passes, is undefined: {label} is {lowest:g} in all "
+            f"{validation['rows']} validation rows; {otherwise}, or name another metric first"
+        )
 
 
 def _fault(name: str, check: dict[str, Any]) -> str:

@@ -40,10 +40,17 @@ def train(run: Run, step: Step) -> dict[str, Any]:
         result = train_with_workers(run, step)
     else:
         result = _train_alone(run, step)
-    if not result["converged"]:
+    if result["unbounded"]:
         log.warning(
-            "%s did not converge: gradient %.3g after %d iterations (goal %.3g); raise max_iterations or l2",
-            step.id, result["gradient"], result["iterations"], result["goal"],
+            "%s: the features separate the labels, so the model has no finite optimum; it is stopped where the loss "
+            "was all but zero. Set coordinates.%s.l2 above 0, or regularize_intercept: true",
+            step.id, step.coordinate,
+        )  # fmt: skip
+    elif not result["converged"]:
+        log.warning(
+            "%s did not converge: gradient %.3g after %d iterations (goal %.3g): %s; %s",
+            step.id, result["gradient"], result["iterations"], result["goal"], result["message"],
+            _advice(run, step, result),
         )  # fmt: skip
     log.info(
         "%s: objective %.8g, %d iterations, gradient %.2g",
@@ -52,6 +59,20 @@ def train(run: Run, step: Step) -> dict[str, Any]:
     committed = run.commit(step, result)
     Checkpoint(run, step).remove()
     return committed
+
+
+def _advice(run: Run, step: Step, result: dict[str, Any]) -> str:
+    """What helps a model that did not converge."""
+    key = f"coordinates.{step.coordinate}"
+    if result["iterations"] >= settings_of(run, step).max_iterations:
+        return f"raise {key}.fixed_effect.max_iterations, or {key}.l2"
+    assert step.coordinate is not None
+    if run.config.coordinates[step.coordinate].normalization == "none":
+        return (
+            "features of very different sizes do that: scale them with "
+            f"{key}.normalization: standard_deviation (or max_magnitude)"
+        )
+    return f"raise {key}.fixed_effect.tolerance, or {key}.l2"
 
 
 def settings_of(run: Run, step: Step) -> FixedEffect:

@@ -33,6 +33,7 @@ from gdmix_core.solvers.automatic_l2 import (
     noise_variance,
     updated_variance,
 )
+from gdmix_core.solvers.entity_newton import NEGLIGIBLE_LOSS
 from gdmix_core.solvers.minimum import Minimum
 
 log = logging.getLogger("gdmix_core.fixed_effect")
@@ -79,10 +80,10 @@ class _Fit:
         self._problem = FixedProblem.of(run, step.coordinate, self._earlier)
         self._data = SharedObjective(rows.objective(threads), group)
         self._variance = _first_variance(run, step, self._settings, rows.features)
-        self._start, total_weight = self._agree_on_start()
+        self._start, self._total_weight = self._agree_on_start()
         effect = self._settings.linear
         self._most = effect.max_iterations
-        self._goal = effect.tolerance * max(1.0, total_weight)
+        self._goal = effect.tolerance * max(1.0, self._total_weight)
         self._iterations = self._start.iterations
 
     def go(self) -> dict[str, Any]:
@@ -106,6 +107,8 @@ class _Fit:
             "hessian_products": self._start.hessian_products + self._data.hessian_products,
             "solver": "newton_cg" if self._problem.newton else "lbfgs",
             "converged": minimum.converged,
+            "unbounded": self._separates(minimum, l2),
+            "message": minimum.message,
             "coefficients": len(w),
             **about_l2,
             **self._about_earlier(),
@@ -168,6 +171,15 @@ class _Fit:
         # Coefficients without a penalty are determined by the data alone.
         free = np.count_nonzero(self._problem.strength == 0) - (0 if self._settings.intercept else 1)
         return noise_variance(squares, rows - free - float(np.sum(sums.count - sums.shrunk)))
+
+    def _separates(self, minimum: Minimum, l2: NDArray[np.float64] | float) -> bool:
+        """Whether there is no finite optimum: something has no penalty, and the loss is all but zero, as of a random
+        effect's entity (solvers.entity_newton)."""
+        # Of a Poisson loss, whose value may be anything, labels that are all 0 are found before training.
+        if self._run.config.task in ("linear_regression", "poisson_regression"):
+            return False
+        free = np.any(self._problem.strength * l2 == 0)
+        return bool(free and minimum.objective <= NEGLIGIBLE_LOSS * self._total_weight)
 
     def _model(
         self, minimum: Minimum, l2: NDArray[np.float64] | float

@@ -11,8 +11,8 @@ import sys
 
 from gdmix_core import processes
 from gdmix_core.effects.random_shard import train_shard
-from gdmix_core.errors import GdmixError
 from gdmix_core.run import Run
+from gdmix_core.system_errors import as_user_error
 
 
 def main() -> None:
@@ -28,10 +28,10 @@ def main() -> None:
         for number in arguments.shards:
             train_shard(run, run.plan[arguments.step], number, threads=arguments.threads)
             processes.send({"shard": number})
-    except GdmixError as error:
-        processes.send({"error": str(error)})
-        sys.exit(1)
     except Exception as error:
+        if (found := as_user_error(error)) is not None:
+            processes.send({"error": str(found)})
+            sys.exit(1)
         processes.send({"error": f"{type(error).__name__}: {error}"})
         raise
     sys.stderr.flush()

@@ -13,8 +13,8 @@ import traceback
 from collections.abc import Callable
 
 from gdmix_core import processes
-from gdmix_core.errors import GdmixError
 from gdmix_core.solvers.all_reduce import WorkerLostError
+from gdmix_core.system_errors import as_user_error
 
 # Exit codes that say nothing against the worker itself.
 LOST_WORKER = 75  # another one is gone (EX_TEMPFAIL of sysexits.h)
@@ -36,12 +36,12 @@ def main(description: str, work: Callable[[str, str, int], None]) -> None:
     except WorkerLostError as error:
         processes.send({"lost": str(error)})
         code = LOST_WORKER
-    except GdmixError as error:
-        processes.send({"error": str(error)})
-        code = 1
     except Exception as error:
-        traceback.print_exc()
-        processes.send({"failure": f"{type(error).__name__}: {error}"})
+        if (found := as_user_error(error)) is not None:
+            processes.send({"error": str(found)})
+        else:
+            traceback.print_exc()
+            processes.send({"failure": f"{type(error).__name__}: {error}"})
         code = 1
     sys.stderr.flush()
     # At once: TensorFlow takes a while to go down in order, and the others would see their connections break before

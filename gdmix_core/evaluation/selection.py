@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from gdmix_core.errors import StepError
+from gdmix_core.errors import DataError, StepError
 from gdmix_core.evaluation.registry import parse_metric
 from gdmix_core.plan import Step, evaluate_id, order_of_pass, trained
 from gdmix_core.run import Run
@@ -64,6 +64,13 @@ def select(run: Run, step: Step) -> dict[str, Any]:
         best, value = _best(values, metric)
     else:
         best, value = len(values), values[-1]
+    # Of a search all trials count: it says so itself where none of them has a value.
+    if value is None and run.trial is None and run.config.checks.uninformative == "fail":
+        raise DataError(
+            f"{metric.name}, which chooses among the passes, is undefined in all of them on the {deciding_split(run)} "
+            "rows (labels of one class, in all or in every group, have none); correct these rows, name another metric "
+            "first, or set checks.uninformative: allow"
+        )
     metrics = run.result(evaluate_id(best, trained(run.config)[-1]))["metrics"]
     content = {"pass": best, "metric": metric.name, "value": value, "passes": len(values), "metrics": metrics}
     log.info("best of %d passes: pass %d with %s %s", len(values), best, metric.name, value)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gdmix_core import storage
 from gdmix_core.config_file import load_yaml, parse_config
-from gdmix_core.errors import ConfigError
+from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.migration.gdmix_yaml import translate_gdmix
 from gdmix_core.migration.notes import Translation
+from gdmix_core.system_errors import as_user_error
 
 
 def import_config(path: str | Path, source: str | None = None, output: str | None = None) -> Translation:
@@ -17,9 +19,10 @@ def import_config(path: str | Path, source: str | None = None, output: str | Non
     Raises ConfigError when the file is neither, or what it says cannot be said here.
     """
     try:
-        text = Path(path).read_text()
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
+        with storage.open_for_read(str(path)) as file:
+            text = file.read().decode("utf-8-sig")
+    except (UnicodeDecodeError, DataError) as error:
+        raise ConfigError(str(as_user_error(error, str(path)))) from None
     try:
         if "--coordinate-configurations" in text:
             from gdmix_core.migration.photon_command import translate_photon

@@ -67,7 +67,8 @@ def translate_photon(text: str) -> Translation:
         "coordinates": coordinates,
         **({"initial_model": initial} if initial else {}),
         "passes": {
-            "max": int(number(flags.get("coordinate-descent-iterations", "1"), "coordinate-descent-iterations"))
+            "max": int(number(flags.get("coordinate-descent-iterations", "1"), "coordinate-descent-iterations")),
+            "min_delta": "none",  # Photon ML makes all of them, and keeps the best
         },
         **tune,
         "metrics": _metrics(flags, task, result),

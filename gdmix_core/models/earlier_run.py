@@ -15,11 +15,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import yaml
-
 from gdmix_core import storage
 from gdmix_core.config import Config
-from gdmix_core.run import Run
+from gdmix_core.run import Run, read_recorded
 
 log = logging.getLogger("gdmix_core.initialize")
 
@@ -137,8 +135,7 @@ def _pipeline_at(path: str) -> str | None:
     for folder in (path, path.removesuffix("/export")):
         file = storage.join(folder, "config.yaml")
         if storage.exists(file):
-            with storage.open_for_read(file) as opened:
-                return _name_in(yaml.safe_load(opened.read()))
+            return _name_in(read_recorded(file))
     file = storage.join(path, "manifest.json")
     return _name_in(storage.read_json(file)) if storage.exists(file) else None
 

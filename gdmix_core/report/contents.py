@@ -15,7 +15,7 @@ from gdmix_core.data.validation import report_path
 from gdmix_core.evaluation.registry import shown_value
 from gdmix_core.evaluation.selection import deciding_split, evaluated
 from gdmix_core.plan import train_id
-from gdmix_core.run import SPLITS, Run
+from gdmix_core.run import SPLITS, Run, read_recorded
 from gdmix_core.search.parameters import searched, shown_name, shown_values
 from gdmix_core.search.selection import selected_run
 from gdmix_core.search.trials import finished_trials
@@ -71,6 +71,10 @@ class Report:
     @property
     def verdict(self) -> str:
         """The chosen model in a sentence."""
+        if self.failed:
+            broken = [f"{name} ({check['broken']:,})" for name, check in self.validation_checks if check["broken"]]
+            what = f"it breaks {len(broken)} rules: {', '.join(broken)}" if broken else "it cannot be trained on"
+            return f"The input was refused by validate: {what}. Nothing was trained."
         if self.best is None:
             return "No model is selected yet."
         value = "undefined" if self.best["value"] is None else shown_value(self.best["value"])
@@ -80,12 +84,23 @@ class Report:
         return f"Best by {self.best['metric']}: {where}, with {value}."
 
     @property
+    def failed(self) -> bool:
+        """Whether validate has refused the input."""
+        return not storage.exists(self.run.marker(self.run.plan["validate"]))
+
+    @property
+    def validation_checks(self) -> list[tuple[str, Mapping[str, Any]]]:
+        return list((self.validation or {}).get("checks", {}).items())
+
+    @property
     def learning_curves(self) -> list[Evaluation]:
         return [one for one in self.evaluations if one.training.get("curve")]
 
 
 def read_report(run: Run) -> Report:
     """Everything that is there of a run, which need not be finished. Raises StepError before validate is done."""
+    if not storage.exists(run.marker(run.plan["validate"])) and storage.exists(report_path(run)):
+        return _report_of_failed_validation(run)
     manifest = run.result("validate")
     split = deciding_split(run)
     best = run.result("select") if run.is_done(run.plan["select"]) else None
@@ -101,11 +116,31 @@ def read_report(run: Run) -> Report:
         trials=_trials(run, split, best) if run.plan.rounds else [],
         validation=storage.read_json(path) if storage.exists(path := report_path(run)) else None,
         versions=_versions(run),
-        configuration=yaml.safe_dump(
-            run.config.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True, width=100
-        ),
+        configuration=_configuration(run),
         class_names=_class_names(run),
     )
+
+
+def _report_of_failed_validation(run: Run) -> Report:
+    """There is no frame, but what is wrong with the input is known."""
+    validation = storage.read_json(report_path(run))
+    return Report(
+        run=run,
+        split="training",
+        rows={name: int(validation["splits"][name]["rows"]) for name in SPLITS},
+        best=None,
+        evaluations=[],
+        trials=[],
+        validation=validation,
+        versions=_versions(run),
+        configuration=_configuration(run),
+        class_names=[],
+    )
+
+
+def _configuration(run: Run) -> str:
+    content = run.config.model_dump(mode="json", exclude_defaults=True)
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
 
 
 def _evaluations(run: Run) -> Iterator[Evaluation]:
@@ -151,6 +186,4 @@ def _class_names(run: Run) -> list[str]:
 
 
 def _versions(run: Run) -> dict[str, str]:
-    with storage.open_for_read(run.path("config.yaml")) as file:
-        content = yaml.safe_load(file.read())
-    return dict(content.get("versions", {}))
+    return dict(read_recorded(run.path("config.yaml")).get("versions", {}))

@@ -68,8 +68,9 @@ def _linear(marker: Mapping[str, Any]) -> Outcome:
         models="1",
         coefficients=_whole(marker["coefficients"]),
         converged="yes" if marker["converged"] else "no",
-        details=f"{_iterations(marker)}, gradient {marker['gradient']:.2g} (goal {marker['goal']:.2g})",
-        doubtful=not marker["converged"],
+        details=f"{_iterations(marker)}, gradient {marker['gradient']:.2g} (goal {marker['goal']:.2g})"
+        + (", without a finite optimum" if marker.get("unbounded") else ""),
+        doubtful=not marker["converged"] or marker.get("unbounded", False),
     )
 
 

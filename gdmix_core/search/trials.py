@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from gdmix_core.config_model import as_recorded
-from gdmix_core.errors import GdmixError, StepError
+from gdmix_core.errors import StepError
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
 from gdmix_core.search.parameters import Values, shown_values, trials_of_round, with_values
 from gdmix_core.search.proposals import Outcome, propose
 from gdmix_core.search.warm_start import nearest_trial
+from gdmix_core.system_errors import as_user_error
 
 log = logging.getLogger("gdmix_core.search")
 
@@ -87,10 +88,9 @@ def _make(run: Run, step: Step, number: int, values: Values, on_step: OnStep) ->
     log.info("%s begins%s", name, f", from trial {start['trial']}" if start else "")
     try:
         _make_passes(Run.create(trial.config, trial=trial.trial), on_step)
-    except GdmixError as error:
-        raise type(error)(f"{name}: {error}") from None
     except Exception as error:
-        raise StepError(f"{name}: {type(error).__name__}: {error}") from error
+        found = as_user_error(error) or StepError(f"{type(error).__name__}: {error}")
+        raise type(found)(f"{name}: {found}") from error
 
 
 def _make_passes(trial: Run, on_step: OnStep) -> None:

@@ -9,20 +9,27 @@ import numpy as np
 import pytest
 from run_directory import Rows, make_run
 
-from gdmix_core.errors import StepError
+from gdmix_core.errors import DataError, StepError
 from gdmix_core.evaluation.selection import pass_pays, select
 from gdmix_core.plan import evaluate_id
 from gdmix_core.run import Run
 
 
 def make(
-    root: Path, values: list[float | None], *, metric: str = "auc", validation: bool = True, min_delta: float = 0.0
+    root: Path,
+    values: list[float | None],
+    *,
+    metric: str = "auc",
+    validation: bool = True,
+    min_delta: Any = 0.0,
+    **more: Any,
 ) -> Run:
     rows = Rows([0.0, 1.0] * 5, ids={"user": np.arange(10) % 3})
     config: dict[str, Any] = {
         "coordinates": {"global": {"fixed_effect": {}}, "per_user": {"random_effect": {"entity": "user"}}},
         "metrics": [metric, "mse"],
         "passes": {"max": 5, "min_delta": min_delta},
+        **more,
     }
     run = make_run(root, config, rows, rows if validation else None)
     for number, value in enumerate(values, start=1):
@@ -56,12 +63,18 @@ def chosen(run: Run) -> tuple[int, float | None]:
         ("logloss", [0.5, 0.4, 0.4], 2),
         ("auc", [None, 0.2], 2),
         ("auc", [0.2, None], 1),
-        ("logloss", [None, None], 1),
         ("auc", [0.5], 1),
     ],
 )
 def test_the_best_pass_is_chosen_and_the_first_of_equals(tmp_path: Path, metric, values, best):
     assert chosen(make(tmp_path, values, metric=metric)) == (best, values[best - 1])
+
+
+def test_a_metric_that_is_undefined_in_every_pass_chooses_nothing(tmp_path: Path):
+    run = make(tmp_path / "refused", [None, None])
+    with pytest.raises(DataError, match=r"auc, which chooses among the passes, is undefined .* validation rows"):
+        select(run, run.plan["select"])
+    assert chosen(make(tmp_path / "allowed", [None, None], checks={"uninformative": "allow"})) == (1, None)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +90,9 @@ def test_the_best_pass_is_chosen_and_the_first_of_equals(tmp_path: Path, metric,
         ("auc", [None, 0.7], 0.05, True),
         ("auc", [0.7, None], 0.05, True),
         ("auc", [0.6, 0.7, 0.72], 0.05, False),
+        ("auc", [0.6, 0.55], -0.1, True),  # bears a loss of 0.1
+        ("auc", [0.6, 0.45], -0.1, False),
+        ("auc", [0.9, 0.1], "none", True),
         ("auc", [0.6], 0.9, True),  # one pass alone has nothing to be compared with
     ],
 )

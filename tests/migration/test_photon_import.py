@@ -77,7 +77,7 @@ def test_a_whole_command(tmp_path: Path):
                 "normalization": "max_magnitude",
             },
         },
-        "passes": {"max": 2},
+        "passes": {"max": 2, "min_delta": "none"},
         "metrics": ["auc", "auc@userId", "precision@5:userId", "logloss"],
         "export": {"sparsity_threshold": 1e-4},
     }

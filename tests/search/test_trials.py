@@ -21,7 +21,7 @@ from search_runs import TRAINING, USER, VALIDATION, content, models, shown, stam
 
 from gdmix_core import steps
 from gdmix_core.config_file import parse_config
-from gdmix_core.errors import DataError, StepError
+from gdmix_core.errors import DataError, StepError, StorageError
 from gdmix_core.plan import build_plan
 from gdmix_core.run import Run
 from gdmix_core.search.parameters import round_count, trials_of_round
@@ -102,7 +102,7 @@ def test_a_trial_that_fails_says_which_it_is(tmp_path: Path):
         make_trials(run, run.plan["round_01"])
     shutil.rmtree(run.trial_root(1))
     Path(run.trial_root(1)).write_text("a file where a directory must be")
-    with pytest.raises(StepError, match=r"^trial 1 \(per_user.l2=2\): (FileExists|NotADirectory)Error: "):
+    with pytest.raises(StorageError, match=r"^trial 1 \(per_user.l2=2\): .*/trials/001"):
         make_trials(run, run.plan["round_01"])
 
 

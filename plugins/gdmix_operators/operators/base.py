@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import logging
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
-from gdmix_core.errors import ConfigError, GdmixError
+from gdmix_core.errors import ConfigError
 from gdmix_core.plan import Step, build_plan
 
 if TYPE_CHECKING:
@@ -58,12 +59,9 @@ class StepOperator(BaseOperator):
         self.config_key = KEY_OF_VALIDATE if config_key is None and run == RUN_OF_VALIDATE else config_key
 
     def execute(self, context: Context) -> dict[str, Any]:
-        try:
+        with self.one_sentence():
             run = self.opened()
             step = self.planned(run)
-        except GdmixError as error:
-            self.log.error("%s failed: %s", self.step, error)
-            raise
         try:
             result = self.timed(run, step, context)
         except AirflowSkipException:
@@ -72,6 +70,20 @@ class StepOperator(BaseOperator):
         # Processes below this one have read config.yaml, too.
         run.check_not_replaced()
         return result
+
+    @contextlib.contextmanager
+    def one_sentence(self) -> Iterator[None]:
+        """What is refused in the block stands in the log as one sentence, without a traceback."""
+        from gdmix_core.system_errors import as_user_error
+
+        try:
+            yield
+        except Exception as error:
+            found = as_user_error(error)
+            if found is None:
+                raise
+            self.log.error("%s failed: %s", self.step, found)
+            raise found from None
 
     def opened(self) -> Run:
         """The run. Raises ConfigError when none is known, ReplacedRunError when another has taken its directory."""
@@ -148,6 +160,7 @@ class StepOperator(BaseOperator):
     def timed(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
         """carry_out, between one line that says what begins and one that says how it ended."""
         from gdmix_core import log_lines, processes
+        from gdmix_core.system_errors import as_user_error
 
         self.log.info("%s", self.announce(run, step))
         start = time.monotonic()
@@ -155,10 +168,13 @@ class StepOperator(BaseOperator):
         processes.show_lines(log_lines.into(logging.getLogger("gdmix_core.worker")))
         try:
             result = self.carry_out(run, step, context)
-        except GdmixError as error:
+        except Exception as error:
+            found = as_user_error(error)
+            if found is None:
+                raise
             # Without a traceback, which would only hide the sentence that says what to do.
-            self.log.error("%s failed after %.1f s: %s", step.id, time.monotonic() - start, error)
-            raise
+            self.log.error("%s failed after %.1f s: %s", step.id, time.monotonic() - start, found)
+            raise found from None
         finally:
             processes.show_lines(None)
         self.log.info("%s done in %.1f s: %s", step.id, time.monotonic() - start, summary(result))

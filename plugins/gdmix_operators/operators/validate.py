@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gdmix_core.config_file import parse_config
-from gdmix_core.errors import ConfigError, GdmixError
+from gdmix_core.errors import ConfigError
 from gdmix_core.plan import Step, build_plan
 from gdmix_core.secret_templates import refuse_secret_templates, texts
 from gdmix_operators.airflow_secrets import names_secret, refuse_masked
@@ -81,12 +81,9 @@ class ValidateOperator(SparkStepOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         from gdmix_core.run import Run
 
-        try:
+        with self.one_sentence():
             config = self.configuration()
             run = Run.create(config, origin=self._origin(config, context))
-        except GdmixError as error:
-            self.log.error("%s failed: %s", self.step, error)
-            raise
         self.run, self.config_key = run.root, run.config_key
         return {"run": self.run, "key": self.config_key, **super().execute(context)}
 
@@ -101,8 +98,8 @@ class ValidateOperator(SparkStepOperator):
         plan, known = build_plan(config), {step.id for step in build_plan(pipeline).steps}
         if more := [step.id for step in plan.steps if step.id not in known]:
             raise ConfigError(
-                f"the run's conf asks for more than the pipeline {pipeline.name} has: {plan.passes} passes, the first step "
-                f"without a task is {more[0]}; ask for less, or raise passes.max in the YAML"
+                f"the run's conf asks for more than the pipeline {pipeline.name} has: {plan.passes} passes, the first "
+                f"step without a task is {more[0]}; ask for less, or raise passes.max in the YAML"
             )
         by = f"the DAG run {context['run_id']} of {self.dag_id}" if "run_id" in context else f"a run of {self.dag_id}"
         return {"by": by, "passes": build_plan(pipeline).passes, "trials": trial_count(pipeline)}
