@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from gdmix_core.compiled_code import choose_place
+
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -40,6 +42,9 @@ _HOMES = {
 }
 
 __all__ = ["__version__", *_HOMES]
+
+
+choose_place()
 
 
 def __getattr__(name: str) -> Any:

@@ -16,6 +16,17 @@ from gdmix_core import __version__
 class _Group(click.Group):
     """The command's door: what a user or the system is the cause of is one message, without a traceback."""
 
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """As a program: with all below it, it ends within seconds of a signal."""
+        from signal import SIGHUP, SIGINT, SIGTERM
+
+        from gdmix_core.processes import end_on_signals
+
+        end_on_signals("ended by {name}; what is done is kept: the same command goes on from there", (
+            SIGTERM, SIGHUP, SIGINT,
+        ))  # fmt: skip
+        return super().__call__(*arguments, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -33,9 +44,6 @@ class _Group(click.Group):
             logging.getLogger(__name__).debug("where it was raised:", exc_info=error)
             click.secho(f"error: {found}", fg="red", err=True)
             sys.exit(1)
-        except KeyboardInterrupt:
-            click.secho("interrupted; what is done is kept: the same command goes on from there", fg="red", err=True)
-            sys.exit(130)
 
 
 def _variables(assignments: tuple[str, ...]) -> dict[str, str]:

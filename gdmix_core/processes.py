@@ -6,6 +6,7 @@ Airflow task that is the supervisor's socket), and asks the kernel to end it whe
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import logging
@@ -29,6 +30,10 @@ _SECONDS_FOR_LAST_LINES = 2.0
 # Longer than anybody else waits: only for what no signal but SIGKILL ends.
 _GRACE_OF_OTHERS = 15.0
 
+# Loaded once: a child that was forked must not load anything.
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1
+
 _show: Callable[[str], None] | None = None
 _handing_on: dict[subprocess.Popen[str], threading.Thread] = {}
 _running: set[subprocess.Popen[str]] = set()
@@ -36,10 +41,69 @@ _running: set[subprocess.Popen[str]] = set()
 _lock = threading.RLock()
 
 
+def end_with_parent() -> None:
+    """In a child before its program begins: asks the kernel to kill it when its parent dies, whatever of.
+
+    For programs that are not ours, such as spark-submit, whose shell becomes the JVM: it would work on alone. Handed to
+    Popen as preexec_fn; one system call, and nothing that could wait for a lock of the process that was forked.
+    """
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def end_descendants(grace_seconds: float = 2.0) -> None:
+    """Ends all processes below this one: SIGTERM, after the grace SIGKILL; returns when none is left."""
+    import psutil
+
+    me = psutil.Process()
+    children = me.children(recursive=True)
+    for child in children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.terminate()
+    _, alive = psutil.wait_procs(children, timeout=grace_seconds)
+    # Whatever is left, and was started meanwhile, is stopped before any of it is killed: a shell whose command is
+    # gone would start the next one, which then belonged to nobody.
+    stopped: set[psutil.Process] = set()
+    while new := {*alive, *me.children(recursive=True)} - stopped:
+        for child in new:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.suspend()
+        stopped |= new
+    for child in stopped:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+
+
+def end_on_signals(message: str, signals: Sequence[signal.Signals]) -> None:
+    """From now on one of the signals ends this process with all below it, within seconds, and exit code 128 + signal.
+
+    message: written to standard error then. A thread of its own waits for the signal, which the interpreter's handlers
+    do not see while compiled code runs; children keep the default handlers.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    for number in signals:
+        signal.signal(number, lambda *_: None)
+        signal.siginterrupt(number, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+
+    def end() -> None:
+        while (number := os.read(reading, 1)[0]) not in signals:
+            pass
+        end_descendants()
+        show = "\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar hides the cursor
+        with contextlib.suppress(OSError):
+            os.write(2, f"{show}{message.format(name=signal.Signals(number).name)}\n".encode())
+        os._exit(128 + number)
+
+    threading.Thread(target=end, daemon=True).start()
+
+
 def start(module: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
     """Starts `python -m module arguments`. Its standard output carries events, a JSON object a line."""
     process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
+        # -P: a file of the working directory, such as random.py, is not taken for a module.
+        [sys.executable, "-P", "-m", module, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=None if _show is None else subprocess.PIPE,
@@ -167,8 +231,8 @@ def become_worker(step: str = "", worker: str = "") -> None:
 
     step, worker: what its lines say of where they come from, such as "worker 1"
     """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() == 1:  # the parent died before the call
             sys.exit(1)
     # Ctrl-C goes to the whole group; the parent decides, and ends its workers.

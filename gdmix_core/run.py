@@ -175,6 +175,16 @@ class Run:
             raise DataError(f"{self.frame('manifest.json')}: not a frame's; remove it and run the pipeline again")
         return str(manifest["input_fingerprint"])
 
+    def reads_input(self, fingerprint: str) -> None:
+        """Sets the fingerprint of the input's files as they are now, on which all keys depend."""
+        self.input_fingerprint = fingerprint
+        self.__dict__.pop("keys", None)
+
+    def forget_input(self) -> None:
+        """From now on the fingerprint is that of the frame."""
+        self.__dict__.pop("input_fingerprint", None)
+        self.__dict__.pop("keys", None)
+
     @cached_property
     def initial_fingerprint(self) -> str | None:
         """Of the files that initialize read; None before it, and without an initial model."""

@@ -23,8 +23,6 @@ from gdmix_core.report.page import try_to_write_report
 from gdmix_core.run import Run
 from gdmix_core.search.screen import make_round, trials_table
 
-_SHOWN_LINES = 15
-
 
 def run_pipeline(config: Config, console: Console) -> Run:
     """Runs (or resumes) a whole pipeline; steps that are done are skipped. Raises GdmixError when one cannot be."""
@@ -59,6 +57,9 @@ def submit(run: Run, step: Step) -> None:
         prerequisites.check(run.config)
         earlier_run.record(run)
         watched.record(run)
+    if spark_submit.is_current(run, step):
+        return
+    spark_submit.check_java()
     spark_submit.forget_reported(run, step)
     done = subprocess.run(
         spark_submit.command(run, step),
@@ -66,10 +67,12 @@ def submit(run: Run, step: Step) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
+        errors="replace",
+        preexec_fn=processes.end_with_parent,
     )
     if done.returncode != 0:
-        lines = (done.stdout + done.stderr).strip().splitlines()[-_SHOWN_LINES:]
-        spark_submit.raise_reported(run, step, f"{step.id}: spark-submit failed:\n" + "\n".join(lines))
+        spark_submit.raise_reported(run, step, f"{step.id}: {spark_submit.reason(done.stdout + done.stderr)}")
+    run.forget_input()  # the application has listed it by itself
 
 
 def metrics_table(run: Run) -> Table:

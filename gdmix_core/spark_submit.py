@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,37 @@ from gdmix_core.system_errors import as_user_error
 
 # Quiet and without ports: both jobs are short and report through the run directory.
 DEFAULT_CONF = {"spark.ui.enabled": "false", "spark.log.level": "ERROR", "spark.ui.showConsoleProgress": "false"}
+
+
+_SHOWN_LINES = 5
+# What the JVM says, and what it means to whoever started the run.
+_REASONS = (
+    (r'Cannot run program "([^"]+)"', "Spark cannot start {0}; let PYSPARK_PYTHON name the Python of gdmix-airflow"),
+    (r"\[PYTHON_VERSION_MISMATCH\] ([^\n]+)", "{0}; set PYSPARK_PYTHON and PYSPARK_DRIVER_PYTHON to one Python"),
+    (r"UnsupportedClassVersionError", "this Java is too old for Spark; set JAVA_HOME to the folder of a Java 17"),
+    (r"OutOfMemoryError: ([^\n]+)", "the JVM is out of memory ({0}); raise spark.driver_memory"),
+    (r"There is insufficient memory for the Java Runtime", "no memory for the JVM; lower spark.driver_memory"),
+    (
+        r"(?m)^(?:[\w.]*\.)?(ModuleNotFoundError: [^\n]+)",
+        "{0}, in a Python process of Spark; install it in the Python that PYSPARK_PYTHON names",
+    ),
+    (r"(UnknownHostException: [^\n]+)", "{0}: this machine does not know its own name; set SPARK_LOCAL_IP=127.0.0.1"),
+    (r"(No space left on device)", "{0}; make room where spark.local.dir is (SPARK_LOCAL_DIRS)"),
+    (r"(?m)^(?:[\w.]*\.)?((?:Connect|Spark|ClassNotFound|AccessControl)Exception: [^\n]+)", "{0}"),
+)
+
+
+# Set for an application whose driver is below the process that submits it, and ends with it.
+TIED = "GDMIX_ENDS_WITH_PARENT"
+
+
+def is_current(run: Run, step: Step) -> bool:
+    """Whether a Spark step is done: known without starting Spark. The input is listed for it, not read."""
+    if step.kind == "validate":
+        from gdmix_core.data.source import open_layout
+
+        run.reads_input(open_layout(run.config).fingerprint)
+    return run.is_done(step)
 
 
 def command(run: Run, step: Step) -> list[str]:
@@ -50,9 +82,30 @@ def environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
     variables.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     root = str(Path(__file__).resolve().parents[1])
     paths = [path for path in variables.get("PYTHONPATH", "").split(os.pathsep) if path]
-    # An application's own folder comes first on its path; the packages must be found whether installed or not.
-    variables["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*paths, root]))
+    # Our packages before all others: nothing of the user's runs in these jobs, and a folder may have the name of ours.
+    variables["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([root, *paths]))
+    # Nor is a file of the working directory, such as random.py, taken for a module.
+    variables["PYTHONSAFEPATH"] = "1"
+    variables[TIED] = "1"
     return variables
+
+
+def check_java() -> None:
+    """Raises StepError where there is no Java to start Spark with: its own message names a shell script's line."""
+    home = os.environ.get("JAVA_HOME")
+    if home and not os.access(os.path.join(home, "bin", "java"), os.X_OK):
+        raise StepError(f"JAVA_HOME is {home}, where there is no bin/java; set it to the folder of a Java 17")
+    if not home and shutil.which("java") is None:
+        raise StepError("Spark needs Java, which is not on PATH; install Java 17, or set JAVA_HOME to its folder")
+
+
+def reason(output: str) -> str:
+    """What spark-submit's output says of why it failed, in a line; its last lines where that is not known."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    for pattern, sentence in _REASONS:
+        if found := re.search(pattern, output):
+            return sentence.format(*found.groups())
+    return "\n".join(["spark-submit failed; its last lines:", *lines[-_SHOWN_LINES:]])
 
 
 def forget_reported(run: Run, step: Step) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
+from pathlib import Path
 from typing import Any
 
 from gdmix_core.errors import StepError
@@ -86,9 +85,10 @@ def execute(run: Run, step: Step, *, group: int | None = None) -> dict[str, Any]
 def spark_application(step: Step) -> str:
     """Path of the step's spark-submit entry point; its only argument is `--run ROOT`.
 
-    Found without importing it: Airflow's scheduler must not load Spark to parse a DAG.
+    It lies beside gdmix_core, in a checkout and where the package is installed; by its name alone a folder of the
+    user's own could be taken.
     """
-    package = importlib.util.find_spec("spark_jobs")
-    if package is None or not package.submodule_search_locations:
-        raise StepError("package spark_jobs is not importable; install gdmix-airflow, or add its folder to PYTHONPATH")
-    return os.path.join(next(iter(package.submodule_search_locations)), f"{step.kind}.py")
+    path = Path(__file__).resolve().parents[1] / "spark_jobs" / f"{step.kind}.py"
+    if not path.exists():
+        raise StepError(f"{path} is missing; install gdmix-airflow again")
+    return str(path)

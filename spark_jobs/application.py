@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import pyarrow as pa
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from gdmix_core import log_lines, spark_submit
+from gdmix_core import log_lines, processes, spark_submit
 from gdmix_core.errors import ConfigError, DataError, GdmixError, StepError, StorageError
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
@@ -30,6 +31,8 @@ def main(step_id: str, work: Callable[[Run, Step], None]) -> None:
     parser.add_argument("--run", required=True, help="run directory or URL, with its config.yaml")
     arguments = parser.parse_args()
     log_lines.to_standard_error(logging.INFO)
+    if os.environ.get(spark_submit.TIED):
+        processes.end_with_parent()
     logging.getLogger("py4j").setLevel(logging.WARNING)
     try:
         run = Run.open(arguments.run)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from importlib import resources
 from typing import Any
 
-from gdmix_core import storage
+from gdmix_core import __version__, storage
 from gdmix_core.evaluation.registry import parse_metric, shown_value
 from gdmix_core.report.contents import Report, read_report
 from gdmix_core.run import Run
@@ -28,12 +30,23 @@ def write_report(run: Run) -> str:
     A report that would be the same stays untouched, as every result does that is done already.
     """
     path = report_file(run)
-    page = render(read_report(run)).encode()
+    made_of = _made_of(run)
+    if made_of and storage.exists(path) and made_of.encode() in _content(path)[:2000]:
+        return path
+    page = render(read_report(run)).replace("<head>", f"<head>\n{made_of}", 1).encode()
     if not storage.exists(path) or _content(path) != page:
         with storage.open_for_write(path) as file:
             file.write(page)
     log.info("report: %s", path)
     return path
+
+
+def _made_of(run: Run) -> str:
+    """A mark of all that the report of a finished run is made of, so that it is not drawn again; else empty."""
+    if not run.is_done(run.plan["validate"]) or not run.is_done(run.plan["select"]):
+        return ""
+    content = json.dumps([__version__, run.keys, run.config.model_dump(mode="json")], sort_keys=True)
+    return f'<meta name="made-of" content="{hashlib.sha256(content.encode()).hexdigest()[:24]}">'
 
 
 def _content(path: str) -> bytes:

@@ -123,10 +123,16 @@ def test_passes_on_disk_that_this_runs_gates_would_not_have_let_run_are_not_chos
 
 @pytest.mark.parametrize(
     ("values", "min_delta", "missing"),
-    [([0.6], 0.0, 2), ([0.6, 0.7], 0.0, 3), ([0.6, 0.7], "none", 3), ([0.6, 0.61], 0.05, None), ([0.6, 0.5], 0.0, None)],
+    [
+        ([0.6], 0.0, 2),
+        ([0.6, 0.7], 0.0, 3),
+        ([0.6, 0.7], "none", 3),
+        ([0.6, 0.61], 0.05, None),
+        ([0.6, 0.5], 0.0, None),
+    ],
 )
 def test_a_pass_is_missing_only_where_a_gate_has_stopped(tmp_path: Path, values, min_delta, missing):
-    """A DAG of one's own with tasks for fewer passes, or a pass that is out of date, does not end with a lesser model."""
+    """A DAG of one's own with fewer passes, or a pass that is out of date, does not end with a lesser model."""
     run = make(tmp_path, values, min_delta=min_delta, most=3)
     if missing is None:
         assert chosen(run)[0] in (1, 2)

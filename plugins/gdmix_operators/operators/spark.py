@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
@@ -31,6 +30,7 @@ class SparkStepOperator(StepOperator):
     def carry_out(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
         from airflow.exceptions import AirflowException
 
+        from gdmix_core.processes import end_with_parent
         from gdmix_core.spark_submit import forget_reported, raise_reported
         from gdmix_core.steps import spark_application
         from gdmix_operators.spark_submit import spark_submit_hook
@@ -39,7 +39,7 @@ class SparkStepOperator(StepOperator):
         self._hook = spark_submit_hook(run, step)
         failed = False
         try:
-            self._hook.submit(spark_application(step), stdin=subprocess.DEVNULL)
+            self._hook.submit(spark_application(step), stdin=subprocess.DEVNULL, preexec_fn=end_with_parent)
         except AirflowException:
             # It repeats the lines that are in the log already.
             failed = True
@@ -53,24 +53,8 @@ class SparkStepOperator(StepOperator):
 
     def on_kill(self) -> None:
         """Ends spark-submit with the JVM and the Python processes below it, then a driver on a cluster."""
-        import psutil  # type: ignore[import-untyped]
+        from gdmix_core.processes import end_descendants
 
-        task = psutil.Process()
-        children = task.children(recursive=True)
-        for child in children:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.terminate()
-        _, alive = psutil.wait_procs(children, timeout=3)
-        # Whatever is left, and was started meanwhile, is stopped before any of it is killed: a shell whose command is
-        # gone would start the next one, which then belonged to nobody.
-        stopped: set[psutil.Process] = set()
-        while new := {*alive, *task.children(recursive=True)} - stopped:
-            for child in new:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    child.suspend()
-            stopped |= new
-        for child in stopped:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
+        end_descendants(grace_seconds=3)
         if self._hook is not None:
             self._hook.on_kill()

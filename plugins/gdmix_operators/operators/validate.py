@@ -114,14 +114,18 @@ class ValidateOperator(SparkStepOperator):
             return parse_config(self.config, where=f"configuration of {self.dag_id}")
 
     def carry_out(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
-        from gdmix_core import prerequisites, watched
+        from gdmix_core import prerequisites, spark_submit, watched
         from gdmix_core.models import earlier_run
         from gdmix_operators.spark_submit import driver_is_here
 
         # In this process and not in Spark's: the training tasks run as this one, with its files and its Python path.
-        prerequisites.check(run.config, spark_reads_here=driver_is_here(run))
+        here = driver_is_here(run)
+        prerequisites.check(run.config, spark_reads_here=here)
         earlier_run.record(run)
         watched.record(run)
+        if here and spark_submit.is_current(run, step):
+            self.log.info("The frame is up to date with the input: Spark is not started")
+            return self.result(run, step)
         return super().carry_out(run, step, context)
 
     def announce(self, run: Run, step: Step) -> str:
