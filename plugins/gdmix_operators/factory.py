@@ -99,8 +99,8 @@ def build_dag(config: str | Path | Mapping[str, Any], **dag_arguments: Any) -> D
 def add_pipeline(config: str | Path | Mapping[str, Any], *, group_id: str | None = None) -> TaskGroup:
     """A pipeline's tasks in the DAG whose `with` block is open, in a task group of their own.
 
-    group_id: by default the pipeline's name. What the trigger form may change comes as the run's conf, with the same
-    keys; the DAG's own fields are `trigger_params(config)` where it wants them. The schedule is the DAG's.
+    group_id: by default the pipeline's name. The run's conf may have the keys of the trigger form; the schedule, and
+    the form, are the DAG's.
     """
     checked, plain, _ = _read(config)
     defaults: Any = _task_defaults(checked)
