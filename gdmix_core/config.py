@@ -58,7 +58,7 @@ class InitialModel(Model):
     )
     required: bool = Field(
         default=True,
-        description="False: without a finished run at path, start from the newest one dated before it, or from nothing.",
+        description="False: without a finished run at path, start from the newest dated before it, or from nothing.",
     )
     prior_weight: float = Field(
         default=0.0,
