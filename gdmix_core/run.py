@@ -356,7 +356,8 @@ def _as_written(config: Config) -> dict[str, Any]:
 
 
 def _key(config: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+    # A letter first: Airflow's native rendering would make a number of 12e45…
+    return "k" + hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _check_key(root: str, content: Mapping[str, Any], key: str) -> None:
