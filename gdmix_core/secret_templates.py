@@ -19,16 +19,20 @@ def _by_name(name: str) -> bool:
     return holds_secret(name, "some value")
 
 
-def texts(content: Any, at: str = "") -> Iterator[tuple[str, str]]:
+def texts(content: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """(key path, text) of every text of plain data that may be a template."""
     if isinstance(content, Mapping):
         for key, value in content.items():
-            yield from texts(value, f"{at}.{key}" if at else str(key))
+            yield from texts(value, (*at, key))
     elif isinstance(content, list | tuple):
         for index, value in enumerate(content):
-            yield from texts(value, f"{at}.{index}")
+            yield from texts(value, (*at, index))
     elif isinstance(content, str) and ("{{" in content or "{%" in content):
         yield at, content
+
+
+def dotted(path: tuple[str | int, ...]) -> str:
+    return ".".join(map(str, path))
 
 
 def refuse_secret_templates(content: Any, where: str, is_secret: Callable[[str], bool] = _by_name) -> None:
@@ -37,7 +41,8 @@ def refuse_secret_templates(content: Any, where: str, is_secret: Callable[[str],
     is_secret: whether a Variable's name says so. Nothing is rendered: what a template reaches by other ways is looked
     for in its result, by Airflow's own masks.
     """
-    for key, text in texts(content):
+    for path, text in texts(content):
+        key = dotted(path)
         for name in _names(text, f"{where}: {key}"):
             if name in _CONNECTIONS:
                 raise ConfigError(

@@ -72,7 +72,7 @@ def test_a_template_that_is_none() -> None:
 
 def test_texts() -> None:
     content = {"a": "{{ x }}", "b": [1, {"c": "{% y %}"}], "d": "no template", "e": None}
-    assert list(texts(content)) == [("a", "{{ x }}"), ("b.1.c", "{% y %}")]
+    assert list(texts(content)) == [(("a",), "{{ x }}"), (("b", 1, "c"), "{% y %}")]
 
 
 def test_config_check_looks_for_them(tmp_path: Path) -> None:

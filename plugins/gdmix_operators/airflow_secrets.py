@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gdmix_core.errors import ConfigError
 from gdmix_core.secret_settings import has_user_info, holds_secret
-from gdmix_core.secret_templates import texts
+from gdmix_core.secret_templates import dotted, texts
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -33,14 +33,14 @@ def refuse_masked(content: Any, rendered: Any, where: str) -> None:
     """
     from airflow.sdk.log import redact
 
-    for key, _ in texts(content):
+    for path, _ in texts(content):
         value = rendered
-        for part in key.split("."):
-            value = value[part if isinstance(value, Mapping) else int(part)]
+        for part in path:
+            value = value[part]
         if isinstance(value, str) and redact(value) != value:
             raise ConfigError(
-                f"{where}: {key}: the template's result holds a value that Airflow keeps secret (of a connection or "
-                "a Variable), and would be written to config.yaml and to logs; give credentials by the environment, a "
+                f"{where}: {dotted(path)}: the template's result holds a value that Airflow keeps secret (of a "
+                "connection or a Variable), and would be written to config.yaml and to logs; give credentials by the environment, a "
                 "profile, or fsspec's configuration"
             )
 

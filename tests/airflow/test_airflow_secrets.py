@@ -69,6 +69,9 @@ def test_secrets_by_other_ways(pipeline: dict[str, Any], monkeypatch: pytest.Mon
     assert configured({**pipeline, "input": "s3://{{ read('host') }}/{{ ds }}"}, read=read).input == (
         "s3://lake.example/2026-11-03"
     )
+    content = {**pipeline, "spark": {"conf": {"spark.app.of.mine": "{{ read('password') }}"}}}
+    with pytest.raises(ConfigError, match=r"own: spark.conf.spark.app.of.mine: the template's result"):
+        configured(content, read=read)
     # What the YAML says itself is no secret, even if it is somebody's password.
     assert configured({**pipeline, "input": "s3://h1dden-w0rd/x"}).input == "s3://h1dden-w0rd/x"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gdmix_core.config_file import parse_config
 from gdmix_core.errors import ConfigError
 from gdmix_core.plan import Step, build_plan
-from gdmix_core.secret_templates import refuse_secret_templates, texts
+from gdmix_core.secret_templates import dotted, refuse_secret_templates, texts
 from gdmix_operators.airflow_secrets import names_secret, refuse_masked
 from gdmix_operators.operators.spark import SparkStepOperator
 from gdmix_operators.params import apply_params, check_backfill, check_conf
@@ -69,12 +69,13 @@ class ValidateOperator(SparkStepOperator):
             raise
         except Exception as error:
             environment = jinja_env or self.get_template_env()
-            for key, text in texts(content):
+            for path, text in texts(content):
                 try:
                     self.render_template(text, context, environment)
                 except Exception as cause:
                     raise ConfigError(
-                        f"configuration of {self.dag_id}: {key}: template {text!r}: {type(cause).__name__}: {cause}"
+                        f"configuration of {self.dag_id}: {dotted(path)}: template {text!r}: "
+                        f"{type(cause).__name__}: {cause}"
                     ) from None
             raise ConfigError(f"configuration of {self.dag_id}: {type(error).__name__}: {error}") from None
 
