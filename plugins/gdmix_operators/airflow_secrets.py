@@ -40,8 +40,8 @@ def refuse_masked(content: Any, rendered: Any, where: str) -> None:
         if isinstance(value, str) and redact(value) != value:
             raise ConfigError(
                 f"{where}: {dotted(path)}: the template's result holds a value that Airflow keeps secret (of a "
-                "connection or a Variable), and would be written to config.yaml and to logs; give credentials by the environment, a "
-                "profile, or fsspec's configuration"
+                "connection or a Variable), and would be written to config.yaml and to logs; give credentials by the "
+                "environment, a profile, or fsspec's configuration"
             )
 
 
