@@ -10,8 +10,10 @@ from functools import partial
 
 from gdmix_core import storage
 from gdmix_core.config import Config
+from gdmix_core.data.column_types import Schemas, read_schema, unusable_types
 from gdmix_core.data.described import input_directories, read_tensors, undescribed
 from gdmix_core.data.external_scores import score_files_at
+from gdmix_core.data.source import DIRECTORIES
 from gdmix_core.effects.trainer_function import trainer_function
 from gdmix_core.errors import DataError, GdmixError
 from gdmix_core.external_config import ExternalModel, PythonModel
@@ -52,8 +54,23 @@ def check(config: Config, *, spark_reads_here: bool = True) -> None:
 
 def _of_input(config: Config) -> None:
     paths = input_directories(config)
-    if faults := undescribed(config, paths, read_tensors(paths)):
+    tensors = read_tensors(paths)
+    if faults := undescribed(config, paths, tensors):
         raise DataError("\n".join(faults))
+    files = {path: _first_schemas(path) for path in paths.values()}
+    if faults := unusable_types(config, {path: tensors[name] for name, path in paths.items()}, files):
+        raise DataError("\n".join(faults))
+
+
+def _first_schemas(path: str) -> Schemas:
+    """Of the first Parquet file of each split; validate looks at them all."""
+    found: Schemas = {}
+    for directory in DIRECTORIES.values():
+        files = [file for file, _, _ in storage.list_files(storage.join(path, directory)) if file.endswith(".parquet")]
+        schema = read_schema(files[0])[0] if files else None
+        if schema is not None:
+            found[files[0]] = schema
+    return found
 
 
 def _of_parameter_servers(key: str, effect: TextModel, output: str) -> Iterator[str]:

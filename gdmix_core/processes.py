@@ -83,8 +83,9 @@ def end_on_signals(message: str, signals: Sequence[signal.Signals]) -> None:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     for number in signals:
-        signal.signal(number, lambda *_: None)
-        signal.siginterrupt(number, False)
+        # The main thread, as soon as it is the interpreter's turn, waits for the end: it must not tell of children that
+        # fail because they are ended.
+        signal.signal(number, lambda *_: time.sleep(60))
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
 
     def end() -> None:

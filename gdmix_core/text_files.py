@@ -45,7 +45,7 @@ def read_vocabulary(path: str) -> tuple[str, ...]:
     with storage.open_for_read(path) as file:
         content = file.read()
     try:
-        lines = [line.removesuffix("\r") for line in content.decode("utf-8").removesuffix("\n").split("\n")]
+        lines = [line.removesuffix("\r") for line in content.decode("utf-8-sig").removesuffix("\n").split("\n")]
     except UnicodeDecodeError as error:
         raise DataError(f"vocabulary {path}: not UTF-8 ({error}); save it as UTF-8, one token a line") from None
     if lines == [""]:

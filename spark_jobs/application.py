@@ -15,6 +15,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from gdmix_core import log_lines, processes, spark_submit
+from gdmix_core.data.id_types import from_order_preserving, order_preserving
 from gdmix_core.errors import ConfigError, DataError, GdmixError, StepError, StorageError
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
@@ -60,10 +61,31 @@ def session(name: str) -> Iterator[SparkSession]:
             spark.stop()
 
 
-def without_dots(schema: pa.Schema) -> pa.Schema:
-    """The schema with names that Spark does not take for paths into structs; as distinct as they were."""
+def for_spark(schema: pa.Schema) -> pa.Schema:
+    """The schema as Spark can have it: with names that it does not take for paths into structs, as distinct as they
+    were, and, since it has no unsigned integers, with int64 in their place (see to_spark)."""
     encoded = [name.replace("%", "%25").replace(".", "%2E").replace("`", "%60") for name in schema.names]
-    return pa.schema([field.with_name(name) for field, name in zip(schema, encoded, strict=True)])
+    return pa.schema(
+        [
+            pa.field(name, pa.int64() if pa.types.is_uint64(field.type) else field.type)
+            for field, name in zip(schema, encoded, strict=True)
+        ]
+    )
+
+
+def to_spark(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch in the schema that for_spark gives; Spark sorts its unsigned integers as they are to be sorted."""
+    columns = [order_preserving(c) if pa.types.is_uint64(c.type) else c for c in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, schema=for_spark(batch.schema))
+
+
+def from_spark(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The inverse of to_spark."""
+    columns = [
+        from_order_preserving(column) if pa.types.is_uint64(field.type) else column
+        for column, field in zip(batch.columns, schema, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 @contextlib.contextmanager

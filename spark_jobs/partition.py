@@ -56,17 +56,19 @@ def _partition(spark: SparkSession, run: Run, coordinate: str) -> dict[str, Any]
         for batch in batches:
             for number in batch.column(0).to_pylist():
                 split, path, first_row = blocks[number]
-                yield from rows_to_shuffle(frame, coordinate, effect, split, path, first_row, shards)
+                yield from map(
+                    application.to_spark, rows_to_shuffle(frame, coordinate, effect, split, path, first_row, shards)
+                )
 
     def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        received = (pa.RecordBatch.from_arrays(b.columns, schema=schema) for b in batches if b.num_rows)
+        received = (application.from_spark(b, schema) for b in batches if b.num_rows)
         statistics = write_shard(run, coordinate, effect, value_dtype, received)
         if statistics["number"] >= 0:
             yield pa.record_batch([pa.array([json.dumps(statistics)])], names=["statistics"])
 
     written = (
         spark.range(0, len(blocks), 1, len(blocks))
-        .mapInArrow(read, from_arrow_schema(schema))
+        .mapInArrow(read, from_arrow_schema(application.for_spark(schema)))
         .repartitionById(shards, "shard")
         .sortWithinPartitions("split", "entity", "rank", "row")
         .mapInArrow(write, "statistics string")

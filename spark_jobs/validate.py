@@ -22,6 +22,7 @@ from gdmix_core import storage
 from gdmix_core.config import Config
 from gdmix_core.data.blocks import write_block
 from gdmix_core.data.external_scores import read_part
+from gdmix_core.data.id_types import arrow_type, from_order_preserving, order_preserving
 from gdmix_core.data.records import read_records, read_uids
 from gdmix_core.data.shuffled_records import scores_to_batch, shuffle_schema, to_batch
 from gdmix_core.data.source import Layout, open_layout
@@ -57,6 +58,8 @@ def validate(run: Run, step: Step) -> None:
         statistics = _write_blocks(spark, layout, run, range_starts(sample, ranges))
     report = merge_report(statistics, layout, run.config)
     storage.write_json(report_path(run), report)
+    for warning in report["warnings"]:
+        log.warning("%s", warning)
     judge(report, run.config, report_path(run))
     copy_feature_lists(run, layout)
     run.commit(step, frame_manifest(statistics, layout, run.config))
@@ -66,19 +69,22 @@ def validate(run: Run, step: Step) -> None:
 
 def _sample(spark: SparkSession, layout: Layout, config: Config) -> tuple[pa.Array, int]:
     """A sample of the uids and the number of records."""
-    uid_type = pa.string() if layout.uid_type == "text" else pa.int64()
-    schema = pa.schema([("records", pa.int64()), ("uids", pa.list_(uid_type))])
+    uid_type = arrow_type(layout.uid_type)
+    unsigned = layout.uid_type == "unsigned"
+    schema = pa.schema([("records", pa.int64()), ("uids", pa.list_(pa.int64() if unsigned else uid_type))])
 
     def scan(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for number in batch.column(0).to_pylist():
                 piece = layout.pieces[number]
                 uids, count = sample_uids(read_uids(piece, layout.sources[piece.source], config))
+                uids = order_preserving(uids) if unsigned and uids is not None else uids
                 found = [[] if uids is None else uids.to_pylist()]
                 yield pa.record_batch([pa.array([count]), pa.array(found, schema.field(1).type)], schema=schema)
 
     table = _pieces(spark, layout).mapInArrow(scan, from_arrow_schema(schema)).toArrow()
-    uids = smallest_hashes(_flat(table["uids"], uid_type))
+    uids = _flat(table["uids"], schema.field("uids").type.value_type)
+    uids = smallest_hashes(from_order_preserving(uids) if unsigned else uids)
     if len(uids) == 0:
         raise DataError(f"{config.input}: no record with a uid in {len(layout.files)} files")
     return uids, sum(table["records"].to_pylist())
@@ -91,24 +97,24 @@ def _flat(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
 def _write_blocks(spark: SparkSession, layout: Layout, run: Run, starts: pa.Array) -> list[dict[str, Any]]:
     config, frame = run.config, run.frame()
     schema = shuffle_schema(layout)
-    named = application.without_dots(schema)
+    named = application.for_spark(schema)
 
     def decode(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for number in batch.column(0).to_pylist():
                 piece = layout.pieces[number]
                 for records in read_records(piece, layout.sources[piece.source], config):
-                    yield to_batch(records, piece, schema, starts).rename_columns(named.names)
+                    yield application.to_spark(to_batch(records, piece, schema, starts))
 
     def read_scores(numbers: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         pieces = layout.score_pieces
         for batch in numbers:
             for number in batch.column(0).to_pylist():
                 for uid, score in read_part(pieces[number].part, layout.uid_type):
-                    yield scores_to_batch(uid, score, pieces[number], schema, starts).rename_columns(named.names)
+                    yield application.to_spark(scores_to_batch(uid, score, pieces[number], schema, starts))
 
     def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        received = [pa.RecordBatch.from_arrays(batch.columns, schema=schema) for batch in batches]
+        received = [application.from_spark(batch, schema) for batch in batches]
         if received:
             statistics = write_block(received[0]["range"][0].as_py(), received, layout, config, frame)
             yield pa.record_batch([pa.array([json.dumps(statistics)])], names=["statistics"])

@@ -152,7 +152,9 @@ def _uid(rows: Rows) -> pa.Array:
 
 
 def _type_name(column: pa.Array) -> str:
-    return "integer" if pa.types.is_integer(column.type) else "text"
+    if not pa.types.is_integer(column.type):
+        return "text"
+    return "unsigned" if pa.types.is_uint64(column.type) else "integer"
 
 
 def _fingerprint(splits: Mapping[str, Rows]) -> str:

@@ -8,6 +8,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from gdmix_core.data.ragged import Bag
+from gdmix_core.errors import DataError
 
 OUT_OF_RANGE = 1
 NOT_FINITE = 2
@@ -194,7 +195,9 @@ def _take(
 
 
 def take(bag: Bag, rows: NDArray[np.int64]) -> Bag:
-    """The rows at the given positions, in that order."""
+    """The rows at the given positions, in that order. Raises IndexError for a position that is not one of a row."""
+    if len(rows) and rows.min() < 0:
+        raise IndexError(f"row {rows.min()} of a bag")
     entries = int(np.sum(bag.offsets[rows + 1] - bag.offsets[rows]))
     out = Bag(np.empty(len(rows) + 1, np.int64), np.empty(entries, np.int32), np.empty(entries, bag.values.dtype))
     _take(bag.offsets, bag.indices, bag.values, rows, out.offsets, out.indices, out.values)
@@ -222,9 +225,15 @@ def to_arrow(bag: Bag) -> tuple[pa.LargeListArray, pa.LargeListArray]:
 
 
 def from_arrow(indices: pa.ChunkedArray, values: pa.ChunkedArray) -> Bag:
-    """The inverse of to_arrow; also of plain list columns. A null row has no features."""
+    """The inverse of to_arrow; also of plain list columns. A null row has no features.
+
+    Raises DataError where a row has not as many values as indices: a file is damaged.
+    """
     index_offsets, flat_indices = flatten_lists(indices)
-    _, flat_values = flatten_lists(values)
+    value_offsets, flat_values = flatten_lists(values)
+    if not np.array_equal(index_offsets, value_offsets):
+        row = int(np.argmax(np.diff(index_offsets) != np.diff(value_offsets)))
+        raise DataError(f"damaged: row {row} of a bag has not as many values as indices; write the file again")
     return Bag(index_offsets, flat_indices.astype(np.int32, copy=False), flat_values)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from gdmix_core import storage
 from gdmix_core.config import Config
 from gdmix_core.data import bags
+from gdmix_core.data.label_scale import LabelScale
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.record_checks import checks_of
 from gdmix_core.data.score_join import JoinedScores, join_scores
@@ -75,6 +76,9 @@ def write_block(
             "label_range": [float(extreme) for extreme in _range(block["label"].to_numpy())],
             "entries": entries,
         }
+        if name == "training" and config.task == "linear_regression":
+            scale = LabelScale.of(block["label"].to_numpy(), block["offset"].to_numpy())
+            statistics["label_scale"] = scale.as_json()
         if block.num_rows:
             _write(storage.join(frame, name, block_name(number)), block)
     return statistics

@@ -43,7 +43,7 @@ def undescribed(config: Config, paths: Mapping[str, str], tensors: Tensors, *, l
     labelled: whether label, weight and the groups of training are read
     """
     faults = []
-    for kind, name, use, directory in _read(config, list(paths), labelled):
+    for kind, name, use, directory in columns_read(config, list(paths), labelled):
         searched = [directory] if directory else list(paths)
         known = dict.fromkeys(column for at in searched for column in tensors[at])
         if name not in known:
@@ -52,7 +52,7 @@ def undescribed(config: Config, paths: Mapping[str, str], tensors: Tensors, *, l
     return list(dict.fromkeys(faults))
 
 
-def _read(
+def columns_read(
     config: Config, directories: list[str], labelled: bool
 ) -> Iterator[tuple[Literal["column", "bag"], str, str, str]]:
     """(what it is, its name, what for, directory or "" for any)."""

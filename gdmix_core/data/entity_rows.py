@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gdmix_core.data import bags
+from gdmix_core.data.checked_arrays import integers, reals, refuse
+from gdmix_core.data.id_types import plain_ids
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.scores import ScoreSum
 from gdmix_core.data.shards import entity_runs, read_entities
@@ -24,7 +26,7 @@ ROWS_AT_A_TIME = 500_000
 class EntityRows:
     """Rows of E entities, each entity's rows consecutive.
 
-    ids: int64 or string [E]; begin, end: int64 [E], entity e owns the rows begin[e] … end[e] − 1
+    ids: int64, uint64 or string [E]; begin, end: int64 [E], entity e owns the rows begin[e] … end[e] − 1
     row: int64 [n] number of each row in the frame; label, weight, offset: float64 [n]
     bag: features of the n rows; without entries for an intercept-only model
     leverage: float64 [n] posterior variance of each row's offset, of use to l2: auto; None: 0
@@ -42,6 +44,36 @@ class EntityRows:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def checked(self, features: int | None, *, trains: bool) -> EntityRows:
+        """The rows as kernels may take them; whoever makes them (a notebook) may give arrays of other types.
+
+        features: how many there are; None: any number. trains: whether labels, weights and offsets count, too.
+        Raises DataError for arrays that do not fit together, rows of two entities, entities that come twice, indices
+        beyond the features, labels, offsets or features that are not finite, and weights that are not above 0.
+        """
+        ids = plain_ids(self.ids)
+        rows = len(self.bag)
+        begin, end = (integers(getattr(self, name), name, len(ids)) for name in ("begin", "end"))
+
+        def entity(e: int) -> str:
+            return f", entity {ids[e].as_py()!r},"
+
+        refuse((begin < 0) | (begin > end), begin, "begin", "0 or more and not above end", entity)
+        refuse(end > rows, end, "end", f"at most {rows}, the rows of the bag", entity)
+        _check_apart(begin, end, entity)
+        row = integers(self.row, f"row (of {rows} rows of the bag)", rows)
+        bag = self.bag.checked(features, ascending=trains)
+        if not trains:
+            return replace(self, ids=ids, begin=begin, end=end, row=row, bag=bag)
+        label, weight, offset = (
+            reals(getattr(self, name), f"{name} (of {rows} rows of the bag)", rows)
+            for name in ("label", "weight", "offset")
+        )
+        if rows and weight.min() <= 0.0:
+            refuse(weight <= 0.0, weight, "weight", "above 0")
+        leverage = None if self.leverage is None else reals(self.leverage, "leverage", rows)
+        return EntityRows(ids, begin, end, row, label, weight, offset, bag, leverage)
 
     def every(self, step: int) -> EntityRows:
         """Every step-th entity, with its rows."""
@@ -82,6 +114,17 @@ class EntityRows:
             self.bag.between(first, last),
             None if self.leverage is None else self.leverage[rows],
         )
+
+
+def _check_apart(begin: NDArray[np.int64], end: NDArray[np.int64], entity: Callable[[int], str]) -> None:
+    """Raises DataError where two entities have a row in common; in which order their rows are does not matter."""
+    if np.all(begin[1:] >= end[:-1]):
+        return
+    own = np.flatnonzero(end > begin)
+    order = own[np.argsort(begin[own], kind="stable")]
+    shared = np.zeros(len(begin), bool)
+    shared[order[1:]] = begin[order[1:]] < end[order[:-1]]
+    refuse(shared, begin, "begin", "after the rows of the entity before", entity)
 
 
 def read_entity_rows(

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
 from gdmix_core import storage
 from gdmix_core.config import Config
+from gdmix_core.data.id_types import IdType, arrow_type
+from gdmix_core.data.plain_columns import is_text, plain
 from gdmix_core.errors import DataError
 from gdmix_core.external_config import ExternalModel
 
@@ -23,10 +26,10 @@ SUFFIXES = (".parquet", ".csv", ".csv.gz", ".avro")
 # GDMix's score of one coordinate is without the data's offset, which is added to every model here.
 SCORE_NAMES = ("score", "predictionScorePerCoordinate", "predictionScore")
 _BATCH_ROWS = 65_536
+_FIRST_INEXACT = 2.0**53
 
 File = tuple[str, int, str]
 """(path, size in bytes, change stamp)"""
-UidType = Literal["integer", "text"]
 
 
 @dataclass(frozen=True)
@@ -96,12 +99,12 @@ def score_files_at(coordinate: str, path: str) -> list[File]:
     return files
 
 
-def read_part(part: ScorePart, uid_type: UidType) -> Iterator[tuple[pa.Array, pa.Array]]:
-    """(uid int64 or string [n], score float64 [n]) in batches; both null where the file has null.
+def read_part(part: ScorePart, uid_type: IdType) -> Iterator[tuple[pa.Array, pa.Array]]:
+    """(uid int64, uint64 or string [n], score float64 [n]) in batches; both null where the file has null.
 
     Raises DataError for a damaged file, and for uids or scores that are not of the data's type or no numbers.
     """
-    wanted = pa.string() if uid_type == "text" else pa.int64()
+    wanted = arrow_type(uid_type)
     for table in _tables(part):
         for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
             yield _uids(part, batch.column(0), wanted), _numbers(part, batch.column(1))
@@ -192,24 +195,33 @@ def _avro_tables(file: Any, part: ScorePart) -> Iterator[pa.Table]:
 
 
 def _uids(part: ScorePart, values: pa.Array, wanted: pa.DataType) -> pa.Array:
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
+    values = plain(values)
     try:
         if pa.types.is_floating(values.type):  # as other tools write integers of which one is absent
+            _check_exact(part, values)
             values = values.cast(pa.int64())
         return values.cast(wanted)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        kind = "integers" if pa.types.is_integer(wanted) else "strings"
+        kind = f"integers ({wanted})" if pa.types.is_integer(wanted) else "strings"
         raise DataError(
             f"{part.path}: column {part.uid} ({values.type}): the data's uids are {kind}, and a uid here cannot be "
             f"one ({error}); write the uids as they are in the data"
         ) from None
 
 
+def _check_exact(part: ScorePart, values: pa.Array) -> None:
+    largest = pc.max(pc.abs(values)).as_py()
+    if largest is not None and largest >= _FIRST_INEXACT:
+        raise DataError(
+            f"{part.path}: column {part.uid} ({values.type}) holds {largest:.0f}, and from {_FIRST_INEXACT:.0f} on not "
+            "every integer is a floating-point number: several uids may have become one; write integers or strings"
+        )
+
+
 def _numbers(part: ScorePart, values: pa.Array) -> pa.Array:
-    text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type) or pa.types.is_boolean(values.type)
+    values = plain(values)
     try:
-        if not text:
+        if not is_text(values.type) and not pa.types.is_boolean(values.type):
             return values.cast(pa.float64())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         pass

@@ -88,7 +88,7 @@ def _read_text(path: str) -> str:
     with open_for_read(path) as file:
         content = file.read()
     try:
-        return content.decode("utf-8")
+        return content.decode("utf-8-sig")  # a byte order mark is no part of the first name
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise DataError(f"{path}, line {line}: not UTF-8 ({error.reason} at byte {error.start})") from None

@@ -53,6 +53,7 @@ class _Stored:
         mean, spread, absolutes, squares = np.zeros((4, features))
         lowest, highest = np.full(features, np.inf), np.full(features, -np.inf)
         new = cls(count, nonzeros, lowest, highest, mean, spread, absolutes, squares)
+        bag = bag.checked(features)
         _scan(
             bag.indices, bag.values, new.count, new.nonzeros, new.min, new.max, new.mean, new.spread, new.absolutes,
             new.squares,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gdmix_core import storage
 from gdmix_core.data import bags
 from gdmix_core.data.feature_list import FeatureList, read_feature_list
+from gdmix_core.data.id_types import arrow_type
 from gdmix_core.data.ragged import Bag
 from gdmix_core.run import Run
 
@@ -116,9 +117,9 @@ class Frame:
         return pa.chunked_array(chunks, self.id_type(name))
 
     def id_type(self, name: str) -> pa.DataType:
-        """string or int64: the type of an entity, group or text column, or uid."""
+        """string, int64 or uint64: the type of an entity, group or text column, or uid."""
         kind = self.manifest["uid_type"] if name == "uid" else self.manifest["ids"][name]
-        return pa.string() if kind == "text" else pa.int64()
+        return arrow_type(kind)
 
     def bag(self, split: str, key: str, start: int = 0, stop: int | None = None) -> Bag:
         """The rows start … stop−1 of a bag, read block by block into arrays made once: nothing in memory is larger."""

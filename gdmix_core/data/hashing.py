@@ -7,6 +7,8 @@ import pyarrow as pa
 from numba import njit
 from numpy.typing import NDArray
 
+from gdmix_core.data.id_types import as_bits
+
 
 @njit(cache=True, nogil=True, inline="always")
 def mix(x: np.uint64) -> np.uint64:
@@ -32,10 +34,10 @@ def _hash_strings(data: NDArray[np.uint8], offsets: NDArray[np.int64], out: NDAr
 
 
 def hash_ids(ids: pa.Array) -> NDArray[np.uint64]:
-    """uint64 [n] of int64 or string ids without nulls; a null's hash is that of 0 or of the empty string."""
+    """uint64 [n] of int64, uint64 or string ids without nulls; a null's hash is that of 0 or of the empty string."""
     out = np.empty(len(ids), np.uint64)
     if pa.types.is_integer(ids.type):
-        _hash_integers(ids.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False), out)
+        _hash_integers(as_bits(ids).fill_null(0).to_numpy(zero_copy_only=False), out)
         return out
     text = ids.cast(pa.large_string())
     _, offsets, data = text.buffers()

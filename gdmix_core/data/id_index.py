@@ -8,10 +8,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gdmix_core.data.hashing import hash_ids
+from gdmix_core.data.id_types import among
 
 
 class IdIndex:
-    """ids: int64 or string [n], no null and none twice. Takes 16 bytes an id beside them."""
+    """ids: int64, uint64 or string [n], no null and none twice. Takes 16 bytes an id beside them."""
 
     def __init__(self, ids: pa.Array) -> None:
         self._ids = ids
@@ -25,7 +26,11 @@ class IdIndex:
         return len(self._ids)
 
     def positions(self, wanted: pa.Array) -> NDArray[np.int64]:
-        """int64 [len(wanted)]: where each stands in ids; −1 for one that does not, and for a null."""
+        """int64 [len(wanted)]: where each stands in ids; −1 for one that does not, and for a null.
+
+        wanted: of the same type, or integers of another
+        """
+        wanted = among(wanted, self._ids.type)
         if len(self._ids) == 0 or self._ambiguous:
             found = pc.index_in(wanted, value_set=self._ids, skip_nulls=True)
             return found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)

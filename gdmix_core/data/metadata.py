@@ -33,6 +33,13 @@ class Tensor:
     def type(self) -> Literal["integer", "real", "text"]:
         return _TYPES[self.dtype]
 
+    @property
+    def stored(self) -> list[tuple[str, Literal["integer", "real", "text"]]]:
+        """The columns of a file that hold it, and what each holds: one, or indices and values of a sparse vector."""
+        if self.sparse:
+            return [(f"{self.name}_indices", "integer"), (f"{self.name}_values", self.type)]
+        return [(self.name, self.type)]
+
 
 def metadata_file(directory: str) -> str:
     """Where the description of an input directory's columns lies."""

@@ -9,12 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gdmix_core import storage
-from gdmix_core.data.bags import flatten_lists
 from gdmix_core.data.example_decoder import MISSING, OK, WRONG_KIND, Column, Field
+from gdmix_core.data.plain_columns import holds, is_list, plain
 from gdmix_core.data.source import Piece
 from gdmix_core.errors import DataError
 
 _BATCH_ROWS = 65_536
+_HELD = {"int64": "integer", "float": "real", "bytes": "text"}
 
 
 def read(piece: Piece, fields: list[Field]) -> Iterator[dict[str, Column]]:
@@ -37,56 +38,33 @@ def _column(batch: pa.RecordBatch, field: Field) -> Column:
     rows = batch.num_rows
     if field.name not in batch.schema.names:
         return _absent(rows, field, MISSING)
-    array = batch.column(field.name)
-    kind = array.type.value_type if _is_list(array.type) else array.type
-    if not _matches(kind, field):
+    array = plain(batch.column(field.name))
+    listed = is_list(array.type)
+    kind = array.type.value_type if listed else array.type
+    if pa.types.is_null(array.type):  # what pandas writes where every value is None
+        return _absent(rows, field, MISSING)
+    if not holds(kind, _HELD[field.kind]):
         return _absent(rows, field, WRONG_KIND)
     null = array.is_null().to_numpy(zero_copy_only=False)
-    if _is_list(array.type):
+    if listed:
         if array.flatten().null_count:
             raise pa.ArrowInvalid(f"column {field.name}: a list holds a null")
-        if field.kind == "bytes":
-            offsets = np.concatenate(
-                [[0], np.cumsum(np.nan_to_num(array.value_lengths().to_numpy(zero_copy_only=False)))]
-            )
-            values: object = array.flatten().cast(pa.large_binary())
-        else:
-            offsets, flat = flatten_lists(array)
-            values = _typed(flat, field)
-        offsets = offsets.astype(np.int64)
+        lengths = np.nan_to_num(array.value_lengths().to_numpy(zero_copy_only=False)).astype(np.int64)
+        offsets, flat = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]), array.flatten()
     else:
-        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(~null, dtype=np.int64)])
-        kept = array.drop_null()
-        values = (
-            kept.cast(pa.large_binary())
-            if field.kind == "bytes"
-            else _typed(kept.to_numpy(zero_copy_only=False), field)
-        )
+        offsets, flat = np.concatenate([np.zeros(1, np.int64), np.cumsum(~null, dtype=np.int64)]), array.drop_null()
+    values = flat.cast(pa.large_binary()) if field.kind == "bytes" else _numbers(flat, field, listed)
     return Column(offsets, values, np.where(null, MISSING, OK).astype(np.uint8))
 
 
-def _typed(values: np.ndarray, field: Field) -> np.ndarray:
-    # Doubles stay doubles: only TFRecord cannot hold them.
+def _numbers(values: pa.Array, field: Field, listed: bool) -> np.ndarray:
+    """Doubles stay doubles: only TFRecord cannot hold them. So do unsigned integers, which may be ids above 2⁶³."""
+    if pa.types.is_decimal(values.type):
+        values = values.cast(pa.float64())
+    numbers: np.ndarray = values.to_numpy(zero_copy_only=False)
     if field.kind == "int64":
-        return values.astype(np.int64, copy=False)
-    return values if values.dtype in (np.float32, np.float64) else values.astype(np.float64)
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
-
-
-def _matches(kind: pa.DataType, field: Field) -> bool:
-    if field.kind == "int64":
-        return bool(pa.types.is_integer(kind) or pa.types.is_boolean(kind))
-    if field.kind == "float":
-        return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind))
-    return bool(
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-    )
+        return numbers if numbers.dtype == np.uint64 and not listed else numbers.astype(np.int64, copy=False)
+    return numbers if numbers.dtype in (np.float32, np.float64) else numbers.astype(np.float64)
 
 
 def _absent(rows: int, field: Field, status: np.uint8) -> Column:

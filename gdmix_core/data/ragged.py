@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gdmix_core.data.checked_arrays import NOT_FINITE, first_fault, integers, is_sound, reals, refuse, row_ends
+from gdmix_core.errors import DataError
+
 
 @dataclass(frozen=True)
 class Bag:
@@ -23,6 +26,41 @@ class Bag:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    def checked(self, features: int | None, what: str = "bag", *, ascending: bool = False) -> Bag:
+        """The bag as kernels may take it: in their types, every index within 0 … features − 1, every value finite.
+
+        Bags that come from outside are not taken as they are. features: None: any number of them.
+        ascending: whether a row's indices have to be, none twice, as training needs them
+        Raises DataError for the first fault, with the row it is in.
+        """
+        indices: NDArray = np.asarray(self.indices)
+        if indices.dtype != np.int32 or indices.ndim != 1:
+            indices = integers(indices, f"{what}.indices")
+        limit = 2**31 - 1 if features is None else features
+        if len(indices) and (indices.min() < 0 or indices.max() >= limit):
+            within = f"a feature index 0 … {limit - 1}" if limit else "empty, as there are no features"
+            refuse((indices < 0) | (indices >= limit), indices, f"{what}.indices", within, self._row_of)
+        indices = np.ascontiguousarray(indices, np.int32)
+        values = np.asarray(self.values)
+        if values.ndim != 1 or len(values) != len(indices):
+            raise DataError(f"{what}: {len(indices)} indices need as many values, not {values.shape}")
+        if values.dtype not in (np.float32, np.float64):
+            values = reals(values, f"{what}.values")
+        values = np.ascontiguousarray(values)
+        offsets = row_ends(self.offsets, len(indices), f"{what}.offsets")
+        if is_sound(offsets, indices, values, ascending):
+            return Bag(offsets, indices, values)
+        fault, row, entry = first_fault(offsets, indices, values, ascending)
+        if fault == NOT_FINITE:
+            raise DataError(f"{what}: row {row} has {values[entry]} as the value of feature index {indices[entry]}")
+        raise DataError(
+            f"{what}: row {row} lists feature index {indices[entry]} after {indices[entry - 1]}; a row's indices must "
+            "ascend, each once (of a SciPy CSR matrix: sum_duplicates())"
+        )
+
+    def _row_of(self, entry: int) -> str:
+        return f", of row {int(np.searchsorted(self.offsets, entry, side='right')) - 1},"
 
     @property
     def entry_rows(self) -> NDArray[np.int32]:

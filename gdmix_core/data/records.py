@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gdmix_core.config import MOST_CHECKS, Config
 from gdmix_core.data import bags, parquet_records, tfrecord
 from gdmix_core.data.example_decoder import MISSING, OK, WRONG_KIND, Column, Field, Kind, decode
+from gdmix_core.data.id_types import among, arrow_type
 from gdmix_core.data.metadata import Tensor
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.record_checks import Check, checks_of
@@ -28,8 +30,8 @@ _KINDS: dict[str, Kind] = {"integer": "int64", "real": "float", "text": "bytes"}
 class Records:
     """A batch of decoded records of one piece.
 
-    uid: int64 or string [n], null where absent
-    ids: entities, groups, texts: int64 or string [n] by column name; null where absent, of texts ""
+    uid: int64, uint64 or string [n], null where absent
+    ids: entities, groups, texts: int64, uint64 or string [n] by column name; null where absent, of texts ""
     numbers: float64 [n] by role (label, weight, offset); empty unless the source is the primary one. Of a label that is
         a bag, how many classes apply
     bags: by frame key; violations: int64 [n], bit k set where the source's check k fails
@@ -46,9 +48,7 @@ class Records:
 
 def fields_of(tensor: Tensor) -> list[Field]:
     """The stored columns of a tensor: one, or indices and values for a sparse vector."""
-    if tensor.sparse:
-        return [Field(f"{tensor.name}_indices", "int64"), Field(f"{tensor.name}_values", _KINDS[tensor.type])]
-    return [Field(tensor.name, _KINDS[tensor.type])]
+    return [Field(name, _KINDS[held]) for name, held in tensor.stored]
 
 
 def read_columns(piece: Piece, fields: list[Field], *, verify: bool = True) -> Iterator[dict[str, Column]]:
@@ -66,7 +66,7 @@ def read_uids(piece: Piece, source: Source, config: Config) -> Iterator[pa.Array
     """Only the uids of a piece, without those that are null; nothing is verified."""
     tensor = source.tensors[config.columns.uid]
     for columns in read_columns(piece, fields_of(tensor), verify=False):
-        yield _scalar(columns[tensor.name], tensor, piece)[0].drop_null()
+        yield _id(columns[tensor.name], tensor, piece, source)[0].drop_null()
 
 
 def read_records(piece: Piece, source: Source, config: Config, *, labelled: bool = True) -> Iterator[Records]:
@@ -104,11 +104,11 @@ def _checked(
     violations: _Violations,
 ) -> Records:
     tensors = source.tensors
-    uid, status = _scalar(columns[config.columns.uid], tensors[config.columns.uid], piece)
+    uid, status = _id(columns[config.columns.uid], tensors[config.columns.uid], piece, source)
     violations.add("uid.present", status != OK)
     records = Records(uid)
     for column in source.ids:
-        values, status = _scalar(columns[column], tensors[column], piece)
+        values, status = _id(columns[column], tensors[column], piece, source)
         if column in source.texts:
             values = values.fill_null("")
         else:
@@ -117,7 +117,8 @@ def _checked(
         violations.add(f"{column}.type", status == WRONG_KIND)
     for role, column in roles.items():
         values, status = _scalar(columns[column], tensors[column], piece)
-        number = values.cast(pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False)
+        # Integers beyond 2⁵³ are rounded, as every number is that a float64 cannot hold.
+        number = values.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy(zero_copy_only=False)
         present = status == OK
         violations.add(f"{column}.present", status == MISSING)
         violations.add(f"{column}.type", status == WRONG_KIND)
@@ -167,6 +168,20 @@ def _scalar(column: Column, tensor: Tensor, piece: Piece) -> tuple[pa.Array, NDA
         except pa.ArrowInvalid as error:
             raise DataError(f"{piece.path}: column {tensor.name}: not UTF-8 text ({error})") from None
     return values, status
+
+
+def _id(column: Column, tensor: Tensor, piece: Piece, source: Source) -> tuple[pa.Array, NDArray[np.uint8]]:
+    """As _scalar, in the one type that the column has in all files."""
+    values, status = _scalar(column, tensor, piece)
+    wanted = arrow_type(source.id_type(tensor.name))
+    found = among(values, wanted)
+    if lost := found.null_count - values.null_count:
+        first = values.filter(pc.and_(found.is_null(), values.is_valid()))[0].as_py()
+        raise DataError(
+            f"{piece.path}: column {tensor.name}: {lost} values are negative, first {first}, but other files hold this "
+            "column as uint64; write one type everywhere, int64 or uint64, or strings"
+        )
+    return found, status
 
 
 def _bag(columns: dict[str, Column], bag: BagColumn, violations: _Violations) -> tuple[Bag, NDArray[np.uint8]]:

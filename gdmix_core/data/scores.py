@@ -35,7 +35,15 @@ class ScoreSum:
                 self._vectors.append(storage.read_array(path, memory_map=True))
 
     def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """float64 [len(rows)], summed in the order of the coordinates; [len(rows), K] in the tasks of K classes."""
+        """float64 [len(rows)], summed in the order of the coordinates; [len(rows), K] in the tasks of K classes.
+
+        Raises StepError for a row that a vector does not have: the rows are those of another frame, or damaged.
+        """
+        if len(rows) and any(rows.min() < 0 or rows.max() >= len(vector) for vector in self._vectors):
+            raise StepError(
+                f"rows {rows.min()} to {rows.max()} are asked for, and there are scores of "
+                f"{min(map(len, self._vectors))}; the shards are of another frame: run partition again"
+            )
         total = self._nothing(len(rows))
         for vector in self._vectors:
             total += vector[rows]

@@ -37,12 +37,11 @@ def shard_count(effect: RandomEffect, training_rows: int) -> int:
 
 def shuffle_schema(frame: Frame, coordinate: str, effect: RandomEffect) -> pa.Schema:
     """How rows travel to their shard: sorted by (split, entity, rank, row) there."""
-    text = frame.manifest["ids"][effect.entity] == "text"
     return pa.schema(
         [
             ("shard", pa.int32()),
             ("split", pa.int32()),
-            ("entity", pa.string() if text else pa.int64()),
+            ("entity", frame.id_type(effect.entity)),
             ("rank", pa.int64()),
             ("row", pa.int64()),
             *[(name, pa.float64()) for name in _NUMBERS],

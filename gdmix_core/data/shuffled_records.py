@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gdmix_core.data.bags import pack
+from gdmix_core.data.id_types import arrow_type
 from gdmix_core.data.record_checks import UID_DISJOINT, UID_IN_ALL, UID_UNIQUE
 from gdmix_core.data.records import Records
 from gdmix_core.data.source import Layout, Piece, ScorePiece
@@ -28,17 +29,14 @@ def shuffle_schema(layout: Layout) -> pa.Schema:
     return pa.schema(
         [
             ("range", pa.int32()),
-            ("uid", pa.string() if layout.uid_type == "text" else pa.int64()),
+            ("uid", arrow_type(layout.uid_type)),
             ("split", pa.int32()),
             ("source", pa.int32()),
             ("file", pa.int32()),
             ("violations", pa.int64()),
             ("duplicates", pa.int64()),
             *[(role, pa.float64()) for role in ROLES],
-            *[
-                (f"id_{name}", pa.string() if tensor.type == "text" else pa.int64())
-                for name, tensor in layout.id_tensors().items()
-            ],
+            *[(f"id_{name}", arrow_type(kind)) for name, kind in layout.id_types().items()],
             *[(f"bag_{key}", pa.binary()) for key in layout.bags],
             *([("score", pa.float64())] if layout.scores else []),
         ]

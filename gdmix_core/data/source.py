@@ -12,9 +12,11 @@ import numpy as np
 
 from gdmix_core import storage
 from gdmix_core.config import Config
+from gdmix_core.data.column_types import Schemas, read_schema, with_column_types
 from gdmix_core.data.described import input_directories, read_tensors, undescribed
 from gdmix_core.data.external_scores import ScoreFiles, ScorePart, open_score_files
 from gdmix_core.data.feature_list import read_feature_list
+from gdmix_core.data.id_types import IdType
 from gdmix_core.data.metadata import Tensor, metadata_file
 from gdmix_core.data.scalar_columns import check_scalars, id_columns, key_columns, label_bag
 from gdmix_core.data.tfrecord import split_points
@@ -48,6 +50,7 @@ class Source:
     primary: it gives label, weight and offset
     ids: the scalar columns taken from it: entities, groups, and texts and ids that models read as features
     texts: those of ids that are read as text alone, which a record may lack; it is "" then
+    unsigned: those integers among uid and ids that a Parquet file holds as uint64
     """
 
     number: int
@@ -57,6 +60,13 @@ class Source:
     ids: tuple[str, ...]
     bags: tuple[BagColumn, ...]
     texts: tuple[str, ...] = ()
+    unsigned: frozenset[str] = frozenset()
+
+    def id_type(self, column: str) -> IdType:
+        """Of the uid, or a column of ids."""
+        if self.tensors[column].type == "text":
+            return "text"
+        return "unsigned" if column in self.unsigned else "integer"
 
 
 @dataclass(frozen=True)
@@ -88,7 +98,7 @@ class Layout:
     pieces: tuple[Piece, ...]
     files: tuple[str, ...]
     fingerprint: str
-    uid_type: Literal["integer", "text"]
+    uid_type: IdType
     feature_lists: dict[str, str] = field(default_factory=dict)  # bag key → path
     coordinate_bags: dict[str, dict[str, str]] = field(default_factory=dict)  # coordinate → bag → its key
     scores: tuple[ScoreFiles, ...] = ()  # of the external coordinates
@@ -111,8 +121,9 @@ class Layout:
             for part in scores.parts
         ]
 
-    def id_tensors(self) -> dict[str, Tensor]:
-        return {name: source.tensors[name] for source in self.sources for name in source.ids}
+    def id_types(self) -> dict[str, IdType]:
+        """Of every column of ids."""
+        return {name: source.id_type(name) for source in self.sources for name in source.ids}
 
 
 def open_layout(config: Config, *, labelled: bool = True) -> Layout:
@@ -163,21 +174,24 @@ def open_layout(config: Config, *, labelled: bool = True) -> Layout:
                 tuple(texts),
             )
         )
-    pieces, files, listing = _list_pieces(sources, labelled)
+    schemas: Schemas = {}
+    pieces, files, listing = _list_pieces(sources, labelled, schemas)
+    sources = with_column_types(sources, pieces, schemas, config, labelled=labelled)
     lists = {key: [path, _digest(path)] for key, path in feature_lists.items()}
     scores = open_score_files(config) if labelled else ()
     _check_names(scores, sources)
     described: list[Any] = [listing, lists, [storage.read_json(metadata_file(s.path)) for s in sources]]
     if scores:
         described.append([[files.coordinate, list(files.listing)] for files in scores])
+    if unsigned := [[s.number, column] for s in sources for column in sorted(s.unsigned)]:
+        described.append({"unsigned": unsigned})
     fingerprint = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:24]
-    uid = tensors[directories[0]][config.columns.uid]
     return Layout(
         tuple(sources),
         tuple(pieces),
         tuple(files),
         fingerprint,
-        "text" if uid.type == "text" else "integer",
+        sources[0].id_type(config.columns.uid),
         feature_lists,
         {name: {bag: bag_keys[c.data, bag] for bag in c.bags} for name, c in config.coordinates.items()},
         scores,
@@ -226,7 +240,9 @@ def _bag_column(path: str, bag: str, key: str, tensors: dict[str, Tensor], featu
     return BagColumn(bag, key, tensor.size, tensor.sparse, "float64" if tensor.dtype == "double" else "float32")
 
 
-def _list_pieces(sources: list[Source], labelled: bool) -> tuple[list[Piece], list[str], list[list[str | int]]]:
+def _list_pieces(
+    sources: list[Source], labelled: bool, schemas: Schemas
+) -> tuple[list[Piece], list[str], list[list[str | int]]]:
     pieces: list[Piece] = []
     files: list[str] = []
     listing: list[list[str | int]] = []
@@ -244,7 +260,7 @@ def _list_pieces(sources: list[Source], labelled: bool) -> tuple[list[Piece], li
                 )
             for path, size, stamp in found:
                 listing.append([path, size, stamp])
-                for start, stop in _ranges(path):
+                for start, stop in _ranges(path, schemas):
                     pieces.append(Piece(path, len(files), source.number, split, start, stop))  # type: ignore[arg-type]
                 files.append(path)
     missing = [
@@ -257,13 +273,10 @@ def _list_pieces(sources: list[Source], labelled: bool) -> tuple[list[Piece], li
     return pieces, files, listing
 
 
-def _ranges(path: str) -> list[tuple[int, int]]:
+def _ranges(path: str, schemas: Schemas) -> list[tuple[int, int]]:
     if not path.endswith(".parquet"):
         return split_points(path, _PIECE_BYTES)
-    import pyarrow.parquet as pq
-
-    try:
-        with storage.open_for_read(path) as file:
-            return [(n, n + 1) for n in range(pq.ParquetFile(file).num_row_groups)]
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a readable Parquet file: {error}") from None
+    schema, groups = read_schema(path)
+    if schema is not None:
+        schemas[path] = schema
+    return [(n, n + 1) for n in range(groups)]

@@ -46,7 +46,7 @@ def range_starts(sample: pa.Array, ranges: int) -> pa.Array:
 def range_of(uids: pa.Array, starts: pa.Array) -> NDArray[np.int32]:
     """int32 [n] number of the range each uid lies in; that of a null is 0."""
     if pa.types.is_integer(uids.type):
-        values = uids.fill_null(np.iinfo(np.int64).min).to_numpy(zero_copy_only=False)
+        values = uids.fill_null(np.iinfo(uids.type.to_pandas_dtype()).min).to_numpy(zero_copy_only=False)
         return np.searchsorted(starts.to_numpy(zero_copy_only=False), values, side="right").astype(np.int32)
     found = np.zeros(len(uids), np.int32)
     for start in starts:

@@ -11,6 +11,7 @@ from gdmix_core import storage
 from gdmix_core.config import Config
 from gdmix_core.data.blocks import FIRST_OFFENDERS, SPLITS, block_name
 from gdmix_core.data.feature_list import read_feature_list, write_feature_list
+from gdmix_core.data.label_scale import LabelScale
 from gdmix_core.data.record_checks import UID_CHECKS, checks_of, score_checks
 from gdmix_core.data.source import Layout
 from gdmix_core.errors import DataError
@@ -22,8 +23,9 @@ def merge_report(statistics: Iterable[dict[str, Any]], layout: Layout, config: C
     """validate/report.json: rows by split, and every check with its count and the first offenders.
 
     external_scores: by coordinate, the scores its files hold, how many of them are of uids that the data do not have,
-    and how many rows got 0 in place of one.
+    and how many rows got 0 in place of one. warnings: what breaks no rule and is worth a look.
     """
+    statistics = list(statistics)
     rules = {check.name: check for check in UID_CHECKS}
     for source in layout.sources:
         prefix = f"{source.path.rsplit('/', 1)[-1]}: " if len(layout.sources) > 1 else ""
@@ -56,6 +58,9 @@ def merge_report(statistics: Iterable[dict[str, Any]], layout: Layout, config: C
         splits[name]["label_mean"] = labels[name] / splits[name]["rows"] if splits[name]["rows"] else None
         splits[name]["label_range"] = [min(ranges[name]), max(ranges[name])] if ranges[name] else None
     report = {"splits": splits, "checks": checks, "duplicate_indices_summed": duplicates, "files": len(layout.files)}
+    ordered = sorted(statistics, key=lambda item: item["number"])
+    scale = LabelScale.together(LabelScale(**block["label_scale"]) for block in ordered if "label_scale" in block)
+    report["warnings"] = [text for text in [scale.warning(config.columns.label)] if text is not None]
     return report | ({"external_scores": external} if external else {})
 
 
@@ -141,7 +146,7 @@ def frame_manifest(statistics: Iterable[dict[str, Any]], layout: Layout, config:
         "input_fingerprint": layout.fingerprint,
         "splits": splits,
         "uid_type": layout.uid_type,
-        "ids": {name: tensor.type for name, tensor in layout.id_tensors().items()},
+        "ids": layout.id_types(),
         "bags": {key: {"features": bag.features, "dtype": bag.dtype} for key, bag in layout.bags.items()},
         "coordinates": {
             name: {

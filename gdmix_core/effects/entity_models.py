@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gdmix_core.config import Task
 from gdmix_core.coordinate_config import Coordinate, RandomEffect
+from gdmix_core.data.checked_arrays import refuse
 from gdmix_core.data.entity_rows import EntityRows
 from gdmix_core.effects.penalties import Penalties, penalties_of
-from gdmix_core.errors import DataError
-from gdmix_core.models.alignment import look_up
+from gdmix_core.errors import ConfigError, DataError
+from gdmix_core.models.alignment import look_up, positions
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.solvers import entity_newton, entity_proximal, posterior
 from gdmix_core.solvers.feature_selection import select_features, without_unused
@@ -71,15 +71,22 @@ def fit_entity_models(
     prior: replaces the penalty of every coefficient it has, weight / variance around its mean; where it has a mean but
         no variance the penalty stays, times the weight, around that mean
 
-    Raises DataError for an entity with too many features for full variances.
+    Arrays of other types than EntityRows says are converted. Raises DataError for rows that EntityRows.checked refuses
+    and for labels that the task does not have; for an entity with too many features for full variances, and one whose
+    loss is beyond what a float64 holds. Raises ConfigError for a task or penalties that do not fit.
     """
     effect = settings.random_effect
     if effect is None:
         raise ValueError("the coordinate is no random effect")
+    if task not in LOSS_OF_TASK:
+        raise ConfigError(f"task {task!r} has no models per entity; it can be one of {', '.join(LOSS_OF_TASK)}")
     penalties = penalties_of(settings, features) if penalties is None else penalties
+    _check_penalties(penalties, prior, features)
+    rows = rows.checked(features, trains=True)
+    _check_labels(rows.label, task)
     active_end, weight = active_rows(rows, effect)
     count = len(rows)
-    local = np.empty(len(rows.bag.indices), np.int32)
+    local = np.full(len(rows.bag.indices), -1, np.int32)  # of rows that no entity has, too
     coefficient_begin = np.empty(count + 1, np.int64)
     listed = np.empty(len(rows.bag.indices) + count, np.int32)
     used = build_local_index(
@@ -127,7 +134,8 @@ def fit_entity_models(
             np.full(used, np.inf) if penalties.upper is None else penalties.upper[listed + 1],
         )
         entity_proximal.solve_entities(*problem, *limits, effect.tolerance, effect.max_iterations, *outcome)
-    scores = np.empty(len(rows.row), np.float32)
+    _check_outcome(rows, coefficient_begin, theta, objective)
+    scores = np.zeros(len(rows.row), np.float32)
     score_rows(
         settings.intercept, np.arange(count), rows.begin, rows.end, offsets, local, values,
         coefficient_begin, theta, scores,
@@ -139,6 +147,47 @@ def fit_entity_models(
     sums[:2] *= penalties.variance
     table = CoefficientTable(rows.ids, coefficient_begin, listed, theta, variances if len(variances) else None)
     return FittedModels(table, scores, status, iterations, objective, sums, leverage, *noise)
+
+
+def _check_penalties(penalties: Penalties, prior: Prior | None, features: int) -> None:
+    for name in ("l2", "l1", "lower", "upper"):
+        of_feature = getattr(penalties, name)
+        if of_feature is not None and len(of_feature) != features + 1:
+            raise ConfigError(
+                f"penalties.{name} has {len(of_feature)} entries; {features} features and the intercept, which comes "
+                f"first, need {features + 1}"
+            )
+    if prior is not None and not (np.isfinite(prior.weight) and prior.weight >= 0.0):
+        raise ConfigError(f"prior.weight must be a finite number from 0 on, not {prior.weight}")
+
+
+def _check_labels(label: NDArray[np.float64], task: Task) -> None:
+    if len(label) == 0:
+        return
+    if task in ("logistic_regression", "smoothed_hinge") and (label.min() < 0.0 or label.max() > 1.0):
+        refuse((label < 0.0) | (label > 1.0), label, "label", f"0 or 1 in {task}")
+    if task == "poisson_regression" and label.min() < 0.0:
+        refuse(label < 0.0, label, "label", f"0 or more in {task}")
+
+
+def _check_outcome(
+    rows: EntityRows,
+    coefficient_begin: NDArray[np.int64],
+    theta: NDArray[np.float64],
+    objective: NDArray[np.float64],
+) -> None:
+    """Finite numbers may be too large for sums and products of them to be finite."""
+    if np.isfinite(np.sum(objective)) and np.isfinite(np.sum(theta)):
+        return
+    wrong = ~np.isfinite(objective)
+    bad = np.flatnonzero(~np.isfinite(theta))
+    wrong[np.searchsorted(coefficient_begin, bad, side="right") - 1] = True
+    if wrong.any():
+        first = rows.ids[int(np.argmax(wrong))].as_py()
+        raise DataError(
+            f"entity {first!r}: its loss is not a finite number, however small the steps ({np.count_nonzero(wrong)} "
+            "entities are so); look for labels, weights, offsets or features of huge size, and scale them"
+        )
 
 
 def _apply(
@@ -190,15 +239,20 @@ def _check_sizes(rows: EntityRows, coefficient_begin: NDArray[np.int64]) -> None
 
 
 def score_entity_rows(rows: EntityRows, models: CoefficientTable, settings: Coordinate) -> NDArray[np.float32]:
-    """float32 [n]: x·θ of each row's entity; 0 for an entity without a model."""
-    found = pc.index_in(rows.ids, value_set=models.entities).fill_null(-1)
-    model_of = found.to_numpy(zero_copy_only=False).astype(np.int64)
+    """float32 [n]: x·θ of each row's entity; 0 for an entity without a model.
+
+    Labels, weights and offsets do not count. Raises DataError for rows that EntityRows.checked refuses, and for models
+    that have an intercept where the coordinate has none, or lack one.
+    """
+    rows = rows.checked(None, trains=False)
+    models.check("models", intercept=settings.intercept)
+    model_of = positions(models.entities, rows.ids)
     local = np.empty(len(rows.bag.indices), np.int32)
     look_up_local_index(
         settings.intercept, model_of, rows.begin, rows.end, rows.bag.offsets, rows.bag.indices,
         models.offsets, models.features, local,
     )  # fmt: skip
-    scores = np.empty(len(rows.row), np.float32)
+    scores = np.zeros(len(rows.row), np.float32)
     score_rows(
         settings.intercept, model_of, rows.begin, rows.end, rows.bag.offsets, local, rows.bag.values,
         models.offsets, models.means, scores,
@@ -216,5 +270,7 @@ def active_rows(rows: EntityRows, effect: RandomEffect) -> tuple[NDArray[np.int6
     weight = rows.weight
     if effect.samples.max is not None:
         kept = np.minimum(kept, effect.samples.max)
-        weight = weight * np.repeat(count / np.maximum(kept, 1), count)
+        own = np.arange(int(count.sum())) + np.repeat(rows.begin - (np.cumsum(count) - count), count)
+        weight = weight.copy()
+        weight[own] *= np.repeat(count / np.maximum(kept, 1), count)
     return rows.begin + kept, weight

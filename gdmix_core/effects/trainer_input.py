@@ -61,7 +61,7 @@ class TrainerInput:
         return self._frame.column(split, "weight")
 
     def column(self, split: str, name: str) -> pa.ChunkedArray:
-        """string or int64 [rows]: uid, or a column of `columns`; a text that is absent is ""."""
+        """string, int64 or uint64 [rows]: uid, or a column of `columns`; a text that is absent is ""."""
         known = ("uid", *self._frame.manifest["ids"])
         if name not in known:
             raise KeyError(f"{name} is no column of the frame ({', '.join(known)}); name it in fixed_effect.columns")

@@ -73,7 +73,7 @@ def _locked(
             f"coordinate {name} is locked, so its shard and entity stand in its model, but {info} is not there"
         )
     with storage.open_for_read(info) as file:
-        lines = file.read().decode().split()
+        lines = file.read().decode("utf-8-sig").split()
     if len(lines) != 1 + random or lines[-1] not in shards:
         raise ConfigError(f"{info}: expected {'an entity and ' * random}the name of a configured feature shard")
     effect = {"random_effect": {"entity": lines[0]}} if random else {"fixed_effect": {}}

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numba import njit
 from numpy.typing import NDArray
 
+from gdmix_core.data.id_types import among
 from gdmix_core.models.table import CoefficientTable
 
 
@@ -87,7 +88,7 @@ def completed(
 
 def positions(entities: pa.Array, ids: pa.Array) -> NDArray[np.int64]:
     """int64: where each id is among the entities, or −1."""
-    found = pc.index_in(ids, value_set=entities).fill_null(-1)
+    found = pc.index_in(among(ids, entities.type), value_set=entities, skip_nulls=True).fill_null(-1)
     return found.to_numpy(zero_copy_only=False).astype(np.int64)
 
 

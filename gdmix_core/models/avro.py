@@ -15,6 +15,7 @@ from typing import Any
 
 import fastavro
 import numpy as np
+import pyarrow as pa
 
 from gdmix_core.data.feature_list import INTERCEPT, Feature, FeatureList
 from gdmix_core.errors import ConfigError, DataError
@@ -52,13 +53,15 @@ def read_avro(
     *,
     fixed: bool = False,
     integer_entities: bool = False,
+    unsigned_entities: bool = False,
 ) -> AvroModel:
     """Reads the model files of one coordinate, by GDMix, Photon ML or write_avro, as one table.
 
     features: the feature list to index by; what it does not know is dropped, and counted in the result.
     Without it, the features of the files, sorted by name and term.
     fixed: the files must hold one model, whose entity becomes "global".
-    integer_entities: entities become int64; every modelId must then be a plain decimal integer.
+    integer_entities, unsigned_entities: entities become int64, or uint64; every modelId must then be a plain decimal
+    integer of that type.
 
     Entries may come in any order. A feature that has a variance and no mean (Photon ML leaves out small
     means) gets mean 0, one that has a mean and no variance gets variance nan; variances are None if no record
@@ -69,7 +72,8 @@ def read_avro(
     if features is None:
         features = FeatureList(sorted(set(records.feature_numbers) - {INTERCEPT}))
     indices = np.array([_index(feature, features) for feature in records.feature_numbers], dtype=np.int64)
-    entities = sort_entities(records, fixed=fixed, integer=integer_entities)
+    integer = pa.uint64() if unsigned_entities else pa.int64() if integer_entities else None
+    entities = sort_entities(records, fixed=fixed, integer=integer)
     return AvroModel(
         table=tabulate(records, entities, indices, features),
         features=features,

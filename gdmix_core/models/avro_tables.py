@@ -23,12 +23,12 @@ Floats = NDArray[np.float64]
 
 _FIXED_EFFECT_ENTITY = "global"
 # Other spellings are refused: "007" would become the entity 7, which may have a model of its own.
-_PLAIN_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
+_PLAIN_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,19}")
 
 
 @dataclass(frozen=True)
 class SortedEntities:
-    """entities: string or int64 [n], sorted; records: int64 [n], the number of each entity's record."""
+    """entities: string, int64 or uint64 [n], sorted; records: int64 [n], the number of each entity's record."""
 
     entities: pa.Array
     records: Integers
@@ -41,17 +41,18 @@ class SortedEntities:
         return row_of_record
 
 
-def sort_entities(records: ModelRecords, *, fixed: bool, integer: bool) -> SortedEntities:
+def sort_entities(records: ModelRecords, *, fixed: bool, integer: pa.DataType | None) -> SortedEntities:
     """The entities that the records' modelIds name.
 
+    integer: what entities are: int64 or uint64; None: strings
     Raises DataError for an entity with two records, for a fixed effect of other than one record, and, with
-    `integer`, for a modelId that is no plain 64-bit integer.
+    `integer`, for a modelId that is no plain integer of that type.
     """
     if fixed:
         if len(records.model_ids) != 1:
             raise DataError(f"{', '.join(records.paths)}: a fixed effect is one model, found {len(records.model_ids)}")
         return SortedEntities(pa.array([_FIXED_EFFECT_ENTITY]), np.zeros(1, dtype=np.int64))
-    unsorted = _integer_entities(records) if integer else pa.array(records.model_ids, pa.string())
+    unsorted = _integer_entities(records, integer) if integer is not None else pa.array(records.model_ids, pa.string())
     order = pc.array_sort_indices(unsorted).to_numpy()
     entities = unsorted.take(pa.array(order))
     repeated = pc.equal(entities[1:], entities[:-1]).to_numpy(zero_copy_only=False)
@@ -64,14 +65,15 @@ def sort_entities(records: ModelRecords, *, fixed: bool, integer: bool) -> Sorte
     return SortedEntities(entities, order.astype(np.int64))
 
 
-def _integer_entities(records: ModelRecords) -> pa.Array:
+def _integer_entities(records: ModelRecords, integer: pa.DataType) -> pa.Array:
+    limits = np.iinfo(integer.to_pandas_dtype())
     for record, model_id in enumerate(records.model_ids):
-        if not _PLAIN_INTEGER.fullmatch(model_id) or not -(2**63) <= int(model_id) < 2**63:
+        if not _PLAIN_INTEGER.fullmatch(model_id) or not limits.min <= int(model_id) <= limits.max:
             raise DataError(
                 f"{records.path_of(record)}: modelId {model_id!r} is no plain 64-bit integer, but the entity "
-                "column holds integers; make the column a string, or use the models of this column"
+                f"column holds integers ({integer}); make the column a string, or use the models of this column"
             )
-    return pa.array(list(map(int, records.model_ids)), pa.int64())
+    return pa.array(list(map(int, records.model_ids)), integer)
 
 
 def tabulate(

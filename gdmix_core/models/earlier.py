@@ -10,6 +10,8 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from gdmix_core import storage
 from gdmix_core.config import Config
 from gdmix_core.coordinate_config import KINDS_WITH_COEFFICIENTS, Coordinate
@@ -46,10 +48,12 @@ class EarlierModel:
     task: str | None = None
     models: int | None = None
 
-    def read(self, *, task: str, fixed: bool, integer: bool) -> Iterator[tuple[CoefficientTable, FeatureList]]:
+    def read(
+        self, *, task: str, fixed: bool, entity_type: pa.DataType
+    ) -> Iterator[tuple[CoefficientTable, FeatureList]]:
         """The models file by file, each with the list that its feature indices refer to.
 
-        integer: the entities are integers here; models of our format keep the type that they have.
+        entity_type: what entities are here; models of our format keep the type that they have.
         Raises DataError for models of another task, and for whatever read_avro and read_model refuse.
         """
         paths = [path for path, _, _ in self.files]
@@ -60,6 +64,7 @@ class EarlierModel:
             found_models = 0
             for path in paths:
                 table = read_model(path)
+                table.check(path, features=len(features))
                 found_models += len(table)
                 yield table, features
             if self.models not in (None, found_models):
@@ -67,7 +72,12 @@ class EarlierModel:
             return
         # A fixed effect's one model may be in any of its files; the others are then empty.
         for part in [paths] if fixed else [[path] for path in paths]:
-            found = read_avro(part, fixed=fixed, integer_entities=integer)
+            found = read_avro(
+                part,
+                fixed=fixed,
+                integer_entities=entity_type == pa.int64(),
+                unsigned_entities=entity_type == pa.uint64(),
+            )
             if found.task is not None:
                 _check_task(", ".join(part), found.task, task)
             yield found.table, found.features

@@ -63,7 +63,9 @@ def _export_coordinate(run: Run, frame: Frame, best: int, name: str, directory: 
         write_feature_list(storage.join(directory, "features.csv"), features)
     models = 0
     for number in range(shards):
-        table = read_model(run.whole(run.model(number_of_pass, name, number), train_id(number_of_pass, name)))
+        path = run.whole(run.model(number_of_pass, name, number), train_id(number_of_pass, name))
+        table = read_model(path)
+        table.check(path, features=len(features), intercept=settings.intercept)
         models += len(table.entities)
         if "native" in run.config.export.formats:
             write_model(storage.join(directory, f"shard-{number:05d}.parquet"), table)

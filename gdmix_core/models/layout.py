@@ -24,7 +24,7 @@ from gdmix_core.run import Run
 log = logging.getLogger("gdmix_core.initialize")
 
 _NAMES_SHOWN = 5
-_INTEGER = r"^(0|-?[1-9][0-9]{0,18})$"
+_INTEGER = r"^(0|-?[1-9][0-9]{0,19})$"
 
 
 def lay_out(run: Run, frame: Frame, name: str, earlier: EarlierModel) -> dict[str, Any]:
@@ -38,8 +38,7 @@ def lay_out(run: Run, frame: Frame, name: str, earlier: EarlierModel) -> dict[st
     )
     entity_type = pa.string() if effect is None else frame.id_type(effect.entity)
     shards = 1 if effect is None else int(run.result("partition")["coordinates"][name]["shards"])
-    integer = pa.types.is_integer(entity_type)
-    found = earlier.read(task=run.config.task, fixed=effect is None, integer=integer)
+    found = earlier.read(task=run.config.task, fixed=effect is None, entity_type=entity_type)
     pieces: dict[int, list[str]] = {}
     for number, (table, listed) in enumerate(found):
         if effect is not None:  # Entities without a coefficient were below samples.min: they have no model.
@@ -89,7 +88,10 @@ def _typed(table: CoefficientTable, entity_type: pa.DataType, where: str) -> Coe
     try:
         entities = entities.cast(entity_type)
     except pa.ArrowInvalid as error:
-        raise DataError(f"{where}: entities do not fit the entity column: {error}") from None
+        raise DataError(
+            f"{where}: entities do not fit the entity column, which is {entity_type} here: {error}; write the column "
+            "in the type it had (uint64 for integers above 2^63 - 1), or use the models of this column"
+        ) from None
     return CoefficientTable(entities, table.offsets, table.features, table.means, table.variances)
 
 

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from gdmix_core import storage
 from gdmix_core.data.bags import flatten_lists
+from gdmix_core.data.id_types import plain_ids
+from gdmix_core.data.plain_columns import is_list
 from gdmix_core.errors import DataError
 from gdmix_core.models.table import CoefficientTable
 
@@ -28,7 +30,7 @@ def write_model(path: str, table: CoefficientTable) -> None:
 
 
 def read_model(path: str) -> CoefficientTable:
-    """Raises DataError when the file is absent or no model."""
+    """Raises DataError when the file is absent, no model, or one that no training writes."""
     with storage.open_for_read(path) as file:
         try:
             table = pq.read_table(file)
@@ -37,19 +39,35 @@ def read_model(path: str) -> CoefficientTable:
     missing = {"entity", "indices", "means"} - set(table.column_names)
     if missing:
         raise DataError(f"{path}: not a model file: column {', '.join(sorted(missing))} is missing")
-    offsets, indices = flatten_lists(table["indices"])
-    _, means = flatten_lists(table["means"])
-    variances = flatten_lists(table["variances"])[1] if "variances" in table.column_names else None
-    entities = (
-        pa.concat_arrays(table["entity"].chunks) if table.num_rows else pa.array([], table.schema.field("entity").type)
-    )
-    return CoefficientTable(
-        entities,
-        offsets,
-        indices.astype(np.int32, copy=False),
-        means.astype(np.float64, copy=False),
-        variances,
-    )
+    lists = {
+        name: _lists(path, table, name) for name in ("indices", "means", "variances") if name in table.column_names
+    }
+    offsets, indices = lists["indices"]
+    for name, (other, _) in lists.items():
+        if not np.array_equal(other, offsets):
+            raise DataError(f"{path}: damaged: the lists of {name} have other lengths than those of indices")
+    try:
+        found = CoefficientTable(
+            plain_ids(table["entity"]),
+            offsets,
+            indices.astype(np.int32, copy=False),
+            lists["means"][1].astype(np.float64, copy=False),
+            lists["variances"][1].astype(np.float64, copy=False) if "variances" in lists else None,
+        )
+    except (ValueError, DataError) as error:
+        raise DataError(f"{path}: not a model file: {error}") from None
+    found.check(path)
+    return found
+
+
+def _lists(path: str, table: pa.Table, name: str) -> tuple[NDArray[np.int64], NDArray]:
+    column, wanted = table[name], "integers" if name == "indices" else "numbers"
+    is_wanted = pa.types.is_integer if name == "indices" else pa.types.is_floating
+    if not is_list(column.type) or not is_wanted(column.type.value_type):
+        raise DataError(f"{path}: not a model file: column {name} should hold lists of {wanted}, not {column.type}")
+    if column.null_count or any(chunk.flatten().null_count for chunk in column.chunks):
+        raise DataError(f"{path}: damaged: column {name} should hold a list of {wanted} in every row, and holds null")
+    return flatten_lists(column)
 
 
 def concatenate(tables: list[CoefficientTable], entity_type: pa.DataType) -> CoefficientTable:

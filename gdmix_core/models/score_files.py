@@ -12,6 +12,7 @@ from typing import IO, Any, Literal
 
 import fastavro
 import pyarrow as pa
+import pyarrow.compute as pc
 from fastavro.write import Writer
 
 from gdmix_core.errors import DataError
@@ -62,7 +63,8 @@ def read_scores(
 ) -> pa.Table:
     """The score files of GDMix or Photon ML as one table, in the order of files and records.
 
-    uid: int64 in GDMix's files, string in Photon ML's, and null where a record has none; integer_uids: int64 in both
+    uid: int64 in GDMix's files (string in those with integers above 2⁶³ − 1), string in Photon ML's, and null where a
+    record has none; integer_uids: int64 in all, or uint64 where one is above its range
     score, score_per_coordinate (without the offset), label, weight: float64, null where a file has none
     columns: the names in GDMix's files. Photon ML's modelId and metadataMap are left out.
 
@@ -71,12 +73,18 @@ def read_scores(
     parts = [_read(path, columns or ScoreColumns()) for path in ([paths] if isinstance(paths, str) else paths)]
     table = pa.concat_tables(parts, promote_options="permissive")
     if integer_uids and not pa.types.is_integer(table.schema.field("uid").type):
-        try:
-            uid = table["uid"].cast(pa.int64())
-        except pa.ArrowInvalid as error:
-            raise DataError(f"{paths}: a uid is no integer ({error}); read them as strings") from None
-        table = table.set_column(0, "uid", uid)
+        table = table.set_column(0, "uid", _integers(table["uid"], paths))
     return table
+
+
+def _integers(uid: pa.ChunkedArray, paths: str | Sequence[str]) -> pa.ChunkedArray:
+    try:
+        return uid.cast(pa.int64())
+    except pa.ArrowInvalid as first:
+        try:
+            return uid.cast(pa.uint64())
+        except pa.ArrowInvalid:
+            raise DataError(f"{paths}: a uid is no integer ({first}); read them as strings") from None
 
 
 def _read(path: str, columns: ScoreColumns) -> pa.Table:
@@ -91,7 +99,7 @@ def _read(path: str, columns: ScoreColumns) -> pa.Table:
         except Exception as error:  # Damaged bytes make the decoder raise nearly anything.
             raise DataError(f"{path}: damaged, or no Avro file ({type(error).__name__}: {error})") from error
     found = {role: [record[name] for record in records] for name, role in roles.items()}
-    text = "modelId" in {field["name"] for field in schema["fields"]}
+    text = "modelId" in {field["name"] for field in schema["fields"]} or any(isinstance(u, str) for u in found["uid"])
     arrays = {"uid": pa.array(found["uid"], pa.string() if text else pa.int64())}
     for role in ("score", "score_per_coordinate", "label", "weight"):
         arrays[role] = pa.array(found.get(role, [None] * len(records)), pa.float64())
@@ -118,8 +126,11 @@ def _roles(path: str, schema: Mapping[str, Any], columns: ScoreColumns) -> dict[
 class ScoreWriter:
     """Appends tables of scores to an open Avro file; open_scores makes one."""
 
-    def __init__(self, file: IO[bytes], where: str, kind: ScoreKind, columns: ScoreColumns, model_id: str) -> None:
+    def __init__(
+        self, file: IO[bytes], where: str, kind: ScoreKind, columns: ScoreColumns, model_id: str, text_uids: bool
+    ) -> None:
         self._file, self._where, self._kind, self._columns, self._model_id = file, where, kind, columns, model_id
+        self._text_uids = text_uids
         self._writer: Any = None
         self._optional: list[str] = []
 
@@ -127,7 +138,8 @@ class ScoreWriter:
         """table: uid, score and, where there are any, score_per_coordinate, label, weight, as read_scores gives them.
 
         Raises DataError for what the format cannot hold: in both, rows without a score; in GDMix's, uids that are no
-        integers, and rows that lack a weight (or a score_per_coordinate) where the first table's have one.
+        integers (or, without text_uids, are above 2⁶³ − 1), and rows that
+        lack a weight (or a score_per_coordinate) where the first table's have one.
         """
         if table["score"].null_count:
             raise DataError(f"{self._where}: {table['score'].null_count} rows have no score")
@@ -160,7 +172,7 @@ class ScoreWriter:
 
     def _gdmix_schema(self) -> Any:
         fields: list[dict[str, Any]] = [
-            {"name": self._columns.uid, "type": "long"},
+            {"name": self._columns.uid, "type": "string" if self._text_uids else "long"},
             {"name": self._columns.score, "type": "float"},
             {"name": self._columns.label, "type": ["null", "float"], "default": None},
             *({"name": getattr(self._columns, role), "type": "float"} for role in self._optional),
@@ -170,6 +182,13 @@ class ScoreWriter:
     def _gdmix_records(self, table: pa.Table) -> Iterator[dict[str, Any]]:
         if not pa.types.is_integer(table.schema.field("uid").type) or table["uid"].null_count:
             raise DataError(f"{self._where}: GDMix's score files have integer uids only; write photon or parquet")
+        if self._text_uids:
+            table = table.set_column(table.column_names.index("uid"), "uid", table["uid"].cast(pa.string()))
+        elif exceeds_long(table["uid"]):
+            raise DataError(
+                f"{self._where}: uid {pc.max(table['uid']).as_py()} is above what the long of GDMix's score files "
+                "holds; set text_uids to write uids as decimal strings"
+            )
         for role in _GDMIX_OPTIONAL:
             given = len(table) - table[role].null_count if role in table.column_names else 0
             if given != (len(table) if role in self._optional else 0):
@@ -178,6 +197,11 @@ class ScoreWriter:
         names = [getattr(self._columns, role) for role in roles]
         for row in zip(*(_values(table, role) for role in roles), strict=True):
             yield dict(zip(names, row, strict=True))
+
+
+def exceeds_long(uid: pa.Array | pa.ChunkedArray) -> bool:
+    """Whether an unsigned integer is above what an Avro long holds."""
+    return pa.types.is_uint64(uid.type) and (pc.max(uid).as_py() or 0) >= 2**63
 
 
 def _any(column: pa.ChunkedArray) -> bool:
@@ -191,14 +215,20 @@ def _values(table: pa.Table, role: str) -> list[Any]:
 
 @contextmanager
 def open_scores(
-    path: str, kind: ScoreKind, columns: ScoreColumns | None = None, *, model_id: str = "N/A"
+    path: str,
+    kind: ScoreKind,
+    columns: ScoreColumns | None = None,
+    *,
+    model_id: str = "N/A",
+    text_uids: bool = False,
 ) -> Iterator[ScoreWriter]:
     """A score file to be written table by table; it appears when the block ends without an error.
 
-    kind: whose schema; columns: the names in GDMix's; model_id: Photon ML's modelId of every record.
+    kind: whose schema; columns: the names in GDMix's; model_id: Photon ML's modelId of every record; text_uids: whether
+    GDMix's uids are decimal strings, as they must be where one is above 2⁶³ − 1, and longs otherwise.
     """
     with open_for_write(path) as file:
-        writer = ScoreWriter(file, path, kind, columns or ScoreColumns(), model_id)
+        writer = ScoreWriter(file, path, kind, columns or ScoreColumns(), model_id, text_uids)
         yield writer
         writer.close()
 
@@ -210,5 +240,5 @@ def write_scores(
 
     Photon ML's format has no place for score_per_coordinate. Weights are written as they are.
     """
-    with open_scores(path, kind, columns, model_id=model_id) as writer:
+    with open_scores(path, kind, columns, model_id=model_id, text_uids=exceeds_long(table["uid"])) as writer:
         writer.write(table)

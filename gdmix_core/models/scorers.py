@@ -17,6 +17,7 @@ from gdmix_core.config import Config
 from gdmix_core.data.external_scores import open_scores_of, read_part
 from gdmix_core.data.feature_list import FeatureList, read_feature_list
 from gdmix_core.data.id_index import IdIndex
+from gdmix_core.data.id_types import arrow_type
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.records import Records
 from gdmix_core.data.source import Layout
@@ -52,7 +53,7 @@ class Batch:
         return self.sides[0].uid
 
     def column(self, name: str) -> pa.Array:
-        """An entity or text column, int64 or string [rows]."""
+        """An entity or text column, int64, uint64 or string [rows]."""
         return next(side.ids[name] for side in self.sides if name in side.ids)
 
     def bag(self, key: str) -> Bag:
@@ -93,7 +94,7 @@ class LinearScorer:
         if self.entity is None or self.entities is None:
             model_of = np.zeros(rows, np.int64)
         else:
-            model_of = self.entities.positions(batch.column(self.entity).cast(self.table.entities.type))
+            model_of = self.entities.positions(batch.column(self.entity))
         bag = Bag.empty(rows) if self.bag is None else batch.bag(self.bag)
         indices = self.feature_map[bag.indices] if len(bag.indices) else bag.indices
         local = np.empty(len(indices), np.int32)
@@ -195,7 +196,7 @@ def _given(name: str, config: Config, layout: Layout, paths: Sequence[str] | Non
     model = settings if isinstance(settings, ExternalModel) else ExternalModel(model="external", scores=list(paths))
     files = open_scores_of(name, model, config, paths)
     where = f"{', '.join(paths)}: scores of coordinate {name}"
-    uid_type = pa.string() if layout.uid_type == "text" else pa.int64()
+    uid_type = arrow_type(layout.uid_type)
     parts = [batch for part in files.parts for batch in read_part(part, layout.uid_type)]
     uid = pa.concat_arrays([pa.array([], uid_type), *(uids for uids, _ in parts)])
     values = np.concatenate([np.empty(0), *(scores.to_numpy(zero_copy_only=False) for _, scores in parts)])
@@ -236,18 +237,27 @@ def _linear(export: Export, name: str, config: Config, layout: Layout, kind: For
     features = FeatureList([])
     if described["bag"]:
         features = read_feature_list(storage.join(folder, "features.csv"))
-    integer = described["entity_type"] == "integer"
-    if integer and layout.id_tensors()[described["entity"]].type == "text":
+    entity_type = described["entity_type"] or "text"
+    if entity_type != "text" and layout.id_types()[described["entity"]] == "text":
         raise DataError(
             f"{config.input}: column {described['entity']} holds strings, but the model of {name} has integer entities"
         )
     if kind == "native":
         tables = [read_model(path) for path in files]
-        table = concatenate(tables, pa.int64() if integer else pa.string())
+        table = concatenate(tables, arrow_type(entity_type))
     else:
         fixed = described["entity"] is None
-        table = read_avro(files, features, fixed=fixed, integer_entities=integer).table
+        table = read_avro(
+            files,
+            features,
+            fixed=fixed,
+            integer_entities=entity_type == "integer",
+            unsigned_entities=entity_type == "unsigned",
+        ).table
     export.check_models(name, len(table))
+    table.check(folder, features=len(features), intercept=config.coordinates[name].intercept)
+    if described["entity"] is None and len(table) != 1:
+        raise DataError(f"{folder}: a fixed effect is one model, found {len(table)}")
     key = next(iter(layout.coordinate_bags[name].values()), None)
     mapped = np.empty(0, np.int32)
     if key is not None:

@@ -16,13 +16,14 @@ from gdmix_core.config_file import parse_config
 from gdmix_core.config_model import as_recorded
 from gdmix_core.data import bags
 from gdmix_core.data.id_index import IdIndex
+from gdmix_core.data.id_types import arrow_type
 from gdmix_core.data.record_checks import checks_of
-from gdmix_core.data.records import Records, read_records
+from gdmix_core.data.records import Records, read_records, read_uids
 from gdmix_core.data.scalar_columns import number_columns
 from gdmix_core.data.source import DIRECTORIES, Layout, Source, open_layout
 from gdmix_core.errors import DataError
 from gdmix_core.models.exported import open_export
-from gdmix_core.models.score_files import ScoreColumns, open_scores
+from gdmix_core.models.score_files import ScoreColumns, exceeds_long, open_scores
 from gdmix_core.models.scorers import Batch, Format, load_scorer
 
 ScoresFormat = Literal["parquet", "gdmix", "photon"]
@@ -73,7 +74,7 @@ def score_input(
     joined = [_Everything(s, config, layout, split) for s in layout.sources[1:]]
     rows = 0
     unknown = {m.name: 0 for m in models if m.entity is not None}
-    uid_type = pa.string() if layout.uid_type == "text" else pa.int64()
+    uid_type = arrow_type(layout.uid_type)
     if classes:
         schema = pa.schema([("uid", uid_type), ("score", pa.list_(pa.float32()))])
     else:
@@ -81,7 +82,8 @@ def score_input(
             [("uid", uid_type), *[(name, pa.float32()) for name in ("score", *(m.name for m in models))]]
         )
     labelled = scores != "parquet" and set(number_columns(config).values()) <= set(layout.sources[0].tensors)
-    with _open_output(output, scores, schema, config) as write:
+    text_uids = scores == "gdmix" and _exceeds_long(layout, config, split)
+    with _open_output(output, scores, schema, config, text_uids) as write:
         for records in _batches(layout.sources[0], config, layout, split, labelled=labelled):
             batch = Batch([records, *(other.of(records.uid) for other in joined)])
             total = records.numbers.get("offset", np.zeros(len(batch))).copy()
@@ -113,9 +115,20 @@ def _config_to_score(content: Mapping[str, Any], source: str, where: str) -> Con
         return parse_config({**content, "input": source, "metrics": [], "coordinates": coordinates}, where=where)
 
 
+def _exceeds_long(layout: Layout, config: Config, split: str) -> bool:
+    """Whether a uid is above what an Avro long holds. Only uids are read, and only where they may be."""
+    source = layout.sources[0]
+    return layout.uid_type == "unsigned" and any(
+        exceeds_long(uid)
+        for piece in layout.pieces
+        if piece.source == source.number and piece.split == split
+        for uid in read_uids(piece, source, config)
+    )
+
+
 @contextmanager
 def _open_output(
-    output: str, scores: ScoresFormat, schema: pa.Schema, config: Config
+    output: str, scores: ScoresFormat, schema: pa.Schema, config: Config, text_uids: bool
 ) -> Iterator[Callable[[pa.Table, Records], None]]:
     """A function that appends a batch's scores to the output."""
     if scores == "parquet":
@@ -124,7 +137,7 @@ def _open_output(
         return
     names = config.columns
     columns = ScoreColumns(uid=names.uid, label=names.label, weight=names.weight or "weight")
-    with open_scores(output, scores, columns, model_id=config.name) as avro:
+    with open_scores(output, scores, columns, model_id=config.name, text_uids=text_uids) as avro:
 
         def write(table: pa.Table, records: Records) -> None:
             score = table["score"].cast(pa.float64())
@@ -167,7 +180,7 @@ class _Everything:
     def __init__(self, source: Source, config: Config, layout: Layout, split: str) -> None:
         found = list(_batches(source, config, layout, split))
         self._path = source.path
-        uid_type = pa.string() if layout.uid_type == "text" else pa.int64()
+        uid_type = arrow_type(layout.uid_type)
         self._uids = IdIndex(pa.concat_arrays([pa.array([], uid_type), *(r.uid for r in found)]))
         self._ids = {name: pa.concat_arrays([r.ids[name] for r in found]) for name in source.ids} if found else {}
         self._bags = {

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from gdmix_core.errors import DataError
 
 INTERCEPT_INDEX = -1
 
@@ -15,13 +18,13 @@ INTERCEPT_INDEX = -1
 class CoefficientTable:
     """Coefficients of one coordinate, or of one shard of it: one row per entity, sorted by entity.
 
-    entities:  string or int64 [n]; a fixed effect has one row, whose entity is "global"
+    entities:  string, int64 or uint64 [n]; a fixed effect has one row, whose entity is "global"
     offsets:   int64 [n + 1], offsets[0] == 0; entity i owns the entries offsets[i] : offsets[i + 1]
     features:  int32 [entries]; INTERCEPT_INDEX first where the model has an intercept, then ascending
     means:     float64 [entries]
     variances: float64 [entries], nan where there is none for an entry; None where there are none at all
 
-    Raises ValueError when the lengths do not fit together.
+    Raises ValueError when offsets or lengths do not fit together: kernels index by them.
     """
 
     entities: pa.Array
@@ -38,6 +41,62 @@ class CoefficientTable:
             raise ValueError(f"offsets span {self.offsets[0]} to {self.offsets[-1]}, not 0 to {entries} entries")
         if len(self.means) != entries or (self.variances is not None and len(self.variances) != entries):
             raise ValueError(f"features, means and variances differ in length ({entries} features)")
+        falls = np.flatnonzero(self.offsets[1:] < self.offsets[:-1])
+        if len(falls):
+            raise ValueError(f"the offsets of entity {self.entities[int(falls[0])].as_py()!r} end before they begin")
+        for name, kinds in (("offsets", "iu"), ("features", "iu"), ("means", "f"), ("variances", "f")):
+            array = getattr(self, name)
+            if array is not None and array.dtype.kind not in kinds:
+                raise ValueError(f"{name} cannot be {array.dtype}")
+
+    def check(self, where: str, *, features: int | None = None, intercept: bool | None = None) -> None:
+        """Raises DataError for a table that no training writes, so that a file is damaged, or another's.
+
+        features: length of the list that indices refer to; intercept: whether models have one, None: not known
+        """
+        if self._fault is not None:
+            raise DataError(f"{where}: {self._fault}")
+        largest = int(self.features.max(initial=INTERCEPT_INDEX)) if features is not None else INTERCEPT_INDEX
+        if features is not None and largest >= features:
+            raise DataError(
+                f"{where}: a model has feature index {largest}, but the feature list has {features} features; use the "
+                "list that it was trained with"
+            )
+        if intercept is not None:
+            wrong = np.flatnonzero(self._first_is_intercept != intercept)
+            if len(wrong):
+                entity = self.entities[int(self._with_coefficients[wrong[0]])].as_py()
+                raise DataError(
+                    f"{where}: the model of entity {entity!r} has {'no' if intercept else 'an'} intercept, and the "
+                    f"coordinate has {'one' if intercept else 'none'} ({len(wrong)} models are so)"
+                )
+
+    @cached_property
+    def _with_coefficients(self) -> NDArray[np.int64]:
+        return np.flatnonzero(self.offsets[1:] > self.offsets[:-1])
+
+    @cached_property
+    def _first_is_intercept(self) -> NDArray[np.bool_]:
+        """Of the entities that have coefficients."""
+        return self.features[self.offsets[self._with_coefficients]] == INTERCEPT_INDEX
+
+    @cached_property
+    def _fault(self) -> str | None:
+        """What is wrong with indices or means, if anything is."""
+        inside = np.ones(len(self.features), bool)
+        inside[self.offsets[self._with_coefficients]] = False
+        wrong = np.zeros(len(self.features), bool)
+        wrong[1:] = inside[1:] & (self.features[1:] <= self.features[:-1])
+        wrong |= self.features < INTERCEPT_INDEX
+        if wrong.any():
+            return f"the feature indices of entity {self._entity_of(int(np.argmax(wrong)))!r} do not ascend from -1"
+        if not np.isfinite(np.sum(self.means)) and not np.isfinite(self.means).all():
+            entry = int(np.argmin(np.isfinite(self.means)))
+            return f"a coefficient of entity {self._entity_of(entry)!r} is {self.means[entry]}"
+        return None
+
+    def _entity_of(self, entry: int) -> object:
+        return self.entities[int(np.searchsorted(self.offsets, entry, side="right")) - 1].as_py()
 
     def __len__(self) -> int:
         """Number of entities."""

@@ -147,7 +147,7 @@ def solve_entities(
                 for i in range(end - begin):
                     left += curvature[i]
             separated = free and may_separate and left <= NEGLIGIBLE_LOSS * total_weight
-            if separated and largest_gradient <= goal:
+            if separated and largest_gradient <= goal and is_number(gradient, size):
                 status[e] = UNBOUNDED
                 break
             if size <= dense_limit:
@@ -200,7 +200,8 @@ def solve_entities(
             if not improved:
                 # No descent left in float64: the gradient decides whether this is the optimum. slope and curvature
                 # are those of the last trial, but nothing reads them any more.
-                status[e] = CONVERGED if largest_gradient <= goal else ITERATION_LIMIT
+                if largest_gradient <= goal and is_number(gradient, size):
+                    status[e] = CONVERGED
                 break
             F = trial
             data_loss = trial_loss
@@ -255,7 +256,7 @@ def gradient_of(
     local: NDArray[np.int32],
     values: NDArray[np.floating],
 ) -> float:
-    """gradient = Xᵀ slope + penalty ∘ (w − prior); returns its largest absolute entry."""
+    """gradient = Xᵀ slope + penalty ∘ (w − prior); returns its largest absolute entry, NaN aside."""
     for j in range(size):
         gradient[j] = penalty[j] * (w[j] - prior[j])
     for i in range(begin, end):
@@ -268,3 +269,12 @@ def gradient_of(
     for j in range(size):
         largest = max(largest, abs(gradient[j]))
     return largest
+
+
+@njit(cache=True, nogil=True)
+def is_number(gradient: NDArray[np.float64], size: int) -> bool:
+    """Whether no entry is NaN: it would be no larger than any goal. Asked where an entity would be done, not before."""
+    total = 0.0
+    for j in range(size):
+        total += abs(gradient[j])
+    return not np.isnan(total)

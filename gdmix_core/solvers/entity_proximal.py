@@ -26,6 +26,7 @@ from gdmix_core.solvers.entity_newton import (
     NO_DATA,
     UNBOUNDED,
     gradient_of,
+    is_number,
     margins,
 )
 from gdmix_core.solvers.losses import LINEAR, POISSON, SMOOTHED_HINGE, loss_terms
@@ -121,7 +122,7 @@ def solve_entities(
             violation = 0.0
             for j in range(size):
                 violation = max(violation, abs(least_subgradient(gradient[j], w[j], kappa[j], low[j], high[j])))
-            if violation <= goal:
+            if violation <= goal and is_number(gradient, size):
                 left = data_loss
                 if loss == POISSON:
                     left = 0.0

@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from gdmix_core.data.checked_arrays import reals
 from gdmix_core.data.ragged import Bag
 from gdmix_core.solvers import global_curvature, global_third
 from gdmix_core.solvers.losses import loss_terms
@@ -24,6 +25,8 @@ class GlobalObjective:
 
     bag: its rows' features; label, weight, offset: float64 [n]
     The coefficients are float64 [features + 1], the intercept first; without one its entry stays 0.
+
+    Raises DataError for arrays that do not fit together, indices beyond the features, and numbers that are not finite.
 
     Second derivatives are those at the w of the latest `move_to`. Vectors and matrices have the intercept's row first.
     """
@@ -40,6 +43,12 @@ class GlobalObjective:
         intercept: bool,
         threads: int,
     ) -> None:
+        rows = len(bag)
+        bag = bag.checked(features, ascending=True)
+        label, weight, offset = (
+            reals(array, f"{name} (of {rows} rows of the bag)", rows)
+            for name, array in (("label", label), ("weight", weight), ("offset", offset))
+        )
         self._loss, self._intercept = loss, intercept
         self._rows = (bag.offsets, bag.indices, bag.values)
         self._told = (label, weight, offset)
@@ -127,6 +136,8 @@ class GlobalObjective:
 
 
 def score_bag(bag: Bag, w: NDArray[np.float64], intercept: bool) -> NDArray[np.float32]:
+    """float32 [n]: x·w + b. w: float64 [features + 1], the intercept first."""
+    bag = bag.checked(len(w) - 1)
     scores = np.empty(len(bag), np.float32)
     _score(intercept, bag.offsets, bag.indices, bag.values, w, scores)
     return scores

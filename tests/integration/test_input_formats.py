@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import synthetic_input as synthetic
 
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.ragged import Bag
+from gdmix_core.data.shards import read_entities
 from gdmix_core.run import Run
 
 pytestmark = pytest.mark.usefixtures("spark")
@@ -78,6 +80,47 @@ def test_mixed_formats_in_one_directory(reference, tmp_path: Path):
     (source / "trainingData" / "_SUCCESS").touch()
     (source / "trainingData" / ".hidden.tfrecord").write_bytes(b"not a record")
     assert content(synthetic.validate(synthetic.make_config(source, tmp_path / "run"))) == reference
+
+
+def shifted_ids(source: Path, by: int) -> None:
+    """Rewrites uid and user_id of the Parquet files as uint64, larger by so much; user_id as a dictionary."""
+    for path in source.rglob("*.parquet"):
+        table = pq.read_table(path)
+        for name in ("uid", "user_id"):
+            ids = pa.array([value + by for value in table[name].to_pylist()], pa.uint64())
+            ids = ids.dictionary_encode() if name == "user_id" else ids
+            table = table.set_column(table.column_names.index(name), name, ids)
+        pq.write_table(table, path)
+
+
+def test_unsigned_ids_on_both_sides_of_two_to_the_63rd(reference, tmp_path: Path):
+    """Spark has no unsigned integers: rows travel through it in their order all the same, and arrive as they were."""
+    by = 2**63 - 1150
+    source = synthetic.write_directory(
+        tmp_path / "input", TRAINING, VALIDATION, suffix=".parquet", files=2, reverse=True
+    )
+    shifted_ids(source, by)
+    run = synthetic.partition(
+        synthetic.validate(synthetic.make_config(source, tmp_path / "run", frame={"rows_per_block": 90}))
+    )
+    found = content(run)
+    for split in ("training", "validation"):
+        assert found[split, "uid"] == [uid + by for uid in reference[split, "uid"]]
+        assert found[split, "user_id"] == [user + by for user in reference[split, "user_id"]]
+    same = {key: value for key, value in found.items() if key[1] not in ("uid", "user_id")}
+    assert same == {key: value for key, value in reference.items() if key[1] not in ("uid", "user_id")}
+    assert min(found["training", "uid"]) < 2**63 < max(found["training", "uid"])
+    of_user: dict[int, list[int]] = {}
+    for shard in range(3):
+        for table in read_entities(run, "per_user", "training", shard, 10**6):
+            assert table["entity"].type == pa.uint64()
+            assert table["entity"].to_pylist() == sorted(table["entity"].to_pylist())
+            for entity, row in zip(table["entity"].to_pylist(), table["row"].to_pylist(), strict=True):
+                of_user.setdefault(entity, []).append(row)
+    expected_rows: dict[int, list[int]] = {}
+    for row, user in enumerate(found["training", "user_id"]):
+        expected_rows.setdefault(user, []).append(row)
+    assert of_user == expected_rows
 
 
 def test_separate_directories_are_joined_by_uid(reference, tmp_path: Path):
