@@ -128,6 +128,10 @@ class Run:
     def initial_network(self, coordinate: str, *parts: str) -> str:
         return self.shared("initial", coordinate, "network", *parts)
 
+    def earlier_run(self) -> str:
+        """Which run `initial_model` stands for, as it was chosen when this one began."""
+        return self.shared("initial_model.json")
+
     def initial_features(self, coordinate: str) -> str:
         return self.shared("initial", coordinate, "features.csv")
 

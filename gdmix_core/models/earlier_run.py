@@ -74,14 +74,14 @@ def record(run: Run) -> None:
     """Chooses as a run begins, and keeps that: a neighbour that finishes meanwhile changes nothing for later steps."""
     choice = choose(run.config)
     if choice is not None:
-        storage.write_json(run.shared("initial_model.json"), asdict(choice))
+        storage.write_json(run.earlier_run(), asdict(choice))
         if choice.taken != choice.named:
             log.warning("initial_model: %s", choice)
 
 
 def recorded(run: Run) -> Choice | None:
     """The run's choice; made now where it was not recorded, as by an earlier version."""
-    initial, path = run.config.initial_model, run.shared("initial_model.json")
+    initial, path = run.config.initial_model, run.earlier_run()
     if initial is None or initial.path is None or not storage.exists(path):
         return choose(run.config)
     content: dict[str, Any] = storage.read_json(path)
