@@ -185,7 +185,7 @@ def test_trials_that_the_run_does_not_have_are_skipped(tmp_path: Path) -> None:
 def test_a_trial_that_fails_fails_its_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tiny_run(tmp_path, parallel=2)
     path = Path(run.shard("per_user", "training", 0))
-    path.write_bytes(b"not a shard")
+    path.write_bytes(b"not a shard".ljust(path.stat().st_size))  # another size would be seen before the trial begins
     failing = task(run, "round_01", 1)
     with pytest.raises(DataError, match=r"^trial 1 \(global.l2=5\): "):
         failing.execute(NO_CONTEXT)
