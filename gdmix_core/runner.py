@@ -27,6 +27,7 @@ from gdmix_core.config import Config
 from gdmix_core.evaluation.registry import parse_metric, shown_value
 from gdmix_core.evaluation.selection import deciding_split, evaluated
 from gdmix_core.log_lines import step_line
+from gdmix_core.models import earlier_run
 from gdmix_core.plan import Step
 from gdmix_core.report.page import try_to_write_report
 from gdmix_core.run import Run
@@ -80,6 +81,7 @@ def _walk(run: Run, console: Console) -> None:
 def submit(run: Run, step: Step) -> None:
     """Runs a Spark step in a process of its own. Raises the error it reported, or StepError with its last lines."""
     if step.kind == "validate":
+        earlier_run.record(run)
         watched.record(run)
     if spark_submit.is_current(run, step):
         return
