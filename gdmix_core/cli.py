@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from gdmix_core import __version__
+from gdmix_core.errors import ConfigError
 
 
 class _Group(click.Group):
@@ -44,6 +45,23 @@ class _Group(click.Group):
             logging.getLogger(__name__).debug("where it was raised:", exc_info=error)
             click.secho(f"error: {found}", fg="red", err=True)
             sys.exit(1)
+
+
+class _Path(click.ParamType):
+    """A path or URL, as in the configuration: ~ is the home folder, environment variables are refused."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from gdmix_core.paths import expanded
+
+        try:
+            return expanded(str(value))
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+
+
+_PATH = _Path()
 
 
 def _variables(assignments: tuple[str, ...]) -> dict[str, str]:
@@ -101,32 +119,36 @@ def validate(config: str, variables: tuple[str, ...], changes: tuple[str, ...]) 
     """Check the input and write the frame and its report, nothing more."""
     from gdmix_core.data.report_table import report_table
     from gdmix_core.data.validation import report_path
-    from gdmix_core.run import Run
-    from gdmix_core.runner import submit
+    from gdmix_core.runner import begun, submit
     from gdmix_core.storage import exists, read_json
 
-    started = Run.create(_load(config, variables, changes))
-    path = report_path(started)
-    try:
-        submit(started, started.plan["validate"])
-    finally:
-        if exists(path):
-            _console().print(report_table(read_json(path)))
+    with begun(_load(config, variables, changes)) as started:
+        path = report_path(started)
+        try:
+            submit(started, started.plan["validate"])
+        finally:
+            if exists(path):
+                _console().print(report_table(read_json(path)))
     click.echo(f"report: {path}")
 
 
 @main.command()
-@click.option("--model", required=True, help="A run directory, or its export.")
-@click.option("--input", "source", required=True, help="New data in the input layout (its trainingData directories).")
-@click.option("--output", required=True, help="File to write: uid, score, and in Parquet a score for each coordinate.")
+@click.option("--model", required=True, type=_PATH, help="A run directory, or its export.")
+@click.option(
+    "--input", "source", required=True, type=_PATH, help="New data in the input layout (its trainingData directories)."
+)
+@click.option(
+    "--output", required=True, type=_PATH,
+    help="File to write, *.parquet or *.csv: uid, score, and a score for each coordinate. A score file is replaced.",
+)  # fmt: skip
 @click.option(
     "--format", "kind", type=click.Choice(["native", "avro"]), default="native", show_default=True,
     help="Which of the export's model files to read.",
 )  # fmt: skip
 @click.option("--split", type=click.Choice(["training", "validation"]), default="training", show_default=True)
 @click.option(
-    "--scores", type=click.Choice(["parquet", "gdmix", "photon"]), default="parquet", show_default=True,
-    help="Format of the output: Parquet, or a score file as GDMix or Photon ML write it (Avro).",
+    "--scores", type=click.Choice(["parquet", "csv", "gdmix", "photon"]),
+    help="Format of the output: by its name Parquet or CSV; or a score file as GDMix or Photon ML write it (Avro).",
 )  # fmt: skip
 @click.option(
     "--external", "external", multiple=True, metavar="NAME=FILES",
@@ -136,15 +158,12 @@ def score(model: str, source: str, output: str, kind: Any, split: Any, scores: A
     """Score new data with an exported model."""
     from gdmix_core.models.scoring import score_input
 
-    other = ".avro" if scores == "parquet" else ".parquet"
-    if output.endswith(other):
-        raise click.UsageError(f"--scores {scores} does not write {other} files; change --output or --scores")
     given: dict[str, list[str]] = {}
     for assignment in external:
         name, equals, path = assignment.partition("=")
         if not equals or not name:
             raise click.UsageError(f"--external {assignment}: expected NAME=FILES, such as global=scores.parquet")
-        given.setdefault(name, []).append(path)
+        given.setdefault(name, []).append(_PATH.convert(path, None, None))
     rows, unknown = score_input(model, source, output, kind=kind, split=split, scores=scores, external=given)
     click.echo(f"{rows} rows scored: {output}")
     for coordinate, count in unknown.items():
@@ -152,7 +171,7 @@ def score(model: str, source: str, output: str, kind: Any, split: Any, scores: A
 
 
 @main.command()
-@click.argument("run_directory")
+@click.argument("run_directory", type=_PATH)
 def show(run_directory: str) -> None:
     """Show the metrics of a run, pass by pass."""
     from gdmix_core.run import Run
@@ -165,7 +184,7 @@ def show(run_directory: str) -> None:
 
 
 @main.command()
-@click.argument("run_directory")
+@click.argument("run_directory", type=_PATH)
 def report(run_directory: str) -> None:
     """Write RUN_DIRECTORY/report.html: metrics, plots and counts of a run, finished or not, in one file."""
     from gdmix_core.report.page import write_report
@@ -180,9 +199,9 @@ def sample() -> None:
 
 
 @sample.command("movielens")
-@click.option("--data", help="Folder of ml-latest-small, ml-100k or ml-1m as GroupLens publishes them.")
+@click.option("--data", type=_PATH, help="Folder of ml-latest-small, ml-100k or ml-1m as GroupLens publishes them.")
 @click.option("--download", is_flag=True, help="Fetch ml-latest-small from GroupLens.")
-@click.option("--output", required=True, help="Input directory to write.")
+@click.option("--output", required=True, type=_PATH, help="Input directory to write.")
 @click.option("--format", "kind", type=click.Choice(["tfrecord", "parquet"]), default="tfrecord", show_default=True)
 def sample_movielens(data: str | None, download: bool, output: str, kind: Any) -> None:
     """Convert published MovieLens files."""
@@ -199,8 +218,8 @@ def sample_movielens(data: str | None, download: bool, output: str, kind: Any) -
 
 
 @sample.command("nemig")
-@click.option("--data", required=True, help="Folder with NeMig's news.tsv and rows.tsv.")
-@click.option("--output", required=True, help="Input directory to write.")
+@click.option("--data", required=True, type=_PATH, help="Folder with NeMig's news.tsv and rows.tsv.")
+@click.option("--output", required=True, type=_PATH, help="Input directory to write.")
 @click.option(
     "--negatives",
     type=click.FloatRange(0, 1, min_open=True),
@@ -217,7 +236,7 @@ def sample_nemig(data: str, output: str, negatives: float, kind: Any) -> None:
 
 
 @sample.command("generated")
-@click.option("--output", required=True, help="Input directory to write; the truth is in its folder truth.")
+@click.option("--output", required=True, type=_PATH, help="Input directory to write; the truth is in its folder truth.")
 @click.option("--users", default=500, show_default=True)
 @click.option("--movies", default=800, show_default=True)
 @click.option("--ratings", default=50_000, show_default=True)

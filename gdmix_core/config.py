@@ -57,7 +57,8 @@ class InitialModel(Model):
         default_factory=dict, description="For a coordinate, a file or folder of GDMix or Photon ML Avro models."
     )
     required: bool = Field(
-        default=True, description="False: start from nothing where nothing is at path (the first of nightly runs)."
+        default=True,
+        description="False: without a finished run at path, start from the newest dated before it, or from nothing.",
     )
     prior_weight: float = Field(
         default=0.0,

@@ -18,6 +18,7 @@ from gdmix_core.errors import ConfigError
 from gdmix_core.schedule import check_schedule
 from gdmix_core.search.check import check_search
 from gdmix_core.secret_settings import has_user_info
+from gdmix_core.secret_templates import refuse_secret_templates
 from gdmix_core.yaml_text import Document, KeyPath, Lines, parse_yaml, place_of
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ def check_file(path: str | Path, variables: Mapping[str, str], overrides: Mappin
     """As load_config, but templates may stay unrendered where their variables are not given; and what Airflow would
     refuse is refused."""
     content, lines = _overridden(path, overrides)
+    refuse_secret_templates(content, str(path))
     rendered = render(content, variables, where=str(path), lines=lines, keep_unknown=True)
     config = parse_config(rendered, where=str(path), lines=lines)
     check_schedule(config.airflow, str(content["output"]), str(path))

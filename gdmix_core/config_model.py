@@ -73,6 +73,33 @@ Path = Annotated[str, AfterValidator(_path)]
 """A file or directory, or a URL. ~ is the home folder; environment variables are refused, not expanded."""
 
 
+def paths_of(model: BaseModel, at: str = "") -> Iterator[tuple[str, str]]:
+    """(key, path) of every file, directory or URL that a configuration names; at: the key path of the model."""
+    for name, field in type(model).model_fields.items():
+        yield from _paths_in(getattr(model, name), _holds_path(field.annotation, field.metadata), f"{at}{name}")
+
+
+def _paths_in(value: Any, is_path: bool, key: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, BaseModel):
+        yield from paths_of(value, f"{key}.")
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _paths_in(item, is_path, f"{key}.{name}")
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _paths_in(item, is_path, key)
+    elif is_path and isinstance(value, str):
+        yield key, value
+
+
+def _holds_path(annotation: Any, metadata: Iterable[Any]) -> bool:
+    """Whether strings in a field are of the type Path."""
+    if any(isinstance(told, AfterValidator) and told.func is _path for told in metadata):
+        return True
+    parts = getattr(annotation, "__args__", ())
+    return any(_holds_path(part, getattr(part, "__metadata__", ())) for part in parts)
+
+
 def refuse_without_effect(model: BaseModel, keys: Iterable[str], why: str, at: str = "") -> None:
     """Raises ValueError for a key that says something which nothing would come of; why: the rest of the sentence.
 

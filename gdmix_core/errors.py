@@ -21,3 +21,7 @@ class StorageError(GdmixError):
 
 class StepError(GdmixError):
     """A step could not run: something it needs is not there, or a worker process failed."""
+
+
+class ReplacedRunError(StepError):
+    """Another run has begun in the run's directory, with another configuration."""

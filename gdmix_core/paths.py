@@ -41,9 +41,9 @@ def expanded(path: str) -> str:
 
 
 def absolute(path: str) -> str:
-    """A local path in full, for processes that work in other directories; a URL as it is."""
+    """A local path (also of a file:// URL) in full, for processes that work in other directories; a URL as it is."""
     local = local_path(path)
-    return path if local is None or is_url(path) else os.path.abspath(local)
+    return path if local is None else os.path.abspath(local)
 
 
 def without_secrets(text: str) -> str:

@@ -5,7 +5,9 @@ Every path of the run directory is spelled here and nowhere else.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import json
 import logging
 import platform
 import re
@@ -15,11 +17,11 @@ from typing import Any
 
 import yaml
 
-from gdmix_core import manifests, storage
+from gdmix_core import manifests, run_directory, storage
 from gdmix_core.config import Config
 from gdmix_core.config_file import parse_config
 from gdmix_core.config_model import as_recorded
-from gdmix_core.errors import DataError, StepError
+from gdmix_core.errors import DataError, ReplacedRunError, StepError
 from gdmix_core.plan import Plan, Step, build_plan, evaluate_id
 
 log = logging.getLogger("gdmix_core.run")
@@ -34,39 +36,75 @@ class Run:
 
     trial: of a trial of a search, its number, its parameters' values, and the trial it starts from, if any; frame,
     shards and whatever else all trials share lie in data_root, the run of the search.
+    origin: who started the run, as far as it was said: {by: what a message calls it, passes and trials: of the
+    pipeline, of which this run may make fewer}.
     """
 
-    def __init__(self, root: str, config: Config, *, trial: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        root: str,
+        config: Config,
+        *,
+        trial: Mapping[str, Any] | None = None,
+        origin: Mapping[str, Any] | None = None,
+    ) -> None:
         self.root = root
         self.config = config
         self.trial = trial
+        self.origin = dict(origin or {})
         self.data_root = root if trial is None else storage.grandparent(root)
         self.plan: Plan = build_plan(config)
         self._described: dict[str, tuple[str, manifests.Files]] = {}
 
     @classmethod
-    def create(cls, config: Config, *, trial: Mapping[str, Any] | None = None) -> Run:
-        """Starts (or continues) the run in config.output and writes its config.yaml."""
-        run = cls(config.output.rstrip("/"), config, trial=trial)
+    def create(
+        cls, config: Config, *, trial: Mapping[str, Any] | None = None, origin: Mapping[str, Any] | None = None
+    ) -> Run:
+        """Starts (or continues) the run in config.output and writes its config.yaml.
+
+        Raises ConfigError, before anything is written, for a directory that is not this pipeline's own.
+        """
+        # A trial lies in the run of its search.
+        root = run_directory.claim(config) if trial is None else run_directory.root_of(config)
+        run = cls(root, config, trial=trial, origin=origin)
         for name, task in config.foreign_metrics.items() if trial is None else ():
             log.warning("metric %s is meant for %s: on the margins of %s it means little", name, task, config.task)
-        content = {"config": config.model_dump(mode="json", exclude_none=True), "versions": _versions()}
+        content = {"config": _as_written(config), "versions": _versions()}
         if trial is not None:
             content["trial"] = dict(trial)
+        if run.origin:
+            content["origin"] = run.origin
         with storage.open_for_write(run.path("config.yaml")) as file:
             file.write(yaml.safe_dump(content, sort_keys=False).encode())
         return run
 
     @classmethod
-    def open(cls, root: str) -> Run:
-        """An existing run. Raises StepError when there is none."""
-        path = storage.join(root.rstrip("/"), "config.yaml")
+    def open(cls, root: str, *, key: str | None = None) -> Run:
+        """An existing run. Raises StepError when there is none; ReplacedRunError when its configuration is not the one
+        with this key."""
+        root = root.rstrip("/")
+        path = storage.join(root, "config.yaml")
         if not storage.exists(path):
             raise StepError(f"{root}: not a run directory (no config.yaml); start with `gdmix run CONFIG`")
         content = read_recorded(path)
+        if key:
+            _check_key(root, content, key)
         with as_recorded():
             config = parse_config(content["config"], where=path)
-        return cls(root.rstrip("/"), config, trial=content.get("trial"))
+        run = cls(root, config, trial=content.get("trial"), origin=content.get("origin"))
+        run.config_key = _key(content["config"])
+        return run
+
+    @cached_property
+    def config_key(self) -> str:
+        """A digest of the configuration as config.yaml has it: another one is another run."""
+        return _key(_as_written(self.config))
+
+    def check_not_replaced(self) -> None:
+        """Raises ReplacedRunError when the directory's configuration is no longer this run's."""
+        path = self.path("config.yaml")
+        if storage.exists(path):
+            _check_key(self.root, read_recorded(path), self.config_key)
 
     # Paths
 
@@ -94,6 +132,10 @@ class Run:
 
     def initial_network(self, coordinate: str, *parts: str) -> str:
         return self.shared("initial", coordinate, "network", *parts)
+
+    def earlier_run(self) -> str:
+        """Which run `initial_model` stands for, as it was chosen when this one began."""
+        return self.shared("initial_model.json")
 
     def initial_features(self, coordinate: str) -> str:
         return self.shared("initial", coordinate, "features.csv")
@@ -250,11 +292,15 @@ class Run:
             self._described.pop(dropped.id, None)
 
     def commit(self, step: Step, content: Mapping[str, Any]) -> dict[str, Any]:
-        """Declares the step's result whole, and says which files it has; returns what was written."""
+        """Declares the step's result whole, and says which files it has; returns what was written.
+
+        Raises ReplacedRunError rather than vouch for what processes below may have made with another configuration.
+        """
         root, files = self._holds(step)
         marked = {"key": self.keys[step.id], "step": step.id, **content}
         if root:
             marked["contents"] = manifests.describe(root, files())
+        self.check_not_replaced()
         storage.write_json(self.marker(step), marked)
         self._described.pop(step.id, None)
         return marked
@@ -277,6 +323,8 @@ class Run:
                 for folder in folders
                 for path in storage.paths_within(storage.join(root, folder) if folder else root)
             ]
+            if step.kind in ("validate", "partition", "initialize", "export"):
+                found = [path for path in found if run_directory.is_of_a_step(path)]
             return [path for path in found if not own.fullmatch(path)]
 
         return root, paths
@@ -312,6 +360,24 @@ class Run:
         for read in step.reads:
             if not self.is_done(self.plan[read]):
                 raise StepError(f"{self.root}: {step.id} needs {read}, which is missing or out of date; run it first")
+
+
+def _as_written(config: Config) -> dict[str, Any]:
+    return config.model_dump(mode="json", exclude_none=True)
+
+
+def _key(config: Mapping[str, Any]) -> str:
+    # A letter first: Airflow's native rendering would make a number of 12e45…
+    return "k" + hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _check_key(root: str, content: Mapping[str, Any], key: str) -> None:
+    if _key(content["config"]) != key:
+        other = (content.get("origin") or {}).get("by", "a run of another origin, such as `gdmix run`")
+        raise ReplacedRunError(
+            f"{root}: another run has replaced the configuration there, {other}; their results would mix. When it is "
+            "over, start this run anew (in Airflow clear validate with all that follows), or give it another output"
+        )
 
 
 def _mapping(path: str) -> dict[str, Any]:

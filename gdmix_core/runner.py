@@ -12,11 +12,22 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from gdmix_core import prerequisites, processes, progress, spark_submit, steps, storage, watched
+from gdmix_core import (
+    prerequisites,
+    processes,
+    progress,
+    run_directory,
+    run_lock,
+    spark_submit,
+    steps,
+    storage,
+    watched,
+)
 from gdmix_core.config import Config
 from gdmix_core.evaluation.registry import parse_metric, shown_value
 from gdmix_core.evaluation.selection import deciding_split, evaluated
 from gdmix_core.log_lines import step_line
+from gdmix_core.models import earlier_run
 from gdmix_core.plan import Step
 from gdmix_core.report.page import try_to_write_report
 from gdmix_core.run import Run
@@ -25,7 +36,25 @@ from gdmix_core.search.screen import make_round, trials_table
 
 def run_pipeline(config: Config, console: Console) -> Run:
     """Runs (or resumes) a whole pipeline; steps that are done are skipped. Raises GdmixError when one cannot be."""
-    run = Run.create(config)
+    with begun(config) as run:
+        _walk(run, console)
+    return run
+
+
+@contextmanager
+def begun(config: Config) -> Iterator[Run]:
+    """The run in config.output, held by this process alone.
+
+    Nothing of an earlier run there is changed when this one cannot start. Raises GdmixError: for a directory that is
+    not this pipeline's, for what the run lacks, and when another process works in it.
+    """
+    run_directory.check(config)
+    prerequisites.check(config)
+    with run_lock.whole_run(run_directory.claim(config)):
+        yield Run.create(config)
+
+
+def _walk(run: Run, console: Console) -> None:
     began = time.monotonic()
     skipped: set[int] = set()
     with _display(console) as show:
@@ -47,13 +76,12 @@ def run_pipeline(config: Config, console: Console) -> Run:
     console.print(f"run directory: [bold]{run.root}[/bold]   ({time.monotonic() - began:.1f} s)", soft_wrap=True)
     if path := try_to_write_report(run):
         console.print(f"report: {path}", soft_wrap=True, highlight=False)
-    return run
 
 
 def submit(run: Run, step: Step) -> None:
     """Runs a Spark step in a process of its own. Raises the error it reported, or StepError with its last lines."""
     if step.kind == "validate":
-        prerequisites.check(run.config)
+        earlier_run.record(run)
         watched.record(run)
     if spark_submit.is_current(run, step):
         return

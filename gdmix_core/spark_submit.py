@@ -117,13 +117,11 @@ def _with_a_name() -> dict[str, str]:
 
     By the library nss_wrapper, which is made for this. Raises StepError where it is not installed.
     """
-    library = next(
-        iter(sorted(glob.glob("/usr/lib/*/libnss_wrapper.so") + glob.glob("/usr/lib*/libnss_wrapper.so"))), ""
-    )
-    if not library:
+    found = [path for folder in ("/usr/lib/*", "/usr/lib*") for path in glob.glob(f"{folder}/libnss_wrapper.so")]
+    if not found:
         raise StepError(
-            f"uid {os.getuid()} has no name on this machine, without which Spark does not start; add it to /etc/passwd, or "
-            "install libnss-wrapper"
+            f"uid {os.getuid()} has no name on this machine, without which Spark does not start; add it to "
+            "/etc/passwd, or install libnss-wrapper"
         )
     folder = tempfile.mkdtemp(prefix="gdmix-user-")
     uid, gid = os.getuid(), os.getgid()
@@ -131,7 +129,7 @@ def _with_a_name() -> dict[str, str]:
         Path(folder, name).write_text(f"{line}\n")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return {
-        "LD_PRELOAD": " ".join(filter(None, [os.environ.get("LD_PRELOAD"), library])),
+        "LD_PRELOAD": " ".join(filter(None, [os.environ.get("LD_PRELOAD"), sorted(found)[0]])),
         "NSS_WRAPPER_PASSWD": f"{folder}/passwd",
         "NSS_WRAPPER_GROUP": f"{folder}/group",
         "HOME": folder,

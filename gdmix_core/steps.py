@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from gdmix_core import run_lock
 from gdmix_core.errors import StepError
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
@@ -17,8 +18,13 @@ def execute(run: Run, step: Step, *, group: int | None = None) -> dict[str, Any]
 
     A step that is done already is not done again. group: for train_random, which of the configuration's groups of
     shards; for trials, the number of one trial of the round; None: all of them. Raises StepError when a step it
-    reads is missing.
+    reads is missing, or another process works on it.
     """
+    with run_lock.step(run.root, step.id, group):
+        return _carry_out(run, step, group)
+
+
+def _carry_out(run: Run, step: Step, group: int | None) -> dict[str, Any]:
     if step.kind == "gate":
         from gdmix_core.evaluation.selection import pass_pays
 

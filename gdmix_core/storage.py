@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Concatenate, Literal, ParamSpec, TypeVar
@@ -219,6 +219,19 @@ def list_files(directory: str, *, hidden: bool = False) -> list[tuple[str, int, 
 
 
 @_named
+def list_folder(directory: str) -> list[str]:
+    """The names of the visible files and folders directly in a directory, sorted; [] if it is absent."""
+    local = local_path(directory)
+    if local is not None:
+        names = os.listdir(local) if os.path.isdir(local) else []
+    else:
+        filesystem, key = _remote(directory)
+        found = filesystem.ls(key, detail=False) if filesystem.exists(key) else []
+        names = [path.rstrip("/").rsplit("/", 1)[-1] for path in found if path.rstrip("/") != key.rstrip("/")]
+    return sorted(name for name in names if name[:1] not in {".", "_"})
+
+
+@_named
 def change_stamp(path: str) -> tuple[int, str] | None:
     """(size in bytes, change stamp) of a file, None where there is none."""
     local = local_path(path)
@@ -240,17 +253,31 @@ def _stamp(info: Mapping[str, Any]) -> str:
     return str(info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("LastModified"))
 
 
-def paths_within(directory: str) -> list[str]:
+def paths_within(directory: str, *, hidden: bool = False) -> list[str]:
     """The paths of all files in a directory and in the folders below it, relative to it, sorted; [] if it is absent.
 
-    Hidden files (a name with a leading dot) are left out.
+    Hidden files (a name with a leading dot) are left out unless asked for.
     """
-    return sorted(path for path in _paths_within(directory) if not path.rsplit("/", 1)[-1].startswith("."))
+    found = _all_paths_within(directory)
+    return sorted(path for path in found if hidden or not path.rsplit("/", 1)[-1].startswith("."))
+
+
+@_named
+def names_in(directory: str) -> list[str]:
+    """Names of all files and folders directly in a directory, hidden ones too, unsorted; [] if it is absent."""
+    local = local_path(directory)
+    if local is not None:
+        return os.listdir(local) if os.path.isdir(local) else []
+    filesystem, key = _remote(directory)
+    if not filesystem.exists(key):
+        return []
+    found = (str(path).rstrip("/") for path in filesystem.ls(key, detail=False))
+    return [path.rsplit("/", 1)[-1] for path in found if path.strip("/") != key.strip("/")]
 
 
 def copy_directory(source: str, target: str) -> list[str]:
     """Copies every file of a directory and of the folders in it; returns their paths within it, sorted."""
-    copied = sorted(_paths_within(source))
+    copied = sorted(_all_paths_within(source))
     for path in copied:
         copy_file(join(source, path), join(target, path))
     return copied
@@ -280,7 +307,7 @@ def _raise(error: OSError) -> None:
 
 
 @_named
-def _paths_within(directory: str) -> list[str]:
+def _all_paths_within(directory: str) -> list[str]:
     local = local_path(directory)
     if local is not None:
         walked = os.walk(local, onerror=_raise)
@@ -304,6 +331,23 @@ def remove(path: str) -> None:
     filesystem, key = _remote(path)
     if filesystem.exists(key):
         filesystem.rm(key, recursive=True)
+
+
+@_named
+def remove_files(directory: str, paths: Iterable[str]) -> None:
+    """Removes files of a directory, and the folders in it, and itself, that are empty then. paths: relative to it."""
+    local = local_path(directory)
+    if local is None:
+        filesystem, key = _remote(directory)
+        if keys := [f"{key.rstrip('/')}/{path}" for path in paths]:
+            filesystem.rm(keys)
+        return
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(local, path))
+    for folder, _, _ in os.walk(local, topdown=False):
+        with contextlib.suppress(OSError):  # It is not empty.
+            os.rmdir(folder)
 
 
 def read_json(path: str) -> Any:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from gdmix_core import log_lines, processes, spark_submit
+from gdmix_core import log_lines, processes, run_lock, spark_submit
 from gdmix_core.data.id_types import from_order_preserving, order_preserving
 from gdmix_core.errors import ConfigError, DataError, GdmixError, StepError, StorageError
 from gdmix_core.plan import Step
@@ -39,7 +39,8 @@ def main(step_id: str, work: Callable[[Run, Step], None]) -> None:
     logging.getLogger("py4j").setLevel(logging.WARNING)
     try:
         run = Run.open(arguments.run)
-        with spark_submit.reporting_errors(run, step_id), _workers_errors():
+        # This process holds its step itself: it may outlive whoever submitted it.
+        with spark_submit.reporting_errors(run, step_id), _workers_errors(), run_lock.step(run.root, step_id):
             work(run, run.plan[step_id])
     except GdmixError as error:
         log.error("%s failed: %s", step_id, error)

@@ -17,7 +17,7 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from gdmix_core import storage
+from gdmix_core import run_directory
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.packing import pack, pieces_of
 from gdmix_core.data.shards import rows_to_shuffle, shard_count, shuffle_schema, write_shard
@@ -35,7 +35,7 @@ def partition(run: Run, step: Step) -> None:
         log.info("the shards in %s are up to date with the frame; nothing to do", run.path("shards"))
         return
     run.drop(step)
-    storage.remove(run.path("shards"))
+    run_directory.clear(run.path("shards"))
     manifest: dict[str, Any] = {}
     if run.config.random_effects:
         with application.session(f"gdmix partition {run.config.name}") as spark:

@@ -28,6 +28,7 @@ from gdmix_core.data.feature_list import Feature, FeatureList, write_feature_lis
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.shards import rows_to_shuffle, shard_count, shuffle_schema, write_shard
 from gdmix_core.run import SPLITS, Run
+from gdmix_core.run_directory import clear
 
 
 @dataclass
@@ -80,7 +81,7 @@ def make_run(
     run = Run.create(parse_config({**defaults, **config}))
     splits = {"training": training} | ({"validation": validation} if validation is not None else {})
     for old in (run.frame(), run.path("shards")):
-        storage.remove(old)
+        clear(old)
     _write_frame(run, splits, rows_per_block, feature_names or {})
     _write_shards(run)
     return run

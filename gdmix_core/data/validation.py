@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gdmix_core import storage
+from gdmix_core import run_directory, storage
 from gdmix_core.config import Config
 from gdmix_core.data.blocks import FIRST_OFFENDERS, SPLITS, block_name
 from gdmix_core.data.feature_list import read_feature_list, write_feature_list
@@ -195,6 +195,5 @@ def report_path(run: Run) -> str:
 
 def remove_frame(run: Run) -> None:
     """Before a new frame is written: the marker first, so that nobody takes a mixture for whole; and the old report."""
-    storage.remove(run.frame("manifest.json"))
-    storage.remove(run.frame())
+    run_directory.clear(run.frame())
     storage.remove(report_path(run))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from typing import Any
 
-from gdmix_core import storage
+from gdmix_core import run_directory
 from gdmix_core.data.frame import Frame
 from gdmix_core.effects.initial_networks import prepare_networks
 from gdmix_core.effects.initial_scores import write_initial_scores
+from gdmix_core.models import earlier_run
 from gdmix_core.models.earlier import EarlierModel, find_earlier, fingerprint
 from gdmix_core.models.earlier_network import EarlierNetwork
 from gdmix_core.models.layout import lay_out
@@ -26,19 +28,21 @@ def initialize(run: Run, step: Step) -> dict[str, Any]:
     StepError from the process that lays out text networks.
     """
     run.require(step)
-    models = find_earlier(run.config)
+    choice = earlier_run.recorded(run)
+    models = find_earlier(run.config, choice)
     files = fingerprint(models)
     run.starts_from(files)
     if run.is_done(step):
         log.info("%s is up to date with the earlier models", run.path("initial"))
         return _result(run.result(step.id)["coordinates"])
     run.drop(step)
-    storage.remove(run.path("initial"))
+    run_directory.clear(run.path("initial"))
     frame = Frame(run)
     counts: dict[str, Any] = {}
     if not models:
-        assert run.config.initial_model is not None
-        log.warning("nothing is at %s: everything starts from nothing (required: false)", run.config.initial_model.path)
+        log.warning("initial_model: %s", choice or "no models")
+    elif choice is not None:
+        log.info("initial_model: %s", choice)
     for name, coordinate in run.config.coordinates.items():
         model = models.get(name)
         if isinstance(model, EarlierModel):
@@ -50,7 +54,7 @@ def initialize(run: Run, step: Step) -> dict[str, Any]:
             log.info("%s: starts anew (warm_start: false)", name)
     if any(isinstance(model, EarlierNetwork) for model in models.values()):
         counts |= prepare_networks(run, step)
-    run.commit(step, {"coordinates": counts, "initial_fingerprint": files})
+    run.commit(step, {"coordinates": counts, "initial_fingerprint": files, "initial_model": choice and asdict(choice)})
     return _result(counts)
 
 

@@ -50,10 +50,15 @@ def _pays(run: Run, values: list[float | None]) -> tuple[bool, str]:
 
 def select(run: Run, step: Step) -> dict[str, Any]:
     """Writes best.json: the pass with the best primary validation metric (the first of equals); without validation data
-    the last one. Raises StepError when no pass is complete."""
+    the last one. Raises StepError when a pass is not complete that no gate has stopped."""
     values = primary_values(run, run.plan.passes)
     if not values:
         raise StepError(f"{run.root}: no pass is complete; run the passes first")
+    if len(values) < run.plan.passes and _pays(run, values)[0]:
+        raise StepError(
+            f"{run.root}: pass {len(values) + 1} of {run.plan.passes} is missing or out of date, and no gate has "
+            "stopped before it; run it first"
+        )
     metric = parse_metric(run.config.primary_metric)
     if has_validation(run):
         best, value = _best(values, metric)

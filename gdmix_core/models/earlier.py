@@ -17,9 +17,10 @@ from gdmix_core.config import Config
 from gdmix_core.coordinate_config import KINDS_WITH_COEFFICIENTS, Coordinate
 from gdmix_core.data.feature_list import FeatureList, read_feature_list
 from gdmix_core.data.input_files import flat_files
-from gdmix_core.errors import ConfigError, DataError
+from gdmix_core.errors import DataError
 from gdmix_core.models.avro import read_avro
 from gdmix_core.models.earlier_network import EarlierNetwork, find_network
+from gdmix_core.models.earlier_run import Choice, choose
 from gdmix_core.models.exported import open_export
 from gdmix_core.models.native import read_model
 from gdmix_core.models.table import CoefficientTable
@@ -93,9 +94,10 @@ def linear_coordinates(config: Config) -> dict[str, Coordinate]:
     return {name: c for name, c in config.coordinates.items() if c.has_coefficients}
 
 
-def find_earlier(config: Config) -> dict[str, EarlierModel | EarlierNetwork]:
+def find_earlier(config: Config, choice: Choice | None = None) -> dict[str, EarlierModel | EarlierNetwork]:
     """The earlier models of each coordinate that has any, and takes them.
 
+    choice: what the run has recorded of the path that is read; None: as it would choose now.
     Raises DataError when there is nothing at a path (it names every such path), or nothing of this pipeline, or nothing
     for a locked coordinate; and as find_network does.
     """
@@ -103,9 +105,10 @@ def find_earlier(config: Config) -> dict[str, EarlierModel | EarlierNetwork]:
     assert initial is not None
     found: dict[str, EarlierModel | EarlierNetwork] = {}
     absent: list[str] = []
-    if initial.path is not None and (initial.required or storage.list_files(initial.path.rstrip("/"))):
+    choice = choice or choose(config)
+    if choice is not None and choice.taken is not None:
         try:
-            found.update(_in_folder(config, initial.path.rstrip("/")))
+            found.update(_in_folder(config, choice.taken))
         except DataError as error:
             absent.append(str(error))
     for name, path in initial.coordinates.items():
@@ -161,11 +164,6 @@ def _all_files(model: EarlierModel | EarlierNetwork) -> list[File]:
 
 
 def _in_folder(config: Config, path: str) -> Mapping[str, EarlierModel | EarlierNetwork]:
-    if path == config.output.rstrip("/"):
-        raise ConfigError(
-            f"initial_model: {path} is the output of this run itself, whose export would be written over; "
-            "give this run another output"
-        )
     is_run = storage.exists(storage.join(path, "config.yaml"))
     export = storage.join(path, "export") if is_run else path
     if storage.exists(storage.join(export, "manifest.json")):
@@ -173,7 +171,8 @@ def _in_folder(config: Config, path: str) -> Mapping[str, EarlierModel | Earlier
     if is_run:
         raise DataError(
             f"initial_model: {path} is a run without an export, begun and not finished; finish it (`gdmix run`, or "
-            "clear its failed tasks), give the path of an earlier one, or take the folder away and say required: false"
+            "clear its failed tasks), give the path of an earlier one, or say required: false, which takes the newest "
+            "finished one before it"
         )
     if any(storage.exists(storage.join(path, folder)) for folder in _PHOTON_FOLDERS.values()):
         folders = {
@@ -184,7 +183,7 @@ def _in_folder(config: Config, path: str) -> Mapping[str, EarlierModel | Earlier
         folders = {name: storage.join(path, name, "models") for name in linear_coordinates(config)}  # GDMix's layout
     models = {name: EarlierModel(folder, _avro_files(folder)) for name, folder in folders.items()}
     found = {name: model for name, model in models.items() if model.files}
-    if not found and not storage.list_files(path):
+    if not found and not storage.list_folder(path):
         raise DataError(
             f"initial_model: nothing is at {path}; finish the run that should have left its models there, or say "
             "required: false to start from nothing where there is nothing"

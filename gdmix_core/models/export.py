@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from gdmix_core import storage
+from gdmix_core import run_directory, storage
 from gdmix_core.data.feature_list import write_feature_list
 from gdmix_core.data.frame import Frame
 from gdmix_core.models.avro import write_avro
@@ -33,7 +33,7 @@ def export(run: Run, step: Step) -> dict[str, Any]:
     best, chosen = run.result("select"), selected_run(run)
     frame = Frame(run)
     run.drop(step)
-    storage.remove(run.path("export"))
+    run_directory.clear(run.path("export"))
     coordinates = {
         name: _export_coordinate(chosen, frame, best["pass"], name, run.path("export", name))
         for name in run.config.coordinates

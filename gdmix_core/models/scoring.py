@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from gdmix_core import storage
+from gdmix_core import paths, storage
 from gdmix_core.config import TASKS_OF_CLASSES, Config
 from gdmix_core.config_file import parse_config
 from gdmix_core.config_model import as_recorded
@@ -25,11 +23,11 @@ from gdmix_core.data.scalar_columns import number_columns
 from gdmix_core.data.source import Layout, Source, open_layout
 from gdmix_core.errors import DataError
 from gdmix_core.models.exported import open_export
-from gdmix_core.models.score_files import ScoreColumns, exceeds_long, open_scores
+from gdmix_core.models.score_files import exceeds_long
+from gdmix_core.models.score_output import ScoresFormat, check_output, open_output, scores_format
 from gdmix_core.models.scorers import Batch, Format, load_scorer
 
 _FEWEST_ROWS = 1024  # of a batch, but the last
-ScoresFormat = Literal["parquet", "gdmix", "photon"]
 
 
 def score_input(
@@ -39,21 +37,26 @@ def score_input(
     *,
     kind: Format = "native",
     split: Split = "training",
-    scores: ScoresFormat = "parquet",
+    scores: ScoresFormat | None = None,
     external: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[int, dict[str, int]]:
-    """Writes a Parquet file with uid, score (with the data's offset) and each coordinate's own score.
+    """Writes a file with uid, score (with the data's offset) and each coordinate's own score.
 
     Of a task of classes: uid and score, a list with the logit of every class.
 
     model: a run directory or its export; source: data in the input layout, labels not needed; split: which of its
-    directories; scores: gdmix or photon writes these systems' Avro files instead, which hold the whole score, with
-    label and weight where the data have them; external: by coordinate whose model is not ours (external, python), the
-    files with the scores it gives these data. Returns (rows, {random effect: rows of entities without a model}).
-    Raises DataError when model and data do not fit, or a record cannot be read.
+    directories; scores: the format, by default what the output's name means: Parquet or CSV; gdmix or photon writes
+    these systems' Avro files, which hold the whole score, with label and weight where the data have them; external:
+    by coordinate whose model is not ours (external, python), the files with the scores it gives these data. Returns
+    (rows, {random effect: rows of entities without a model}).
+    Raises DataError when model and data do not fit, a record cannot be read, or the output is not a place for scores
+    (see check_output).
     """
+    model, source, output = (paths.expanded(path) for path in (model, source, output))
+    scores = scores_format(output, scores)
     export = open_export(model)
     directory, manifest = export.directory, export.manifest
+    check_output(output, model, source, external or {})
     path = storage.join(directory, "manifest.json")
     if kind not in manifest["formats"]:
         raise DataError(f"{directory}: has no {kind} models, only {', '.join(manifest['formats'])}")
@@ -85,9 +88,9 @@ def score_input(
         schema = pa.schema(
             [("uid", uid_type), *[(name, pa.float32()) for name in ("score", *(m.name for m in models))]]
         )
-    labelled = scores != "parquet" and set(number_columns(config).values()) <= set(layout.sources[0].tensors)
+    labelled = scores in ("gdmix", "photon") and set(number_columns(config).values()) <= set(layout.sources[0].tensors)
     text_uids = scores == "gdmix" and _exceeds_long(layout, config, split)
-    with _open_output(output, scores, schema, config, text_uids) as write:
+    with open_output(output, scores, schema, config, text_uids) as write:
         for records in _gathered(_batches(layout.sources[0], config, layout, split, seen, labelled=labelled), layout):
             batch = Batch([records, *(other.of(records.uid) for other in joined)])
             total = records.numbers.get("offset", np.zeros(len(batch))).copy()
@@ -129,33 +132,6 @@ def _exceeds_long(layout: Layout, config: Config, split: str) -> bool:
         if piece.source == source.number and piece.split == split
         for uid in read_uids(piece, source, config)
     )
-
-
-@contextmanager
-def _open_output(
-    output: str, scores: ScoresFormat, schema: pa.Schema, config: Config, text_uids: bool
-) -> Iterator[Callable[[pa.Table, Records], None]]:
-    """A function that appends a batch's scores to the output."""
-    if scores == "parquet":
-        with storage.open_for_write(output) as file, pq.ParquetWriter(file, schema) as writer:
-            yield lambda table, records: writer.write_table(table)
-        return
-    names = config.columns
-    columns = ScoreColumns(uid=names.uid, label=names.label, weight=names.weight or "weight")
-    with open_scores(output, scores, columns, model_id=config.name, text_uids=text_uids) as avro:
-
-        def write(table: pa.Table, records: Records) -> None:
-            score = table["score"].cast(pa.float64())
-            offset = records.numbers.get("offset", np.zeros(len(table)))
-            numbers: dict[str, pa.Array] = {
-                role: pa.array(records.numbers[role], from_pandas=True)  # nan is null
-                for role in ("label", "weight")
-                if role in records.numbers
-            }
-            own = pa.array(score.to_numpy() - offset)
-            avro.write(pa.table({"uid": table["uid"], "score": score, "score_per_coordinate": own, **numbers}))
-
-        yield write
 
 
 def _batches(

@@ -15,7 +15,7 @@ from gdmix_core import storage
 from gdmix_core.errors import ConfigError
 from gdmix_core.models.table import INTERCEPT_INDEX, CoefficientTable
 from gdmix_core.samples.features import Features, categories, category_sets, number, side_by_side
-from gdmix_core.samples.layout import Format
+from gdmix_core.samples.layout import Format, claim_directory
 from gdmix_core.samples.rating_sources import COORDINATES, Part, Ratings, Summary, write_rating_sources
 
 _GENRES = ("action", "animation", "comedy", "crime", "documentary", "drama", "horror", "romance")
@@ -120,6 +120,7 @@ def write_generated(
     Columns of the truth: entity (int64; the text "global" for the global one), indices (list<int32>; −1 is
     the intercept and comes first), means (list<double>).
     """
+    claim_directory(directory)
     for name, table in sample.truth.items():
         offsets = pa.array(table.offsets.astype(np.int32))
         columns = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -25,7 +27,39 @@ Split = Literal["training", "validation"]
 Format = Literal["tfrecord", "parquet"]
 
 _DIRECTORIES: dict[Split, str] = {"training": "trainingData", "validation": "validationData"}
+_MARK = ".gdmix-sample.json"
+# The files of a sample: of one source, or of several in folders; and the generated one's true models.
+_WRITTEN = re.compile(
+    r"([^/]+/)?(metadata/tensor_metadata\.json|featureList/[^/]+"
+    r"|(training|validation)Data/\.?part-\d{5}\.(tfrecord|parquet)(\.gz)?(\.\w+)?)"
+    r"|truth/\.?\w+\.parquet(\.\w+)?"
+)
 _DTYPES = {"int32": "int", "int64": "long", "float32": "float", "float64": "double"}
+
+
+def check_directory(directory: str) -> None:
+    """Raises DataError for a directory with anything in it that no sample wrote; nothing is written.
+
+    An earlier sample may be replaced. Hidden files beside it stay.
+    """
+    if (local := storage.local_path(directory)) is not None and os.path.exists(local) and not os.path.isdir(local):
+        raise DataError(f"output {directory} is a file; name a directory for the sample")
+    names = [name for name in storage.names_in(directory) if not name.startswith(".")]
+    if names and storage.exists(storage.join(directory, _MARK)):
+        found = (path for path in storage.paths_within(directory, hidden=True) if not path.startswith("."))
+        names = [path for path in found if not _WRITTEN.fullmatch(path)]
+    if names:
+        some = ", ".join(sorted(names)[:3]) + (", …" if len(names) > 3 else "")
+        raise DataError(
+            f"output {directory} holds {some}, which no sample wrote: nothing there is touched; name a new or empty "
+            "directory"
+        )
+
+
+def claim_directory(directory: str) -> None:
+    """check_directory, and marks the directory as a sample's."""
+    check_directory(directory)
+    storage.write_json(storage.join(directory, _MARK), {"format": 1})
 
 
 class SourceWriter:

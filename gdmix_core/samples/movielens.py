@@ -9,7 +9,7 @@ from typing import Literal
 
 from gdmix_core.errors import DataError
 from gdmix_core.samples import movielens_features as features
-from gdmix_core.samples.layout import Format
+from gdmix_core.samples.layout import Format, check_directory
 from gdmix_core.samples.rating_sources import Ratings, Summary, write_rating_sources
 
 
@@ -50,4 +50,5 @@ def write_movielens(
     folder: str | Path, output: str, *, format: Format = "tfrecord", compression: Literal["", ".gz"] = ""
 ) -> Summary:
     """Reads the edition in `folder` and writes the sources global, per_user and per_movie under `output`."""
+    check_directory(output)
     return write_rating_sources(output, read_movielens(folder), format=format, compression=compression)

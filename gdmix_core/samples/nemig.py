@@ -28,7 +28,7 @@ from gdmix_core.data.feature_list import FeatureList
 from gdmix_core.data.hashing import hash_ids
 from gdmix_core.errors import DataError
 from gdmix_core.samples.features import Features
-from gdmix_core.samples.layout import Columns, Format, SourceWriter, Split, describe
+from gdmix_core.samples.layout import Columns, Format, SourceWriter, Split, check_directory, claim_directory, describe
 from gdmix_core.samples.nemig_features import user_features, wide_features
 
 logger = logging.getLogger(__name__)
@@ -130,13 +130,16 @@ def write_nemig(
     format: Format = "tfrecord",
     compression: Literal["", ".gz"] = "",
 ) -> NewsSummary:
-    """Writes the source `output`; an older one in its place is replaced. Raises DataError for unusable files.
+    """Writes the source `output`; an earlier sample in its place is replaced.
+
+    Raises DataError for unusable files and, before anything is written, when anything else is there.
 
     negatives: the share of training rows without a click that is kept, in (0, 1]; weighted up by its inverse
 
     Columns: uid (long, the row's number), response (int, clicked), user_id, news_id (string), impression (long), title,
     abstract (string), weight (float), and the bags wide and per_user.
     """
+    check_directory(output)
     found = read_nemig(folder)
     held_out = is_held_out(found.impression, found.user)
     features = {"wide": wide_features(found, held_out), "per_user": user_features(found, held_out)}
@@ -147,6 +150,7 @@ def write_nemig(
         "training": np.flatnonzero(kept & ~held_out), "validation": np.flatnonzero(held_out),
     }  # fmt: skip
     metadata = describe(_columns(found, features, weight, np.empty(0, np.int64)), bags, ("response",))
+    claim_directory(output)
     with SourceWriter(output, bags=bags, metadata=metadata, format=format, compression=compression) as writer:
         for split, rows in splits.items():
             for begin in range(0, len(rows), _ROWS_PER_FILE):

@@ -20,7 +20,7 @@ from gdmix_core import storage
 from gdmix_core.data.feature_list import FeatureList
 from gdmix_core.data.hashing import hash_ids
 from gdmix_core.samples.features import FeatureName, Features, side_by_side
-from gdmix_core.samples.layout import Columns, Format, SourceWriter, Split, describe
+from gdmix_core.samples.layout import Columns, Format, SourceWriter, Split, claim_directory, describe
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,11 @@ def is_validation(uid: NDArray[np.int64]) -> NDArray[np.bool_]:
 def write_rating_sources(
     directory: str, ratings: Ratings, *, format: Format = "tfrecord", compression: Literal["", ".gz"] = ""
 ) -> Summary:
-    """Writes <directory>/{global,per_user,per_movie}; sources that are there already are replaced."""
+    """Writes <directory>/{global,per_user,per_movie}; a sample that is there already is replaced.
+
+    Raises DataError, before anything is written, when anything else is there.
+    """
+    claim_directory(directory)
     uid = np.arange(len(ratings), dtype=np.int64)
     held_out = is_validation(uid)
     splits: dict[Split, NDArray[np.int64]] = {"training": uid[~held_out], "validation": uid[held_out]}

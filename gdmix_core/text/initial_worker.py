@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from gdmix_core import processes
 from gdmix_core.effects import worker_process
+from gdmix_core.models import earlier_run
 from gdmix_core.models.earlier import find_earlier
 from gdmix_core.models.earlier_network import EarlierNetwork
 from gdmix_core.run import Run
@@ -19,7 +20,7 @@ def work(root: str, step_id: str, threads: int) -> None:
     join_group(threads)
     from gdmix_core.text.initial_network import prepare
 
-    found = find_earlier(run.config)
+    found = find_earlier(run.config, earlier_run.recorded(run))
     networks = {name: model for name, model in found.items() if isinstance(model, EarlierNetwork)}
     processes.send({"outcome": {name: prepare(run, name, network) for name, network in networks.items()}})
 

@@ -26,10 +26,12 @@ from airflow.sdk import (
 
 from gdmix_core.config import Config
 from gdmix_core.config_file import line_numbers, load_yaml, parse_config
-from gdmix_core.errors import ConfigError, DataError
+from gdmix_core.errors import ConfigError, DataError, ReplacedRunError
 from gdmix_core.plan import Step, StepKind, build_plan
 from gdmix_core.schedule import check_schedule
 from gdmix_core.search.parameters import trials_of_round
+from gdmix_core.secret_templates import refuse_secret_templates
+from gdmix_operators.airflow_secrets import names_secret
 from gdmix_operators.operators.base import StepOperator
 from gdmix_operators.operators.evaluate import EvaluateOperator
 from gdmix_operators.operators.export import ExportOperator
@@ -46,6 +48,7 @@ from gdmix_operators.operators.train_text_effect import TrainTextEffectOperator
 from gdmix_operators.operators.trial import TrialOperator
 from gdmix_operators.operators.validate import ValidateOperator
 from gdmix_operators.params import trigger_params
+from gdmix_operators.templates import is_template
 
 OPERATORS: dict[StepKind, type[StepOperator]] = {
     "validate": ValidateOperator,
@@ -64,17 +67,50 @@ OPERATORS: dict[StepKind, type[StepOperator]] = {
     "export": ExportOperator,
 }
 
-# Trying again helps against a lost connection or a killed process, not against a wrong input or setting.
-RETRY_POLICY = ExceptionRetryPolicy(rules=[RetryRule(exception=[ConfigError, DataError], action=RetryAction.FAIL)])
+# Trying again helps against a lost connection or a killed process, not against a wrong input or setting, nor against
+# another run that has taken this one's directory.
+RETRY_POLICY = ExceptionRetryPolicy(
+    rules=[RetryRule(exception=[ConfigError, DataError, ReplacedRunError], action=RetryAction.FAIL)]
+)
 
 
 def build_dag(config: str | Path | Mapping[str, Any], **dag_arguments: Any) -> DAG:
     """The DAG of one pipeline.
 
     config: path of the YAML, best `Path(__file__).with_name("movielens.yaml")`; or its content as plain data.
-    dag_arguments: further arguments of airflow.sdk.DAG, such as callbacks; they win over the YAML.
+    dag_arguments: further arguments of airflow.sdk.DAG, such as callbacks; they win over the YAML. `params` are further
+    fields of the trigger form, `default_args` further arguments of all tasks.
     Raises ConfigError, which Airflow shows as the file's import error.
     """
+    checked, plain, where = _read(config)
+    arguments = _dag_arguments(checked, plain, where) | dag_arguments
+    if dag_arguments.get("schedule") not in (None, "@once") and not is_template(checked.output):
+        raise ConfigError(
+            f"{where}: output: {checked.output!r} is the same for every run of the schedule that build_dag is given, "
+            "so each would write over the last; put a date into it, for example {{ ds }}"
+        )
+    arguments["params"] = _form(checked, dag_arguments.get("params") or {}, where)
+    arguments["default_args"] = _task_defaults(checked) | (dag_arguments.get("default_args") or {})
+    with DAG(**arguments) as dag:
+        _add_tasks(checked, plain)
+    return dag
+
+
+def add_pipeline(config: str | Path | Mapping[str, Any], *, group_id: str | None = None) -> TaskGroup:
+    """A pipeline's tasks in the DAG whose `with` block is open, in a task group of their own.
+
+    group_id: by default the pipeline's name. The run's conf may have the keys of the trigger form; the schedule, and
+    the form, are the DAG's.
+    """
+    checked, plain, _ = _read(config)
+    defaults: Any = _task_defaults(checked)
+    with TaskGroup(group_id or checked.name, default_args=defaults) as group:
+        _add_tasks(checked, plain)
+    return group
+
+
+def _read(config: str | Path | Mapping[str, Any]) -> tuple[Config, dict[str, Any], str]:
+    """The configuration, checked but for what its templates will say; its content as plain data; and its name."""
     if isinstance(config, Mapping):
         content, where, lines = config, "config", None
     else:
@@ -82,11 +118,19 @@ def build_dag(config: str | Path | Mapping[str, Any], **dag_arguments: Any) -> D
     checked = parse_config(content, where=where, lines=lines)
     # YAML knows dates, which neither a template field nor the form can hold.
     plain = json.loads(json.dumps(content, default=str))
-    arguments = _dag_arguments(checked, plain, where) | dag_arguments
-    arguments["default_args"] = _task_defaults(checked) | dag_arguments.get("default_args", {})
-    with DAG(**arguments) as dag:
-        _add_tasks(checked, plain)
-    return dag
+    refuse_secret_templates(plain, where, names_secret)
+    return checked, plain, where
+
+
+def _form(config: Config, own: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The trigger form's fields, then the DAG author's."""
+    fields = trigger_params(config)
+    if both := [name for name in own if name in fields]:
+        raise ConfigError(
+            f"{where}: params of build_dag: {', '.join(both)} is a field of the pipeline's own form; take another name "
+            f"(the form has {', '.join(fields)})"
+        )
+    return {**fields, **own}
 
 
 def _task_defaults(config: Config) -> dict[str, Any]:
@@ -109,7 +153,6 @@ def _dag_arguments(config: Config, content: Mapping[str, Any], where: str) -> di
         "catchup": airflow.catchup,
         "max_active_runs": airflow.max_active_runs,
         "tags": airflow.tags,
-        "params": trigger_params(config),
     }
 
 
@@ -151,7 +194,7 @@ def _group(path: str, groups: dict[str, TaskGroup]) -> TaskGroup:
     """The task group pass_01.global, inside pass_01; made when first asked for."""
     if path not in groups:
         outer, _, name = path.rpartition(".")
-        groups[path] = TaskGroup(name, parent_group=_group(outer, groups) if outer else None)
+        groups[path] = TaskGroup(name, parent_group=_group(outer, groups)) if outer else TaskGroup(name)
     return groups[path]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from airflow.sdk import Param
@@ -14,7 +14,7 @@ from gdmix_core.coordinate_config import Coordinate
 from gdmix_core.errors import ConfigError
 from gdmix_core.plan import build_plan
 from gdmix_core.search.parameters import first_trial, l2_lists, searched
-from gdmix_operators.templates import render_path
+from gdmix_operators.templates import is_same_next_to, is_template, render_path
 
 _L2_PREFIX = "l2_"
 
@@ -64,13 +64,14 @@ def trigger_params(config: Config) -> dict[str, Param]:
     return fields
 
 
-def check_conf(conf: Mapping[str, Any] | None, content: Mapping[str, Any]) -> None:
+def check_conf(conf: Mapping[str, Any] | None, content: Mapping[str, Any], own: Iterable[str] = ()) -> None:
     """Raises ConfigError for a key that no field has: Airflow itself takes any and ignores it.
 
-    conf: the run's dag_run.conf. content: the pipeline's YAML as plain data.
+    conf: the run's dag_run.conf. content: the pipeline's YAML as plain data. own: further fields, of the DAG's author.
     """
     allowed = ["date", "input", "output", "passes", "l2"]
     allowed += [_L2_PREFIX + name for name in _penalized(content)]
+    allowed += [name for name in own if name not in allowed]
     unknown = [key for key in conf or {} if key not in allowed]
     if unknown:
         near = difflib.get_close_matches(unknown[0], allowed, n=1)
@@ -81,19 +82,26 @@ def check_conf(conf: Mapping[str, Any] | None, content: Mapping[str, Any]) -> No
         )
 
 
-def apply_params(
-    content: Mapping[str, Any], params: Mapping[str, Any], dates: Mapping[str, Any], *, backfill: bool = False
-) -> dict[str, Any]:
-    """The YAML's plain data with a run's values set.
+def check_backfill(content: Mapping[str, Any], params: Mapping[str, Any], dates: Mapping[str, Any]) -> None:
+    """Raises ConfigError for values with which all days of a backfill would read, or write, the same.
 
-    Raises ConfigError for an output that all days of a backfill would share.
+    content: the pipeline's YAML, its templates not rendered.
     """
-    output = params.get("output")
-    if backfill and output and "{{" not in output:
+    if params.get("date") is not None:
         raise ConfigError(
-            f"output {output!r}: all days of the backfill would write to it, each over the last; "
-            "put a date into it, for example {{ ds }}"
+            f"date {params['date']!r} in the conf of a backfill: all its days would read the data of that one; leave "
+            "it out, as each day reads its own, or trigger a single run with it"
         )
+    for key, would in (("output", "write to it, each over the last"), ("input", "read it")):
+        path = params.get(key)
+        if path and (key == "output" or is_template(str(content[key]))) and is_same_next_to(path, dates):
+            raise ConfigError(
+                f"{key} {path!r}: all days of the backfill would {would}; put a date into it, for example {{{{ ds }}}}"
+            )
+
+
+def apply_params(content: Mapping[str, Any], params: Mapping[str, Any], dates: Mapping[str, Any]) -> dict[str, Any]:
+    """The YAML's plain data with a run's values set."""
     changes: dict[str, Any] = {key: render_path(params[key], dates) for key in ("input", "output") if params.get(key)}
     if params.get("passes") is not None:
         _set(content, changes, "passes.max", params["passes"])

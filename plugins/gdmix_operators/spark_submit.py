@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
+from gdmix_operators.airflow_secrets import check_connection
 
 if TYPE_CHECKING:
     from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 def spark_submit_hook(run: Run, step: Step) -> SparkSubmitHook:
     """A hook for the step's application: master and deploy mode from the connection, all else from the YAML.
 
-    Raises StepError when there is no spark-submit.
+    Raises StepError when there is no spark-submit, ConfigError for a connection whose secrets it would show.
     """
     from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
 
@@ -67,6 +68,7 @@ def _master(connection: str) -> str | None:
         found = BaseHook.get_connection(connection)
     except AirflowNotFoundException:
         return None
+    check_connection(found)
     return found.host if found.conn_type == "spark" else f"{found.conn_type}://{found.host}"
 
 

@@ -20,14 +20,18 @@ def run_dates(dag_run: Any, date: str | None = None) -> dict[str, Any]:
     dag_run: the context's DagRun. date: "YYYY-MM-DD" to process instead of the run's own day, or None.
     A run without a logical date is of the moment it was due (run_after).
     """
-    from airflow.sdk.timezone import coerce_datetime
-
     if date is not None:
         start = datetime.datetime.combine(_day(date), datetime.time(), datetime.UTC)
         interval = (start, start + datetime.timedelta(days=1))
     else:
         start = dag_run.logical_date or dag_run.run_after
         interval = (dag_run.data_interval_start or start, dag_run.data_interval_end or start)
+    return _dates(start, interval)
+
+
+def _dates(start: datetime.datetime, interval: tuple[datetime.datetime, datetime.datetime]) -> dict[str, Any]:
+    from airflow.sdk.timezone import coerce_datetime
+
     moment = coerce_datetime(start)
     return {
         "ds": f"{moment:%Y-%m-%d}",
@@ -52,6 +56,19 @@ def render_path(text: str, dates: Mapping[str, Any]) -> str:
         return SandboxedEnvironment(undefined=jinja2.StrictUndefined).from_string(text).render(dates)
     except jinja2.TemplateError as error:
         raise ConfigError(f"path {text!r} of the trigger: {error}; usable here: {', '.join(dates)}") from None
+
+
+def is_template(text: str) -> bool:
+    return "{{" in text or "{%" in text
+
+
+def is_same_next_to(text: str, dates: Mapping[str, Any]) -> bool:
+    """Whether the run before or after the one with these dates would render a path to the same."""
+    start, end = dates["data_interval_start"], dates["data_interval_end"]
+    length = datetime.timedelta(seconds=(end - start).total_seconds()) or datetime.timedelta(days=1)
+    here = render_path(text, dates)
+    beside = [_dates(dates["logical_date"] + by, (start + by, end + by)) for by in (-length, length)]
+    return here in [render_path(text, other) for other in beside]
 
 
 def _day(date: str) -> datetime.date:

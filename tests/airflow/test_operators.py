@@ -21,6 +21,7 @@ from airflow.sdk.execution_time import macros
 from gdmix_core import processes
 from gdmix_core.config import Config
 from gdmix_core.errors import ConfigError, DataError, StepError
+from gdmix_core.run import Run
 from gdmix_core.samples.generated import generate_sample, write_generated
 from gdmix_operators.factory import build_dag
 from gdmix_operators.operators.base import StepOperator, summary
@@ -49,7 +50,7 @@ def context(dag: DAG, conf: dict[str, Any] | None = None, xcom: dict[str, Any] |
 
 def execute(task: Any, context: Any) -> Any:
     task = copy.copy(task)
-    task.render_template_fields(context)
+    task.render_template_fields({**context, "task": task})
     return task.execute(context)
 
 
@@ -109,17 +110,17 @@ def results(dag: DAG) -> dict[str, Any]:
 class TestRealRun:
     def test_results_are_small_and_plain(self, results: dict[str, Any]) -> None:
         assert len(json.dumps(results)) < 5000
-        for result in results.values():
-            assert "key" not in result
+        for name, result in results.items():
+            assert ("key" in result) == (name == "validate")
 
     def test_validate_and_partition(self, results: dict[str, Any]) -> None:
-        root = results["validate"].pop("run")
+        root = results["validate"]["run"]
         assert Path(root, "config.yaml").exists()
+        assert results["validate"]["key"] == Run.open(root).config_key
         assert root.endswith("/runs/2026-11-03")
-        assert set(results["validate"]) == {"training_rows", "validation_rows"}
-        assert sum(results["validate"].values()) == RATINGS
+        assert set(results["validate"]) == {"run", "key", "training_rows", "validation_rows"}
+        assert results["validate"]["training_rows"] + results["validate"]["validation_rows"] == RATINGS
         assert results["partition"] == {"per_user_shards": 3}
-        results["validate"]["run"] = root
 
     def test_groups_share_the_shards(self, results: dict[str, Any]) -> None:
         parts = [results[f"pass_01.per_user.train[{group}]"] for group in (0, 1)]
@@ -247,7 +248,7 @@ def test_lines_of_workers_are_no_errors(
     (tmp_path / "a_worker_that_tells.py").write_text(f"{worker}logging.info('step 5')\nlogging.warning('slow')\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
     with caplog.at_level(logging.INFO):
-        Logs(task_id="logs", run="a run").timed(None, SimpleNamespace(id="logs"), None)
+        Logs(task_id="logs", run="a run").timed(SimpleNamespace(root=str(tmp_path)), SimpleNamespace(id="logs"), None)
     levels = {record.getMessage(): record.levelname for record in caplog.records}
     assert (levels["step 5"], levels["slow"]) == ("INFO", "WARNING")
 

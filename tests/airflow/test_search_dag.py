@@ -21,7 +21,7 @@ from run_directory import Rows, make_run
 
 from gdmix_core import processes
 from gdmix_core.config_file import parse_config
-from gdmix_core.errors import DataError, StepError
+from gdmix_core.errors import ConfigError, DataError, StepError
 from gdmix_core.plan import build_plan
 from gdmix_core.run import Run
 from gdmix_core.search.parameters import searched, trial_count
@@ -168,16 +168,24 @@ def test_a_trial_returns_its_metrics(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_trials_that_the_run_does_not_have_are_skipped(tmp_path: Path) -> None:
+    """Its form gave a searched parameter one value; the pipeline has six trials. Whatever is in neither fails."""
     run = tiny_run(tmp_path, parallel=4)
-    for step, number in (("round_01", 3), ("round_02", 5)):
+    Run.create(run.config, origin={"by": "a DAG run", "trials": 6})
+    for step, number in (("round_01", 3), ("round_02", 5), ("round_02", 6)):
         with pytest.raises(AirflowSkipException, match=f"trial {number} is beyond this run's 2 trial"):
             task(run, step, number).execute(NO_CONTEXT)
+    for step, number in (("round_01", 5), ("round_02", 1), ("round_02", 7), ("round_03", 9), ("round_01", 0)):
+        with pytest.raises(ConfigError, match=rf"no step {step}.* in the plan of .*it has round_01"):
+            task(run, step, number).execute(NO_CONTEXT)
+    Run.create(run.config)
+    with pytest.raises(ConfigError, match="no step round_01"):
+        task(run, "round_01", 3).execute(NO_CONTEXT)
 
 
 def test_a_trial_that_fails_fails_its_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tiny_run(tmp_path, parallel=2)
     path = Path(run.shard("per_user", "training", 0))
-    path.write_bytes(b"not a shard")
+    path.write_bytes(b"not a shard".ljust(path.stat().st_size))  # another size would be seen before the trial begins
     failing = task(run, "round_01", 1)
     with pytest.raises(DataError, match=r"^trial 1 \(global.l2=5\): "):
         failing.execute(NO_CONTEXT)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk import ExceptionRetryPolicy, Param, RetryAction, RetryRule
 from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import ParamValidationError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gdmix_core.config import Config
-from gdmix_core.errors import ConfigError
-from gdmix_operators.params import apply_params, check_conf, trigger_params
+from gdmix_core.errors import ConfigError, StepError
+from gdmix_operators.factory import build_dag
+from gdmix_operators.params import apply_params, check_backfill, check_conf, trigger_params
+from gdmix_operators.templates import run_dates
 
 DATES = {"ds": "2026-11-03", "ds_nodash": "20261103"}
 
@@ -101,12 +106,61 @@ def test_paths_reach_nothing_else(pipeline: dict[str, Any], text: str) -> None:
         apply_params(pipeline, {"input": text}, DATES)
 
 
-def test_days_of_a_backfill_do_not_share_an_output(pipeline: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"all days of the backfill .* \{\{ ds \}\}"):
-        apply_params(pipeline, {"output": "runs/again"}, DATES, backfill=True)
-    changed = apply_params(pipeline, {"output": "runs/again/{{ ds }}"}, DATES, backfill=True)
-    assert changed["output"] == "runs/again/2026-11-03"
-    apply_params(pipeline, {"output": "runs/again"}, DATES)
+def dates_of(start: str, end: str) -> dict[str, Any]:
+    """Of the run with this data interval."""
+    moments = [datetime.datetime.fromisoformat(text).replace(tzinfo=datetime.UTC) for text in (start, end)]
+    interval = {"data_interval_start": moments[0], "data_interval_end": moments[1]}
+    return run_dates(SimpleNamespace(logical_date=moments[0], run_after=moments[1], **interval))
+
+
+@pytest.mark.parametrize(
+    ("params", "fault"),
+    [
+        ({"output": "runs/again"}, r"output 'runs/again': all days .* write to it, each over the last.* \{\{ ds \}\}"),
+        ({"output": "runs/{{ 'again' }}"}, "all days"),
+        ({"output": "runs/{{ ds[:7] }}"}, "all days"),
+        ({"input": "data/fixed"}, "input 'data/fixed': all days of the backfill would read it"),
+        ({"date": "2026-11-03"}, "date '2026-11-03' in the conf of a backfill: all its days would read"),
+        ({"date": "2026-11-03", "output": "runs/{{ ds }}"}, "date"),
+    ],
+)
+def test_days_of_a_backfill_have_their_own(pipeline: dict[str, Any], params: dict[str, Any], fault: str) -> None:
+    for day in range(1, 31):  # of the last day of a month too, whose neighbour has another month in its path
+        dates = dates_of(f"2026-11-{day:02d}", f"2026-11-{day + 1:02d}" if day < 30 else "2026-12-01")
+        with pytest.raises(ConfigError, match=fault):
+            check_backfill(pipeline, params, dates)
+
+
+def test_what_a_backfill_may_say(pipeline: dict[str, Any]) -> None:
+    day, month = dates_of("2026-11-03", "2026-11-04"), dates_of("2026-11-01", "2026-12-01")
+    own = {"output": "runs/{{ ds }}", "input": "s3://b/{{ data_interval_end | string }}", "date": None, "passes": 1}
+    check_backfill(pipeline, own, day)
+    check_backfill(pipeline, {"output": "runs/{{ ds[:7] }}"}, month)
+    check_backfill({**pipeline, "input": "data/all"}, {"input": "data/others"}, day)  # as the YAML's own
+
+
+def test_fields_of_the_dags_author(pipeline: dict[str, Any]) -> None:
+    pipeline["input"] = "data/{{ params.region }}/{{ ds }}"
+    dag = build_dag(pipeline, params={"region": Param("eu", type="string", enum=["eu", "us"]), "n": 3})
+    assert list(dag.params)[-2:] == ["region", "n"]
+    assert dag.params["l2_per_user"] is None
+    check_conf({"region": "us", "l2": 1}, pipeline, own=dag.params)
+    with pytest.raises(ConfigError, match=r"regoin \(did you mean region\?\)"):
+        check_conf({"regoin": "us"}, pipeline, own=dag.params)
+    for name in ("l2_per_user", "date", "passes"):
+        with pytest.raises(ConfigError, match=f"params of build_dag: {name} is a field of the pipeline's own form"):
+            build_dag(pipeline, params={name: 3})
+
+
+def test_other_arguments_of_the_dag(pipeline: dict[str, Any]) -> None:
+    policy = ExceptionRetryPolicy(rules=[RetryRule(exception=StepError, action=RetryAction.FAIL)])
+    dag = build_dag(pipeline, tags=["mine"], default_args={"retry_policy": policy, "pool": "small"})
+    task = dag.get_task("validate")
+    assert (dag.tags, task.pool, task.retries) == ({"mine"}, "small", 4)
+    assert task.retry_policy is policy
+    assert build_dag(pipeline, default_args=None, params=None).get_task("validate").retries == 4
+    with pytest.raises(ConfigError, match="same for every run of the schedule that build_dag is given"):
+        build_dag({**pipeline, "output": "runs/one", "airflow": {}}, schedule="@daily")
 
 
 def test_unknown_keys(pipeline: dict[str, Any]) -> None:

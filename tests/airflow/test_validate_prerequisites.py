@@ -79,6 +79,31 @@ def test_what_is_watched_is_recorded_before_spark_begins(tmp_path: Path, monkeyp
     assert recorded == {"titles": {"vocabulary": hashlib.sha256(b"film\n").hexdigest()}}
 
 
+def test_a_failed_night_does_not_block_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = lacking(tmp_path)
+    for name in ("titles", "elsewhere", "own"):
+        del content["coordinates"][name]
+    content |= {"columns": {"label": "response"}}
+    content["initial_model"] = {"path": f"{tmp_path}/runs/{{{{ macros.ds_add(ds, -1) }}}}", "required": False}
+    synthetic.write_directory(tmp_path / "input/2026-11-03", synthetic.make_rows(5))
+    for day, finished in ((1, True), (2, False), (4, True)):
+        folder = tmp_path / f"runs/2026-11-{day:02d}"
+        (folder / "export").mkdir(parents=True)
+        (folder / "config.yaml").write_text("config: {name: lacking}\n")
+        if finished:
+            described = {"formats": [], "coordinates": {}, "config": {"task": "logistic_regression"}}
+            (folder / "export" / "manifest.json").write_text(json.dumps(described))
+    monkeypatch.setenv("JAVA_HOME", "/absent")
+    with pytest.raises(StepError, match=r"Spark|Java"):  # beyond the prerequisites
+        execute(build_dag(content).get_task("validate"))
+    recorded = json.loads((tmp_path / "runs/2026-11-03/initial_model.json").read_text())
+    first, second = (f"{tmp_path}/runs/2026-11-0{day}" for day in (1, 2))
+    assert recorded == {"named": second, "taken": first, "passed_over": [second]}
+    content["initial_model"]["required"] = True
+    with pytest.raises(DataError, match=r"2026-11-02 is a run without an export, begun and not finished"):
+        execute(build_dag(content).get_task("validate"))
+
+
 @pytest.mark.parametrize("place", ["nowhere", "connection", "conf"])
 def test_a_driver_elsewhere_finds_its_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     content = lacking(tmp_path)

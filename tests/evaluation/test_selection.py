@@ -22,13 +22,14 @@ def make(
     metric: str = "auc",
     validation: bool = True,
     min_delta: Any = 0.0,
+    most: int = 5,
     **more: Any,
 ) -> Run:
     rows = Rows([0.0, 1.0] * 5, ids={"user": np.arange(10) % 3})
     config: dict[str, Any] = {
         "coordinates": {"global": {"fixed_effect": {}}, "per_user": {"random_effect": {"entity": "user"}}},
         "metrics": [metric, "mse"],
-        "passes": {"max": 5, "min_delta": min_delta},
+        "passes": {"max": most, "min_delta": min_delta},
         **more,
     }
     run = make_run(root, config, rows, rows if validation else None)
@@ -67,14 +68,14 @@ def chosen(run: Run) -> tuple[int, float | None]:
     ],
 )
 def test_the_best_pass_is_chosen_and_the_first_of_equals(tmp_path: Path, metric, values, best):
-    assert chosen(make(tmp_path, values, metric=metric)) == (best, values[best - 1])
+    assert chosen(make(tmp_path, values, metric=metric, most=len(values))) == (best, values[best - 1])
 
 
 def test_a_metric_that_is_undefined_in_every_pass_chooses_nothing(tmp_path: Path):
-    run = make(tmp_path / "refused", [None, None])
+    run = make(tmp_path / "refused", [None, None], most=2)
     with pytest.raises(DataError, match=r"auc, which chooses among the passes, is undefined .* validation rows"):
         select(run, run.plan["select"])
-    assert chosen(make(tmp_path / "allowed", [None, None], checks={"uninformative": "allow"})) == (1, None)
+    assert chosen(make(tmp_path / "allowed", [None, None], most=2, checks={"uninformative": "allow"})) == (1, None)
 
 
 @pytest.mark.parametrize(
@@ -111,13 +112,33 @@ def test_without_validation_every_pass_runs_and_the_last_one_is_chosen(tmp_path:
     run = make(tmp_path, [0.6, 0.9, 0.7], validation=False, min_delta=0.5)
     assert decision(run, 3)
     assert decision(run, 4)
-    assert chosen(run) == (3, 0.7)
+    assert chosen(make(tmp_path, [0.6, 0.9, 0.7], validation=False, min_delta=0.5, most=3)) == (3, 0.7)
 
 
 def test_passes_on_disk_that_this_runs_gates_would_not_have_let_run_are_not_chosen(tmp_path: Path):
     """As if the run had been undisturbed: with a larger min_delta it would have ended after pass 2."""
     run = make(tmp_path, [0.6, 0.61, 0.9], min_delta=0.05)
     assert chosen(run) == (2, 0.61)
+
+
+@pytest.mark.parametrize(
+    ("values", "min_delta", "missing"),
+    [
+        ([0.6], 0.0, 2),
+        ([0.6, 0.7], 0.0, 3),
+        ([0.6, 0.7], "none", 3),
+        ([0.6, 0.61], 0.05, None),
+        ([0.6, 0.5], 0.0, None),
+    ],
+)
+def test_a_pass_is_missing_only_where_a_gate_has_stopped(tmp_path: Path, values, min_delta, missing):
+    """A DAG of one's own with fewer passes, or a pass that is out of date, does not end with a lesser model."""
+    run = make(tmp_path, values, min_delta=min_delta, most=3)
+    if missing is None:
+        assert chosen(run)[0] in (1, 2)
+        return
+    with pytest.raises(StepError, match=f"pass {missing} of 3 is missing or out of date, and no gate has stopped"):
+        chosen(run)
 
 
 def test_the_gate_needs_the_pass_before(tmp_path: Path):

@@ -15,11 +15,12 @@ import pytest
 import synthetic_input as synthetic
 from airflow_standalone import wait_for
 from free_ports import free_ports
+from test_run_lock import holder, is_free
 
-from gdmix_core import runner, storage
+from gdmix_core import run_lock, runner, storage
 from gdmix_core.config import Config
 from gdmix_core.data.input_files import input_files
-from gdmix_core.errors import DataError
+from gdmix_core.errors import ConfigError, DataError, StepError
 from gdmix_core.models.scoring import score_input
 from gdmix_core.run import Run
 
@@ -118,3 +119,21 @@ def test_a_whole_run(bucket: str, spark: None, tmp_path: Path):
     for path in files:
         assert SECRET.encode() not in filesystem.cat(path), path
     assert os.environ["AWS_SECRET_ACCESS_KEY"] == SECRET
+    assert not [path for path in files if "/.locks/" in path]
+
+
+def test_a_run_in_the_store_has_one_owner_and_nothing_of_others(bucket: str):
+    storage.write_json(f"{bucket}/others/notes.json", {})
+    for output in (f"{bucket}/others", bucket):
+        with pytest.raises(ConfigError, match=r"is not a run of gdmix, and holds (notes\.json|.*others)"):
+            Run.create(synthetic.make_config("s3://elsewhere/in", output))
+    run = Run.create(synthetic.make_config("s3://elsewhere/in", f"{bucket}/owned"))
+    with pytest.raises(ConfigError, match="is the run of pipeline synthetic"):
+        Run.create(synthetic.make_config("s3://elsewhere/in", run.root, name="another"))
+    with holder(run.root) as owner:
+        with pytest.raises(StepError, match=rf"is being worked on by process {owner.pid} on"):
+            run_lock.whole_run(run.root).__enter__()
+        owner.kill()
+        owner.wait()
+        assert is_free(run.root)
+    assert sorted(storage.names_in(run.root)) == ["config.yaml", "gdmix-run.json"]

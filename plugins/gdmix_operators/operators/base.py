@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import logging
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
-from gdmix_core.plan import Step
+from gdmix_core.errors import ConfigError
+from gdmix_core.plan import Step, build_plan
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -18,39 +23,140 @@ if TYPE_CHECKING:
     from gdmix_core.run import Run
 
 # As text, not as an XComArg, which would draw an edge from validate to every task of the graph.
-RUN_OF_VALIDATE = "{{ ti.xcom_pull(task_ids='validate')['run'] }}"
+RUN_OF_VALIDATE = "{{ task.validated(ti)['run'] }}"
+KEY_OF_VALIDATE = "{{ task.validated(ti)['key'] }}"
 
 
 class StepOperator(BaseOperator):
     """Carries out one step of a run in gdmix_core and returns its small summary.
 
-    step: id of the step in the run's plan, such as "pass_01.per_user.train"; the task's own id if not given.
-    run: the run's directory or URL. Everything else is read from the config.yaml that lies there.
+    step: id of the step in the run's plan, such as "pass_01.per_user.train"; if not given, the task's own id, without
+    the names of task groups around the pipeline.
+    run: the run's directory or URL, or what validate returned (`validate.output`); if not given, the run of the task
+    `validate` in the same task group, else in the groups around it. Everything else is read from the config.yaml that
+    lies there.
+    config_key: what validate returned as `key`; the task fails when the run's configuration is no longer that one. If
+    not given, validate's; with a `run` of your own, none.
 
-    A step the run's plan does not hold (the run was triggered with fewer passes) is skipped. A step that is
-    done already is not done again: clearing a task resumes it.
+    A step of a pass that the run does not make (it was triggered with fewer passes than the pipeline has) is skipped;
+    any other step that its plan does not hold fails. A step that is done already is not done again: clearing a task
+    resumes it.
     """
 
-    template_fields: Sequence[str] = ("run",)
+    template_fields: Sequence[str] = ("run", "config_key")
     doing: ClassVar[str] = "Running"
 
-    def __init__(self, *, step: str | None = None, run: str = RUN_OF_VALIDATE, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        step: str | None = None,
+        run: str | Mapping[str, Any] = RUN_OF_VALIDATE,
+        config_key: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.step = step or self.task_id
         self.run = run
+        self.config_key = KEY_OF_VALIDATE if config_key is None and run == RUN_OF_VALIDATE else config_key
 
     def execute(self, context: Context) -> dict[str, Any]:
+        with self.one_sentence():
+            run = self.opened()
+            step = self.planned(run)
+        try:
+            result = self.timed(run, step, context)
+        except AirflowSkipException:
+            run.check_not_replaced()
+            raise
+        # Processes below this one have read config.yaml, too.
+        run.check_not_replaced()
+        return result
+
+    @contextlib.contextmanager
+    def one_sentence(self) -> Iterator[None]:
+        """What is refused in the block stands in the log as one sentence, without a traceback."""
+        from gdmix_core.system_errors import as_user_error
+
+        try:
+            yield
+        except Exception as error:
+            found = as_user_error(error)
+            if found is None:
+                raise
+            self.log.error("%s failed: %s", self.step, found)
+            raise found from None
+
+    def opened(self) -> Run:
+        """The run. Raises ConfigError when none is known, ReplacedRunError when another has taken its directory."""
         from gdmix_core.run import Run
 
-        run = Run.open(self.run)
-        return self.timed(run, self.planned(run), context)
+        found = self.run if isinstance(self.run, Mapping) else {"run": self.run}
+        root = found.get("run")
+        if not root or not isinstance(root, str):
+            task = self.id_of_validate()
+            there = "has returned none" if self.has_dag() and self.dag.has_task(task) else "is not in this DAG"
+            raise ConfigError(
+                f"{self.task_id}: no run to work on: the task {task} {there}; put ValidateOperator(task_id='validate') "
+                "before this task, in the same task group or outside it, or give the run's directory as run="
+            )
+        return Run.open(root, key=self.config_key or found.get("key"))
+
+    def validated(self, ti: Any) -> dict[str, Any]:
+        """{run, key} of this task's validate; empty texts where it has returned nothing (execute says so)."""
+        task = self.id_of_validate()
+        found = ti.xcom_pull(task_ids=task)
+        if isinstance(found, list):  # of a mapped task group: each instance has its own
+            found = ti.xcom_pull(task_ids=task, map_indexes=ti.map_index)
+        found = found if isinstance(found, Mapping) else {}
+        return {"run": found.get("run", ""), "key": found.get("key", "")}
+
+    def id_of_validate(self) -> str:
+        """Of the task validate that is nearest: in this task's group, else in the groups around it, from the inside."""
+        group = self.task_group
+        while group is not None:
+            task_id: str = group.child_id("validate")
+            if task_id in group.children:
+                return task_id
+            group = group.parent_group
+        return "validate"
+
+    def steps_meant(self) -> list[str]:
+        """Ids of steps that this task may stand for: as given, else as its id is without the outermost groups'."""
+        names = [self.step]
+        if self.step == self.task_id:
+            group = self.task_group
+            inside: list[str] = []
+            while group is not None:
+                inside.append(self.task_id.removeprefix(group.child_id("")))
+                group = group.parent_group
+            names += reversed(inside)
+        return list(dict.fromkeys(names))
 
     def planned(self, run: Run) -> Step:
-        """The step as the run's own plan has it. Raises AirflowSkipException when it has none."""
-        try:
-            return run.plan[self.step]
-        except KeyError:
-            raise AirflowSkipException(f"{self.step} is beyond this run's {run.plan.passes} pass(es)") from None
+        """The step as the run's own plan has it.
+
+        Raises AirflowSkipException for a step of a pass, or a trial, beyond the run's own, which the pipeline has;
+        ConfigError for any other that is not in the plan.
+        """
+        names = self.steps_meant()
+        steps = {step.id: step for step in run.plan.steps}
+        for name in names:
+            if name in steps:
+                return steps[name]
+        for name in names:
+            if is_beyond(run, name):
+                raise AirflowSkipException(f"{name} is beyond this run's {run.plan.passes} pass(es)")
+        raise self.unknown(run, names[-1])
+
+    def unknown(self, run: Run, name: str) -> ConfigError:
+        """The error for a step that the plan does not have."""
+        steps = [step.id for step in run.plan.steps]
+        near = difflib.get_close_matches(name, steps, n=3, cutoff=0.4) or steps
+        return ConfigError(
+            f"task {self.task_id}: there is no step {name} in the plan of {run.root}; it has {', '.join(near[:12])}"
+            f"{', …' if len(near) > 12 else ''}. Say which one is meant with step=; if the configuration was changed "
+            "after the run began, clear validate with all that follows"
+        )
 
     def timed(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
         """carry_out, between one line that says what begins and one that says how it ended."""
@@ -62,7 +168,8 @@ class StepOperator(BaseOperator):
         # Whatever a task's own process tree writes to standard error, Airflow shows as an error.
         processes.show_lines(log_lines.into(logging.getLogger("gdmix_core.worker")))
         try:
-            result = self.carry_out(run, step, context)
+            with self.held(run):
+                result = self.carry_out(run, step, context)
         except Exception as error:
             found = as_user_error(error)
             if found is None:
@@ -74,6 +181,12 @@ class StepOperator(BaseOperator):
             processes.show_lines(None)
         self.log.info("%s done in %.1f s: %s", step.id, time.monotonic() - start, summary(result))
         return result
+
+    def held(self, run: Run) -> AbstractContextManager[None]:
+        """The run's lock while the step is made: beside other tasks, but not beside `gdmix run`."""
+        from gdmix_core import run_lock
+
+        return run_lock.whole_run(run.root, shared=True, wait=run_lock.PATIENCE)
 
     def announce(self, run: Run, step: Step) -> str:
         """The log's first line: what is done, for which coordinate and pass, where."""
@@ -91,6 +204,16 @@ class StepOperator(BaseOperator):
         from gdmix_core.processes import terminate_children
 
         terminate_children(grace_seconds=3)
+
+
+def is_beyond(run: Run, step_id: str) -> bool:
+    """Whether the step is one of a pass that the run's pipeline has, and the run itself does not make."""
+    found = re.match(r"pass_(\d+)\.", step_id)
+    number = int(found[1]) if found else 0
+    if not run.plan.passes < number <= run.origin.get("passes", 0):
+        return False
+    more = run.config.passes.model_copy(update={"max": number})
+    return any(step.id == step_id for step in build_plan(run.config.model_copy(update={"passes": more})).steps)
 
 
 def without_marks(result: Mapping[str, Any]) -> dict[str, Any]:

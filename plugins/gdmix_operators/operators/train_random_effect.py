@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gdmix_core.errors import ConfigError
 from gdmix_core.plan import Step
 from gdmix_operators.operators.base import StepOperator, without_marks
 
@@ -35,4 +36,11 @@ class TrainRandomEffectOperator(StepOperator):
     def carry_out(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
         from gdmix_core.steps import execute
 
+        effect = run.config.random_effects[str(step.coordinate)].random_effect
+        assert effect is not None
+        if self.group is not None and not 0 <= self.group < effect.groups:
+            raise ConfigError(
+                f"task {self.task_id}: group {self.group} of {step.coordinate} does not exist: random_effect.groups is "
+                f"{effect.groups} in {run.root}, so its groups are 0 to {effect.groups - 1}; map the task over these"
+            )
         return without_marks(execute(run, step, group=self.group))

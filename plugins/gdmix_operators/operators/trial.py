@@ -33,12 +33,19 @@ class TrialOperator(StepOperator):
         self.shown_as = f"trial {trial}"
 
     def planned(self, run: Run) -> Step:
-        from gdmix_core.search.parameters import trial_count, trials_of_round
+        from gdmix_core.search.parameters import round_id, settings_of_search, trial_count, trials_of_round
 
-        step = next((step for step in run.plan.rounds if step.id == self.step), None)
-        if step is None or self.trial not in trials_of_round(run.config, step.settings["round"]):
-            raise AirflowSkipException(f"trial {self.trial} is beyond this run's {trial_count(run.config)} trial(s)")
-        return step
+        names = self.steps_meant()
+        for step in run.plan.rounds:
+            if step.id in names and self.trial in trials_of_round(run.config, step.settings["round"]):
+                return step
+        own = trial_count(run.config)
+        number = (self.trial - 1) // settings_of_search(run.config).parallel + 1
+        if round_id(number) not in names:
+            raise self.unknown(run, f"{names[-1]} with a trial {self.trial}")
+        if own < self.trial <= run.origin.get("trials", 0):
+            raise AirflowSkipException(f"trial {self.trial} is beyond this run's {own} trial(s)")
+        raise self.unknown(run, names[-1])
 
     def announce(self, run: Run, step: Step) -> str:
         from gdmix_core.search.parameters import trial_count

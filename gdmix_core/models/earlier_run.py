@@ -1,0 +1,145 @@
+"""Which run `initial_model.path` stands for, where it need not be there (required: false).
+
+A run that never finished is not a model. In its place comes the newest finished one of the same pipeline that is dated
+before it, in the same folders: what the path's template would have named on an earlier day. Nothing later is taken, so
+days that run side by side do not start from each other's future.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from gdmix_core import storage
+from gdmix_core.config import Config
+from gdmix_core.run import Run, read_recorded
+
+log = logging.getLogger("gdmix_core.initialize")
+
+_DATE = re.compile(r"(?<!\d)(\d{4})([-_]?)(\d{2})\2(\d{2})(?!\d{3})")
+
+# What lies in a run's directory before its configuration does.
+_OF_A_RUN_TO_BE = {"gdmix-run.json"}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """named: the configuration's path; taken: the path that is read, None for nothing; passed_over: runs without an
+    export that would have come before it, newest first."""
+
+    named: str
+    taken: str | None
+    passed_over: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        if self.taken == self.named:
+            return f"starts from {self.named}"
+        why = ", ".join(f"{path} never finished" for path in self.passed_over) or f"nothing is at {self.named}"
+        if self.taken is None:
+            return f"{why}, and no earlier run has: everything starts from nothing (required: false)"
+        return f"{why}: starts from {self.taken}, the newest finished run before (required: false)"
+
+
+def choose(config: Config) -> Choice | None:
+    """None without an initial model that has a path.
+
+    What is required is what is named, whatever is there; so is what is no run, such as models of another system.
+    """
+    initial = config.initial_model
+    if initial is None or initial.path is None:
+        return None
+    named, output = initial.path.rstrip("/"), config.output.rstrip("/")
+    if initial.required or named == output or _is_finished(named):
+        return Choice(named, named)
+    pipeline = _pipeline_at(named)
+    if pipeline is None and set(storage.list_folder(named)) - _OF_A_RUN_TO_BE:
+        return Choice(named, named)
+    pipelines = {config.name, pipeline}
+    passed_over = [] if pipeline is None else [named]
+    for path in _earlier(named, output):
+        if _pipeline_at(path) not in pipelines:
+            continue
+        if _is_finished(path):
+            return Choice(named, path, tuple(passed_over))
+        passed_over.append(path)
+    return Choice(named, None, tuple(passed_over))
+
+
+def record(run: Run) -> None:
+    """Chooses as a run begins, and keeps that: a neighbour that finishes meanwhile changes nothing for later steps."""
+    choice = choose(run.config)
+    if choice is not None:
+        storage.write_json(run.earlier_run(), asdict(choice))
+        if choice.taken != choice.named:
+            log.warning("initial_model: %s", choice)
+
+
+def recorded(run: Run) -> Choice | None:
+    """The run's choice; made now where it was not recorded, as by an earlier version."""
+    initial, path = run.config.initial_model, run.earlier_run()
+    if initial is None or initial.path is None or not storage.exists(path):
+        return choose(run.config)
+    content: dict[str, Any] = storage.read_json(path)
+    if content["named"] != initial.path.rstrip("/"):
+        return choose(run.config)
+    return Choice(content["named"], content["taken"], tuple(content["passed_over"]))
+
+
+def _earlier(named: str, output: str) -> Iterator[str]:
+    """Paths like the one that is named, with an earlier date in place of its last one, newest first; earlier than the
+    run's own output, too, where that is like them."""
+    before, moment, below = _dated(named)
+    if not moment:
+        return
+    parent, _, prefix = before.rpartition("/")
+    parent = parent or ("/" if before.startswith("/") else ".")
+    own_before, own_moment, _ = _dated(output)
+    latest = min(moment, own_moment) if own_before == before and _shape(own_moment) == _shape(moment) else moment
+    found = []
+    for name in storage.list_folder(parent):
+        start, other, _ = _dated(name)
+        if start == prefix and _shape(other) == _shape(moment) and other < latest:
+            found.append(other)
+    for other in sorted(found, reverse=True):
+        yield f"{before}{other}{below}"
+
+
+def _dated(path: str) -> tuple[str, str, str]:
+    """What stands before the path's last date (YYYY-MM-DD, YYYY_MM_DD or YYYYMMDD), the date with what follows in its
+    folder's name, such as an hour, and the folders below; "" for the date where there is none."""
+    for match in reversed(list(_DATE.finditer(path))):
+        with contextlib.suppress(ValueError):
+            datetime.date(int(match[1]), int(match[3]), int(match[4]))
+            end = path.find("/", match.start())
+            end = len(path) if end < 0 else end
+            return path[: match.start()], path[match.start() : end], path[end:]
+    return path, "", ""
+
+
+def _shape(text: str) -> str:
+    return re.sub(r"\d", "0", text)
+
+
+def _is_finished(path: str) -> bool:
+    """Whether a run with an export lies there, or an export."""
+    return any(storage.exists(storage.join(path, name)) for name in ("export/manifest.json", "manifest.json"))
+
+
+def _pipeline_at(path: str) -> str | None:
+    """The name of the pipeline whose run, or export, lies there; "" for one that does not say, None for neither."""
+    for folder in (path, path.removesuffix("/export")):
+        file = storage.join(folder, "config.yaml")
+        if storage.exists(file):
+            return _name_in(read_recorded(file))
+    file = storage.join(path, "manifest.json")
+    return _name_in(storage.read_json(file)) if storage.exists(file) else None
+
+
+def _name_in(content: Any) -> str:
+    config = content.get("config") if isinstance(content, dict) else None
+    return str(config.get("name", "")) if isinstance(config, dict) else ""

@@ -1,0 +1,118 @@
+"""The file that `gdmix score` writes: its format by its name, where it may lie, and how batches get into it."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import fastavro
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from gdmix_core import run_directory, storage
+from gdmix_core.config import Config
+from gdmix_core.data.records import Records
+from gdmix_core.errors import DataError
+from gdmix_core.models.score_files import ScoreColumns, open_scores
+from gdmix_core.paths import local_path
+
+ScoresFormat = Literal["parquet", "csv", "gdmix", "photon"]
+
+_FORMATS: dict[str, tuple[ScoresFormat, ...]] = {
+    ".parquet": ("parquet",),
+    ".csv": ("csv",),
+    ".avro": ("gdmix", "photon"),
+}
+
+
+def scores_format(output: str, wanted: ScoresFormat | None) -> ScoresFormat:
+    """The format that a file's name means; without a suffix Parquet. Raises DataError where it is not `wanted`."""
+    suffix = posixpath.splitext(output.rsplit("/", 1)[-1])[1]
+    if wanted is not None:
+        if wanted not in _FORMATS.get(suffix, (wanted,)):
+            raise DataError(f"output {output}: scores {wanted} do not go into {suffix} files; change one of the two")
+        return wanted
+    found = _FORMATS.get(suffix or ".parquet", ())
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise DataError(f"output {output}: say whose {suffix} file it is to be: scores {' or '.join(found)}")
+    raise DataError(f"output {output}: no scores are written as {suffix}; name it *.parquet, *.csv or *.avro")
+
+
+def check_output(output: str, model: str, source: str, external: Mapping[str, Sequence[str]]) -> None:
+    """Raises DataError for an output that is not a score file's place: a folder, in a run, or what is read here.
+
+    An existing file is only replaced when it holds scores.
+    """
+    if output.endswith("/") or os.path.isdir(local_path(output) or "") or storage.names_in(output):
+        raise DataError(f"output {output} is a folder; name a file in it")
+    read = [("the input", source), ("the model", model)]
+    read += [(f"the scores of {name}", path) for name, paths in external.items() for path in paths]
+    for what, path in read:
+        if run_directory.lies_in(output, path.rstrip("/") or "/"):
+            raise DataError(f"output {output} is, or lies in, {what} ({path}), which is read; name a file elsewhere")
+    run_directory.check_place(output)
+    if (run := run_directory.run_around(output)) is not None:
+        raise DataError(f"output {output} lies in the run {run}, whose files are its own; name a file elsewhere")
+    if storage.exists(output) and not _holds_scores(output):
+        raise DataError(f"output {output} is there already and holds no scores; name another file, or remove it first")
+
+
+def _holds_scores(path: str) -> bool:
+    """Whether a file is empty, or scores as one of the formats holds them."""
+    with storage.open_for_read(path) as file:
+        first = file.read(4)
+        file.seek(0)
+        if not first:
+            return True
+        try:
+            if first == b"PAR1":
+                return bool(pq.read_schema(file).names[:2] == ["uid", "score"])
+            if first == b"Obj\x01":
+                schema = fastavro.reader(file).writer_schema
+                name = str(schema.get("name") if isinstance(schema, dict) else "")
+                return name.rsplit(".", 1)[-1] in ("ScoringResultAvro", "validation_result")
+        except Exception:  # Damaged bytes make a decoder raise nearly anything.
+            return False
+        return file.readline(1 << 16).strip().split(b",")[:2] == [b'"uid"', b'"score"']
+
+
+@contextmanager
+def open_output(
+    output: str, scores: ScoresFormat, schema: pa.Schema, config: Config, text_uids: bool
+) -> Iterator[Callable[[pa.Table, Records], None]]:
+    """A function that appends a batch's scores to the output, which appears when the block ends without an error.
+
+    text_uids: in GDMix's files as decimal strings
+    """
+    if scores == "parquet":
+        with storage.open_for_write(output) as file, pq.ParquetWriter(file, schema) as writer:
+            yield lambda table, records: writer.write_table(table)
+        return
+    if scores == "csv":
+        # Numbers in as few digits as read back to the same float32; strings in quotation marks.
+        with storage.open_for_write(output) as file, pyarrow.csv.CSVWriter(file, schema) as rows:
+            yield lambda table, records: rows.write_table(table)
+        return
+    names = config.columns
+    columns = ScoreColumns(uid=names.uid, label=names.label, weight=names.weight or "weight")
+    with open_scores(output, scores, columns, model_id=config.name, text_uids=text_uids) as avro:
+
+        def write(table: pa.Table, records: Records) -> None:
+            score = table["score"].cast(pa.float64())
+            offset = records.numbers.get("offset", np.zeros(len(table)))
+            numbers: dict[str, pa.Array] = {
+                role: pa.array(records.numbers[role], from_pandas=True)  # nan is null
+                for role in ("label", "weight")
+                if role in records.numbers
+            }
+            own = pa.array(score.to_numpy() - offset)
+            avro.write(pa.table({"uid": table["uid"], "score": score, "score_per_coordinate": own, **numbers}))
+
+        yield write

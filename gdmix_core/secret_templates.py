@@ -1,0 +1,76 @@
+"""Templates that would bring a secret into a configuration.
+
+Whatever a configuration holds is written to the run's config.yaml, and shown in logs and on Airflow's pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from gdmix_core.errors import ConfigError
+from gdmix_core.secret_settings import holds_secret
+
+# Ways to an Airflow connection, as names, attributes and keys of a template.
+_CONNECTIONS = frozenset({"conn", "get_connection", "get_connections", "get_hook", "BaseHook", "Connection"})
+
+
+def _by_name(name: str) -> bool:
+    return holds_secret(name, "some value")
+
+
+def texts(content: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """(key path, text) of every text of plain data that may be a template."""
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            yield from texts(value, (*at, key))
+    elif isinstance(content, list | tuple):
+        for index, value in enumerate(content):
+            yield from texts(value, (*at, index))
+    elif isinstance(content, str) and ("{{" in content or "{%" in content):
+        yield at, content
+
+
+def dotted(path: tuple[str | int, ...]) -> str:
+    return ".".join(map(str, path))
+
+
+def refuse_secret_templates(content: Any, where: str, is_secret: Callable[[str], bool] = _by_name) -> None:
+    """Raises ConfigError for a template that reads an Airflow connection, or a Variable whose name calls it a secret.
+
+    is_secret: whether a Variable's name says so. Nothing is rendered: what a template reaches by other ways is looked
+    for in its result, by Airflow's own masks.
+    """
+    for path, text in texts(content):
+        key = dotted(path)
+        for name in _names(text, f"{where}: {key}"):
+            if name in _CONNECTIONS:
+                raise ConfigError(
+                    f"{where}: {key}: the template {text!r} reads an Airflow connection, whose values would be written "
+                    "to config.yaml and to logs; write the path itself, or keep it in a Variable, and give credentials "
+                    "by the environment, a profile, or fsspec's configuration"
+                )
+            if name.startswith("var.") and is_secret(name.removeprefix("var.")):
+                raise ConfigError(
+                    f"{where}: {key}: the template {text!r} reads the Variable {name.removeprefix('var.')}, which its "
+                    "name calls a secret, and which would be written to config.yaml; give credentials by the "
+                    "environment, a profile, or fsspec's configuration; a Variable that is not one needs another name"
+                )
+
+
+def _names(text: str, where: str) -> set[str]:
+    """What the template refers to: names, attributes, and keys; where it reads Variables, also var.NAME for each."""
+    import jinja2
+    from jinja2 import nodes
+    from jinja2.sandbox import SandboxedEnvironment
+
+    try:
+        tree = SandboxedEnvironment().parse(text)
+    except jinja2.TemplateSyntaxError as error:
+        raise ConfigError(f"{where}: template {text!r}: {error}; correct the expression") from None
+    free = {node.name for node in tree.find_all(nodes.Name)}
+    found = {node.attr for node in tree.find_all(nodes.Getattr)}
+    found |= {node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)}
+    if found & {"var", "get_variable"} or free & {"var", "Variable"}:
+        found |= {f"var.{name}" for name in found}
+    return found | free
