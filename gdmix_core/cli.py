@@ -132,7 +132,7 @@ def validate(config: str, variables: tuple[str, ...], changes: tuple[str, ...]) 
     "--external", "external", multiple=True, metavar="NAME=FILES",
     help="Scores of a coordinate whose model is external or python: a file or folder; repeatable.",
 )  # fmt: skip
-def score(model: str, source: str, output: str, kind: Any, split: str, scores: Any, external: tuple[str, ...]) -> None:
+def score(model: str, source: str, output: str, kind: Any, split: Any, scores: Any, external: tuple[str, ...]) -> None:
     """Score new data with an exported model."""
     from gdmix_core.models.scoring import score_input
 

@@ -36,8 +36,9 @@ def _numba_finds_one() -> bool:
     if os.access(Path(__file__).parent, os.W_OK):
         return True
     home = os.path.expanduser("~")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache")
-    return home not in ("~", "/") and any(os.access(folder, os.W_OK) for folder in (cache, cache.parent))
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache") / "numba"
+    there = next((folder for folder in (cache, *cache.parents) if folder.exists()), Path("/"))
+    return home not in ("~", "/") and os.access(there, os.W_OK)
 
 
 def _candidates() -> Iterator[Path]:

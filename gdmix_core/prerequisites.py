@@ -10,10 +10,11 @@ from functools import partial
 
 from gdmix_core import storage
 from gdmix_core.config import Config
-from gdmix_core.data.column_types import Schemas, read_schema, unusable_types
+from gdmix_core.data.column_types import Schemas, unusable_types
 from gdmix_core.data.described import input_directories, read_tensors, undescribed
 from gdmix_core.data.external_scores import score_files_at
-from gdmix_core.data.source import DIRECTORIES
+from gdmix_core.data.input_files import input_files
+from gdmix_core.data.pieces import DIRECTORIES, open_file
 from gdmix_core.effects.trainer_function import trainer_function
 from gdmix_core.errors import DataError, GdmixError
 from gdmix_core.external_config import ExternalModel, PythonModel
@@ -63,13 +64,13 @@ def _of_input(config: Config) -> None:
 
 
 def _first_schemas(path: str) -> Schemas:
-    """Of the first Parquet file of each split; validate looks at them all."""
+    """Of the first Parquet file of each split; validate looks at them all. Raises DataError as input_files does."""
     found: Schemas = {}
     for directory in DIRECTORIES.values():
-        files = [file for file, _, _ in storage.list_files(storage.join(path, directory)) if file.endswith(".parquet")]
-        schema = read_schema(files[0])[0] if files else None
+        files = [file for file in input_files(storage.join(path, directory)) if file.path.endswith(".parquet")]
+        schema = open_file(files[0]).schema if files else None
         if schema is not None:
-            found[files[0]] = schema
+            found[files[0].path] = schema
     return found
 
 

@@ -58,7 +58,7 @@ def end_descendants(grace_seconds: float = 2.0) -> None:
     me = psutil.Process()
     children = me.children(recursive=True)
     for child in children:
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.Error):
             child.terminate()
     _, alive = psutil.wait_procs(children, timeout=grace_seconds)
     # Whatever is left, and was started meanwhile, is stopped before any of it is killed: a shell whose command is
@@ -66,11 +66,11 @@ def end_descendants(grace_seconds: float = 2.0) -> None:
     stopped: set[psutil.Process] = set()
     while new := {*alive, *me.children(recursive=True)} - stopped:
         for child in new:
-            with contextlib.suppress(psutil.NoSuchProcess):
+            with contextlib.suppress(psutil.Error):
                 child.suspend()
         stopped |= new
     for child in stopped:
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.Error):
             child.kill()
 
 
@@ -82,6 +82,8 @@ def end_on_signals(message: str, signals: Sequence[signal.Signals]) -> None:
     """
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
+    # What is ignored stays so: nohup, or a shell's job in the background.
+    signals = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
     for number in signals:
         # The main thread, as soon as it is the interpreter's turn, waits for the end: it must not tell of children that
         # fail because they are ended.
@@ -91,11 +93,12 @@ def end_on_signals(message: str, signals: Sequence[signal.Signals]) -> None:
     def end() -> None:
         while (number := os.read(reading, 1)[0]) not in signals:
             pass
-        end_descendants()
-        show = "\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar hides the cursor
-        with contextlib.suppress(OSError):
+        try:
+            end_descendants()
+            show = "\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar hides the cursor
             os.write(2, f"{show}{message.format(name=signal.Signals(number).name)}\n".encode())
-        os._exit(128 + number)
+        finally:
+            os._exit(128 + number)
 
     threading.Thread(target=end, daemon=True).start()
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import glob
 import os
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -35,6 +38,12 @@ _REASONS = (
     ),
     (r"(UnknownHostException: [^\n]+)", "{0}: this machine does not know its own name; set SPARK_LOCAL_IP=127.0.0.1"),
     (r"(No space left on device)", "{0}; make room where spark.local.dir is (SPARK_LOCAL_DIRS)"),
+    (r"(Service '\w+' could not bind[^\n]*|BindException: [^\n]+)", "{0}; set SPARK_LOCAL_IP=127.0.0.1"),
+    (
+        r"Python worker (?:exited unexpectedly|failed to connect)|ExecutorLostFailure|exit code: 137",
+        "a Python worker of Spark was killed (out of memory?); lower frame.rows_per_block or spark.master's cores, or "
+        "use a machine with more memory",
+    ),
     (r"(?m)^(?:[\w.]*\.)?((?:Connect|Spark|ClassNotFound|AccessControl)Exception: [^\n]+)", "{0}"),
 )
 
@@ -87,7 +96,46 @@ def environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
     # Nor is a file of the working directory, such as random.py, taken for a module.
     variables["PYTHONSAFEPATH"] = "1"
     variables[TIED] = "1"
+    if not _user_has_a_name():
+        variables |= _with_a_name()
     return variables
+
+
+def _user_has_a_name() -> bool:
+    """Whether the uid is in the system's list of users: in a container it may be any."""
+    import pwd
+
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        return False
+    return True
+
+
+def _with_a_name() -> dict[str, str]:
+    """Variables that give the JVM a name for a user who has none: Hadoop refuses to work without one.
+
+    By the library nss_wrapper, which is made for this. Raises StepError where it is not installed.
+    """
+    library = next(
+        iter(sorted(glob.glob("/usr/lib/*/libnss_wrapper.so") + glob.glob("/usr/lib*/libnss_wrapper.so"))), ""
+    )
+    if not library:
+        raise StepError(
+            f"uid {os.getuid()} has no name on this machine, without which Spark does not start; add it to /etc/passwd, or "
+            "install libnss-wrapper"
+        )
+    folder = tempfile.mkdtemp(prefix="gdmix-user-")
+    uid, gid = os.getuid(), os.getgid()
+    for name, line in (("passwd", f"gdmix:x:{uid}:{gid}::{folder}:/bin/sh"), ("group", f"gdmix:x:{gid}:")):
+        Path(folder, name).write_text(f"{line}\n")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return {
+        "LD_PRELOAD": " ".join(filter(None, [os.environ.get("LD_PRELOAD"), library])),
+        "NSS_WRAPPER_PASSWD": f"{folder}/passwd",
+        "NSS_WRAPPER_GROUP": f"{folder}/group",
+        "HOME": folder,
+    }
 
 
 def check_java() -> None:

@@ -14,8 +14,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Concatenate, ParamSpec, TypeVar
+from typing import IO, Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,29 +151,71 @@ def _umask() -> int:
     return mask
 
 
+@dataclass(frozen=True)
+class Entry:
+    """What lies in a folder under a name. link: a link to something that is not there; size, stamp: of files."""
+
+    name: str
+    kind: Literal["file", "folder", "link", "special"]
+    size: int = 0
+    stamp: str = ""
+
+    @property
+    def hidden(self) -> bool:
+        """Hidden files and Hadoop's markers begin with a dot or an underscore."""
+        return self.name[:1] in {".", "_"}
+
+
+@_named
+def list_entries(directory: str) -> list[Entry]:
+    """Everything directly in `directory`, hidden or not, by name; [] if it is absent. Links are followed."""
+    local = local_path(directory)
+    if local is not None:
+        if not os.path.isdir(local):
+            return []
+        with os.scandir(local) as entries:
+            return sorted(map(_local_entry, entries), key=lambda entry: entry.name)
+    filesystem, key = _remote(directory)
+    if not filesystem.exists(key):
+        return []
+    found = [_remote_entry(info) for info in filesystem.ls(key, detail=True) if not _is_itself(info, key)]
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def _local_entry(entry: os.DirEntry[str]) -> Entry:
+    if entry.is_symlink() and not os.path.exists(entry.path):  # also where links lead to each other
+        return Entry(entry.name, "link")
+    if entry.is_dir():
+        return Entry(entry.name, "folder")
+    if entry.is_file():
+        stat = entry.stat()
+        return Entry(entry.name, "file", stat.st_size, str(stat.st_mtime_ns))
+    return Entry(entry.name, "special")
+
+
+def _remote_entry(info: Mapping[str, Any]) -> Entry:
+    name = info["name"].rstrip("/").rsplit("/", 1)[-1]
+    if info["type"] != "file":
+        return Entry(name, "folder")
+    return Entry(name, "file", int(info["size"]), _stamp(info))
+
+
+def _is_itself(info: Mapping[str, Any], key: str) -> bool:
+    """Whether a listing's entry is the folder listed, or the empty object that object stores show in its place."""
+    return str(info["name"]).strip("/") == key.strip("/")
+
+
 @_named
 def list_files(directory: str, *, hidden: bool = False) -> list[tuple[str, int, str]]:
     """(path, size in bytes, change stamp) of every file directly in `directory`, by name; [] if it is absent.
 
     Hidden files and Hadoop's markers (names with a leading . or _) are left out unless asked for.
     """
-    local = local_path(directory)
-    found: list[tuple[str, int, str]] = []
-    if local is not None:
-        if not os.path.isdir(local):
-            return []
-        for entry in os.scandir(local):
-            if entry.is_file():
-                stat = entry.stat()
-                found.append((join(directory, entry.name), stat.st_size, str(stat.st_mtime_ns)))
-    else:
-        filesystem, key = _remote(directory)
-        if not filesystem.exists(key):
-            return []
-        for info in filesystem.ls(key, detail=True):
-            if info["type"] == "file":
-                found.append((join(directory, info["name"].rsplit("/", 1)[-1]), int(info["size"]), _stamp(info)))
-    return sorted(item for item in found if hidden or item[0].rsplit("/", 1)[-1][:1] not in {".", "_"})
+    return [
+        (join(directory, entry.name), entry.size, entry.stamp)
+        for entry in list_entries(directory)
+        if entry.kind == "file" and (hidden or not entry.hidden)
+    ]
 
 
 @_named

@@ -34,6 +34,8 @@ def main(step_id: str, work: Callable[[Run, Step], None]) -> None:
     log_lines.to_standard_error(logging.INFO)
     if os.environ.get(spark_submit.TIED):
         processes.end_with_parent()
+        if os.getppid() == 1:  # it had ended before
+            sys.exit(1)
     logging.getLogger("py4j").setLevel(logging.WARNING)
     try:
         run = Run.open(arguments.run)

@@ -19,11 +19,13 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from gdmix_core import storage
 from gdmix_core.data.frame import Frame
+from gdmix_core.data.packing import pack, pieces_of
 from gdmix_core.data.shards import rows_to_shuffle, shard_count, shuffle_schema, write_shard
 from gdmix_core.plan import Step
 from gdmix_core.run import SPLITS, Run
 from spark_jobs import application
 
+_ROW_BYTES = 256  # of a block, about
 log = logging.getLogger("gdmix_core.partition")
 
 
@@ -49,16 +51,16 @@ def _partition(spark: SparkSession, run: Run, coordinate: str) -> dict[str, Any]
     bag = frame.bag_of(coordinate)
     value_dtype = np.dtype(frame.manifest["bags"][bag]["dtype"]) if bag else None
     shards = shard_count(effect, frame.rows("training"))
-    blocks = [(split, path, first) for split in SPLITS for path, first, _ in frame.blocks(split)]
+    blocks = [(split, *block) for split in SPLITS for block in frame.blocks(split)]
+    tasks = pack([rows * _ROW_BYTES for _, _, _, rows in blocks], spark.sparkContext.defaultParallelism)
     schema = shuffle_schema(frame, coordinate, effect)
 
     def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for number in batch.column(0).to_pylist():
-                split, path, first_row = blocks[number]
-                yield from map(
-                    application.to_spark, rows_to_shuffle(frame, coordinate, effect, split, path, first_row, shards)
-                )
+        for number in pieces_of(batches, tasks):
+            split, path, first_row, _ = blocks[number]
+            yield from map(
+                application.to_spark, rows_to_shuffle(frame, coordinate, effect, split, path, first_row, shards)
+            )
 
     def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         received = (application.from_spark(b, schema) for b in batches if b.num_rows)
@@ -67,7 +69,7 @@ def _partition(spark: SparkSession, run: Run, coordinate: str) -> dict[str, Any]
             yield pa.record_batch([pa.array([json.dumps(statistics)])], names=["statistics"])
 
     written = (
-        spark.range(0, len(blocks), 1, len(blocks))
+        spark.range(0, len(tasks), 1, len(tasks))
         .mapInArrow(read, from_arrow_schema(application.for_spark(schema)))
         .repartitionById(shards, "shard")
         .sortWithinPartitions("split", "entity", "rank", "row")

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from gdmix_core import storage
@@ -23,6 +23,8 @@ from gdmix_core.config import Config
 from gdmix_core.data.blocks import write_block
 from gdmix_core.data.external_scores import read_part
 from gdmix_core.data.id_types import arrow_type, from_order_preserving, order_preserving
+from gdmix_core.data.packing import pack, pieces_of
+from gdmix_core.data.presence import absent_scalar
 from gdmix_core.data.records import read_records, read_uids
 from gdmix_core.data.shuffled_records import scores_to_batch, shuffle_schema, to_batch
 from gdmix_core.data.source import Layout, open_layout
@@ -50,6 +52,10 @@ def validate(run: Run, step: Step) -> None:
         log.info("the frame in %s is up to date with the input; nothing to do", run.frame())
         return
     log.info("validating %d files in %d directories", len(layout.files), len(layout.sources))
+    if layout.ignored:
+        log.info(
+            "folders' keys that are not read, as no column of the pipeline has that name: %s", ", ".join(layout.ignored)
+        )
     remove_frame(run)
     with application.session(f"gdmix validate {run.config.name}") as spark:
         sample, records = _sample(spark, layout, run.config)
@@ -74,20 +80,26 @@ def _sample(spark: SparkSession, layout: Layout, config: Config) -> tuple[pa.Arr
     schema = pa.schema([("records", pa.int64()), ("uids", pa.list_(pa.int64() if unsigned else uid_type))])
 
     def scan(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for number in batch.column(0).to_pylist():
-                piece = layout.pieces[number]
-                uids, count = sample_uids(read_uids(piece, layout.sources[piece.source], config))
-                uids = order_preserving(uids) if unsigned and uids is not None else uids
-                found = [[] if uids is None else uids.to_pylist()]
-                yield pa.record_batch([pa.array([count]), pa.array(found, schema.field(1).type)], schema=schema)
+        pieces = (layout.pieces[number] for number in pieces_of(batches, tasks))
+        read = (uids for piece in pieces for uids in read_uids(piece, layout.sources[piece.source], config))
+        uids, count = sample_uids(read)
+        uids = order_preserving(uids) if unsigned and uids is not None else uids
+        found = [[] if uids is None else uids.to_pylist()]
+        yield pa.record_batch([pa.array([count]), pa.array(found, schema.field(1).type)], schema=schema)
 
-    table = _pieces(spark, layout).mapInArrow(scan, from_arrow_schema(schema)).toArrow()
+    tasks = pack([piece.size for piece in layout.pieces], spark.sparkContext.defaultParallelism)
+    table = _numbers(spark, tasks).mapInArrow(scan, from_arrow_schema(schema)).toArrow()
     uids = _flat(table["uids"], schema.field("uids").type.value_type)
     uids = smallest_hashes(from_order_preserving(uids) if unsigned else uids)
     if len(uids) == 0:
-        raise DataError(f"{config.input}: no record with a uid in {len(layout.files)} files")
+        raise DataError(f"{config.input}: no record with a uid in {len(layout.files)} files{_uid_hint(layout, config)}")
     return uids, sum(table["records"].to_pylist())
+
+
+def _uid_hint(layout: Layout, config: Config) -> str:
+    source = layout.sources[0]
+    wanted = next(wanted for wanted in source.wanted if wanted.tensor.name == config.columns.uid)
+    return absent_scalar(wanted, layout.pieces[0].path, source.tensors) if layout.pieces else ""
 
 
 def _flat(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
@@ -100,18 +112,16 @@ def _write_blocks(spark: SparkSession, layout: Layout, run: Run, starts: pa.Arra
     named = application.for_spark(schema)
 
     def decode(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for number in batch.column(0).to_pylist():
-                piece = layout.pieces[number]
-                for records in read_records(piece, layout.sources[piece.source], config):
-                    yield application.to_spark(to_batch(records, piece, schema, starts))
+        for number in pieces_of(batches, tasks):
+            piece = layout.pieces[number]
+            for records in read_records(piece, layout.sources[piece.source], config):
+                yield application.to_spark(to_batch(records, piece, schema, starts))
 
-    def read_scores(numbers: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        pieces = layout.score_pieces
-        for batch in numbers:
-            for number in batch.column(0).to_pylist():
-                for uid, score in read_part(pieces[number].part, layout.uid_type):
-                    yield application.to_spark(scores_to_batch(uid, score, pieces[number], schema, starts))
+    def read_scores(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for number in pieces_of(batches, score_tasks):
+            piece = score_pieces[number]
+            for uid, score in read_part(piece.part, layout.uid_type):
+                yield application.to_spark(scores_to_batch(uid, score, piece, schema, starts))
 
     def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         received = [application.from_spark(batch, schema) for batch in batches]
@@ -119,16 +129,19 @@ def _write_blocks(spark: SparkSession, layout: Layout, run: Run, starts: pa.Arra
             statistics = write_block(received[0]["range"][0].as_py(), received, layout, config, frame)
             yield pa.record_batch([pa.array([json.dumps(statistics)])], names=["statistics"])
 
-    decoded = _pieces(spark, layout).mapInArrow(decode, from_arrow_schema(named))
-    if count := len(layout.score_pieces):
-        decoded = decoded.union(spark.range(0, count, 1, count).mapInArrow(read_scores, from_arrow_schema(named)))
+    cores = spark.sparkContext.defaultParallelism
+    tasks = pack([piece.size for piece in layout.pieces], cores)
+    decoded = _numbers(spark, tasks).mapInArrow(decode, from_arrow_schema(named))
+    if score_pieces := layout.score_pieces:
+        score_tasks = pack([piece.part.size for piece in score_pieces], cores)
+        decoded = decoded.union(_numbers(spark, score_tasks).mapInArrow(read_scores, from_arrow_schema(named)))
     written = decoded.repartitionById(len(starts) + 1, "range").mapInArrow(write, "statistics string").collect()
     return [json.loads(row.statistics) for row in written]
 
 
-def _pieces(spark: SparkSession, layout: Layout) -> Any:
-    """A DataFrame with one row, and one task, for every piece of the input."""
-    return spark.range(0, len(layout.pieces), 1, len(layout.pieces))
+def _numbers(spark: SparkSession, tasks: list[list[int]]) -> DataFrame:
+    """One row, and one Spark task, for every task: its number."""
+    return spark.range(0, len(tasks), 1, len(tasks))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from gdmix_core import storage
 from gdmix_core.config import Config
 from gdmix_core.data import bags
 from gdmix_core.data.label_scale import LabelScale
+from gdmix_core.data.presence import seen_in_files
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.record_checks import checks_of
 from gdmix_core.data.score_join import JoinedScores, join_scores
@@ -40,7 +41,7 @@ def write_block(
     scores = table.slice(0, 0)
     if layout.scores:
         of_records = pc.less(table["source"], len(layout.sources))
-        scores, table = table.filter(pc.invert(of_records)), table.filter(of_records)
+        scores, table = _by_file(table.filter(pc.invert(of_records))), table.filter(of_records)
     # Each bag is unpacked as it came and put into order once, by position: its bytes are not sorted with the rest.
     unpacked = {key: _unpacked(table[f"bag_{key}"], bag) for key, bag in layout.bags.items()}
     table = table.drop_columns([f"bag_{key}" for key in layout.bags])
@@ -55,6 +56,7 @@ def write_block(
         "violations": _violations(table, joined_scores, scores, layout, config),
         "duplicates": _duplicates(joined, layout),
         "external_scores": joined_scores.counts,
+        "seen": seen_in_files(table, unpacked, layout),
     }
     for code, name in enumerate(SPLITS):
         first = joined.first[split == code]
@@ -141,7 +143,7 @@ def _violations(
         add(name, joined.table, where)
     for name, where in joined_scores.broken.items():
         add(name, *_in_uid_order(scores, where))
-    without_uid = table.filter(pc.is_null(table["uid"]))
+    without_uid = _by_file(table.filter(pc.is_null(table["uid"])))
     for records in (without_uid, joined.table):
         mask = records["violations"].to_numpy()
         if not mask.any():
@@ -157,8 +159,13 @@ def _violations(
 
 def _in_uid_order(scores: pa.Table, where: NDArray[np.bool_]) -> tuple[pa.Table, NDArray[np.bool_]]:
     """The scores that break a rule."""
-    broken = scores.filter(pa.array(where)).sort_by("uid")
+    broken = scores.filter(pa.array(where)).sort_by([("uid", "ascending"), ("file", "ascending")])
     return broken, np.ones(broken.num_rows, bool)
+
+
+def _by_file(records: pa.Table) -> pa.Table:
+    """In an order that does not depend on which task's records came first."""
+    return records.sort_by("file")
 
 
 def _duplicates(joined: Joined, layout: Layout) -> dict[str, int]:

@@ -7,9 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from gdmix_core import storage
 from gdmix_core.config import Config
 from gdmix_core.data.described import Tensors, columns_read, input_directories
 from gdmix_core.data.metadata import Tensor, metadata_file
@@ -17,26 +15,14 @@ from gdmix_core.data.plain_columns import holds, is_list, is_text, plain_type
 from gdmix_core.errors import DataError
 
 if TYPE_CHECKING:
-    from gdmix_core.data.source import Piece, Source
+    from gdmix_core.data.pieces import Piece
+    from gdmix_core.data.source import Source
 
 Schemas = dict[str, pa.Schema]
 """Parquet file → its schema"""
 
 _NUMBERS = ("columns.label", "columns.weight", "columns.offset")
 _KINDS = {"integer": "an integer", "real": "a number", "text": "a string"}
-
-
-def read_schema(path: str) -> tuple[pa.Schema | None, int]:
-    """(the schema, row groups) of a Parquet file; None without a row: nobody knows what columns would have held.
-
-    Raises DataError for a file that is not readable.
-    """
-    try:
-        with storage.open_for_read(path) as file:
-            parquet = pq.ParquetFile(file)
-            return (parquet.schema_arrow if parquet.metadata.num_rows else None), parquet.num_row_groups
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a readable Parquet file: {error}") from None
 
 
 def with_column_types(

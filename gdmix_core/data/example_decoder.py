@@ -33,10 +33,14 @@ _LIST_OF_KIND: dict[Kind, int] = {
 
 @dataclass(frozen=True)
 class Field:
-    """A feature to read: its key in the record, and the kind of list it must have."""
+    """A feature to read: its key in the record, and the kind of list it must have.
+
+    other: the key that it may have instead, for readers to try; decode looks for name alone
+    """
 
     name: str
     kind: Kind
+    other: str | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Parquet, CSV with a header, and Avro, such as GDMix and Photon ML write it. Ever
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 from gdmix_core import storage
 from gdmix_core.config import Config
 from gdmix_core.data.id_types import IdType, arrow_type
+from gdmix_core.data.input_files import at_once, input_files
 from gdmix_core.data.plain_columns import is_text, plain
 from gdmix_core.errors import DataError
 from gdmix_core.external_config import ExternalModel
@@ -36,13 +38,14 @@ File = tuple[str, int, str]
 class ScorePart:
     """A part of a score file that one task reads: a row group of a Parquet file, or a whole file.
 
-    uid, score: names of its columns; group: number of the row group, None: the whole file
+    uid, score: names of its columns; group: number of the row group, None: the whole file; size: in bytes, about
     """
 
     path: str
     uid: str
     score: str
     group: int | None = None
+    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,23 +77,30 @@ def open_scores_of(
 ) -> ScoreFiles:
     """paths: in place of the configuration's."""
     listing = [file for path in paths or model.scores for file in score_files_at(coordinate, path.rstrip("/"))]
-    doubled = {file[0] for file in listing if [f[0] for f in listing].count(file[0]) > 1}
+    doubled = [path for path, times in Counter(path for path, _, _ in listing).items() if times > 1]
     if doubled:
         raise DataError(f"scores of coordinate {coordinate}: {min(doubled)} is named twice")
     uids = (model.uid,) if model.uid else tuple(dict.fromkeys((config.columns.uid, "uid")))
     scores = (model.score,) if model.score else SCORE_NAMES
-    parts = tuple(part for path, _, _ in listing for part in _parts(coordinate, path, uids, scores))
+    described = at_once(lambda file: _describe(file[0]), listing)
+    parts = tuple(
+        part
+        for (path, size, _), (columns, groups) in zip(listing, described, strict=True)
+        for part in _parts(coordinate, path, size, columns, groups, uids, scores)
+    )
     return ScoreFiles(coordinate, parts, tuple(listing), model.missing)
 
 
 def score_files_at(coordinate: str, path: str) -> list[File]:
-    """A file, or what lies in a folder, which Spark also gives names such as scores.parquet. Raises DataError."""
+    """A file, or what lies in a folder, which Spark also gives names such as scores.parquet, and in its folders
+    key=value, as GDMix writes them. Raises DataError, also for what lies there and is not a score file.
+    """
     files: list[File] = []
     if path.endswith(SUFFIXES):
         parent, _, name = path.rpartition("/")
         beside = storage.list_files(parent or ("/" if "/" in path else "."))
         files = [(path, size, stamp) for found, size, stamp in beside if found.rsplit("/", 1)[-1] == name]
-    files = files or [file for file in storage.list_files(path) if file[0].endswith(SUFFIXES)]
+    files = files or [(file.path, file.size, file.stamp) for file in input_files(path, SUFFIXES)]
     if not files:
         raise DataError(
             f"scores of coordinate {coordinate}: nothing is at {path}; expected a file *.parquet, *.csv, *.csv.gz "
@@ -110,8 +120,15 @@ def read_part(part: ScorePart, uid_type: IdType) -> Iterator[tuple[pa.Array, pa.
             yield _uids(part, batch.column(0), wanted), _numbers(part, batch.column(1))
 
 
-def _parts(coordinate: str, path: str, uids: Sequence[str], scores: Sequence[str]) -> Iterator[ScorePart]:
-    columns, groups = _describe(path)
+def _parts(
+    coordinate: str,
+    path: str,
+    size: int,
+    columns: Sequence[str],
+    groups: Sequence[int | None],
+    uids: Sequence[str],
+    scores: Sequence[str],
+) -> Iterator[ScorePart]:
     uid = next((name for name in uids if name in columns), None)
     score = next((name for name in scores if name in columns), None)
     for role, name, tried in (("uid", uid, uids), ("score", score, scores)):
@@ -121,7 +138,7 @@ def _parts(coordinate: str, path: str, uids: Sequence[str], scores: Sequence[str
                 f"{', '.join(columns) or 'none'}. Name the column so, or set fixed_effect.{role} of {coordinate}"
             )
     for group in groups:
-        yield ScorePart(path, str(uid), str(score), group)
+        yield ScorePart(path, str(uid), str(score), group, size // len(groups))
 
 
 def _describe(path: str) -> tuple[list[str], list[int | None]]:

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 
 from gdmix_core import storage
 from gdmix_core.data.example_decoder import MISSING, OK, WRONG_KIND, Column, Field
+from gdmix_core.data.pieces import Piece
 from gdmix_core.data.plain_columns import holds, is_list, plain
-from gdmix_core.data.source import Piece
 from gdmix_core.errors import DataError
 
 _BATCH_ROWS = 65_536
@@ -26,19 +26,22 @@ def read(piece: Piece, fields: list[Field]) -> Iterator[dict[str, Column]]:
     with storage.open_for_read(piece.path) as file:
         try:
             parquet = pq.ParquetFile(file)
-            present = [field.name for field in fields if field.name in parquet.schema_arrow.names]
+            names = parquet.schema_arrow.names
+            stored = {str(f.other) if f.name not in names and f.other in names else f.name: f for f in fields}
+            present = [name for name in stored if name in names]
             groups = list(range(piece.start, piece.stop))
             for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, row_groups=groups, columns=present):
-                yield {field.name: _column(batch, field) for field in fields}
+                yield {field.name: _column(batch, name, field) for name, field in stored.items()}
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{piece.path}: row groups {piece.start} to {piece.stop - 1}: {error}") from None
 
 
-def _column(batch: pa.RecordBatch, field: Field) -> Column:
+def _column(batch: pa.RecordBatch, name: str, field: Field) -> Column:
+    """name: that the field has in the file."""
     rows = batch.num_rows
-    if field.name not in batch.schema.names:
+    if name not in batch.schema.names:
         return _absent(rows, field, MISSING)
-    array = plain(batch.column(field.name))
+    array = plain(batch.column(name))
     listed = is_list(array.type)
     kind = array.type.value_type if listed else array.type
     if pa.types.is_null(array.type):  # what pandas writes where every value is None

@@ -81,7 +81,7 @@ def checks_of(source: Source, config: Config, *, labelled: bool = True) -> list[
             Check(
                 f"{bag.key}.index",
                 f"indices are within 0 … {bag.features - 1}",
-                "compare with the feature list",
+                "compare with the feature list; DeText counts from 1: there, its first line is of no feature",
             ),
             Check(f"{bag.key}.finite", "feature values are finite", "leave out or correct NaN and infinity"),
         ]

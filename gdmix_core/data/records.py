@@ -12,18 +12,19 @@ from numpy.typing import NDArray
 
 from gdmix_core.config import MOST_CHECKS, Config
 from gdmix_core.data import bags, parquet_records, tfrecord
-from gdmix_core.data.example_decoder import MISSING, OK, WRONG_KIND, Column, Field, Kind, decode
+from gdmix_core.data.example_decoder import MISSING, OK, WRONG_KIND, Column, Field, decode
 from gdmix_core.data.id_types import among, arrow_type
 from gdmix_core.data.metadata import Tensor
+from gdmix_core.data.pieces import Constant, Piece, in_both_places
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.record_checks import Check, checks_of
 from gdmix_core.data.scalar_columns import number_columns
-from gdmix_core.data.source import BagColumn, Piece, Source
+from gdmix_core.data.source import BagColumn, Source
+from gdmix_core.data.stored_columns import fields_of, lists_of_documents, ranking_column
 from gdmix_core.errors import DataError
 
 # Small enough for a core's cache: a few thousand records.
 _CHUNK_BYTES = 2 << 20
-_KINDS: dict[str, Kind] = {"integer": "int64", "real": "float", "text": "bytes"}
 
 
 @dataclass
@@ -36,6 +37,7 @@ class Records:
         a bag, how many classes apply
     bags: by frame key; violations: int64 [n], bit k set where the source's check k fails
     duplicates: int64 [n], bit k set where the source's bag k holds an index twice
+    there: bags and texts, by their name in the data, that some record has, if only empty
     """
 
     uid: pa.Array
@@ -44,22 +46,56 @@ class Records:
     bags: dict[str, Bag] = field(default_factory=dict)
     violations: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     duplicates: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-
-
-def fields_of(tensor: Tensor) -> list[Field]:
-    """The stored columns of a tensor: one, or indices and values for a sparse vector."""
-    return [Field(name, _KINDS[held]) for name, held in tensor.stored]
+    there: set[str] = field(default_factory=set)
 
 
 def read_columns(piece: Piece, fields: list[Field], *, verify: bool = True) -> Iterator[dict[str, Column]]:
-    """The columns by name of each batch of a piece, whatever its format."""
+    """The columns by name of each batch of a piece, whatever its format; those that its folders' names give, too."""
+    constants = {name: value for name, value in piece.constants if any(field.name == name for field in fields)}
+    for columns in _stored_columns(piece, fields, verify):
+        rows = len(next(iter(columns.values())))
+        for of_path in (f for f in fields if f.name in constants):
+            if (columns[of_path.name].status != MISSING).any():
+                raise DataError(f"{piece.path}: {in_both_places(of_path.name)}")
+            columns[of_path.name] = _constant(constants[of_path.name], of_path, rows)
+        yield columns
+
+
+def _stored_columns(piece: Piece, fields: list[Field], verify: bool) -> Iterator[dict[str, Column]]:
     if piece.path.endswith(".parquet"):
         yield from parquet_records.read(piece, fields)
         return
     for chunk in tfrecord.iter_chunks(
         piece.path, chunk_bytes=_CHUNK_BYTES, verify=verify, start=piece.start, stop=piece.stop
     ):
-        yield decode(chunk, fields)
+        columns = decode(chunk, fields)
+        # What no record of the chunk has may be there under its other name: looked for only then, as it takes time.
+        absent = [f for f in fields if f.other and not (columns[f.name].status != MISSING).any()]
+        if absent:
+            columns |= _under_other_names(chunk, absent)
+        yield columns
+
+
+def _under_other_names(chunk: tfrecord.Chunk, fields: list[Field]) -> dict[str, Column]:
+    bags = [f.name.removesuffix("_indices") for f in fields if f.name.endswith("_indices")]
+    lists = [Field(ranking_column(bag), "int64") for bag in bags]
+    found = decode(chunk, [*[Field(str(f.other), f.kind) for f in fields], *lists])
+    for bag in bags:
+        if (found[ranking_column(bag)].status != MISSING).any() and (found[f"{bag}_indices0"].status != MISSING).any():
+            raise DataError(f"{chunk.path}: {lists_of_documents(bag)}")
+    return {f.name: found[str(f.other)] for f in fields}
+
+
+def _constant(value: Constant, field: Field, rows: int) -> Column:
+    if value is None:
+        offsets, status, held = np.zeros(rows + 1, np.int64), MISSING, pa.array([], pa.large_binary())
+    else:
+        offsets, status = np.arange(rows + 1), OK
+        held = pa.array([str(value).encode()] * rows, pa.large_binary())
+    if field.kind != "bytes":
+        kind = np.int64 if field.kind == "int64" else np.float64
+        held = np.full(int(offsets[-1]), 0 if value is None else value, kind)
+    return Column(offsets, held, np.full(rows, status, np.uint8))
 
 
 def read_uids(piece: Piece, source: Source, config: Config) -> Iterator[pa.Array]:
@@ -111,6 +147,7 @@ def _checked(
         values, status = _id(columns[column], tensors[column], piece, source)
         if column in source.texts:
             values = values.fill_null("")
+            records.there |= {column} if (status != MISSING).any() else set()
         else:
             violations.add(f"{column}.present", status == MISSING)
         records.ids[column] = values
@@ -131,6 +168,8 @@ def _checked(
             violations.add(f"{column}.finite", present & ~np.isfinite(number))
     records.duplicates = np.zeros(len(uid), np.int64)
     for k, bag in enumerate(source.bags):
+        if any((columns[part.name].status != MISSING).any() for part in fields_of(source.tensors[bag.name])):
+            records.there.add(bag.name)
         records.bags[bag.key], faults = _bag(columns, bag, violations)
         records.duplicates[(faults & bags.DUPLICATE) != 0] |= np.int64(1 << k)
         if bag.label:

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from gdmix_core.data.bags import pack
 from gdmix_core.data.id_types import arrow_type
+from gdmix_core.data.pieces import Piece
 from gdmix_core.data.record_checks import UID_DISJOINT, UID_IN_ALL, UID_UNIQUE
 from gdmix_core.data.records import Records
-from gdmix_core.data.source import Layout, Piece, ScorePiece
+from gdmix_core.data.source import Layout, ScorePiece
 from gdmix_core.data.uid_ranges import range_of
 
 ROLES = ("label", "weight", "offset")
@@ -132,12 +133,18 @@ def join_by_uid(table: pa.Table, sources: int) -> Joined:
 
 
 def _uid_order(table: pa.Table, sources: int) -> pa.Array:
-    """Sorting by numpy is several times faster than by Arrow's several-key sort, but needs numbers."""
+    """By uid, split, source, and file, so that the order in which tasks end does not decide which of two is named.
+
+    Sorting by numpy is several times faster than by Arrow's several-key sort, but needs numbers.
+    """
     if not pa.types.is_integer(table["uid"].type):
-        return pc.sort_indices(table, [(name, "ascending") for name in ("uid", "split", "source")])
+        return pc.sort_indices(table, [(name, "ascending") for name in ("uid", "split", "source", "file")])
     keys = [table["split"].to_numpy(), table["uid"].to_numpy()]
     if sources > 1:
         keys.insert(0, table["source"].to_numpy())
+    file = table["file"].to_numpy()
+    if np.any(file[1:] < file[:-1]):
+        keys.insert(0, file)
     return pa.array(np.lexsort(keys))
 
 

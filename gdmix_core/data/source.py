@@ -6,25 +6,22 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from gdmix_core import storage
 from gdmix_core.config import Config
-from gdmix_core.data.column_types import Schemas, read_schema, with_column_types
-from gdmix_core.data.described import input_directories, read_tensors, undescribed
+from gdmix_core.data.column_types import with_column_types
+from gdmix_core.data.described import columns_read, input_directories, read_tensors, undescribed
 from gdmix_core.data.external_scores import ScoreFiles, ScorePart, open_score_files
 from gdmix_core.data.feature_list import read_feature_list
 from gdmix_core.data.id_types import IdType
 from gdmix_core.data.metadata import Tensor, metadata_file
-from gdmix_core.data.scalar_columns import check_scalars, id_columns, key_columns, label_bag
-from gdmix_core.data.tfrecord import split_points
+from gdmix_core.data.pieces import Piece, list_pieces
+from gdmix_core.data.scalar_columns import check_scalars, id_columns, key_columns, label_bag, number_columns
+from gdmix_core.data.stored_columns import Wanted
 from gdmix_core.errors import DataError
-
-DIRECTORIES = {"training": "trainingData", "validation": "validationData"}
-TFRECORD_SUFFIXES = (".tfrecord", ".tfrecord.gz", ".tfrecord.deflate")
-_PIECE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -50,6 +47,7 @@ class Source:
     primary: it gives label, weight and offset
     ids: the scalar columns taken from it: entities, groups, and texts and ids that models read as features
     texts: those of ids that are read as text alone, which a record may lack; it is "" then
+    wanted: all that is read in it, and what for
     unsigned: those integers among uid and ids that a Parquet file holds as uint64
     """
 
@@ -60,6 +58,7 @@ class Source:
     ids: tuple[str, ...]
     bags: tuple[BagColumn, ...]
     texts: tuple[str, ...] = ()
+    wanted: tuple[Wanted, ...] = ()
     unsigned: frozenset[str] = frozenset()
 
     def id_type(self, column: str) -> IdType:
@@ -67,18 +66,6 @@ class Source:
         if self.tensors[column].type == "text":
             return "text"
         return "unsigned" if column in self.unsigned else "integer"
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A part of one input file that one task reads: a byte range of a TFRecord file, row groups of a Parquet file."""
-
-    path: str
-    file: int
-    source: int
-    split: Literal["training", "validation"]
-    start: int
-    stop: int
 
 
 @dataclass(frozen=True)
@@ -102,6 +89,8 @@ class Layout:
     feature_lists: dict[str, str] = field(default_factory=dict)  # bag key → path
     coordinate_bags: dict[str, dict[str, str]] = field(default_factory=dict)  # coordinate → bag → its key
     scores: tuple[ScoreFiles, ...] = ()  # of the external coordinates
+    ignored: tuple[str, ...] = ()  # keys of partition folders that are not columns of the pipeline
+    columns: tuple[tuple[str, ...] | None, ...] = ()  # by file, those of Parquet files
 
     @property
     def bags(self) -> dict[str, BagColumn]:
@@ -174,13 +163,13 @@ def open_layout(config: Config, *, labelled: bool = True) -> Layout:
                 tuple(texts),
             )
         )
-    schemas: Schemas = {}
-    pieces, files, listing = _list_pieces(sources, labelled, schemas)
-    sources = with_column_types(sources, pieces, schemas, config, labelled=labelled)
+    sources = [replace(source, wanted=_wanted(source, config, directories, labelled)) for source in sources]
+    listed = list_pieces(sources, labelled=labelled)
+    sources = with_column_types(sources, listed.pieces, listed.schemas, config, labelled=labelled)
     lists = {key: [path, _digest(path)] for key, path in feature_lists.items()}
     scores = open_score_files(config) if labelled else ()
     _check_names(scores, sources)
-    described: list[Any] = [listing, lists, [storage.read_json(metadata_file(s.path)) for s in sources]]
+    described: list[Any] = [listed.listing, lists, [storage.read_json(metadata_file(s.path)) for s in sources]]
     if scores:
         described.append([[files.coordinate, list(files.listing)] for files in scores])
     if unsigned := [[s.number, column] for s in sources for column in sorted(s.unsigned)]:
@@ -188,14 +177,27 @@ def open_layout(config: Config, *, labelled: bool = True) -> Layout:
     fingerprint = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:24]
     return Layout(
         tuple(sources),
-        tuple(pieces),
-        tuple(files),
+        listed.pieces,
+        listed.files,
         fingerprint,
         sources[0].id_type(config.columns.uid),
         feature_lists,
         {name: {bag: bag_keys[c.data, bag] for bag in c.bags} for name, c in config.coordinates.items()},
         scores,
+        listed.ignored,
+        listed.columns,
     )
+
+
+def _wanted(source: Source, config: Config, directories: Sequence[str], labelled: bool) -> tuple[Wanted, ...]:
+    """What is read in one directory, in the order in which it is told."""
+    uses: dict[str, str] = {}
+    for _, name, use, directory in columns_read(config, list(directories), labelled):
+        if directory in ("", directories[source.number]):
+            uses.setdefault(name, use)
+    numbers = number_columns(config, labelled=labelled).values() if source.primary else ()
+    names = [config.columns.uid, *numbers, *source.ids, *(bag.name for bag in source.bags)]
+    return tuple(Wanted(source.tensors[name], uses[name], source.path) for name in dict.fromkeys(names))
 
 
 def _check_names(scores: Sequence[ScoreFiles], sources: Sequence[Source]) -> None:
@@ -238,45 +240,3 @@ def _bag_column(path: str, bag: str, key: str, tensors: dict[str, Tensor], featu
     if duplicates:
         raise DataError(f"{feature_list}: features listed twice: {', '.join(map(str, duplicates[:5]))}")
     return BagColumn(bag, key, tensor.size, tensor.sparse, "float64" if tensor.dtype == "double" else "float32")
-
-
-def _list_pieces(
-    sources: list[Source], labelled: bool, schemas: Schemas
-) -> tuple[list[Piece], list[str], list[list[str | int]]]:
-    pieces: list[Piece] = []
-    files: list[str] = []
-    listing: list[list[str | int]] = []
-    for source in sources:
-        for split, directory in DIRECTORIES.items():
-            found = [
-                item
-                for item in storage.list_files(storage.join(source.path, directory))
-                if item[0].endswith((*TFRECORD_SUFFIXES, ".parquet"))
-            ]
-            if split == "training" and labelled and not found:
-                raise DataError(
-                    f"{storage.join(source.path, directory)}: no training files; expected *.tfrecord, "
-                    f"*.tfrecord.gz, *.tfrecord.deflate or *.parquet"
-                )
-            for path, size, stamp in found:
-                listing.append([path, size, stamp])
-                for start, stop in _ranges(path, schemas):
-                    pieces.append(Piece(path, len(files), source.number, split, start, stop))  # type: ignore[arg-type]
-                files.append(path)
-    missing = [
-        source.path
-        for source in sources
-        if not any(p.source == source.number and p.split == "validation" for p in pieces)
-    ]
-    if labelled and missing and len(missing) < len(sources):
-        raise DataError(f"{missing[0]}: has no validation files, but other coordinates have; give all or none")
-    return pieces, files, listing
-
-
-def _ranges(path: str, schemas: Schemas) -> list[tuple[int, int]]:
-    if not path.endswith(".parquet"):
-        return split_points(path, _PIECE_BYTES)
-    schema, groups = read_schema(path)
-    if schema is not None:
-        schemas[path] = schema
-    return [(n, n + 1) for n in range(groups)]

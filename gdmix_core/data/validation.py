@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from gdmix_core.config import Config
 from gdmix_core.data.blocks import FIRST_OFFENDERS, SPLITS, block_name
 from gdmix_core.data.feature_list import read_feature_list, write_feature_list
 from gdmix_core.data.label_scale import LabelScale
+from gdmix_core.data.presence import absent_checks, absent_scalar, merge_seen
 from gdmix_core.data.record_checks import UID_CHECKS, checks_of, score_checks
 from gdmix_core.data.source import Layout
 from gdmix_core.errors import DataError
@@ -19,7 +20,7 @@ from gdmix_core.evaluation.registry import Metric, parse_metric
 from gdmix_core.run import Run
 
 
-def merge_report(statistics: Iterable[dict[str, Any]], layout: Layout, config: Config) -> dict[str, Any]:
+def merge_report(statistics: Sequence[dict[str, Any]], layout: Layout, config: Config) -> dict[str, Any]:
     """validate/report.json: rows by split, and every check with its count and the first offenders.
 
     external_scores: by coordinate, the scores its files hold, how many of them are of uids that the data do not have,
@@ -57,16 +58,37 @@ def merge_report(statistics: Iterable[dict[str, Any]], layout: Layout, config: C
         splits[name]["dropped"] = splits[name]["records"] - splits[name]["rows"] * len(layout.sources)
         splits[name]["label_mean"] = labels[name] / splits[name]["rows"] if splits[name]["rows"] else None
         splits[name]["label_range"] = [min(ranges[name]), max(ranges[name])] if ranges[name] else None
+    _name_absent_columns(checks, layout)
+    checks |= absent_checks(merge_seen((block["seen"] for block in statistics), layout), layout)
     report = {"splits": splits, "checks": checks, "duplicate_indices_summed": duplicates, "files": len(layout.files)}
+    if layout.ignored:
+        report["partition_columns_not_read"] = list(layout.ignored)
     ordered = sorted(statistics, key=lambda item: item["number"])
     scale = LabelScale.together(LabelScale(**block["label_scale"]) for block in ordered if "label_scale" in block)
     report["warnings"] = [text for text in [scale.warning(config.columns.label)] if text is not None]
     return report | ({"external_scores": external} if external else {})
 
 
+def _name_absent_columns(checks: dict[str, dict[str, Any]], layout: Layout) -> None:
+    """Adds to the advice which columns the first record's file has in place of the one that its records lack."""
+    for source in layout.sources:
+        prefix = f"{source.path.rsplit('/', 1)[-1]}: " if len(layout.sources) > 1 else ""
+        for wanted in source.wanted:
+            check = checks.get(f"{prefix}{wanted.tensor.name}.present")
+            if check is not None and check["broken"]:
+                check["advice"] += absent_scalar(wanted, check["first"][0]["file"], source.tensors)
+
+
 def judge(report: dict[str, Any], config: Config, report_path: str) -> None:
     """Raises DataError when the configuration does not allow what the report says."""
     broken = {name: check for name, check in report["checks"].items() if check["broken"]}
+    if absent := [_fault(name, check) for name, check in broken.items() if check.get("fatal")]:
+        others = [_fault(name, check) for name, check in broken.items() if not check.get("fatal")]
+        raise DataError(
+            "the input lacks what the pipeline reads, whatever checks.on_error says:\n  "
+            + "\n  ".join([*absent, *others])
+            + f"\n  whole report: {report_path}"
+        )
     if broken and config.checks.on_error == "fail":
         lines = [_fault(name, check) for name, check in broken.items()]
         raise DataError(
@@ -121,8 +143,9 @@ def _check_labels(report: dict[str, Any], config: Config) -> None:
 
 def _fault(name: str, check: dict[str, Any]) -> str:
     first = check["first"][0]
+    where = f"uid {first['uid']} in {first['file']}" if "unit" not in check else first["file"]
     return (
-        f"{name}: {check['broken']} records break '{check['rule']}', first uid {first['uid']} in {first['file']}; "
+        f"{name}: {check['broken']} {check.get('unit', 'records')} break '{check['rule']}', first {where}; "
         f"{check['advice']}"
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -93,6 +94,8 @@ def _input(run: Run, step: Step, frame: Frame, model: PythonModel, folder: Path,
 
 
 def _call(name: str, path: str, function: Trainer, given: TrainerInput) -> Any:
+    folder, mask = os.getcwd(), os.umask(0)
+    os.umask(mask)
     try:
         return function(given)
     except (Exception, SystemExit) as error:
@@ -100,6 +103,10 @@ def _call(name: str, path: str, function: Trainer, given: TrainerInput) -> Any:
         raise StepError(
             f"coordinate {name}: {path} raised {type(error).__name__}: {error}; its traceback is in the log"
         ) from error
+    finally:
+        # What it has changed of this process is not the run's affair.
+        os.chdir(folder)
+        os.umask(mask)
 
 
 def _checked(name: str, path: str, returned: Any, given: TrainerInput) -> dict[str, NDArray[np.float32]]:

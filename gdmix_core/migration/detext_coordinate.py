@@ -118,8 +118,8 @@ def _fields(name: str, settings: Mapping[str, Any], folder: str, result: Transla
     for bag in found.get("sparse", []):
         result.check(
             f"{name}.sparse_ftrs_column_names",
-            f"needs {folder}/featureList/{bag} (a name,term a line) and an entry in the metadata; DeText counts its "
-            "indices from 1, here they count from 0",
+            f"needs {folder}/featureList/{bag} (a name,term a line) and an entry in the metadata, isSparse; DeText "
+            "counts its indices from 1, so let the list begin with a line for the index 0, which no record has",
         )
     for bag in found.get("dense", []):
         result.check(

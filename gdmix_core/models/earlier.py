@@ -16,6 +16,7 @@ from gdmix_core import storage
 from gdmix_core.config import Config
 from gdmix_core.coordinate_config import KINDS_WITH_COEFFICIENTS, Coordinate
 from gdmix_core.data.feature_list import FeatureList, read_feature_list
+from gdmix_core.data.input_files import flat_files
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.models.avro import read_avro
 from gdmix_core.models.earlier_network import EarlierNetwork, find_network
@@ -233,7 +234,7 @@ def _avro_files(path: str) -> list[File]:
         parent, _, name = path.rpartition("/")
         return [file for file in storage.list_files(parent or ".") if file[0].rsplit("/", 1)[-1] == name]
     for folder in (path, storage.join(path, "coefficients")):
-        files = [file for file in storage.list_files(folder) if file[0].endswith(".avro")]
+        files = flat_files(folder, (".avro",), harmless=("coefficients", "id-info"))
         if files:
             return files
     return []

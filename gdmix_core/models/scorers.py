@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gdmix_core import storage
 from gdmix_core.config import Config
 from gdmix_core.data.external_scores import open_scores_of, read_part
-from gdmix_core.data.feature_list import FeatureList, read_feature_list
+from gdmix_core.data.feature_list import Feature, FeatureList, read_feature_list
 from gdmix_core.data.id_index import IdIndex
 from gdmix_core.data.id_types import arrow_type
 from gdmix_core.data.ragged import Bag
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("gdmix_core.score")
 
 Format = Literal["native", "avro"]
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,7 @@ def _network(directory: str, name: str, config: Config, layout: Layout) -> Netwo
     for bag in settings.bags:
         features = read_feature_list(storage.join(directory, name, features_file(bag)))
         key = layout.coordinate_bags[name][bag]
-        bags[bag] = (key, feature_map(name, features, read_feature_list(layout.feature_lists[key])))
+        bags[bag] = (key, map_of_new_data(name, features, layout.feature_lists[key]))
     network = open_network(storage.join(directory, name, SAVED_MODEL), settings)
     return NetworkScorer(name, network, settings.fields, bags)
 
@@ -261,7 +262,7 @@ def _linear(export: Export, name: str, config: Config, layout: Layout, kind: For
     key = next(iter(layout.coordinate_bags[name].values()), None)
     mapped = np.empty(0, np.int32)
     if key is not None:
-        mapped = feature_map(name, features, read_feature_list(layout.feature_lists[key]))
+        mapped = map_of_new_data(name, features, layout.feature_lists[key])
     entities = None if described["entity"] is None else IdIndex(table.entities)
     return LinearScorer(name, table, entities, described["entity"], key, config.coordinates[name].intercept, mapped)
 
@@ -271,7 +272,29 @@ def feature_map(name: str, features: FeatureList, of_data: FeatureList) -> NDArr
     names = of_data.names
     known = {feature: index for index, feature in enumerate(features.names)}
     found = np.array([known.get(feature, -2) for feature in names], np.int32)
-    lost = int(np.count_nonzero(found == -2))
+    lost = [names[index] for index in np.flatnonzero(found == -2)]
     if lost:
-        log.warning("%s: %d of %d features of the data are not in the model and count nothing", name, lost, len(names))
+        log.warning(
+            "%s: %d of %d features of the data are not in the model and count nothing: %s",
+            name, len(lost), len(names), _listed(lost),
+        )  # fmt: skip
     return found
+
+
+def map_of_new_data(name: str, features: FeatureList, list_of_data: str) -> NDArray[np.int32]:
+    """feature_map, of data that are to be scored. Raises DataError where the model knows none of their features."""
+    of_data = read_feature_list(list_of_data)
+    found = feature_map(name, features, of_data)
+    if len(found) and not (found >= 0).any():
+        raise DataError(
+            f"{list_of_data}: coordinate {name} knows none of these {len(found)} features ({_listed(of_data.names)}); "
+            f"the model has {_listed(features.names) or 'none'}. Features are the same when name and term are: give "
+            "the data the names that the model was trained with"
+        )
+    return found
+
+
+def _listed(features: Sequence[Feature]) -> str:
+    """The first few, as a feature list has them: name,term."""
+    more = ", …" if len(features) > _NAMED else ""
+    return ", ".join(f"{name},{term}" for name, term in features[:_NAMED]) + more

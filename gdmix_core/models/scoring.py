@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -17,15 +17,18 @@ from gdmix_core.config_model import as_recorded
 from gdmix_core.data import bags
 from gdmix_core.data.id_index import IdIndex
 from gdmix_core.data.id_types import arrow_type
+from gdmix_core.data.pieces import DIRECTORIES, Split
+from gdmix_core.data.presence import RECORDS, Seen, require_seen
 from gdmix_core.data.record_checks import checks_of
 from gdmix_core.data.records import Records, read_records, read_uids
 from gdmix_core.data.scalar_columns import number_columns
-from gdmix_core.data.source import DIRECTORIES, Layout, Source, open_layout
+from gdmix_core.data.source import Layout, Source, open_layout
 from gdmix_core.errors import DataError
 from gdmix_core.models.exported import open_export
 from gdmix_core.models.score_files import ScoreColumns, exceeds_long, open_scores
 from gdmix_core.models.scorers import Batch, Format, load_scorer
 
+_FEWEST_ROWS = 1024  # of a batch, but the last
 ScoresFormat = Literal["parquet", "gdmix", "photon"]
 
 
@@ -35,7 +38,7 @@ def score_input(
     output: str,
     *,
     kind: Format = "native",
-    split: str = "training",
+    split: Split = "training",
     scores: ScoresFormat = "parquet",
     external: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[int, dict[str, int]]:
@@ -71,7 +74,8 @@ def score_input(
             f"{source}: no {split} files to score; expected {DIRECTORIES[split]} with TFRecord or Parquet files"
         )
     models = [load_scorer(export, name, config, layout, kind, external.get(name)) for name in config.coordinates]
-    joined = [_Everything(s, config, layout, split) for s in layout.sources[1:]]
+    seen: Seen = {source.number: {} for source in layout.sources}
+    joined = [_Everything(s, config, layout, split, seen) for s in layout.sources[1:]]
     rows = 0
     unknown = {m.name: 0 for m in models if m.entity is not None}
     uid_type = arrow_type(layout.uid_type)
@@ -84,7 +88,7 @@ def score_input(
     labelled = scores != "parquet" and set(number_columns(config).values()) <= set(layout.sources[0].tensors)
     text_uids = scores == "gdmix" and _exceeds_long(layout, config, split)
     with _open_output(output, scores, schema, config, text_uids) as write:
-        for records in _batches(layout.sources[0], config, layout, split, labelled=labelled):
+        for records in _gathered(_batches(layout.sources[0], config, layout, split, seen, labelled=labelled), layout):
             batch = Batch([records, *(other.of(records.uid) for other in joined)])
             total = records.numbers.get("offset", np.zeros(len(batch))).copy()
             columns: list[pa.Array] = []
@@ -101,6 +105,7 @@ def score_input(
                 columns.insert(0, pa.array(total.astype(np.float32)))
             write(pa.Table.from_arrays([records.uid, *columns], schema=schema), records)
             rows += len(records.uid)
+        require_seen(seen, layout)
     return rows, unknown
 
 
@@ -154,9 +159,12 @@ def _open_output(
 
 
 def _batches(
-    source: Source, config: Config, layout: Layout, split: str, *, labelled: bool = False
+    source: Source, config: Config, layout: Layout, split: str, seen: Seen, *, labelled: bool = False
 ) -> Iterator[Records]:
-    """labelled: with label and weight, which may be absent or illegal in data that is only scored."""
+    """labelled: with label and weight, which may be absent or illegal in data that is only scored.
+
+    seen: gets what the records of each file have
+    """
     checks = checks_of(source, config, labelled=labelled)
     allowed = tuple(f"{column}." for column in (config.columns.label, config.columns.weight) if labelled and column)
     fatal = sum(1 << k for k, check in enumerate(checks) if not (allowed and check.name.startswith(allowed)))
@@ -171,14 +179,41 @@ def _batches(
                 raise DataError(
                     f"{piece.path}: uid {records.uid[first].as_py()} breaks '{broken[0].rule}'; {broken[0].advice}"
                 )
+            for column in (RECORDS, *records.there):
+                seen[source.number].setdefault(column, set()).add(piece.file)
             yield records
+
+
+def _gathered(batches: Iterable[Records], layout: Layout) -> Iterator[Records]:
+    """The batches in order, small ones together: what a batch costs is paid once for many small files."""
+    waiting: list[Records] = []
+    for records in batches:
+        waiting.append(records)
+        if sum(len(part.uid) for part in waiting) >= _FEWEST_ROWS:
+            yield _concatenated(waiting, layout)
+            waiting = []
+    if waiting:
+        yield _concatenated(waiting, layout)
+
+
+def _concatenated(parts: Sequence[Records], layout: Layout) -> Records:
+    """uid, ids, numbers and bags, which is what a score depends on."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    return Records(
+        pa.concat_arrays([part.uid for part in parts]),
+        {name: pa.concat_arrays([part.ids[name] for part in parts]) for name in first.ids},
+        {role: np.concatenate([part.numbers[role] for part in parts]) for role in first.numbers},
+        {key: bags.concatenate([part.bags[key] for part in parts], layout.bags[key].numpy_dtype) for key in first.bags},
+    )
 
 
 class _Everything:
     """All records of a further directory, to be joined to the first one's by uid."""
 
-    def __init__(self, source: Source, config: Config, layout: Layout, split: str) -> None:
-        found = list(_batches(source, config, layout, split))
+    def __init__(self, source: Source, config: Config, layout: Layout, split: str, seen: Seen) -> None:
+        found = list(_batches(source, config, layout, split, seen))
         self._path = source.path
         uid_type = arrow_type(layout.uid_type)
         self._uids = IdIndex(pa.concat_arrays([pa.array([], uid_type), *(r.uid for r in found)]))

@@ -92,11 +92,20 @@ def test_folders_several_files_and_spark_folders_named_as_files(tmp_path: Path):
     write(folder / "part-0.parquet", [1, 2], [0.1, 0.2])
     write(folder / "part-1.csv", [3], [0.3])
     (folder / "_SUCCESS").touch()
-    (folder / "notes.txt").write_text("no scores")
     alone = write(tmp_path / "more.avro", [4], [0.4])
     assert read(folder, alone) == {1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4}
     with pytest.raises(DataError, match=r"part-1\.csv is named twice"):
         read(folder, folder / "part-1.csv")
+    (folder / "notes.txt").write_text("no scores")
+    with pytest.raises(DataError, match=r"scores\.parquet: 1 of the names .* beside 2 .*: notes\.txt \("):
+        read(folder)
+
+
+def test_the_folders_of_gdmix_are_read(tmp_path: Path):
+    for number in (0, 1):
+        (tmp_path / "validation_scores" / f"partitionId={number}").mkdir(parents=True)
+        write(tmp_path / "validation_scores" / f"partitionId={number}" / "part-00000.avro", [number], [number / 4])
+    assert read(tmp_path / "validation_scores") == {0: 0.0, 1: 0.25}
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv.gz", ".avro"])

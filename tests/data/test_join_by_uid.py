@@ -35,6 +35,7 @@ def test_what_is_kept_and_what_is_wrong(content, sources, text):
             "uid": pa.array(uid, pa.string() if text else pa.int64()),
             "split": pa.array(split, pa.int32()),
             "source": pa.array(source, pa.int32()),
+            "file": pa.array(source, pa.int32()),
             "violations": pa.array(violations, pa.int64()),
         }
     )

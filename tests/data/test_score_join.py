@@ -32,6 +32,7 @@ def test_values_faults_and_counts(of_data, of_files, text):
             "uid": pa.array([named(uid) for uid, *_ in of_data], uid_type),
             "split": pa.array([split for _, split, _ in of_data], pa.int32()),
             "source": pa.array([0] * len(of_data), pa.int32()),
+            "file": pa.array([0] * len(of_data), pa.int32()),
             "violations": pa.array([broken for *_, broken in of_data], pa.int64()),
         }
     )

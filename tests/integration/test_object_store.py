@@ -18,6 +18,8 @@ from free_ports import free_ports
 
 from gdmix_core import runner, storage
 from gdmix_core.config import Config
+from gdmix_core.data.input_files import input_files
+from gdmix_core.errors import DataError
 from gdmix_core.models.scoring import score_input
 from gdmix_core.run import Run
 
@@ -73,6 +75,22 @@ def test_a_listing_shows_what_another_process_wrote(bucket: str):
     subprocess.run([sys.executable, "-c", code], check=True)
     assert [path.rsplit("/", 1)[-1] for path, _, _ in storage.list_files(folder)] == ["a.json", "b.json"]
     assert storage.exists(f"{folder}/b.json")
+
+
+def test_partition_folders_are_read_and_other_folders_named(bucket: str):
+    folder = f"{bucket}/partitioned"
+    for name in ("a.parquet", "dt=2026-11-02/b.parquet", "dt=2026-11-03/hour=01/c.parquet", "_SUCCESS"):
+        storage.write_json(f"{folder}/{name}", {})
+    fsspec.filesystem("s3").pipe(f"{folder}/dt=2026-11-03/".removeprefix("s3://"), b"")  # as consoles make folders
+    files = input_files(folder)
+    assert [file.path.removeprefix(f"{folder}/") for file in files] == [
+        "a.parquet", "dt=2026-11-02/b.parquet", "dt=2026-11-03/hour=01/c.parquet",
+    ]  # fmt: skip
+    assert dict(files[2].partition) == {"dt": "2026-11-03", "hour": "01"}
+    storage.write_json(f"{folder}/more/d.parquet", {})
+    storage.write_json(f"{folder}/e.parq", {})
+    with pytest.raises(DataError, match=r"2 of the names .* beside 3 .*: e\.parq \(rename .*; more \(a folder"):
+        input_files(folder)
 
 
 def test_a_whole_run(bucket: str, spark: None, tmp_path: Path):

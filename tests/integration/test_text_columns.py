@@ -70,9 +70,9 @@ def test_an_absent_text_is_empty_but_an_absent_integer_or_entity_breaks_a_rule(s
             values[position] = None
         table = table.set_column(table.schema.get_field_index(name), name, pa.array(values, table[name].type))
     pq.write_table(table, path)
-    # A file that does not have the column at all.
-    more = whole.drop_columns(["title"]).set_column(0, "uid", pa.array(np.arange(5000, 5000 + ROWS)))
-    pq.write_table(more, source / "trainingData" / "more.parquet")
+    # Records that do not have the column at all; of a Parquet file, its schema would say so, which is an error.
+    more = {name: column for name, column in rows.items() if name != "title"} | {"uid": np.arange(5000, 5000 + ROWS)}
+    synthetic.write_file(source / "trainingData" / "more.tfrecord", more)
     drop = {"on_error": "drop", "max_dropped": 1.0}
     run = synthetic.validate(config_of(source, tmp_path / "run", "title", "category", "user_id", checks=drop))
     report = json.loads(Path(run.path("validate", "report.json")).read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,7 @@ def test_dropping_leaves_the_records_without_fault(dropped: Run):
         "rows": ROWS - len(bad),
         "dropped": len(bad) + 3,
         "label_mean": pytest.approx(frame.column("training", "label").mean()),
+        "label_range": [0.0, 1.0],
     }
     assert (splits["validation"]["records"], splits["validation"]["dropped"]) == (52, 2)
 
@@ -198,11 +200,8 @@ def test_columns_of_another_type_and_columns_that_are_not_there(spark: None, tmp
     ]
     types = {**TYPES, "weight": pa.string(), "user_id": pa.string(), "global_values": pa.list_(pa.string())}
     write_records(source / "trainingData" / "texts.parquet", texts, types)
-    write_records(
-        source / "trainingData" / "lacking.parquet",
-        good_records(10, 100),
-        {name: kind for name, kind in TYPES.items() if name not in ("offset", "response")},
-    )
+    lacking = {n: c for n, c in synthetic.make_rows(10, first_uid=100).items() if n not in ("offset", "response")}
+    synthetic.write_file(source / "trainingData" / "lacking.tfrecord", lacking)
     write_records(source / "trainingData" / "good.parquet", good_records(30, 200))
     run = synthetic.validate(synthetic.make_config(source, tmp_path / "run", checks=DROP))
     counts = {name: check["broken"] for name, check in report_of(run)["checks"].items() if check["broken"]}
@@ -317,3 +316,20 @@ def test_bags_keep_float32(dropped: Run):
     bag = Frame(dropped).bag("training", "global")
     assert isinstance(bag, Bag)
     assert (bag.values.dtype, bag.indices.dtype, bag.offsets.dtype) == (np.float32, np.int32, np.int64)
+
+
+def test_a_thousand_small_files_are_validated_as_one_is_and_in_seconds(spark: None, tmp_path: Path):
+    """A task for each of them takes minutes, on a free machine too."""
+    rows = synthetic.make_rows(1000)
+    frames, seconds = [], []
+    for files in (1, 1000):
+        source = synthetic.write_directory(tmp_path / f"input{files}", rows, files=files, suffix=".parquet")
+        began = time.monotonic()
+        run = synthetic.validate(synthetic.make_config(source, tmp_path / f"run{files}", frame={"rows_per_block": 300}))
+        seconds.append(time.monotonic() - began)
+        frames.append({path.name: path.read_bytes() for path in Path(run.frame()).rglob("*.parquet")})
+        report = report_of(run)
+        assert (report.pop("files"), report["splits"]["training"]["rows"]) == (files, 1000)
+    assert len(frames[0]) == 4
+    assert frames[0] == frames[1]
+    assert seconds[1] - seconds[0] < 40, seconds

@@ -31,20 +31,23 @@ class SparkStepOperator(StepOperator):
         from airflow.exceptions import AirflowException
 
         from gdmix_core.processes import end_with_parent
-        from gdmix_core.spark_submit import forget_reported, raise_reported
+        from gdmix_core.spark_submit import check_java, forget_reported, raise_reported, reason
         from gdmix_core.steps import spark_application
         from gdmix_operators.spark_submit import spark_submit_hook
 
+        check_java()
         forget_reported(run, step)
         self._hook = spark_submit_hook(run, step)
-        failed = False
+        failed = ""
         try:
             self._hook.submit(spark_application(step), stdin=subprocess.DEVNULL, preexec_fn=end_with_parent)
-        except AirflowException:
-            # It repeats the lines that are in the log already.
-            failed = True
+        except AirflowException as error:
+            # It repeats the lines that are in the log already: the one that says why is looked for among them.
+            failed = reason(str(error))
         if failed:
-            raise_reported(run, step, otherwise=f"{step.id}: the Spark application failed; its lines above say why")
+            told = "the Spark application failed; its lines above say why" if "\n" in failed else failed
+            raise_reported(run, step, otherwise=f"{step.id}: {told}")
+        run.forget_input()
         return self.result(run, step)
 
     @abstractmethod
