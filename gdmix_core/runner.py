@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import time
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from gdmix_core import (
     watched,
 )
 from gdmix_core.config import Config
+from gdmix_core.data.validation import report_path
 from gdmix_core.evaluation.registry import parse_metric, shown_value
 from gdmix_core.evaluation.selection import deciding_split, evaluated
 from gdmix_core.log_lines import step_line
@@ -32,6 +34,8 @@ from gdmix_core.plan import Step
 from gdmix_core.report.page import try_to_write_report
 from gdmix_core.run import Run
 from gdmix_core.search.screen import make_round, trials_table
+
+log = logging.getLogger("gdmix_core.run")
 
 
 def run_pipeline(config: Config, console: Console) -> Run:
@@ -99,6 +103,9 @@ def submit(run: Run, step: Step) -> None:
     if done.returncode != 0:
         spark_submit.raise_reported(run, step, f"{step.id}: {spark_submit.reason(done.stdout + done.stderr)}")
     run.forget_input()  # the application has listed it by itself
+    if step.kind == "validate":  # what the application said of it is not shown
+        for warning in storage.read_json(report_path(run)).get("warnings", []):
+            log.warning("%s", warning)
 
 
 def metrics_table(run: Run) -> Table:

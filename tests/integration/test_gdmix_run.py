@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import synthetic_input as synthetic
@@ -77,3 +78,16 @@ def test_broken_rules_show_the_report(tmp_path: Path):
     report = json.loads((tmp_path / "r1" / "validate" / "report.json").read_text())
     assert report["checks"]["response.legal"]["broken"] == 1
     assert not (tmp_path / "r1" / "frame" / "manifest.json").exists()
+
+
+def test_validate_warns_of_labels_that_scores_cannot_resolve(tmp_path: Path):
+    """Milliseconds since 1970, one a second: float32 goes in steps of two minutes there."""
+    data = synthetic.make_rows(60, seed=3, task="linear_regression")
+    data["response"] = 1.7e12 + 1000.0 * np.arange(60)
+    synthetic.write_directory(tmp_path / "input", data, suffix=".parquet")
+    changes = ("--var", "name=r1", "--set", "task=linear_regression", "--set", "metrics=[rmse]")
+    done = gdmix(tmp_path, "validate", str(tmp_path / "pipeline.yaml"), *changes)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "scores are float32 and cannot resolve the labels: column response" in done.stderr
+    (warning,) = json.loads((tmp_path / "r1" / "validate" / "report.json").read_text())["warnings"]
+    assert "steps of 1.311e+05" in warning

@@ -156,7 +156,7 @@ def test_a_run_starts_from_models_of_large_ids(runs: dict[bool, Run], tmp_path: 
     found = {}
     for k in (False, True):
         export = Path(runs[k].path("export"))
-        named = {"coordinates": {name: str(export / name) for name in COORDINATES}}
+        named = {"coordinates": {name: str(export / name / "part-00000.avro") for name in COORDINATES}}
         again = run_over(tmp_path / str(k), large=k, initial_model={"path": str(export)} if kind == "native" else named)
         assert again.result("initialize")["coordinates"]["per_user"]["models"] == len(set(DATA["user_id"].tolist()))
         found[k] = read_model(again.path("export", "per_user", "shard-00000.parquet"))
