@@ -351,7 +351,7 @@ class Run:
             root, _ = self._holds(step)
             path = self.marker(step)
             content = storage.read_json(path) if root and storage.exists(path) else {}
-            current = content.get("key") == self.keys[step.id]
+            current = "key" in content and content["key"] == self.keys[step.id]
             self._described[step.id] = (root, content.get("contents", {}) if current else {})
         return self._described[step.id]
 

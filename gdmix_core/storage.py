@@ -221,14 +221,7 @@ def list_files(directory: str, *, hidden: bool = False) -> list[tuple[str, int, 
 @_named
 def list_folder(directory: str) -> list[str]:
     """The names of the visible files and folders directly in a directory, sorted; [] if it is absent."""
-    local = local_path(directory)
-    if local is not None:
-        names = os.listdir(local) if os.path.isdir(local) else []
-    else:
-        filesystem, key = _remote(directory)
-        found = filesystem.ls(key, detail=False) if filesystem.exists(key) else []
-        names = [path.rstrip("/").rsplit("/", 1)[-1] for path in found if path.rstrip("/") != key.rstrip("/")]
-    return sorted(name for name in names if name[:1] not in {".", "_"})
+    return sorted(name for name in names_in(directory) if name[:1] not in {".", "_"})
 
 
 @_named

@@ -35,7 +35,7 @@ def test_kernels_run_where_nothing_beside_them_can_be_written(tmp_path: Path, pl
     # Without a folder that can be written to, not even in shared memory, Numba compiles in memory.
     prelude = "import os\nos.access = lambda *arguments: False\nimport gdmix_core\n"
     code = (prelude if place == "memory" else "") + CODE
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path / "code"), "HOME": "/nonexistent"}
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path / "code"), "HOME": "/proc/nonexistent"}
     environment |= {"TMPDIR": str(temporary), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         [*WITHOUT_POWERS, sys.executable, "-c", code], env=environment, cwd="/", capture_output=True, text=True

@@ -12,7 +12,7 @@ import pytest
 from run_directory import Rows, make_run
 
 from gdmix_core import steps, storage, watched
-from gdmix_core.errors import StepError
+from gdmix_core.errors import DataError
 from gdmix_core.plan import build_plan
 from gdmix_core.run import Run
 from gdmix_core.runner import submit
@@ -163,7 +163,7 @@ def test_digests_are_taken_when_the_run_starts(tmp_path: Path, monkeypatch: pyte
     run = text_run(tmp_path)
     storage.remove(run.path("watched.json"))
     monkeypatch.setattr("gdmix_core.prerequisites.check", lambda config: None)  # the files are not what they are called
-    with pytest.raises(StepError, match="spark-submit failed"):
+    with pytest.raises(DataError, match="no input there"):
         submit(run, run.plan["validate"])
     assert set(storage.read_json(run.path("watched.json"))["own"]) == {
         "vocabulary", "encoder: config.json", "encoder: model.safetensors",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -233,7 +234,9 @@ def _avro_files(path: str) -> list[File]:
         parent, _, name = path.rpartition("/")
         return [file for file in storage.list_files(parent or ".") if file[0].rsplit("/", 1)[-1] == name]
     for folder in (path, storage.join(path, "coefficients")):
-        files = flat_files(folder, (".avro",), harmless=("coefficients", "id-info"))
+        # Of our own export the other format's files lie beside them.
+        own = [name for name in storage.names_in(folder) if re.fullmatch(r"shard-\d{5}\.parquet|features\.csv", name)]
+        files = flat_files(folder, (".avro",), harmless=("coefficients", "id-info", *own))
         if files:
             return files
     return []

@@ -73,7 +73,7 @@ def test_what_is_watched_is_recorded_before_spark_begins(tmp_path: Path, monkeyp
     (tmp_path / "words" / "2026-11-03.txt").write_text("film\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JAVA_HOME", "/absent")
-    with pytest.raises(StepError, match="Spark application failed"):
+    with pytest.raises(StepError, match="JAVA_HOME is /absent"):
         execute(build_dag(content).get_task("validate"))
     recorded = json.loads((tmp_path / "runs/2026-11-03/watched.json").read_text())
     assert recorded == {"titles": {"vocabulary": hashlib.sha256(b"film\n").hexdigest()}}

@@ -97,9 +97,10 @@ def test_scoring_finds_any_change_that_no_training_makes(
 ):
     export = undigested(run, tmp_path_factory.mktemp("export") / "export")
     rewrite(export / name / "shard-00000.parquet", change)
+    output = export.parent / "scores.parquet"
     with pytest.raises(DataError, match=f"{name}"):
-        score_input(str(export), source, str(export / "scores.parquet"))
-    assert not (export / "scores.parquet").exists()
+        score_input(str(export), source, str(output))
+    assert not output.exists()
 
 
 def undigested(run: Run, export: Path) -> Path:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from run_directory import Rows, make_run
 from test_initialize import COORDINATES, NEW, earlier_run, exported, initial, make_rows, without
 
-from gdmix_core import steps, storage
+from gdmix_core import run_directory, steps, storage
 from gdmix_core.config import Config
 from gdmix_core.config_file import parse_config
 from gdmix_core.errors import ConfigError, DataError
@@ -165,9 +165,15 @@ def test_in_an_object_store() -> None:
     for day, finished in ((1, True), (2, True), (3, False)):
         root = f"memory://bucket/earlier/2026-11-{day:02d}"
         make_run(
-            root, {"name": "nightly", "output": root, "coordinates": {"global": {"fixed_effect": {}, "bag": "g"}}},
+            root,
+            {
+                "name": "nightly",
+                "input": "memory://data",
+                "output": root,
+                "coordinates": {"global": {"fixed_effect": {}, "bag": "g"}},
+            },
             Rows([0.0, 1.0], bags={"g": [[1.0], [2.0]]}),
-        )  # fmt: skip
+        )
         if finished:
             storage.write_json(f"{root}/export/manifest.json", {})
     content = {
@@ -209,5 +215,5 @@ def test_the_run_keeps_its_choice(tmp_path: Path, caplog: pytest.LogCaptureFixtu
 
 def test_no_run_starts_from_itself(tmp_path: Path) -> None:
     night(tmp_path, "2026-11-05", finished=False)
-    with pytest.raises(ConfigError, match="the output of this run itself"):
-        find_earlier(config(tmp_path, "2026-11-05", "2026-11-05"))
+    with pytest.raises(ConfigError, match=r"initial_model\.path"):
+        run_directory.check(config(tmp_path, "2026-11-05", "2026-11-05"))
