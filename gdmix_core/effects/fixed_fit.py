@@ -173,13 +173,16 @@ class _Fit:
         return noise_variance(squares, rows - free - float(np.sum(sums.count - sums.shrunk)))
 
     def _separates(self, minimum: Minimum, l2: NDArray[np.float64] | float) -> bool:
-        """Whether there is no finite optimum: something has no penalty, and the loss is all but zero, as of a random
-        effect's entity (solvers.entity_newton)."""
-        # Of a Poisson loss, whose value may be anything, labels that are all 0 are found before training.
+        """Whether there is no finite optimum: nothing that the model uses has a penalty, and the loss is all but zero.
+
+        A row on the wrong side of the plane alone would cost log 2 times its weight. Of a Poisson loss, whose value may
+        be anything, labels that are all 0 are found before training.
+        """
         if self._run.config.task in ("linear_regression", "poisson_regression"):
             return False
-        free = np.any(self._problem.strength * l2 == 0)
-        return bool(free and minimum.objective <= NEGLIGIBLE_LOSS * self._total_weight)
+        penalised = self._problem.strength * l2 > 0
+        negligible = max(NEGLIGIBLE_LOSS * self._total_weight, 1e-3 * min(1.0, self._total_weight))
+        return not np.any(penalised & (minimum.w != 0)) and minimum.objective <= negligible
 
     def _model(
         self, minimum: Minimum, l2: NDArray[np.float64] | float

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from gdmix_core.samples.generated import generate_sample, write_generated
+from tests import kill_at_random
 
 GDMIX = str(Path(sys.executable).with_name("gdmix"))
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
@@ -133,3 +134,7 @@ def test_any_user_without_a_home_can_run_it(pipeline: Path) -> None:
         assert done.returncode == 0, done.stderr
     else:
         assert "uid 12345 has no name on this machine" in done.stderr
+
+
+def test_kills_at_random_change_no_byte() -> None:
+    assert kill_at_random.check(kills=2, seed=7) == []

@@ -1,0 +1,83 @@
+"""What the log says of a fixed effect that has no optimum, or did not reach it: the advice that helps."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gdmix_core import steps
+from gdmix_core.report.contents import read_report
+from gdmix_core.report.outcomes import outcome
+from gdmix_core.run import Run
+from tests.run_directory import Rows, make_run
+
+
+def trained(
+    root: Path, X: np.ndarray, label: np.ndarray, effect: dict[str, Any] | None = None, **settings: Any
+) -> tuple[Run, dict[str, Any]]:
+    coordinates = {"own": {"fixed_effect": effect or {}, "bag": "x", **settings}}
+    run = make_run(root, {"coordinates": coordinates}, Rows(label, bags={"x": X}))
+    result = steps.execute(run, run.plan["pass_01.own.train"])
+    steps.execute(run, run.plan["pass_01.own.evaluate"])
+    return run, result
+
+
+def separated() -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(0)
+    label = np.arange(40) % 2
+    X = draw.uniform(0.5, 1.0, size=(40, 2)) * np.stack([label, 1 - label], axis=1)
+    return X, label.astype(float)
+
+
+@pytest.mark.parametrize("solver", ["newton_cg", "lbfgs"])
+def test_features_that_separate_the_labels_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture, solver: str):
+    X, label = separated()
+    with caplog.at_level(logging.WARNING):
+        run, result = trained(tmp_path, X, label, {"solver": solver}, l2=0.0)
+    assert result["unbounded"]
+    assert np.isfinite(result["objective"])
+    assert "the features separate the labels" in caplog.text
+    assert "coordinates.own.l2 above 0" in caplog.text
+    shown = outcome(read_report(run).evaluations[0])
+    assert (shown.doubtful, "without a finite optimum" in shown.details) == (True, True)
+
+
+def test_with_a_penalty_there_is_an_optimum(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    X, label = separated()
+    with caplog.at_level(logging.WARNING):
+        _, result = trained(tmp_path, X, label, l2=1e-3)
+    assert (result["unbounded"], result["converged"]) == (False, True)
+    assert "separate" not in caplog.text
+
+
+def badly_scaled() -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(1)
+    X = draw.normal(size=(400, 3)) * [1e12, 1e-12, 1.0]
+    return X.astype(np.float32), (draw.random(400) < 0.5).astype(float)
+
+
+def test_what_helps_against_features_of_different_sizes_is_normalization(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    X, label = badly_scaled()
+    with caplog.at_level(logging.WARNING):
+        _, result = trained(tmp_path, X, label)
+    if result["converged"]:
+        pytest.skip("this machine's arithmetic reaches the optimum")
+    assert "coordinates.own.normalization: standard_deviation" in caplog.text
+    assert "max_iterations" not in caplog.text
+
+
+def test_what_helps_at_the_limit_of_iterations_is_to_raise_it(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    draw = np.random.default_rng(2)
+    X = draw.normal(size=(300, 20))
+    label = (X @ draw.normal(size=20) + draw.logistic(size=300) > 0).astype(float)
+    with caplog.at_level(logging.WARNING):
+        _, result = trained(tmp_path, X, label, {"max_iterations": 1})
+    assert not result["converged"]
+    assert "raise coordinates.own.fixed_effect.max_iterations" in caplog.text
+    assert "normalization" not in caplog.text
