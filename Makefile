@@ -39,7 +39,7 @@ types: setup
 	$(BIN)/mypy
 
 unit: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 bench: setup
 	for script in random_effect fixed_effect fixed_effect_solvers ingest pipeline; do $(BIN)/python benchmarks/$$script.py || exit 1; done

@@ -338,7 +338,8 @@ class Run:
         root, files = self._files_of(self.plan[step_id])
         entry = files.get(path.removeprefix(f"{root}/"))
         if entry is not None:
-            manifests.verify(path, entry, f"remove it and run the pipeline again, which makes what {step_id} made anew")
+            advice = f"remove what is left of it and run the pipeline again, which makes what {step_id} made anew"
+            manifests.verify(path, entry, advice)
         return path
 
     def has(self, path: str, step_id: str) -> bool:

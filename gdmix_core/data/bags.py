@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 from numpy.typing import NDArray
 
 from gdmix_core.data.ragged import Bag
 from gdmix_core.errors import DataError
+from gdmix_core.jit import njit
 
 OUT_OF_RANGE = 1
 NOT_FINITE = 2

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from gdmix_core.errors import DataError
+from gdmix_core.jit import njit
 
 NOT_FINITE = 1
 NOT_ASCENDING = 2

@@ -6,9 +6,10 @@ approach to building high performance software-based CRC generators", ISCC 2005.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from gdmix_core.jit import njit
 
 REVERSED_POLYNOMIAL = 0x82F63B78
 # TFRecord stores rotate_right(crc, 15) + MASK_DELTA, so that a CRC of data that holds CRCs is not degenerate.
@@ -31,7 +32,7 @@ def _slicing_tables() -> NDArray[np.uint32]:
 _TABLES = _slicing_tables()
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def load_uint32(data: NDArray[np.uint8], at: int) -> np.uint32:
     """The little-endian uint32 at data[at : at + 4] (one machine load after compilation)."""
     return (
@@ -42,7 +43,7 @@ def load_uint32(data: NDArray[np.uint8], at: int) -> np.uint32:
     )
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def crc32c_of_range(data: NDArray[np.uint8], start: int, stop: int) -> np.uint32:
     """CRC-32C of data[start:stop]; data is uint8 [n], the caller answers for 0 <= start <= stop <= n."""
     state = _ALL_ONES
@@ -67,7 +68,7 @@ def crc32c_of_range(data: NDArray[np.uint8], start: int, stop: int) -> np.uint32
     return np.uint32(state ^ _ALL_ONES)
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def masked_crc32c_of_range(data: NDArray[np.uint8], start: int, stop: int) -> np.uint32:
     """The masked CRC-32C of data[start:stop], as TFRecord stores it."""
     crc = np.uint64(crc32c_of_range(data, start, stop))

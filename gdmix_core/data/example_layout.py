@@ -7,20 +7,20 @@ length, for bytes the values each with tag and length.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core.data.protobuf_wire import DELIMITED_1, DELIMITED_2, varint_bytes, write_varint
+from gdmix_core.jit import njit
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _field_bytes(payload_bytes: int) -> int:
     """Size of a length-delimited field numbered 1 to 15."""
     return 1 + varint_bytes(payload_bytes) + payload_bytes
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def int64_payload_bytes(offsets: NDArray[np.int64], values: NDArray[np.int64], sizes: NDArray[np.int64]) -> None:
     """sizes[r]: payload of the int64 list values[offsets[r] : offsets[r + 1]]."""
     for r in range(len(sizes)):
@@ -30,7 +30,7 @@ def int64_payload_bytes(offsets: NDArray[np.int64], values: NDArray[np.int64], s
         sizes[r] = size
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def bytes_payload_bytes(offsets: NDArray[np.int64], value_offsets: NDArray[np.int64], sizes: NDArray[np.int64]) -> None:
     """sizes[r]: payload of the list of the values numbered offsets[r] to offsets[r + 1] - 1."""
     for r in range(len(sizes)):
@@ -40,19 +40,19 @@ def bytes_payload_bytes(offsets: NDArray[np.int64], value_offsets: NDArray[np.in
         sizes[r] = size
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _list_bytes(payload_bytes: int, packed: bool) -> int:
     return _field_bytes(payload_bytes) if packed and payload_bytes > 0 else payload_bytes
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _entry_bytes(payload_bytes: int, packed: bool, key_bytes: int) -> int:
     """Size of a map entry's payload."""
     feature_bytes = _field_bytes(_list_bytes(payload_bytes, packed))
     return _field_bytes(key_bytes) + _field_bytes(feature_bytes)
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def add_entries(
     payload_sizes: NDArray[np.int64],
     present: NDArray[np.bool_],
@@ -66,7 +66,7 @@ def add_entries(
             features_sizes[r] += _field_bytes(_entry_bytes(payload_sizes[r], packed, key_bytes))
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def record_offsets(features_sizes: NDArray[np.int64], offsets: NDArray[np.int64]) -> None:
     """offsets: int64 [n + 1], filled with where each record begins when they lie back to back."""
     offsets[0] = 0
@@ -74,7 +74,7 @@ def record_offsets(features_sizes: NDArray[np.int64], offsets: NDArray[np.int64]
         offsets[r + 1] = offsets[r] + _field_bytes(features_sizes[r])
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def put_record_heads(
     features_sizes: NDArray[np.int64],
     offsets: NDArray[np.int64],
@@ -87,7 +87,7 @@ def put_record_heads(
         cursors[r] = write_varint(out, offsets[r] + 1, features_sizes[r])
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _put_entry_head(
     out: NDArray[np.uint8],
     at: int,
@@ -115,7 +115,7 @@ def _put_entry_head(
     return at
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def put_int64_entries(
     out: NDArray[np.uint8],
     cursors: NDArray[np.int64],
@@ -134,7 +134,7 @@ def put_int64_entries(
             cursors[r] = at
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def put_float_entries(
     out: NDArray[np.uint8],
     cursors: NDArray[np.int64],
@@ -156,7 +156,7 @@ def put_float_entries(
             cursors[r] = at
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def put_bytes_entries(
     out: NDArray[np.uint8],
     cursors: NDArray[np.int64],

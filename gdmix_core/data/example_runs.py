@@ -5,15 +5,15 @@ A run is a piece of the data that holds nothing but values of one feature: see e
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core.data.crc32c import load_uint32
 from gdmix_core.data.protobuf_wire import read_varint
+from gdmix_core.jit import njit
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def fill_int64(
     data: NDArray[np.uint8],
     runs: NDArray[np.int64],
@@ -45,7 +45,7 @@ def fill_int64(
     return len(run_ranges), 0
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def fill_float(
     data: NDArray[np.uint8],
     runs: NDArray[np.int64],
@@ -64,7 +64,7 @@ def fill_float(
                 out += 1
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def fill_bytes_offsets(
     runs: NDArray[np.int64],
     run_ranges: NDArray[np.int64],
@@ -82,7 +82,7 @@ def fill_bytes_offsets(
             out += 1
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def fill_bytes(
     data: NDArray[np.uint8],
     runs: NDArray[np.int64],

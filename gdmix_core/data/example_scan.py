@@ -13,7 +13,6 @@ example_runs.py makes arrays of them.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,6 +34,7 @@ from gdmix_core.data.protobuf_wire import (
     VARINT_1,
     read_varint,
 )
+from gdmix_core.jit import njit
 
 # Field numbers of Feature; 0 stands for a Feature without a list
 NO_LIST, BYTES_LIST, FLOAT_LIST, INT64_LIST = 0, 1, 2, 3
@@ -50,7 +50,7 @@ _EXAMPLE, _FEATURES, _ENTRY, _FEATURE, _LIST = 0, 1, 2, 3, 4
 _REMEMBERED = 256
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _same_bytes(a: NDArray[np.uint8], a_start: int, b: NDArray[np.uint8], b_start: int, count: int) -> bool:
     for i in range(count):  # noqa: SIM110  (compiled: a generator is no loop)
         if a[a_start + i] != b[b_start + i]:
@@ -58,7 +58,7 @@ def _same_bytes(a: NDArray[np.uint8], a_start: int, b: NDArray[np.uint8], b_star
     return True
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _field_of_key(
     data: NDArray[np.uint8], start: int, end: int, keys: NDArray[np.uint8], key_offsets: NDArray[np.int64]
 ) -> int:
@@ -70,7 +70,7 @@ def _field_of_key(
     return -1
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def find_values(
     data: NDArray[np.uint8],
     starts: NDArray[np.int64],

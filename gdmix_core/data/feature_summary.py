@@ -11,7 +11,6 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numba import njit
 from numpy.typing import NDArray
 
 from gdmix_core import storage
@@ -19,6 +18,7 @@ from gdmix_core.data import bags
 from gdmix_core.data.feature_list import FeatureList
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.ragged import Bag
+from gdmix_core.jit import njit
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 from numpy.typing import NDArray
 
 from gdmix_core.data.id_types import as_bits
+from gdmix_core.jit import njit
 
 
 @njit(cache=True, nogil=True, inline="always")

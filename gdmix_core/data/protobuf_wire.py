@@ -5,9 +5,10 @@ Source: https://protobuf.dev/programming-guides/encoding/.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from gdmix_core.jit import njit
 
 # Wire types: how a field's payload is stored
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
@@ -31,7 +32,7 @@ PROBLEMS = {
 
 
 # Inlined: a call with an array costs more than most varints do
-@numba.njit(cache=True, nogil=True, forceinline=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def read_varint(data: NDArray[np.uint8], at: int, end: int) -> tuple[np.int64, int]:
     """The number at data[at:end], as int64 in two's complement, and the position behind it (or a problem)."""
     value = np.int64(0)
@@ -48,7 +49,7 @@ def read_varint(data: NDArray[np.uint8], at: int, end: int) -> tuple[np.int64, i
     return value, TRUNCATED_VARINT
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def varint_bytes(value: int) -> int:
     """How many bytes an int64 takes as a varint: 1 to 10 (10 for every negative number)."""
     rest = np.uint64(value)
@@ -59,7 +60,7 @@ def varint_bytes(value: int) -> int:
     return count
 
 
-@numba.njit(cache=True, nogil=True, forceinline=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def write_varint(out: NDArray[np.uint8], at: int, value: int) -> int:
     """Put an int64 as a varint at out[at:]; the position behind it."""
     rest = np.uint64(value)

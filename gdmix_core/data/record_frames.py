@@ -7,11 +7,11 @@ Source: https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core.data.crc32c import load_uint32, masked_crc32c_of_range
+from gdmix_core.jit import njit
 
 HEADER_BYTES = 12
 FOOTER_BYTES = 4
@@ -22,13 +22,13 @@ MAX_RECORD_BYTES = (1 << 31) - 1
 NO_PROBLEM, BAD_LENGTH_CRC, BAD_PAYLOAD_CRC, ABSURD_LENGTH = 0, 1, 2, 3
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def record_length(data: NDArray[np.uint8], at: int) -> np.int64:
     """The length that the header at data[at : at + 12] states; below zero if it takes all 64 bits."""
     return np.int64(load_uint32(data, at)) | (np.int64(load_uint32(data, at + 4)) << np.int64(32))
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def find_records(
     data: NDArray[np.uint8],
     end: int,
@@ -62,7 +62,7 @@ def find_records(
     return count, at, NO_PROBLEM
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def walk_records(data: NDArray[np.uint8], target_bytes: int, cuts: NDArray[np.int64]) -> tuple[int, int, int]:
     """Step from header to header, noting a cut at the first record that is target_bytes behind the last cut.
 
@@ -88,13 +88,13 @@ def walk_records(data: NDArray[np.uint8], target_bytes: int, cuts: NDArray[np.in
     return cut_count, count, at
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _store_uint32(out: NDArray[np.uint8], at: int, value: int) -> None:
     for i in range(4):
         out[at + i] = np.uint8((np.int64(value) >> np.int64(8 * i)) & 0xFF)
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def put_frames(payloads: NDArray[np.uint8], offsets: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
     """Frame the records payloads[offsets[i] : offsets[i + 1]].
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.evaluation.metrics import Floats, MetricValue, Rows, exact_sum
 from gdmix_core.evaluation.roc import area_under_roc
+from gdmix_core.jit import njit
 
 Codes = NDArray[np.int64]
 

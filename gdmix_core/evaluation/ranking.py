@@ -8,12 +8,12 @@ whatever its weight, rows of weight 0 are absent, and each group counts once.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike
 
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.evaluation.grouped import Codes, grouped_rows, mean_of_groups
 from gdmix_core.evaluation.metrics import Floats, MetricValue, Rows
+from gdmix_core.jit import njit
 
 # 2^label as a gain stays far from float64's end, whatever the size of a group.
 _LARGEST_GRADE = 500.0

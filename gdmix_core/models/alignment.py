@@ -7,10 +7,10 @@ from bisect import bisect_left, bisect_right
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit
 from numpy.typing import NDArray
 
 from gdmix_core.data.id_types import among
+from gdmix_core.jit import njit
 from gdmix_core.models.table import CoefficientTable
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from gdmix_core.jit import njit
 
 # Relative residual at which a step is good enough; with the full Newton step's quadratic convergence lost anyway,
 # a looser value costs outer iterations and a tighter one inner iterations. Measured: benchmarks/random_effect.py.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from gdmix_core.jit import njit
 
 # A pivot below this share of its diagonal entry is a direction the data and the penalty say nothing about
 # (a constant feature beside an unpenalised intercept): it is given a little curvature, so the step there is small.

@@ -6,9 +6,9 @@ For each entity:  F(θ) = Σ_i weight_i · loss(y_i, x_i·θ + offset_i) + ½ Σ
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from gdmix_core.jit import njit
 from gdmix_core.solvers import cg_newton, dense_newton, posterior
 from gdmix_core.solvers.losses import LINEAR, POISSON, SMOOTHED_HINGE, loss_terms
 

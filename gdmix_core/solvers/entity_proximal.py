@@ -12,9 +12,9 @@ entries only, so that its cost does not grow with the square of the coefficients
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from gdmix_core.jit import njit
 from gdmix_core.solvers import posterior
 from gdmix_core.solvers.coordinate_descent import by_column, descend, least_subgradient
 from gdmix_core.solvers.entity_newton import (

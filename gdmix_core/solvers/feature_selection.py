@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from gdmix_core.jit import njit
 
 # A constant deviates from its mean by so much of it, as the mean is rounded.
 _ROUNDING = 1e-12

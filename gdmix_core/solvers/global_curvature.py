@@ -6,9 +6,10 @@ Each goes over the rows begin … end−1 once and overwrites `out`; row i owns 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.linalg.blas import dsyrk
+
+from gdmix_core.jit import njit
 
 _ROWS_AT_A_TIME = 256  # see global_objective.py
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from gdmix_core.data.checked_arrays import reals
 from gdmix_core.data.ragged import Bag
+from gdmix_core.jit import njit
 from gdmix_core.solvers import global_curvature, global_third
 from gdmix_core.solvers.losses import loss_terms
 from gdmix_core.solvers.row_lanes import RowLanes

@@ -6,9 +6,9 @@ With w'_i = weight_i · loss'''(z_i). Each goes over the rows begin … end−1 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from gdmix_core.jit import njit
 from gdmix_core.solvers.losses import third_derivative
 
 

@@ -7,9 +7,9 @@ automatic_l2.py.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from gdmix_core.jit import njit
 from gdmix_core.solvers import cg_newton, dense_newton
 from gdmix_core.solvers.losses import loss_terms, third_derivative
 

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from gdmix_core.jit import njit
 
 # Each lane owns a dense sum: few lanes for many numbers, or memory and adding up would cost more than they save.
 _LANE_BYTES = 64 << 20

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit
 from numpy.typing import NDArray
+
+from gdmix_core.jit import njit
 
 Tokenize = Callable[[Any], Any]
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from gdmix_core.jit import njit
 
 
 class RowOrder(Protocol):

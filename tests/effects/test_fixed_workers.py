@@ -238,7 +238,7 @@ def test_a_mistake_is_told_and_not_made_again(tmp_path: Path, caplog: pytest.Log
     run = make(tmp_path, workers=2)
     missing = run.frame("training", "block-00003.parquet")
     storage.remove(missing)
-    with pytest.raises(StepError, match=r"block-00003\.parquet: no such file"):
+    with pytest.raises(StepError, match=r"block-00003\.parquet is missing; .*what validate made anew"):
         train(run)
     assert "2 workers (pids " in caplog.text
     assert "restart" not in caplog.text

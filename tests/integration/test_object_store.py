@@ -125,7 +125,7 @@ def test_a_whole_run(bucket: str, spark: None, tmp_path: Path):
 def test_a_run_in_the_store_has_one_owner_and_nothing_of_others(bucket: str):
     storage.write_json(f"{bucket}/others/notes.json", {})
     for output in (f"{bucket}/others", bucket):
-        with pytest.raises(ConfigError, match=r"is not a run of gdmix, and holds (notes\.json|.*others)"):
+        with pytest.raises(ConfigError, match=r"is not a run of gdmix, and holds "):
             Run.create(synthetic.make_config("s3://elsewhere/in", output))
     run = Run.create(synthetic.make_config("s3://elsewhere/in", f"{bucket}/owned"))
     with pytest.raises(ConfigError, match="is the run of pipeline synthetic"):

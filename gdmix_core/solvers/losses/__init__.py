@@ -5,8 +5,7 @@ A loss gives, for a margin and a label, its value and its first and second deriv
 
 from __future__ import annotations
 
-from numba import njit
-
+from gdmix_core.jit import njit
 from gdmix_core.solvers.losses import linear, logistic, poisson, smoothed_hinge
 
 LOGISTIC = 0

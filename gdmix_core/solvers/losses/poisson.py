@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
+from gdmix_core.jit import njit
 
 # e^z above this margin would overflow within a sum; a rate of e^300 is no rate, and the line search steps back from it.
 LARGEST_MARGIN = 300.0
