@@ -243,9 +243,17 @@ def sample_nemig(data: str, output: str, negatives: float, kind: Any) -> None:
 @click.option("--seed", default=0, show_default=True)
 @click.option("--format", "kind", type=click.Choice(["tfrecord", "parquet"]), default="tfrecord", show_default=True)
 def sample_generated(output: str, users: int, movies: int, ratings: int, seed: int, kind: Any) -> None:
-    """Generate a MovieLens-shaped sample with known true coefficients."""
-    from gdmix_core.samples.generated import generate_sample, write_generated
+    """Generate a MovieLens-shaped sample with known true coefficients.
 
+    Of all pairs of a user and a movie at most three in ten are rated.
+    """
+    from gdmix_core.samples.generated import generate_sample, most_ratings, write_generated
+
+    if 0 < (most := most_ratings(users, movies)) < ratings:
+        click.echo(
+            f"{ratings} ratings are more than three in ten of all user-movie pairs: {most} are written", err=True
+        )
+        ratings = most
     found = generate_sample(users=users, movies=movies, ratings=ratings, seed=seed)
     click.echo(write_generated(output, found, format=kind))
 

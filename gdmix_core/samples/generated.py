@@ -53,6 +53,11 @@ class GeneratedSample:
     probability: NDArray[np.float64]
 
 
+def most_ratings(users: int, movies: int) -> int:
+    """How many ratings a sample of so many users and movies may have: three in ten of all pairs."""
+    return int(_LARGEST_DENSITY * users * movies)
+
+
 def generate_sample(
     *,
     users: int = 500,
@@ -69,10 +74,10 @@ def generate_sample(
     Coefficients are normal with mean 0. Users and movies do not occur equally often: see _SKEW. No user rates
     a movie twice. Raises ConfigError for sizes below 1, or more ratings than three in ten of all pairs.
     """
-    if min(users, movies, ratings) < 1 or ratings > _LARGEST_DENSITY * users * movies:
+    if min(users, movies, ratings) < 1 or ratings > most_ratings(users, movies):
         raise ConfigError(
             f"users {users}, movies {movies}, ratings {ratings}: each must be at least 1, and ratings "
-            f"at most {int(_LARGEST_DENSITY * users * movies)} (three in ten of all user-movie pairs)"
+            f"at most {most_ratings(users, movies)} (three in ten of all user-movie pairs)"
         )
     deviations = deviations or Deviations()
     rng = np.random.default_rng(seed)

@@ -84,3 +84,11 @@ def test_every_command_refuses_what_is_not_its_own(tmp_path: Path, kind: str):
         assert done.exit_code == 1
         assert f"output {output} " in done.output
         assert files_of(tmp_path) == before
+
+
+def test_more_ratings_than_can_be_drawn_are_as_many_as_can(tmp_path: Path):
+    sizes = ["--users", "20", "--movies", "20", "--ratings", "500"]
+    done = CliRunner().invoke(main, ["sample", "generated", "--output", str(tmp_path / "in"), *sizes])
+    assert done.exit_code == 0, done.output
+    assert "500 ratings are more than three in ten of all user-movie pairs: 120 are written" in done.stderr
+    assert "120" in done.stdout
