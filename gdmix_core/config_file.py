@@ -61,7 +61,7 @@ def check_file(path: str | Path, variables: Mapping[str, str], overrides: Mappin
     """As load_config, but templates may stay unrendered where their variables are not given; and what Airflow would
     refuse is refused."""
     content, lines = _overridden(path, overrides)
-    refuse_secret_templates(content, str(path))
+    refuse_secret_templates(content, str(path), lines=lines)
     rendered = render(content, variables, where=str(path), lines=lines, keep_unknown=True)
     config = parse_config(rendered, where=str(path), lines=lines)
     check_schedule(config.airflow, str(content["output"]), str(path))
@@ -151,7 +151,9 @@ def render(
     except ConfigError:
         raise
     except Exception as error:  # A template is a program: what its expressions raise may be anything.
-        raise ConfigError(f"{place}: {type(error).__name__}: {error}; correct the expression") from None
+        raise ConfigError(
+            f"{place}: {type(error).__name__}: {str(error).rstrip('.')}; correct the expression"
+        ) from None
 
 
 class _Macros:

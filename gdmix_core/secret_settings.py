@@ -31,10 +31,11 @@ _SECRET_VALUES = re.compile(
     r"|-----BEGIN [A-Z ]*(PRIVATE KEY|CERTIFICATE)"
     r"|\bgh[pousr]_[A-Za-z0-9]{30,}|\bgithub_pat_|\bxox[abps]-|\bya29\.|\bAIza[A-Za-z0-9_-]{30,}|\bdapi[0-9a-f]{32}"
     r"|\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\."  # a JSON web token
-    r"|[?&;](password|pwd|passwd|token|secret|sig|access_token|api_?key|sharedaccesskey|accountkey)="
-    r"|-D[\w.]*(password|passwd|passphrase|secret|token)[\w]*=",
+    r"|[?&;](password|pwd|passwd|token|secret|sig|access_token|api_?key|sharedaccesskey|accountkey)=",
     re.IGNORECASE,
 )
+# An option of Java sets a property, which has a name of its own.
+_PROPERTIES = re.compile(r"-D([\w.-]+)=(\S+)")
 _USER_INFO = re.compile(r"[a-z][a-z0-9+.-]*://[^/@\s:]+:[^/@\s]+@", re.IGNORECASE)
 
 
@@ -44,6 +45,8 @@ def holds_secret(name: str, value: str) -> bool:
     The location of a secret (a key file, a provider's class, a lifetime, true and false) is not one.
     """
     if has_user_info(value) or _SECRET_VALUES.search(value):
+        return True
+    if any(holds_secret(*each) for each in _PROPERTIES.findall(value)):
         return True
     if value.strip().lower() in ("true", "false", "") or (
         re.fullmatch(r"[0-9.]+\s*[a-z]{0,4}", value.strip())

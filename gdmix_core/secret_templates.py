@@ -10,6 +10,7 @@ from typing import Any
 
 from gdmix_core.errors import ConfigError
 from gdmix_core.secret_settings import holds_secret
+from gdmix_core.yaml_text import Lines, place_of
 
 # Ways to an Airflow connection, as names, attributes and keys of a template.
 _CONNECTIONS = frozenset({"conn", "get_connection", "get_connections", "get_hook", "BaseHook", "Connection"})
@@ -35,24 +36,26 @@ def dotted(path: tuple[str | int, ...]) -> str:
     return ".".join(map(str, path))
 
 
-def refuse_secret_templates(content: Any, where: str, is_secret: Callable[[str], bool] = _by_name) -> None:
+def refuse_secret_templates(
+    content: Any, where: str, is_secret: Callable[[str], bool] = _by_name, lines: Lines | None = None
+) -> None:
     """Raises ConfigError for a template that reads an Airflow connection, or a Variable whose name calls it a secret.
 
-    is_secret: whether a Variable's name says so. Nothing is rendered: what a template reaches by other ways is looked
-    for in its result, by Airflow's own masks.
+    is_secret: whether a Variable's name says so; lines: for messages, as in config_file.parse_config. Nothing is
+    rendered: what a template reaches by other ways is looked for in its result, by Airflow's own masks.
     """
     for path, text in texts(content):
-        key = dotted(path)
-        for name in _names(text, f"{where}: {key}"):
+        place = f"{place_of(path, where, lines or {})}: {dotted(path)}"
+        for name in _names(text, place):
             if name in _CONNECTIONS:
                 raise ConfigError(
-                    f"{where}: {key}: the template {text!r} reads an Airflow connection, whose values would be written "
+                    f"{place}: the template {text!r} reads an Airflow connection, whose values would be written "
                     "to config.yaml and to logs; write the path itself, or keep it in a Variable, and give credentials "
                     "by the environment, a profile, or fsspec's configuration"
                 )
             if name.startswith("var.") and is_secret(name.removeprefix("var.")):
                 raise ConfigError(
-                    f"{where}: {key}: the template {text!r} reads the Variable {name.removeprefix('var.')}, which its "
+                    f"{place}: the template {text!r} reads the Variable {name.removeprefix('var.')}, which its "
                     "name calls a secret, and which would be written to config.yaml; give credentials by the "
                     "environment, a profile, or fsspec's configuration; a Variable that is not one needs another name"
                 )
@@ -67,7 +70,7 @@ def _names(text: str, where: str) -> set[str]:
     try:
         tree = SandboxedEnvironment().parse(text)
     except jinja2.TemplateSyntaxError as error:
-        raise ConfigError(f"{where}: template {text!r}: {error}; correct the expression") from None
+        raise ConfigError(f"{where}: template {text!r}: {str(error).rstrip('.')}; correct the expression") from None
     free = {node.name for node in tree.find_all(nodes.Name)}
     found = {node.attr for node in tree.find_all(nodes.Getattr)}
     found |= {node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)}

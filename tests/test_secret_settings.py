@@ -49,6 +49,8 @@ SECRETS = (
 
 VALUES = {
     "spark.driver.extraJavaOptions": "-Xmx1g -Djavax.net.ssl.trustStorePassword=abc",
+    "spark.executor.extraJavaOptions": "-Xss8m -Dfs.s3a.secret.key=abc -Da=b",
+    "spark.executor.defaultJavaOptions": "-Dfs.azure.account.key.x.dfs.core.windows.net=abc",
     "spark.datasource": "jdbc:postgresql://host/db?user=a&password=b",
     "spark.hadoop.fs.defaultFS": "s3a://someone:something@bucket",
     "spark.note": "AKIAIOSFODNN7EXAMPLE",
@@ -73,7 +75,8 @@ PLAIN = {
     "spark.kubernetes.authenticate.driver.oauthTokenFile": "/var/run/token",
     "spark.ssl.keyStore": "/etc/keystore", "spark.ssl.keyStoreType": "JKS",
     "spark.authenticate": "true", "spark.io.encryption.keySizeBits": "256",
-    "spark.sql.shuffle.partitions": "8", "spark.driver.extraJavaOptions": "-Xss8m",
+    "spark.sql.shuffle.partitions": "8",
+    "spark.driver.extraJavaOptions": "-Xss8m -Dtoken.file=/run/token -Djavax.net.ssl.trustStore=/etc/store",
 }  # fmt: skip
 
 
