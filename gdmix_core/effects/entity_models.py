@@ -80,6 +80,8 @@ def fit_entity_models(
         raise ValueError("the coordinate is no random effect")
     if task not in LOSS_OF_TASK:
         raise ConfigError(f"task {task!r} has no models per entity; it can be one of {', '.join(LOSS_OF_TASK)}")
+    if isinstance(features, bool) or not isinstance(features, int | np.integer) or features < 0:
+        raise ConfigError(f"features must be their number, an integer from 0 on, not {features!r}")
     penalties = penalties_of(settings, features) if penalties is None else penalties
     _check_penalties(penalties, prior, features)
     rows = rows.checked(features, trains=True)

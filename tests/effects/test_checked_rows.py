@@ -257,6 +257,9 @@ def test_penalties_priors_and_tasks_that_do_not_fit():
         fit_entity_models(ROWS, SETTINGS, TASK, FEATURES, penalties=penalties_of(SETTINGS, 2))
     with pytest.raises(ConfigError, match="multiclass_classification"):
         fit_entity_models(ROWS, SETTINGS, "multiclass_classification", FEATURES)
+    for features in (-1, 3.0, True):
+        with pytest.raises(ConfigError, match="features must be their number"):
+            fit_entity_models(ROWS, SETTINGS, TASK, features)
     table = fit_entity_models(ROWS, SETTINGS, TASK, FEATURES).table
     with pytest.raises(ConfigError, match=r"prior\.weight"):
         fit_entity_models(ROWS, SETTINGS, TASK, FEATURES, prior=Prior(table, np.nan))
