@@ -22,7 +22,8 @@ def local_path(path: str) -> str | None:
 def expanded(path: str) -> str:
     """The path with the home folder in place of ~.
 
-    Raises ConfigError for an empty path, for an environment variable, and for a user who has no home folder.
+    Raises ConfigError for an empty path, an environment variable, a URL with one slash, and for a user who has no home
+    folder.
     """
     if not path.strip():
         raise ConfigError("the path is empty; name a file or directory")
@@ -30,6 +31,11 @@ def expanded(path: str) -> str:
         raise ConfigError(
             f"{variable[0]} in {path!r}: environment variables are not read; use a template, such as "
             "{{ name }} with --var name=value"
+        )
+    if scheme := re.match(r"([a-z][a-z0-9+.-]+):/(?!/)", path):
+        raise ConfigError(
+            f"{path!r} is neither a URL, which has two slashes ({scheme[1]}://…), nor a usual path; a folder of that "
+            f"name is ./{path}"
         )
     local = local_path(path)
     if local is None or not local.startswith("~"):

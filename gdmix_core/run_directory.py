@@ -41,8 +41,10 @@ _WRITTEN = re.compile(
 
 def root_of(config: Config) -> str:
     """The directory of the configuration's run, without a slash at the end."""
-    is_root = not (local_path(config.output) or config.output).strip("/")  # also of file:///
-    return "/" if is_root else config.output.rstrip("/")
+    output, local = config.output, local_path(config.output)
+    if not (local if local is not None else output.partition("://")[2]).strip("/"):  # also of file:/// and s3://
+        return "/" if local is not None else output
+    return output.rstrip("/")
 
 
 def check(config: Config) -> None:

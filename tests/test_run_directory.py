@@ -67,7 +67,7 @@ def folder(tmp_path: Path) -> Path:
     "output",
     ["{}/in", "{}/in/", "{}/in/out", "{}/in/trainingData", "{}", "{}/below/../in", "{}/link", "{}/link/deep/out",
      "{}/below/up", "{}/below/up/in/out", "file://{}/in", "{}/file", "{}/file/out", "{}/dangling", "/", "//", "/..",
-     "file:///", "/tmp"],
+     "file:///", "/tmp", "s3://", "memory:///"],
 )  # fmt: skip
 def test_places_where_no_run_may_be_made(folder: Path, output: str):
     before = files_of(folder)
@@ -289,3 +289,9 @@ def test_the_command_changes_nothing_of_a_run_that_cannot_start(tmp_path: Path, 
         assert files_of(tmp_path / "out") == {
             path.removeprefix("out/"): content for path, content in before.items() if path.startswith("out/")
         }
+
+
+def test_a_url_with_one_slash_is_no_folder(folder: Path):
+    with pytest.raises(ConfigError, match=r"'s3:/bucket/out' is neither a URL, which has two slashes \(s3://…\)"):
+        configuration(folder, "s3:/bucket/out")
+    assert configuration(folder, "./s3:/bucket/out").output.endswith("s3:/bucket/out")
