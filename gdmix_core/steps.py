@@ -32,7 +32,7 @@ def _carry_out(run: Run, step: Step, group: int | None) -> dict[str, Any]:
     if step.kind == "trials":
         from gdmix_core.search.trials import make_trials
 
-        return make_trials(run, step, only=group)
+        return make_trials(run, step, execute, only=group)
     if step.kind == "select" and run.plan.rounds:
         from gdmix_core.search.selection import select_trial
 

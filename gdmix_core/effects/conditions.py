@@ -15,12 +15,12 @@ from gdmix_core.effects.coefficient_bounds import limits_of
 from gdmix_core.effects.entity_models import FittedModels, Prior, fit_entity_models, score_entity_rows
 from gdmix_core.effects.normalization import scaling
 from gdmix_core.effects.penalties import Penalties, penalties_of
+from gdmix_core.effects.previous_model import previous_model
 from gdmix_core.models.alignment import completed, covering
 from gdmix_core.models.initial import read_initial
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
-from gdmix_core.search.warm_start import earlier_model
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def conditions_of(
         config.task,
         Frame(run).features_of(name),
         _penalties(run, name, settings, variance),
-        earlier_model(run, step, number),
+        previous_model(run, step, number),
         read_initial(run, name, number) if config.initial_model is not None else None,
         config.initial_model,
     )

@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 from gdmix_core import storage
 from gdmix_core.effects.earlier_model import EarlierModel
+from gdmix_core.effects.previous_model import previous_model
 from gdmix_core.effects.training_rows import TrainingRows
 from gdmix_core.models.native import write_model
 from gdmix_core.models.table import INTERCEPT_INDEX, CoefficientTable
 from gdmix_core.plan import Step
 from gdmix_core.run import SPLITS, Run
-from gdmix_core.search.warm_start import earlier_model
 from gdmix_core.solvers.global_objective import score_bag
 
 GLOBAL = "global"  # the one entity of a fixed effect
@@ -22,7 +22,7 @@ GLOBAL = "global"  # the one entity of a fixed effect
 def first_coefficients(run: Run, step: Step, features: int, earlier: EarlierModel) -> NDArray[np.float64]:
     """float64 [features + 1], in the features' units: the earlier pass's (or trial's); in the first pass those of the
     initial model, or zeros."""
-    before = earlier_model(run, step, 0)
+    before = previous_model(run, step, 0)
     if before is None:
         return earlier.means.copy()
     w = np.zeros(features + 1)

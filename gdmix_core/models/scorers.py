@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from gdmix_core import storage
 from gdmix_core.config import Config
 from gdmix_core.data.external_scores import open_scores_of, read_part
-from gdmix_core.data.feature_list import Feature, FeatureList, read_feature_list
+from gdmix_core.data.feature_list import FeatureList, read_feature_list
+from gdmix_core.data.feature_map import map_of_new_data, with_features
 from gdmix_core.data.id_index import IdIndex
 from gdmix_core.data.id_types import arrow_type
 from gdmix_core.data.ragged import Bag
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("gdmix_core.score")
 
 Format = Literal["native", "avro"]
-_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -157,14 +157,6 @@ class NetworkScorer:
         return np.asarray(self.network.score(columns, bags, len(batch)), np.float32), 0
 
 
-def with_features(bag: Bag, feature_map: NDArray[np.int32]) -> Bag:
-    """The bag with other indices, without the features that have none."""
-    indices = feature_map[bag.indices]
-    kept = indices >= 0
-    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept)])
-    return Bag(ends[bag.offsets], indices[kept], bag.values[kept])
-
-
 def load_scorer(
     export: Export,
     name: str,
@@ -265,36 +257,3 @@ def _linear(export: Export, name: str, config: Config, layout: Layout, kind: For
         mapped = map_of_new_data(name, features, layout.feature_lists[key])
     entities = None if described["entity"] is None else IdIndex(table.entities)
     return LinearScorer(name, table, entities, described["entity"], key, config.coordinates[name].intercept, mapped)
-
-
-def feature_map(name: str, features: FeatureList, of_data: FeatureList) -> NDArray[np.int32]:
-    """int32 [features of the data's list]: each one's index in the model's list, −2 where it has none."""
-    names = of_data.names
-    known = {feature: index for index, feature in enumerate(features.names)}
-    found = np.array([known.get(feature, -2) for feature in names], np.int32)
-    lost = [names[index] for index in np.flatnonzero(found == -2)]
-    if lost:
-        log.warning(
-            "%s: %d of %d features of the data are not in the model and count nothing: %s",
-            name, len(lost), len(names), _listed(lost),
-        )  # fmt: skip
-    return found
-
-
-def map_of_new_data(name: str, features: FeatureList, list_of_data: str) -> NDArray[np.int32]:
-    """feature_map, of data that are to be scored. Raises DataError where the model knows none of their features."""
-    of_data = read_feature_list(list_of_data)
-    found = feature_map(name, features, of_data)
-    if len(found) and not (found >= 0).any():
-        raise DataError(
-            f"{list_of_data}: coordinate {name} knows none of these {len(found)} features ({_listed(of_data.names)}); "
-            f"the model has {_listed(features.names) or 'none'}. Features are the same when name and term are: give "
-            "the data the names that the model was trained with"
-        )
-    return found
-
-
-def _listed(features: Sequence[Feature]) -> str:
-    """The first few, as a feature list has them: name,term."""
-    more = ", …" if len(features) > _NAMED else ""
-    return ", ".join(f"{name},{term}" for name, term in features[:_NAMED]) + more

@@ -14,6 +14,7 @@ from gdmix_core.plan import Step
 from gdmix_core.run import Run
 from gdmix_core.search.parameters import searched, shown_name, shown_values, trial_count, trials_of_round
 from gdmix_core.search.trials import finished_trials, make_trials
+from gdmix_core.steps import execute
 
 
 def make_round(run: Run, step: Step, show: Callable[..., None], console: Console) -> None:
@@ -28,7 +29,7 @@ def make_round(run: Run, step: Step, show: Callable[..., None], console: Console
         def on_step(inner: Step, name: str = name) -> None:
             show(inner, within=name)
 
-        result = make_trials(run, step, only=number, on_step=on_step)
+        result = make_trials(run, step, execute, only=number, on_step=on_step)
         start = f", from trial {result['start']}" if result["start"] else ""
         values = shown_values({path: result["parameters"][path] for path in searched(run.config)})
         found = f"{result['metric']} {shown_value(result['value'])} (pass {result['pass']}{start})"

@@ -18,13 +18,16 @@ from gdmix_core.system_errors import as_user_error
 log = logging.getLogger("gdmix_core.search")
 
 OnStep = Callable[[Step], None]
+Execute = Callable[[Run, Step], dict[str, Any]]
 Result = dict[str, Any]
 
 
-def make_trials(run: Run, step: Step, *, only: int | None = None, on_step: OnStep | None = None) -> dict[str, Any]:
+def make_trials(
+    run: Run, step: Step, execute: Execute, *, only: int | None = None, on_step: OnStep | None = None
+) -> dict[str, Any]:
     """Makes the trials of a round that are not done, one after another.
 
-    only: the number of one trial; on_step: told of every step of a trial before it is made.
+    execute: carries out a step of a trial; on_step: told of every one before it is; only: the number of one trial.
     Returns {round, trials}, or with `only` the one trial's {trial, parameters, start, pass, metric, value, metrics}.
     The round's marker is written when no trial is missing. Raises what a step raises, with the trial's number and
     parameters before the message.
@@ -33,7 +36,7 @@ def make_trials(run: Run, step: Step, *, only: int | None = None, on_step: OnSte
     if not run.is_done(step):
         for number, values in proposals(run, step).items():
             if only in (None, number):
-                _make(run, step, number, values, on_step or _log_step)
+                _make(run, step, number, values, execute, on_step or _log_step)
         results = list(results_of_round(run, step))
         if len(results) < len(_numbers(run, step)):
             return _one(results, only, step)
@@ -78,7 +81,7 @@ def finished_trials(run: Run) -> list[Result]:
     return results
 
 
-def _make(run: Run, step: Step, number: int, values: Values, on_step: OnStep) -> None:
+def _make(run: Run, step: Step, number: int, values: Values, execute: Execute, on_step: OnStep) -> None:
     start = nearest_trial(run.config, values, _results_before(run, step))
     trial = open_trial(run, number, values, start)
     name = f"trial {number} ({shown_values(values)})"
@@ -87,15 +90,13 @@ def _make(run: Run, step: Step, number: int, values: Values, on_step: OnStep) ->
         return
     log.info("%s begins%s", name, f", from trial {start['trial']}" if start else "")
     try:
-        _make_passes(Run.create(trial.config, trial=trial.trial), on_step)
+        _make_passes(Run.create(trial.config, trial=trial.trial), execute, on_step)
     except Exception as error:
         found = as_user_error(error) or StepError(f"{type(error).__name__}: {error}")
         raise type(found)(f"{name}: {found}") from error
 
 
-def _make_passes(trial: Run, on_step: OnStep) -> None:
-    from gdmix_core.steps import execute
-
+def _make_passes(trial: Run, execute: Execute, on_step: OnStep) -> None:
     def make(step: Step) -> dict[str, Any]:
         on_step(step)
         return execute(trial, step)

@@ -33,18 +33,19 @@ KILLED = """
 import os, signal, sys
 from gdmix_core.run import Run
 from gdmix_core.search.trials import make_trials
+from gdmix_core.steps import execute
 run = Run.open(sys.argv[1])
 def on_step(step):
     if step.id == "pass_02.global.train":
         os.kill(os.getpid(), signal.SIGKILL)
-make_trials(run, run.plan["round_01"], only=2, on_step=on_step)
+make_trials(run, run.plan["round_01"], execute, only=2, on_step=on_step)
 """
 
 
 def test_a_killed_trial_goes_on_where_it_was(tmp_path: Path):
     setup = content((1, [0.1, 1, 10]), tune={"parallel": 3})
     run = make_run(tmp_path / "killed", setup, TRAINING, VALIDATION)
-    make_trials(run, run.plan["round_01"], only=1)
+    make_trials(run, run.plan["round_01"], steps.execute, only=1)
     root = Path(__file__).resolve().parents[2]
     died = subprocess.run([sys.executable, "-c", KILLED, run.root], env={**os.environ, "PYTHONPATH": str(root)})
     assert died.returncode == -signal.SIGKILL
@@ -80,7 +81,7 @@ def test_trials_of_a_round_can_be_made_in_any_order(tmp_path: Path):
         assert result["trial"] == number
         assert here.is_done(step) == (number in (2, 4))
     with pytest.raises(StepError, match="round_02 has no trial 9"):
-        make_trials(run, run.plan["round_02"], only=9)
+        make_trials(run, run.plan["round_02"], steps.execute, only=9)
     alone = make_run(tmp_path / "alone", setup, TRAINING, VALIDATION)
     walk(alone)
     assert finished_trials(Run.open(run.root)) == finished_trials(Run.open(alone.root))
@@ -99,11 +100,11 @@ def test_a_trial_that_fails_says_which_it_is(tmp_path: Path):
     path = Path(run.shard("per_user", "training", 0))
     path.write_bytes(bytes(len(path.read_bytes())))
     with pytest.raises(DataError, match=r"^trial 1 \(per_user.l2=2\): .*shard-00000.parquet is damaged"):
-        make_trials(run, run.plan["round_01"])
+        make_trials(run, run.plan["round_01"], steps.execute)
     shutil.rmtree(run.trial_root(1))
     Path(run.trial_root(1)).write_text("a file where a directory must be")
     with pytest.raises(StorageError, match=r"^trial 1 \(per_user.l2=2\): .*/trials/001"):
-        make_trials(run, run.plan["round_01"])
+        make_trials(run, run.plan["round_01"], steps.execute)
 
 
 def test_without_validation_rows_it_warns(tmp_path: Path, caplog: pytest.LogCaptureFixture):
