@@ -15,6 +15,7 @@ from gdmix_core.effects.fixed_automatic_l2 import DENSE_LIMIT
 from gdmix_core.effects.fixed_fit import fit
 from gdmix_core.effects.fixed_variances import FULL_LIMIT
 from gdmix_core.effects.training_rows import TrainingRows
+from gdmix_core.effects.worker_group import Event, WorkerGroup, train_together
 from gdmix_core.errors import ConfigError
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
@@ -34,12 +35,7 @@ def train(run: Run, step: Step) -> dict[str, Any]:
     assert step.coordinate is not None
     check_settings(run, step.coordinate)
     run.drop(step)
-    if settings_of(run, step).workers > 1:
-        from gdmix_core.effects.fixed_workers import train_with_workers
-
-        result = train_with_workers(run, step)
-    else:
-        result = _train_alone(run, step)
+    result = _train_with_workers(run, step) if settings_of(run, step).workers > 1 else _train_alone(run, step)
     if result["unbounded"]:
         log.warning(
             "%s: the features separate the labels, so the model has no finite optimum; it is stopped where the loss "
@@ -89,6 +85,27 @@ def _train_alone(run: Run, step: Step) -> dict[str, Any]:
 
     rows = TrainingRows(run, step, rank=0, workers=1)
     return fit(run, step, rows, Alone(), threads=core_count(run.config), on_iteration=on_iteration)
+
+
+def _train_with_workers(run: Run, step: Step) -> dict[str, Any]:
+    """Returns the outcome of `fit`. Raises StepError as train_together does."""
+    effect = settings_of(run, step)
+    report = progress.reporter()
+
+    def on_event(event: Event) -> None:
+        report(event["iteration"], effect.max_iterations, f"{step.id}: objective {event['objective']:.6g}")
+
+    threads = max(1, core_count(run.config) // effect.workers)
+    group = WorkerGroup(
+        step.id,
+        "gdmix_core.effects.fixed_worker",
+        ["--run", run.root, "--step", step.id, "--threads", str(threads)],
+        {"worker": effect.workers},
+        effect.restarts,
+        # Every worker does the optimiser's vector arithmetic; with one thread all get the same bits.
+        environment={"OPENBLAS_NUM_THREADS": "1"},
+    )
+    return train_together(group, on_event)
 
 
 def check_settings(run: Run, name: str) -> None:

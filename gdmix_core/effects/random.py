@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from gdmix_core import manifests, processes, progress, storage
+from gdmix_core import processes, progress
 from gdmix_core.effects.cores import core_count
-from gdmix_core.effects.random_l2 import conclude, evidence_path, prior_variance
+from gdmix_core.effects.random_l2 import conclude, prior_variance
+from gdmix_core.effects.random_shard import train_shard
+from gdmix_core.effects.shard_markers import describe, is_shard_done, shards_to_do, summary
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
-from gdmix_core.solvers.entity_newton import STATUS_NAMES
-
-# What a shard says of initial models without data, as far as there are any.
-INITIAL_COUNTS = ("kept_entities", "dropped_entities", "kept_coefficients", "dropped_coefficients")
 
 log = logging.getLogger("gdmix_core.random_effect")
 
@@ -54,8 +52,6 @@ def _train_shards(run: Run, step: Step, todo: Sequence[int], rows: dict[int, int
     report = progress.reporter()
     if len(todo) == 1 or cores == 1:
         # One shard cannot be spread over processes, but its entities can be over threads.
-        from gdmix_core.effects.random_shard import train_shard
-
         for done, number in enumerate(todo):
             train_shard(run, step, number, threads=cores)
             report(done + 1, len(todo), step.id)
@@ -94,82 +90,3 @@ def spread(numbers: Sequence[int], rows: dict[int, int], parts: int) -> list[lis
         result[least].append(number)
         load[least] += rows[number] + 1
     return result
-
-
-def shard_marker(run: Run, step: Step, number: int) -> str:
-    assert step.pass_number is not None
-    assert step.coordinate is not None
-    return run.coordinate(step.pass_number, step.coordinate, "model", f"shard-{number:05d}.json")
-
-
-def commit_shard(run: Run, step: Step, number: int, counts: dict[str, Any]) -> dict[str, Any]:
-    """Declares a shard's result whole, with the files that its training alone has written; returns the marker."""
-    assert step.pass_number is not None
-    assert step.coordinate is not None
-    root = run.coordinate(step.pass_number, step.coordinate)
-    written = [run.model(step.pass_number, step.coordinate, number), evidence_path(run, step, number)]
-    paths = [path.removeprefix(f"{root}/") for path in written if storage.exists(path)]
-    content = {"key": run.keys[step.id], **counts, "files": manifests.describe(root, paths)}
-    storage.write_json(shard_marker(run, step, number), content)
-    return content
-
-
-def shards_to_do(run: Run, step: Step, everything: Sequence[int], mine: Sequence[int]) -> list[int]:
-    """Those of mine that are not done; all are to be done again where the vector of all shards' scores is lost."""
-    todo = [number for number in mine if not is_shard_done(run, step, number)]
-    # The scores of shards that are done are in the vector, which those of the others will be brought into.
-    lost = run.lost_scores(step, verified=0 < len(todo) < len(everything))
-    if lost is None:
-        return todo
-    log.warning("%s is not whole, all its shards will be trained again: %s", step.id, lost)
-    assert step.pass_number is not None
-    assert step.coordinate is not None
-    run.drop(step)
-    for number in everything:
-        storage.remove(shard_marker(run, step, number))
-    storage.remove(run.coordinate(step.pass_number, step.coordinate, "scores"))
-    return list(mine)
-
-
-def is_shard_done(run: Run, step: Step, number: int) -> bool:
-    path = shard_marker(run, step, number)
-    if not storage.exists(path):
-        return False
-    content = storage.read_json(path)
-    if content.get("key") != run.keys[step.id]:
-        return False
-    assert step.pass_number is not None
-    assert step.coordinate is not None
-    root = run.coordinate(step.pass_number, step.coordinate)
-    return manifests.first_fault(root, content.get("files", {})) is None
-
-
-def summary(run: Run, step: Step, numbers: Sequence[int]) -> dict[str, Any]:
-    """Sums of the shards' counts: entities by outcome, coefficients, objective; and the most iterations."""
-    total: dict[str, Any] = {
-        "shards": len(numbers),
-        "entities": 0,
-        "coefficients": 0,
-        "objective": 0.0,
-        "iterations": 0,
-    }
-    total |= dict.fromkeys(STATUS_NAMES, 0)
-    for number in numbers:
-        counts = storage.read_json(shard_marker(run, step, number))
-        for key in ("entities", "coefficients", "objective", *STATUS_NAMES):
-            total[key] += counts[key]
-        for key in INITIAL_COUNTS:
-            if key in counts:
-                total[key] = total.get(key, 0) + counts[key]
-        total["iterations"] = max(total["iterations"], counts["iterations"])
-    return total
-
-
-def describe(counts: dict[str, Any]) -> str:
-    outcome = ", ".join(f"{counts[name]} {name.replace('_', ' ')}" for name in STATUS_NAMES if counts[name])
-    initial = "".join(f", {counts[k]} {k.replace('_', ' ')}" for k in INITIAL_COUNTS if k in counts)
-    return (
-        f"{counts['entities']} entities in {counts['shards']} shards ({outcome or 'none'}), "
-        f"{counts['coefficients']} coefficients, at most {counts['iterations']} iterations, "
-        f"objective {counts['objective']:.6g}{initial}"
-    )

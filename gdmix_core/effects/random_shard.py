@@ -16,8 +16,8 @@ from gdmix_core.data.scores import LEVERAGE, other_leverage, other_scores
 from gdmix_core.effects.conditions import Conditions, conditions_of
 from gdmix_core.effects.entity_models import FittedModels, score_entity_rows
 from gdmix_core.effects.evidence import Evidence
-from gdmix_core.effects.random import commit_shard, shard_marker
 from gdmix_core.effects.random_l2 import prior_variance, write_evidence
+from gdmix_core.effects.shard_markers import commit_shard, shard_marker
 from gdmix_core.models.alignment import completed
 from gdmix_core.models.native import concatenate, write_model
 from gdmix_core.models.table import CoefficientTable

@@ -21,7 +21,7 @@ from gdmix_core import storage
 from gdmix_core.data import shards
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.hashing import hash_ids
-from gdmix_core.effects import random, random_shard
+from gdmix_core.effects import random, random_shard, shard_markers
 from gdmix_core.errors import StepError
 from gdmix_core.evaluation.evaluate import evaluate
 from gdmix_core.models.native import read_model
@@ -233,7 +233,7 @@ def stamps(run: Run) -> dict[str, int]:
 def test_shards_that_are_done_are_not_trained_again(tmp_path: Path):
     run = trained(tmp_path, make_rows(300))
     before = stamps(run)
-    Path(random.shard_marker(run, run.plan[TRAIN], 1)).unlink()
+    Path(shard_markers.shard_marker(run, run.plan[TRAIN], 1)).unlink()
     again = Run.open(run.root)
     random.train(again, again.plan[TRAIN])
     after = stamps(run)
@@ -378,7 +378,7 @@ def test_worker_needs_no_standard_input(tmp_path: Path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ['{"shard": 0}', '{"shard": 2}']
-    assert [random.is_shard_done(run, run.plan[TRAIN], n) for n in range(3)] == [True, False, True]
+    assert [shard_markers.is_shard_done(run, run.plan[TRAIN], n) for n in range(3)] == [True, False, True]
 
 
 def test_spread_gives_every_shard_once_and_the_largest_first():

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from user_models import TRAIN, configured, design, expected_scores, make_rows, models, rows_of, scores_of, trained
 
 from gdmix_core import storage
-from gdmix_core.effects import random, random_l2
+from gdmix_core.effects import random, random_l2, shard_markers
 from gdmix_core.evaluation.evaluate import evaluate
 from gdmix_core.plan import build_plan
 from gdmix_core.run import Run
@@ -164,7 +164,7 @@ def test_a_shard_trained_again_gives_the_same_bytes(tmp_path: Path):
     rows = make_rows(400, users=30)
     run = trained(tmp_path, automatic(shards=3), rows)
     before = files_of(run)
-    Path(random.shard_marker(run, run.plan[TRAIN], 1)).unlink()
+    Path(shard_markers.shard_marker(run, run.plan[TRAIN], 1)).unlink()
     again = Run.open(run.root)
     random.train(again, again.plan[TRAIN])
     assert files_of(again) == before
