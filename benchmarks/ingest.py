@@ -11,7 +11,7 @@ import time
 
 import machine
 
-from gdmix_core.config import Config
+from gdmix_core.config.pipeline import Config
 from gdmix_core.data.records import read_records, read_uids
 from gdmix_core.data.source import open_layout
 from gdmix_core.run import Run

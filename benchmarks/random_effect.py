@@ -23,7 +23,7 @@ from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
 from gdmix_core import storage
-from gdmix_core.coordinate_config import Coordinate
+from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.data.bags import to_arrow
 from gdmix_core.data.entity_rows import EntityRows
 from gdmix_core.data.ragged import Bag

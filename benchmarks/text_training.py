@@ -28,6 +28,7 @@ import pyarrow as pa  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
+from gdmix_core.config.text import CnnEncoder, TextModel  # noqa: E402
 from gdmix_core.data.ragged import Bag  # noqa: E402
 from gdmix_core.text.ahead import ahead  # noqa: E402
 from gdmix_core.text.distinct_texts import distinct_texts, encode  # noqa: E402
@@ -38,7 +39,6 @@ from gdmix_core.text.optimizer import Update  # noqa: E402
 from gdmix_core.text.row_order import OrderOfRows  # noqa: E402
 from gdmix_core.text.synchronous import batches  # noqa: E402
 from gdmix_core.text.train_step import TrainStep  # noqa: E402
-from gdmix_core.text_config import CnnEncoder, TextModel  # noqa: E402
 
 TASK = "logistic_regression"
 WIDE = 20

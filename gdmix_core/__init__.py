@@ -15,8 +15,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Bag": "gdmix_core.data.ragged",
-    "Config": "gdmix_core.config",
-    "Coordinate": "gdmix_core.coordinate_config",
+    "Config": "gdmix_core.config.pipeline",
+    "Coordinate": "gdmix_core.config.coordinate",
     "CoefficientTable": "gdmix_core.models.table",
     "EntityRows": "gdmix_core.data.entity_rows",
     "Frame": "gdmix_core.data.frame",

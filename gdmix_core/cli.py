@@ -293,7 +293,7 @@ def config_import(file: str, source: str | None, output: str | None) -> None:
 @config_group.command("schema")
 def config_schema() -> None:
     """Print the configuration's JSON schema, for editors."""
-    from gdmix_core.config import Config
+    from gdmix_core.config.pipeline import Config
 
     click.echo(json.dumps(Config.model_json_schema(), indent=2))
 

@@ -12,14 +12,14 @@ from typing import Any, get_origin
 
 from pydantic import BaseModel, Tag, ValidationError
 
-from gdmix_core.config import Config
-from gdmix_core.config_model import with_absolute_paths
+from gdmix_core.config.model import with_absolute_paths
+from gdmix_core.config.pipeline import Config
+from gdmix_core.config.schedule import check_schedule
+from gdmix_core.config.secret_settings import has_user_info
+from gdmix_core.config.secret_templates import refuse_secret_templates
+from gdmix_core.config.yaml_text import Document, KeyPath, Lines, parse_yaml, place_of
 from gdmix_core.errors import ConfigError
-from gdmix_core.schedule import check_schedule
 from gdmix_core.search.check import check_search
-from gdmix_core.secret_settings import has_user_info
-from gdmix_core.secret_templates import refuse_secret_templates
-from gdmix_core.yaml_text import Document, KeyPath, Lines, parse_yaml, place_of
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gdmix_core import step_settings
-from gdmix_core.config import Config
-from gdmix_core.coordinate_config import Coordinate
-from gdmix_core.search.parameters import round_count, round_id
+from gdmix_core.config.coordinate import Coordinate
+from gdmix_core.config.pipeline import Config
+from gdmix_core.config.search_space import round_count, round_id
 
 StepKind = Literal[
     "validate",

@@ -18,9 +18,9 @@ from typing import Any
 import yaml
 
 from gdmix_core import manifests, run_directory, storage
-from gdmix_core.config import Config
+from gdmix_core.config.model import as_recorded
+from gdmix_core.config.pipeline import Config
 from gdmix_core.config_file import parse_config
-from gdmix_core.config_model import as_recorded
 from gdmix_core.errors import DataError, ReplacedRunError, StepError
 from gdmix_core.plan import Plan, Step, build_plan, evaluate_id
 

@@ -19,8 +19,8 @@ from typing import Any
 import yaml
 
 from gdmix_core import storage
-from gdmix_core.config import Config
-from gdmix_core.config_model import paths_of
+from gdmix_core.config.model import paths_of
+from gdmix_core.config.pipeline import Config
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.paths import is_url, local_path
 

@@ -24,7 +24,7 @@ from gdmix_core import (
     storage,
     watched,
 )
-from gdmix_core.config import Config
+from gdmix_core.config.pipeline import Config
 from gdmix_core.data.validation import report_path
 from gdmix_core.evaluation.registry import parse_metric, shown_value
 from gdmix_core.evaluation.selection import deciding_split, evaluated

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gdmix_core.config import Config
+from gdmix_core.config.pipeline import Config
+from gdmix_core.config.text_start import settings_of_start
 from gdmix_core.evaluation.registry import parse_metric
-from gdmix_core.text_start import settings_of_start
 
 
 def of_effect(coordinate: dict[str, Any]) -> dict[str, Any]:

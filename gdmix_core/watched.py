@@ -12,11 +12,11 @@ import os
 import sys
 
 from gdmix_core import storage
+from gdmix_core.config.external import PythonModel
+from gdmix_core.config.text import TextModel
+from gdmix_core.config.text_files import encoder_files, encoder_folder, vocabulary_path
 from gdmix_core.effects.trainer_function import trainer_function
-from gdmix_core.external_config import PythonModel
 from gdmix_core.run import Run
-from gdmix_core.text_config import TextModel
-from gdmix_core.text_files import encoder_files, encoder_folder, vocabulary_path
 
 
 def record(run: Run) -> None:

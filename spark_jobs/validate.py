@@ -19,7 +19,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from gdmix_core import storage
-from gdmix_core.config import Config
+from gdmix_core.config.pipeline import Config
 from gdmix_core.data.blocks import write_block
 from gdmix_core.data.external_scores import read_part
 from gdmix_core.data.id_types import arrow_type, from_order_preserving, order_preserving

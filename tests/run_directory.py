@@ -21,8 +21,8 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from gdmix_core import storage
+from gdmix_core.config.coordinate import RandomEffect
 from gdmix_core.config_file import parse_config
-from gdmix_core.coordinate_config import RandomEffect
 from gdmix_core.data.blocks import block_name
 from gdmix_core.data.feature_list import Feature, FeatureList, write_feature_list
 from gdmix_core.data.frame import Frame

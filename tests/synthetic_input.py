@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from gdmix_core import steps
-from gdmix_core.config import Config
+from gdmix_core.config.pipeline import Config
 from gdmix_core.data.bags import take
 from gdmix_core.data.example_encoder import write_tfrecord
 from gdmix_core.data.feature_list import FeatureList, write_feature_list

@@ -14,13 +14,13 @@ from click.testing import CliRunner
 from pydantic import BaseModel
 
 from gdmix_core.cli import main
-from gdmix_core.config import Config
+from gdmix_core.config.coordinate import FixedEffect
+from gdmix_core.config.external import PythonModel
+from gdmix_core.config.model import as_recorded
+from gdmix_core.config.pipeline import Config
+from gdmix_core.config.text import TextModel
 from gdmix_core.config_file import check_file, load_config, override, parse_assignment, parse_config
-from gdmix_core.config_model import as_recorded
-from gdmix_core.coordinate_config import FixedEffect
 from gdmix_core.errors import ConfigError
-from gdmix_core.external_config import PythonModel
-from gdmix_core.text_config import TextModel
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"

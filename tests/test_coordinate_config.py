@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from gdmix_core.config.coordinate import AutomaticL2, Coordinate
 from gdmix_core.config_file import load_config, parse_config
-from gdmix_core.coordinate_config import AutomaticL2, Coordinate
 from gdmix_core.errors import ConfigError
 
 YAML = """\

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gdmix_core.config import Config
+from gdmix_core.config.pipeline import Config
 from gdmix_core.plan import Plan, build_plan, latest_scores, order_of_pass, pass_of_model
 
 CONTENT: dict[str, Any] = {

@@ -14,7 +14,7 @@ import synthetic_input as synthetic
 import yaml
 
 from gdmix_core import prerequisites
-from gdmix_core.config import Config
+from gdmix_core.config.pipeline import Config
 from gdmix_core.config_file import parse_config
 from gdmix_core.errors import DataError
 

@@ -17,9 +17,9 @@ from run_directory import Rows, make_run
 
 from gdmix_core import run_directory, steps, storage
 from gdmix_core.cli import main
-from gdmix_core.config import Config
+from gdmix_core.config.model import paths_of
+from gdmix_core.config.pipeline import Config
 from gdmix_core.config_file import parse_config
-from gdmix_core.config_model import paths_of
 from gdmix_core.errors import ConfigError
 from gdmix_core.run import Run
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from gdmix_core.config.secret_templates import refuse_secret_templates, texts
 from gdmix_core.config_file import check_file
 from gdmix_core.errors import ConfigError
-from gdmix_core.secret_templates import refuse_secret_templates, texts
 
 CONNECTIONS = [
     "s3://{{ conn.lake.host }}/x",

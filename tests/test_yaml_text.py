@@ -10,8 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gdmix_core.config.yaml_text import parse_yaml
 from gdmix_core.errors import ConfigError
-from gdmix_core.yaml_text import parse_yaml
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from gdmix_core import storage
-from gdmix_core.config import Config
+from gdmix_core.config.pipeline import Config
 from gdmix_core.data.blocks import write_block
 from gdmix_core.data.records import read_records, read_uids
 from gdmix_core.data.shuffled_records import shuffle_schema, to_batch

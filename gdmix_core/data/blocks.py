@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from gdmix_core import storage
-from gdmix_core.config import Config
+from gdmix_core.config.pipeline import Config
 from gdmix_core.data import bags
 from gdmix_core.data.label_scale import LabelScale
 from gdmix_core.data.presence import seen_in_files

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
-from gdmix_core.config import Config
+from gdmix_core.config.pipeline import Config
 from gdmix_core.data.described import Tensors, columns_read, input_directories
 from gdmix_core.data.metadata import Tensor, metadata_file
 from gdmix_core.data.plain_columns import holds, is_list, is_text, plain_type

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 from gdmix_core import storage
-from gdmix_core.config import Config
+from gdmix_core.config.pipeline import Config
 from gdmix_core.data.metadata import Tensor, metadata_file, read_metadata
 from gdmix_core.data.scalar_columns import field_columns, key_columns, label_bag, number_columns
 from gdmix_core.errors import DataError

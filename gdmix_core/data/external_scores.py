@@ -17,12 +17,12 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from gdmix_core import storage
-from gdmix_core.config import Config
+from gdmix_core.config.external import ExternalModel
+from gdmix_core.config.pipeline import Config
 from gdmix_core.data.id_types import IdType, arrow_type
 from gdmix_core.data.input_files import at_once, input_files
 from gdmix_core.data.plain_columns import is_text, plain
 from gdmix_core.errors import DataError
-from gdmix_core.external_config import ExternalModel
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".avro")
 # GDMix's score of one coordinate is without the data's offset, which is added to every model here.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gdmix_core.config import Config
+from gdmix_core.config.pipeline import Config
 from gdmix_core.data.external_scores import ScoreFiles
 from gdmix_core.data.scalar_columns import number_columns
 from gdmix_core.data.source import Source

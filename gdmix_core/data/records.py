@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from gdmix_core.config import MOST_CHECKS, Config
+from gdmix_core.config.pipeline import MOST_CHECKS, Config
 from gdmix_core.data import bags, parquet_records, tfrecord
 from gdmix_core.data.example_decoder import MISSING, OK, WRONG_KIND, Column, Field, decode
 from gdmix_core.data.id_types import among, arrow_type

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from gdmix_core import storage
-from gdmix_core.coordinate_config import RandomEffect
+from gdmix_core.config.coordinate import RandomEffect
 from gdmix_core.data import bags
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.hashing import hash_ids

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gdmix_core import storage
-from gdmix_core.config import Config
+from gdmix_core.config.pipeline import Config
 from gdmix_core.data.column_types import with_column_types
 from gdmix_core.data.described import columns_read, input_directories, read_tensors, undescribed
 from gdmix_core.data.external_scores import ScoreFiles, ScorePart, open_score_files

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gdmix_core import run_directory, storage
-from gdmix_core.config import Config
+from gdmix_core.config.pipeline import Config
 from gdmix_core.data.blocks import FIRST_OFFENDERS, SPLITS, block_name
 from gdmix_core.data.feature_list import read_feature_list, write_feature_list
 from gdmix_core.data.label_scale import LabelScale

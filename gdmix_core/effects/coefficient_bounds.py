@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core.coordinate_config import Bound, Coordinate
+from gdmix_core.config.coordinate import Bound, Coordinate
 from gdmix_core.data.feature_list import INTERCEPT, Feature, FeatureList
 from gdmix_core.errors import ConfigError
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core.config import InitialModel, Task
-from gdmix_core.coordinate_config import Coordinate
+from gdmix_core.config.coordinate import Coordinate
+from gdmix_core.config.pipeline import InitialModel, Task
 from gdmix_core.data.entity_rows import EntityRows
 from gdmix_core.data.frame import Frame
 from gdmix_core.effects.coefficient_bounds import limits_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from gdmix_core.config import Config
+from gdmix_core.config.pipeline import Config
 
 
 def core_count(config: Config) -> int:

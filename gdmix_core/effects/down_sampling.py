@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gdmix_core.config import Task
+from gdmix_core.config.pipeline import Task
 from gdmix_core.data.hashing import hash_ids
 
 # Shards choose an entity's rows by the same hash of the uid: without this both would choose the same rows.

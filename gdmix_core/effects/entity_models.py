@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core.config import Task
-from gdmix_core.coordinate_config import Coordinate, RandomEffect
+from gdmix_core.config.coordinate import Coordinate, RandomEffect
+from gdmix_core.config.pipeline import Task
 from gdmix_core.data.checked_arrays import refuse
 from gdmix_core.data.entity_rows import EntityRows
 from gdmix_core.effects.penalties import Penalties, penalties_of

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core.config import Task
+from gdmix_core.config.pipeline import Task
 from gdmix_core.data.entity_rows import EntityRows
 from gdmix_core.effects.entity_models import FittedModels
 from gdmix_core.models.table import CoefficientTable

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from gdmix_core import progress
-from gdmix_core.coordinate_config import FixedEffect
+from gdmix_core.config.coordinate import FixedEffect
 from gdmix_core.data.frame import Frame
 from gdmix_core.effects.checkpoint import Checkpoint
 from gdmix_core.effects.coefficient_bounds import limits_of

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from gdmix_core import storage
-from gdmix_core.coordinate_config import Coordinate
+from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.data.scores import remove_score_parts
 from gdmix_core.effects.checkpoint import Checkpoint, Iterate
 from gdmix_core.effects.earlier_model import EarlierModel

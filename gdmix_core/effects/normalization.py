@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core.coordinate_config import Coordinate
+from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.data.feature_summary import read_summary, summarize_bag, write_summary
 from gdmix_core.data.frame import Frame
 from gdmix_core.effects.cores import core_count

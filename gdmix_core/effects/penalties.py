@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core.coordinate_config import Coordinate
+from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.solvers.automatic_l2 import START_VARIANCE, group_count, group_of
 
 

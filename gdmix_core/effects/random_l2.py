@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core import storage
-from gdmix_core.coordinate_config import AutomaticL2
+from gdmix_core.config.coordinate import AutomaticL2
 from gdmix_core.data.entity_rows import ROWS_AT_A_TIME, EntityRows, read_entity_rows
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.scores import other_leverage, other_scores
@@ -28,14 +28,7 @@ from gdmix_core.effects.evidence import Evidence, settle
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.plan import Step, train_id
 from gdmix_core.run import Run
-from gdmix_core.solvers.automatic_l2 import (
-    START_VARIANCE,
-    Mode,
-    Sums,
-    group_count,
-    group_of,
-    named_l2,
-)
+from gdmix_core.solvers.automatic_l2 import START_VARIANCE, Mode, Sums, group_count, group_of, named_l2
 
 log = logging.getLogger("gdmix_core.random_effect")
 

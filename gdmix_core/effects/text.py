@@ -6,12 +6,12 @@ import logging
 from typing import Any
 
 from gdmix_core import progress
+from gdmix_core.config.text import TextModel
 from gdmix_core.effects.checkpoint import StepCheckpoint
 from gdmix_core.effects.cores import core_count
 from gdmix_core.effects.worker_group import Event, WorkerGroup, train_together
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
-from gdmix_core.text_config import TextModel
 
 log = logging.getLogger("gdmix_core.text")
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from gdmix_core import storage
-from gdmix_core.config import Config
-from gdmix_core.coordinate_config import KINDS_WITH_COEFFICIENTS, Coordinate
+from gdmix_core.config.coordinate import KINDS_WITH_COEFFICIENTS, Coordinate
+from gdmix_core.config.pipeline import Config
 from gdmix_core.data.feature_list import FeatureList, read_feature_list
 from gdmix_core.data.input_files import flat_files
 from gdmix_core.errors import DataError

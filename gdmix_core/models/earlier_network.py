@@ -9,13 +9,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from gdmix_core import storage
-from gdmix_core.config import Config
-from gdmix_core.config_model import as_recorded
+from gdmix_core.config.model import as_recorded
+from gdmix_core.config.pipeline import Config
+from gdmix_core.config.text import TextModel
+from gdmix_core.config.text_architecture import differences
 from gdmix_core.data.feature_list import FeatureList, read_feature_list
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.models.network_files import CLASSES, INPUTS, SAVED_MODEL, WEIGHTS, features_file
-from gdmix_core.text_architecture import differences
-from gdmix_core.text_config import TextModel
 
 # Where the files of an exported network lie, below its folder.
 _FOLDERS = ("", "features", SAVED_MODEL, f"{SAVED_MODEL}/variables", f"{SAVED_MODEL}/assets")

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gdmix_core import storage
-from gdmix_core.config import Config
+from gdmix_core.config.pipeline import Config
 from gdmix_core.run import Run, read_recorded
 
 log = logging.getLogger("gdmix_core.initialize")

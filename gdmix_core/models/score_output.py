@@ -15,7 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from gdmix_core import run_directory, storage
-from gdmix_core.config import Config
+from gdmix_core.config.pipeline import Config
 from gdmix_core.data.records import Records
 from gdmix_core.errors import DataError
 from gdmix_core.models.score_files import ScoreColumns, open_scores

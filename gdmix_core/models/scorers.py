@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gdmix_core import storage
-from gdmix_core.config import Config
+from gdmix_core.config.external import ExternalModel
+from gdmix_core.config.pipeline import Config
 from gdmix_core.data.external_scores import open_scores_of, read_part
 from gdmix_core.data.feature_list import FeatureList, read_feature_list
 from gdmix_core.data.feature_map import map_of_new_data, with_features
@@ -23,7 +24,6 @@ from gdmix_core.data.ragged import Bag
 from gdmix_core.data.records import Records
 from gdmix_core.data.source import Layout
 from gdmix_core.errors import DataError
-from gdmix_core.external_config import ExternalModel
 from gdmix_core.models.avro import read_avro
 from gdmix_core.models.exported import Export
 from gdmix_core.models.native import concatenate, read_model

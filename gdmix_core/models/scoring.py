@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from gdmix_core import paths, storage
-from gdmix_core.config import TASKS_OF_CLASSES, Config
+from gdmix_core.config.model import as_recorded
+from gdmix_core.config.pipeline import TASKS_OF_CLASSES, Config
 from gdmix_core.config_file import parse_config
-from gdmix_core.config_model import as_recorded
 from gdmix_core.data import bags
 from gdmix_core.data.id_index import IdIndex
 from gdmix_core.data.id_types import arrow_type

@@ -10,10 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gdmix_core.config import Config
-from gdmix_core.errors import ConfigError
-from gdmix_core.plan import Plan, build_plan
-from gdmix_core.search.parameters import (
+from gdmix_core.config.pipeline import Config
+from gdmix_core.config.search_space import (
     Candidates,
     searched,
     searched_twice,
@@ -21,8 +19,10 @@ from gdmix_core.search.parameters import (
     trial_count,
     with_values,
 )
-from gdmix_core.tune_config import MOST_TRIALS, Range
-from gdmix_core.yaml_text import KeyPath, Lines, place_of
+from gdmix_core.config.tune import MOST_TRIALS, Range
+from gdmix_core.config.yaml_text import KeyPath, Lines, place_of
+from gdmix_core.errors import ConfigError
+from gdmix_core.plan import Plan, build_plan
 
 _CORNERS = 64
 

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from gdmix_core.config_model import as_recorded
+from gdmix_core.config.model import as_recorded
+from gdmix_core.config.search_space import Values, shown_values, trials_of_round, with_values
 from gdmix_core.errors import StepError
 from gdmix_core.plan import Step
 from gdmix_core.run import Run
-from gdmix_core.search.parameters import Values, shown_values, trials_of_round, with_values
 from gdmix_core.search.proposals import Outcome, propose
 from gdmix_core.search.warm_start import nearest_trial
 from gdmix_core.system_errors import as_user_error

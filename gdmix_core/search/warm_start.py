@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gdmix_core.config import Config
-from gdmix_core.search.parameters import Candidates, Values, on_a_log_scale, searched
-from gdmix_core.tune_config import Range
+from gdmix_core.config.pipeline import Config
+from gdmix_core.config.search_space import Candidates, Values, on_a_log_scale, searched
+from gdmix_core.config.tune import Range
 
 
 def nearest_trial(config: Config, values: Values, results: Sequence[Mapping[str, Any]]) -> dict[str, int] | None:

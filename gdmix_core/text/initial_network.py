@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from gdmix_core import storage
+from gdmix_core.config.text_start import needs_initial_scores
 from gdmix_core.data import bags
 from gdmix_core.data.feature_map import feature_map, with_features
 from gdmix_core.data.frame import Frame
@@ -23,7 +24,6 @@ from gdmix_core.text.network_inputs import NetworkInputs
 from gdmix_core.text.network_rows import ROWS_AT_A_TIME
 from gdmix_core.text.scorer import open_network
 from gdmix_core.text.starting_point import read_inputs, write_inputs
-from gdmix_core.text_start import needs_initial_scores
 
 log = logging.getLogger("gdmix_core.initialize")
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gdmix_core import storage
+from gdmix_core.config.text import TextModel
 from gdmix_core.data.frame import Frame
 from gdmix_core.effects.checkpoint import StepCheckpoint
 from gdmix_core.models.network_files import INPUTS
@@ -19,7 +20,6 @@ from gdmix_core.text.network_inputs import NetworkInputs
 from gdmix_core.text.network_rows import ROWS_AT_A_TIME
 from gdmix_core.text.starting_point import inputs_to_start_from
 from gdmix_core.text.vocabulary import TokenCounter, given_tokens
-from gdmix_core.text_config import TextModel
 
 
 def network_inputs(run: Run, step: Step, rank: int, barrier: Any) -> NetworkInputs:

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from gdmix_core.text_config import Optimizer
+from gdmix_core.config.text import Optimizer
 
 
 class WarmUpAndDecay(keras.optimizers.schedules.LearningRateSchedule):

@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from gdmix_core.text_config import TextModel
+from gdmix_core.config.text import TextModel
 
 # e^z of a larger margin would overflow in float32 within a sum; beyond it the loss goes on linearly, so that the
 # gradient still points back.

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from gdmix_core.config.text import TextModel
 from gdmix_core.data.feature_list import Feature
 from gdmix_core.errors import DataError
 from gdmix_core.text.network_inputs import NetworkInputs
-from gdmix_core.text_config import TextModel
 
 Names = Sequence[Hashable]
 Arrays = Mapping[str, NDArray[np.float32]]

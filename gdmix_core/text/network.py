@@ -15,6 +15,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from gdmix_core import storage
+from gdmix_core.config.text import TextModel
 from gdmix_core.errors import DataError
 from gdmix_core.text.encoders import encoder_of
 from gdmix_core.text.interactions import interaction_vector, interaction_width
@@ -23,7 +24,6 @@ from gdmix_core.text.precision import dtype_policy
 from gdmix_core.text.tokenizer import PADDING, SPECIAL, Tokenizer, tokenizers
 from gdmix_core.text.weights import Weights, dropped
 from gdmix_core.text.wide_features import WideFeatures
-from gdmix_core.text_config import TextModel
 
 
 class TextNetwork:

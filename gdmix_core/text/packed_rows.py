@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from gdmix_core.config.text import TextModel
 from gdmix_core.text.network_rows import NetworkRows
-from gdmix_core.text_config import TextModel
 
 
 def pack(rows: NetworkRows, path: str) -> None:

@@ -11,10 +11,10 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from gdmix_core import storage
+from gdmix_core.config.text import TextModel
 from gdmix_core.data.ragged import Bag
 from gdmix_core.errors import DataError
 from gdmix_core.text.signature_columns import SignatureColumns
-from gdmix_core.text_config import TextModel
 
 # Rows, and distinct texts, the network sees at a time; what it holds of them is this times some thousand numbers.
 CHUNK = 4096

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
+from gdmix_core.config.text import TextModel
 from gdmix_core.text.network_inputs import NetworkInputs
 from gdmix_core.text.wordpiece import WordPieceTokenizer
-from gdmix_core.text_config import TextModel
 
 PADDING = 0
 UNKNOWN = 1

@@ -8,9 +8,9 @@ import pyarrow.compute as pc
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from gdmix_core.config.text import TextModel, Vocabulary
+from gdmix_core.config.text_files import read_vocabulary, vocabulary_path
 from gdmix_core.text.tokenizer import split_ids, split_words
-from gdmix_core.text_config import TextModel, Vocabulary
-from gdmix_core.text_files import read_vocabulary, vocabulary_path
 
 
 class TokenCounter:

@@ -6,9 +6,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from gdmix_core.config.text import TextModel
 from gdmix_core.text.network_inputs import NetworkInputs
 from gdmix_core.text.weights import Weights
-from gdmix_core.text_config import TextModel
 
 
 class WideFeatures:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from gdmix_core.config.secret_settings import has_user_info, holds_secret
+from gdmix_core.config.secret_templates import dotted, texts
 from gdmix_core.errors import ConfigError
-from gdmix_core.secret_settings import has_user_info, holds_secret
-from gdmix_core.secret_templates import dotted, texts
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection

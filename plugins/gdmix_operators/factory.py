@@ -24,13 +24,13 @@ from airflow.sdk import (
     TaskGroup,
 )
 
-from gdmix_core.config import Config
+from gdmix_core.config.pipeline import Config
+from gdmix_core.config.schedule import check_schedule
+from gdmix_core.config.search_space import trials_of_round
+from gdmix_core.config.secret_templates import refuse_secret_templates
 from gdmix_core.config_file import line_numbers, load_yaml, parse_config
 from gdmix_core.errors import ConfigError, DataError, ReplacedRunError
 from gdmix_core.plan import Step, StepKind, build_plan
-from gdmix_core.schedule import check_schedule
-from gdmix_core.search.parameters import trials_of_round
-from gdmix_core.secret_templates import refuse_secret_templates
 from gdmix_operators.airflow_secrets import names_secret
 from gdmix_operators.operators.base import StepOperator
 from gdmix_operators.operators.evaluate import EvaluateOperator

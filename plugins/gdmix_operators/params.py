@@ -8,12 +8,12 @@ from typing import Any
 
 from airflow.sdk import Param
 
-from gdmix_core.config import Config
+from gdmix_core.config.coordinate import Coordinate
+from gdmix_core.config.pipeline import Config
+from gdmix_core.config.search_space import first_trial, l2_lists, searched
 from gdmix_core.config_file import override
-from gdmix_core.coordinate_config import Coordinate
 from gdmix_core.errors import ConfigError
 from gdmix_core.plan import build_plan
-from gdmix_core.search.parameters import first_trial, l2_lists, searched
 from gdmix_operators.templates import is_same_next_to, is_template, render_path
 
 _L2_PREFIX = "l2_"

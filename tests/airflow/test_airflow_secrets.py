@@ -12,7 +12,7 @@ from airflow.sdk import DAG, BaseHook
 from airflow.sdk.execution_time import macros
 from airflow.sdk.log import redact
 
-from gdmix_core.config import Config
+from gdmix_core.config.pipeline import Config
 from gdmix_core.errors import ConfigError
 from gdmix_core.run import Run
 from gdmix_operators.factory import add_pipeline, build_dag

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gdmix_core.config import Config
+from gdmix_core.config.pipeline import Config
 from gdmix_core.run import Run
 from gdmix_operators.spark_submit import spark_submit_hook
 

@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import ParamValidationError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gdmix_core.config import Config
+from gdmix_core.config.pipeline import Config
 from gdmix_core.errors import ConfigError, StepError
 from gdmix_operators.factory import build_dag
 from gdmix_operators.params import apply_params, check_backfill, check_conf, trigger_params

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from validated_here import validate_here
 
-from gdmix_core.config import Config
+from gdmix_core.config.pipeline import Config
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.source import open_layout
 from gdmix_core.data.stored_columns import names_in_records

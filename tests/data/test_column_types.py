@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gdmix_core import prerequisites
-from gdmix_core.config import Config
+from gdmix_core.config.pipeline import Config
 from gdmix_core.config_file import parse_config
 from gdmix_core.data.plain_columns import plain
 from gdmix_core.data.records import read_records, read_uids

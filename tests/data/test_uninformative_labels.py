@@ -10,7 +10,7 @@ import pytest
 import synthetic_input as synthetic
 from validated_here import validate_here
 
-from gdmix_core.config import Config
+from gdmix_core.config.pipeline import Config
 from gdmix_core.errors import DataError
 from gdmix_core.report.page import write_report
 from gdmix_core.run import Run

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gdmix_core.coordinate_config import Coordinate
+from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.data.feature_list import FeatureList
 from gdmix_core.effects.coefficient_bounds import limits
 from gdmix_core.errors import ConfigError

@@ -18,7 +18,7 @@ from free_ports import free_ports
 from test_run_lock import holder, is_free
 
 from gdmix_core import run_lock, runner, storage
-from gdmix_core.config import Config
+from gdmix_core.config.pipeline import Config
 from gdmix_core.data.input_files import input_files
 from gdmix_core.errors import ConfigError, DataError, StepError
 from gdmix_core.models.scoring import score_input

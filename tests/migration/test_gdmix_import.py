@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gdmix_core.cli import main
+from gdmix_core.config.text import TextModel
 from gdmix_core.config_file import check_file, parse_config
 from gdmix_core.errors import ConfigError
 from gdmix_core.migration import gdmix_keys
@@ -22,7 +23,6 @@ from gdmix_core.migration.gdmix_yaml import translate_gdmix
 from gdmix_core.migration.importing import import_config
 from gdmix_core.migration.notes import Translation
 from gdmix_core.migration.render import render_yaml
-from gdmix_core.text_config import TextModel
 
 # The keys of GDMix's MovieLens example, in its style: JSON with comments, anchors and trailing commas.
 LINEAR = """

@@ -16,7 +16,7 @@ from run_directory import Rows, make_run
 from test_initialize import COORDINATES, NEW, earlier_run, exported, initial, make_rows, without
 
 from gdmix_core import run_directory, steps, storage
-from gdmix_core.config import Config
+from gdmix_core.config.pipeline import Config
 from gdmix_core.config_file import parse_config
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.models import earlier_run as choices

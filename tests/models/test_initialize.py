@@ -12,7 +12,7 @@ import pytest
 from run_directory import Rows, make_run
 
 from gdmix_core import steps, storage
-from gdmix_core.config import Export
+from gdmix_core.config.pipeline import Export
 from gdmix_core.data.feature_list import INTERCEPT, Feature, FeatureList, read_feature_list
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.hashing import hash_ids

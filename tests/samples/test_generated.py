@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gdmix_core.config import Config
+from gdmix_core.config.pipeline import Config
 from gdmix_core.data.records import read_records
 from gdmix_core.data.source import open_layout
 from gdmix_core.errors import ConfigError

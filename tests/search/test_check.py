@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from gdmix_core.config.search_space import searched, trial_count, with_values
 from gdmix_core.config_file import load_config, parse_config
 from gdmix_core.errors import ConfigError
-from gdmix_core.search.parameters import searched, trial_count, with_values
 
 CONTENT: dict[str, Any] = {
     "name": "p",

@@ -20,11 +20,11 @@ from run_directory import Rows, make_run
 from search_runs import TRAINING, USER, VALIDATION, content, models, shown, stamps, walk
 
 from gdmix_core import steps
+from gdmix_core.config.search_space import round_count, trials_of_round
 from gdmix_core.config_file import parse_config
 from gdmix_core.errors import DataError, StepError, StorageError
 from gdmix_core.plan import build_plan
 from gdmix_core.run import Run
-from gdmix_core.search.parameters import round_count, trials_of_round
 from gdmix_core.search.screen import make_round
 from gdmix_core.search.selection import select_trial
 from gdmix_core.search.trials import finished_trials, make_trials

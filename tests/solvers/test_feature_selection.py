@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gdmix_core.coordinate_config import Coordinate
+from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.data.entity_rows import EntityRows
 from gdmix_core.data.ragged import Bag
 from gdmix_core.effects.entity_models import FittedModels, fit_entity_models

@@ -91,7 +91,7 @@ def test_the_hinges_pieces_meet_with_equal_slopes(y: float, t: float, value: flo
 def test_every_task_has_its_own_loss():
     from typing import get_args
 
-    from gdmix_core.config import TASKS_OF_CLASSES, Task
+    from gdmix_core.config.pipeline import TASKS_OF_CLASSES, Task
 
     assert set(LOSS_OF_TASK) == set(get_args(Task)) - set(TASKS_OF_CLASSES)
     assert sorted(LOSS_OF_TASK.values()) == sorted(LOSSES.values())

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from gdmix_core.config.text import TextModel
 from gdmix_core.text.network import TextNetwork
 from gdmix_core.text.network_inputs import NetworkInputs
-from gdmix_core.text_config import TextModel
 
 WORDS = ("star", "wars", "toy", "story", "the", "ärger")
 IDS = ("A", "b", "c3")

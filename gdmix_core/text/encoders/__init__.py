@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from gdmix_core.bert_shape import TransformerShape, read_bert_shape
+from gdmix_core.config.bert_shape import TransformerShape, read_bert_shape
+from gdmix_core.config.text import CnnEncoder, RecurrentEncoder, TextModel, TransformerEncoder
+from gdmix_core.config.text_files import check_reads_word_pieces, is_keras_folder
 from gdmix_core.text.encoders.bert_folder import load_bert_weights
 from gdmix_core.text.encoders.convolution import CnnTextEncoder
 from gdmix_core.text.encoders.keras_folder import KerasTextEncoder
@@ -13,8 +15,6 @@ from gdmix_core.text.encoders.token_vectors import token_ids
 from gdmix_core.text.encoders.transformer import TransformerTextEncoder
 from gdmix_core.text.network_inputs import NetworkInputs
 from gdmix_core.text.weights import Weights
-from gdmix_core.text_config import CnnEncoder, RecurrentEncoder, TextModel, TransformerEncoder
-from gdmix_core.text_files import check_reads_word_pieces, is_keras_folder
 
 
 class TextEncoder(Protocol):

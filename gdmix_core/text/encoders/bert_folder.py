@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core.bert_shape import TransformerShape
+from gdmix_core.config.bert_shape import TransformerShape
 from gdmix_core.errors import DataError
 from gdmix_core.text.weights import Weights
 

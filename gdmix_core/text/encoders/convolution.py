@@ -7,10 +7,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from gdmix_core.config.text import CnnEncoder, TextModel
 from gdmix_core.text.encoders.token_vectors import TokenVectors
 from gdmix_core.text.network_inputs import NetworkInputs
 from gdmix_core.text.weights import Weights
-from gdmix_core.text_config import CnnEncoder, TextModel
 
 
 class CnnTextEncoder:

@@ -8,11 +8,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from gdmix_core.config.text_files import KERAS_FILE
 from gdmix_core.errors import DataError
 from gdmix_core.text.encoders.transformer import pooled
 from gdmix_core.text.tokenizer import PADDING
 from gdmix_core.text.weights import Weights
-from gdmix_core.text_files import KERAS_FILE
 
 
 class KerasTextEncoder:

@@ -6,10 +6,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from gdmix_core.config.text import TextModel
 from gdmix_core.text.network_inputs import NetworkInputs
 from gdmix_core.text.tokenizer import PADDING, SPECIAL
 from gdmix_core.text.weights import Weights
-from gdmix_core.text_config import TextModel
 
 
 def token_ids(settings: TextModel, inputs: NetworkInputs) -> int:

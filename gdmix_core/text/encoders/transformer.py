@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from gdmix_core.bert_shape import TransformerShape
+from gdmix_core.config.bert_shape import TransformerShape
 from gdmix_core.text.tokenizer import PADDING
 from gdmix_core.text.weights import Weights, dropped
 

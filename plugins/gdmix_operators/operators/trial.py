@@ -33,7 +33,7 @@ class TrialOperator(StepOperator):
         self.shown_as = f"trial {trial}"
 
     def planned(self, run: Run) -> Step:
-        from gdmix_core.search.parameters import round_id, settings_of_search, trial_count, trials_of_round
+        from gdmix_core.config.search_space import round_id, settings_of_search, trial_count, trials_of_round
 
         names = self.steps_meant()
         for step in run.plan.rounds:
@@ -48,13 +48,13 @@ class TrialOperator(StepOperator):
         raise self.unknown(run, names[-1])
 
     def announce(self, run: Run, step: Step) -> str:
-        from gdmix_core.search.parameters import trial_count
+        from gdmix_core.config.search_space import trial_count
 
         return f"{super().announce(run, step)}, trial {self.trial} of {trial_count(run.config)}"
 
     def carry_out(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
         """{trial, parameters, start, pass, metric, value, and every metric of the validation rows}."""
-        from gdmix_core.search.parameters import shown_values
+        from gdmix_core.config.search_space import shown_values
         from gdmix_core.search.trials import proposals
         from gdmix_core.steps import execute
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from gdmix_core.config.secret_templates import dotted, refuse_secret_templates, texts
 from gdmix_core.config_file import parse_config
 from gdmix_core.errors import ConfigError
 from gdmix_core.plan import Step, build_plan
-from gdmix_core.secret_templates import dotted, refuse_secret_templates, texts
 from gdmix_operators.airflow_secrets import names_secret, refuse_masked
 from gdmix_operators.operators.spark import SparkStepOperator
 from gdmix_operators.params import apply_params, check_backfill, check_conf
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import jinja2
     from airflow.sdk import Context
 
-    from gdmix_core.config import Config
+    from gdmix_core.config.pipeline import Config
     from gdmix_core.run import Run
 
 
@@ -114,7 +114,7 @@ class ValidateOperator(SparkStepOperator):
 
         Raises ConfigError for a run with steps that its pipeline, and so the DAG, does not have.
         """
-        from gdmix_core.search.parameters import trial_count
+        from gdmix_core.config.search_space import trial_count
 
         pipeline = parse_config(self._pipeline, where=f"configuration of {self.dag_id}")
         plan, known = build_plan(config), {step.id for step in build_plan(pipeline).steps}
@@ -128,7 +128,7 @@ class ValidateOperator(SparkStepOperator):
 
     def configuration(self) -> Config:
         """The run's, with its paths in full for the other tasks and for whoever reads the log."""
-        from gdmix_core.config_model import with_absolute_paths
+        from gdmix_core.config.model import with_absolute_paths
 
         if self._fault is not None:
             raise self._fault

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gdmix_core.text_config import TextModel, TransformerEncoder
+from gdmix_core.config.text import TextModel, TransformerEncoder
 
 # Of an encoder, what changes its training alone.
 _OF_TRAINING = ("dropout",)

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator
 
 from gdmix_core import paths
+from gdmix_core.config.secret_settings import has_user_info
 from gdmix_core.errors import ConfigError
-from gdmix_core.secret_settings import has_user_info
 
 
 class Model(BaseModel):

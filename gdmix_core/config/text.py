@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Tag, field_validator, model_validator
 
-from gdmix_core.config_model import Model, Names, Path, chosen_by, known, listed, refuse_without_effect
+from gdmix_core.config.model import Model, Names, Path, chosen_by, known, listed, refuse_without_effect
 
 Interaction = Literal["cosine", "dot", "hadamard", "difference", "concat"]
 Activation = Literal["tanh", "relu", "gelu"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from gdmix_core.config.execution import Airflow
 from gdmix_core.errors import ConfigError
-from gdmix_core.execution_config import Airflow
 
 PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gdmix_core.config import Config
-from gdmix_core.text_architecture import architecture
+from gdmix_core.config.pipeline import Config
+from gdmix_core.config.text_architecture import architecture
 
 
 def needs_initial_scores(config: Config, coordinate: str) -> bool:

@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from gdmix_core.config_model import Model, Path, is_recorded
-from gdmix_core.coordinate_config import Coordinate
+from gdmix_core.config.coordinate import Coordinate
+from gdmix_core.config.execution import Airflow, Engine, Spark
+from gdmix_core.config.model import Model, Path, is_recorded
+from gdmix_core.config.tune import Tune
 from gdmix_core.errors import ConfigError
 from gdmix_core.evaluation.registry import DEFAULT_METRIC, metrics_of, parse_metric
-from gdmix_core.execution_config import Airflow, Engine, Spark
-from gdmix_core.tune_config import Tune
 
 Task = Literal[
     "logistic_regression",

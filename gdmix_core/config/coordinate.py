@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, Tag, field_validator, model_validator
 
-from gdmix_core.config_model import Model, chosen_by, known, refuse_without_effect
-from gdmix_core.external_config import ExternalModel, PythonModel
-from gdmix_core.text_config import TextModel
+from gdmix_core.config.external import ExternalModel, PythonModel
+from gdmix_core.config.model import Model, chosen_by, known, refuse_without_effect
+from gdmix_core.config.text import TextModel
 
 
 class Convergence(Model):

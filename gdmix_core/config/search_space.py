@@ -9,8 +9,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from gdmix_core.config import Config
-from gdmix_core.tune_config import Range, Tune
+from gdmix_core.config.pipeline import Config
+from gdmix_core.config.tune import Range, Tune
 
 Candidates = Range | list[float]
 Values = Mapping[str, float]

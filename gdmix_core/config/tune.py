@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from gdmix_core.config_model import Model
+from gdmix_core.config.model import Model
 
 # Airflow maps no more tasks than that by default (core.max_map_length), and nobody reads a longer table.
 MOST_TRIALS = 1000

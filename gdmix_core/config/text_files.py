@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterator
 
 from gdmix_core import storage
-from gdmix_core.bert_shape import read_bert_shape
+from gdmix_core.config.bert_shape import read_bert_shape
+from gdmix_core.config.text import TextModel, TransformerEncoder, Vocabulary
 from gdmix_core.errors import ConfigError, DataError, GdmixError
-from gdmix_core.text_config import TextModel, TransformerEncoder, Vocabulary
 
 KERAS_FILE = "model.keras"
 VOCABULARY_FILE = "vocab.txt"

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from gdmix_core.config.secret_settings import holds_secret
+from gdmix_core.config.yaml_text import Lines, place_of
 from gdmix_core.errors import ConfigError
-from gdmix_core.secret_settings import holds_secret
-from gdmix_core.yaml_text import Lines, place_of
 
 # Ways to an Airflow connection, as names, attributes and keys of a template.
 _CONNECTIONS = frozenset({"conn", "get_connection", "get_connections", "get_hook", "BaseHook", "Connection"})

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from gdmix_core.config_model import Model, is_recorded, refuse_without_effect
-from gdmix_core.secret_settings import holds_secret
+from gdmix_core.config.model import Model, is_recorded, refuse_without_effect
+from gdmix_core.config.secret_settings import holds_secret
 
 # spark-submit is given these as options of its own, which win over conf.
 _OPTIONS = {"spark.master": "spark.master", "spark.driver.memory": "spark.driver_memory"}
