@@ -14,7 +14,7 @@ import machine
 from gdmix_core.config.pipeline import Config
 from gdmix_core.data.records import read_records, read_uids
 from gdmix_core.data.source import open_layout
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 from gdmix_core.runner import submit
 from gdmix_core.samples.generated_rows import RowShape, generate_rows
 from gdmix_core.storage import read_json

@@ -19,10 +19,10 @@ import machine
 import yaml
 from scipy.special import expit
 
-from gdmix_core.config_file import load_yaml, override
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.scores import ScoreSum
-from gdmix_core.run import Run
+from gdmix_core.pipeline.loading import load_yaml, override
+from gdmix_core.pipeline.run import Run
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 GDMIX = str(Path(sys.executable).with_name("gdmix"))

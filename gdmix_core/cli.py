@@ -65,7 +65,7 @@ _PATH = _Path()
 
 
 def _variables(assignments: tuple[str, ...]) -> dict[str, str]:
-    from gdmix_core.config_file import parse_variable
+    from gdmix_core.pipeline.loading import parse_variable
 
     return dict(map(parse_variable, assignments))
 
@@ -75,7 +75,7 @@ _set = click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help
 
 
 def _load(config: str, variables: tuple[str, ...], changes: tuple[str, ...]) -> Any:
-    from gdmix_core.config_file import load_config, parse_assignment
+    from gdmix_core.pipeline.loading import load_config, parse_assignment
 
     return load_config(config, _variables(variables), dict(map(parse_assignment, changes)))
 
@@ -174,7 +174,7 @@ def score(model: str, source: str, output: str, kind: Any, split: Any, scores: A
 @click.argument("run_directory", type=_PATH)
 def show(run_directory: str) -> None:
     """Show the metrics of a run, pass by pass."""
-    from gdmix_core.run import Run
+    from gdmix_core.pipeline.run import Run
     from gdmix_core.runner import metrics_table
 
     found = Run.open(run_directory)
@@ -187,8 +187,8 @@ def show(run_directory: str) -> None:
 @click.argument("run_directory", type=_PATH)
 def report(run_directory: str) -> None:
     """Write RUN_DIRECTORY/report.html: metrics, plots and counts of a run, finished or not, in one file."""
+    from gdmix_core.pipeline.run import Run
     from gdmix_core.report.page import write_report
-    from gdmix_core.run import Run
 
     click.echo(write_report(Run.open(run_directory)))
 
@@ -269,8 +269,8 @@ def config_group() -> None:
 @_set
 def config_check(file: str, variables: tuple[str, ...], changes: tuple[str, ...]) -> None:
     """Check a configuration; templates whose variables are not given stay as they are."""
-    from gdmix_core.config_file import check_file, parse_assignment
-    from gdmix_core.plan import build_plan
+    from gdmix_core.pipeline.loading import check_file, parse_assignment
+    from gdmix_core.pipeline.plan import build_plan
 
     found = check_file(file, _variables(variables), dict(map(parse_assignment, changes)))
     click.echo(f"{file} is valid: {len(found.coordinates)} coordinates, {len(build_plan(found).steps)} steps")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gdmix_core import run_lock
 from gdmix_core.errors import StepError
-from gdmix_core.plan import Step
-from gdmix_core.run import Run
+from gdmix_core.pipeline import run_lock
+from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.run import Run
 
 SPARK_STEPS = ("validate", "partition")
 

@@ -17,12 +17,12 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from gdmix_core import run_directory
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.packing import pack, pieces_of
 from gdmix_core.data.shards import rows_to_shuffle, shard_count, shuffle_schema, write_shard
-from gdmix_core.plan import Step
-from gdmix_core.run import SPLITS, Run
+from gdmix_core.pipeline import run_directory
+from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.run import SPLITS, Run
 from spark_jobs import application
 
 _ROW_BYTES = 256  # of a block, about

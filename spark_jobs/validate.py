@@ -38,8 +38,8 @@ from gdmix_core.data.validation import (
     report_path,
 )
 from gdmix_core.errors import DataError
-from gdmix_core.plan import Step
-from gdmix_core.run import Run
+from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.run import Run
 from spark_jobs import application
 
 log = logging.getLogger("gdmix_core.validate")

@@ -20,7 +20,7 @@ from gdmix_core.data.bags import take
 from gdmix_core.data.example_encoder import write_tfrecord
 from gdmix_core.data.feature_list import FeatureList, write_feature_list
 from gdmix_core.data.ragged import Bag
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 
 DIRECTORIES = {"training": "trainingData", "validation": "validationData"}
 FEATURES = {"global": 6, "per_user": 4}

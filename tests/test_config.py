@@ -19,8 +19,8 @@ from gdmix_core.config.external import PythonModel
 from gdmix_core.config.model import as_recorded
 from gdmix_core.config.pipeline import Config
 from gdmix_core.config.text import TextModel
-from gdmix_core.config_file import check_file, load_config, override, parse_assignment, parse_config
 from gdmix_core.errors import ConfigError
+from gdmix_core.pipeline.loading import check_file, load_config, override, parse_assignment, parse_config
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"

@@ -9,8 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from gdmix_core.config.coordinate import AutomaticL2, Coordinate
-from gdmix_core.config_file import load_config, parse_config
 from gdmix_core.errors import ConfigError
+from gdmix_core.pipeline.loading import load_config, parse_config
 
 YAML = """\
 name: ratings

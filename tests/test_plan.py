@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gdmix_core.config.pipeline import Config
-from gdmix_core.plan import Plan, build_plan, latest_scores, order_of_pass, pass_of_model
+from gdmix_core.pipeline.plan import Plan, build_plan, latest_scores, order_of_pass, pass_of_model
 
 CONTENT: dict[str, Any] = {
     "name": "ratings",

@@ -15,8 +15,8 @@ import yaml
 
 from gdmix_core import prerequisites
 from gdmix_core.config.pipeline import Config
-from gdmix_core.config_file import parse_config
 from gdmix_core.errors import DataError
+from gdmix_core.pipeline.loading import parse_config
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "film"]
 BERT = {

@@ -15,13 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from run_directory import Rows, make_run
 
-from gdmix_core import run_directory, steps, storage
+from gdmix_core import steps, storage
 from gdmix_core.cli import main
 from gdmix_core.config.model import paths_of
 from gdmix_core.config.pipeline import Config
-from gdmix_core.config_file import parse_config
 from gdmix_core.errors import ConfigError
-from gdmix_core.run import Run
+from gdmix_core.pipeline import run_directory
+from gdmix_core.pipeline.loading import parse_config
+from gdmix_core.pipeline.run import Run
 
 COORDINATES: dict[str, Any] = {
     "global": {"fixed_effect": {}, "bag": "f"},

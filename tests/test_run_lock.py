@@ -21,9 +21,10 @@ import pytest
 import yaml
 from run_directory import Rows, make_run
 
-from gdmix_core import advisory_lock, run_lock, steps
+from gdmix_core import steps
 from gdmix_core.errors import StepError
-from gdmix_core.lock_owner import Owner
+from gdmix_core.pipeline import advisory_lock, run_lock
+from gdmix_core.pipeline.lock_owner import Owner
 
 WITHOUT_FLOCK = "run_lock._acquired = lambda *a, **k: None"
 HOLD = """

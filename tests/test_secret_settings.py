@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gdmix_core.config.secret_settings import holds_secret
-from gdmix_core.config_file import parse_config
 from gdmix_core.errors import ConfigError
+from gdmix_core.pipeline.loading import parse_config
 
 SECRETS = (
     "spark.hadoop.fs.s3a.access.key",

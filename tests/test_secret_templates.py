@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from gdmix_core.config.secret_templates import refuse_secret_templates, texts
-from gdmix_core.config_file import check_file
 from gdmix_core.errors import ConfigError
+from gdmix_core.pipeline.loading import check_file
 
 CONNECTIONS = [
     "s3://{{ conn.lake.host }}/x",

@@ -20,8 +20,8 @@ from click.testing import CliRunner
 
 from gdmix_core import cli, steps, storage
 from gdmix_core.errors import ConfigError, DataError, GdmixError, StepError, StorageError
+from gdmix_core.pipeline.run import Run
 from gdmix_core.report.page import write_report
-from gdmix_core.run import Run
 from gdmix_core.system_errors import as_user_error
 from tests.run_directory import Rows, make_run
 

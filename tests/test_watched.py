@@ -13,8 +13,8 @@ from run_directory import Rows, make_run
 
 from gdmix_core import steps, storage, watched
 from gdmix_core.errors import DataError
-from gdmix_core.plan import build_plan
-from gdmix_core.run import Run
+from gdmix_core.pipeline.plan import build_plan
+from gdmix_core.pipeline.run import Run
 from gdmix_core.runner import submit
 from gdmix_core.search.trials import open_trial
 

@@ -16,7 +16,7 @@ from gdmix_core.data.shuffled_records import shuffle_schema, to_batch
 from gdmix_core.data.source import open_layout
 from gdmix_core.data.uid_ranges import range_starts, sample_uids, smallest_hashes
 from gdmix_core.data.validation import copy_feature_lists, frame_manifest, judge, merge_report, report_path
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 
 
 def validate_here(config: Config, *, order: int | None = None, judged: bool = True) -> Run:

@@ -16,7 +16,7 @@ from gdmix_core.data.id_types import plain_ids
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.scores import ScoreSum
 from gdmix_core.data.shards import entity_runs, read_entities
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 
 # Rows held at a time: enough to keep every thread busy, little enough for memory to stay flat.
 ROWS_AT_A_TIME = 500_000

@@ -14,7 +14,7 @@ from gdmix_core.data import bags
 from gdmix_core.data.feature_list import FeatureList, read_feature_list
 from gdmix_core.data.id_types import arrow_type
 from gdmix_core.data.ragged import Bag
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 
 
 def share_of_rows(rows: int, rank: int, workers: int) -> tuple[int, int]:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from gdmix_core import storage
 from gdmix_core.data.frame import Frame
 from gdmix_core.errors import StepError
-from gdmix_core.plan import Step, evaluate_id, latest_scores
-from gdmix_core.run import SPLITS, Run
+from gdmix_core.pipeline.plan import Step, evaluate_id, latest_scores
+from gdmix_core.pipeline.run import SPLITS, Run
 
 # A coordinate under l2: auto also leaves the posterior variance of each training row's score, for the others' use.
 LEVERAGE = "leverage"

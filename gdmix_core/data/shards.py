@@ -23,7 +23,7 @@ from gdmix_core.data import bags
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.hashing import hash_ids
 from gdmix_core.errors import DataError
-from gdmix_core.run import SPLITS, Run
+from gdmix_core.pipeline.run import SPLITS, Run
 
 _BATCH_ROWS = 65_536
 _NUMBERS = ("label", "weight", "offset")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gdmix_core import run_directory, storage
+from gdmix_core import storage
 from gdmix_core.config.pipeline import Config
 from gdmix_core.data.blocks import FIRST_OFFENDERS, SPLITS, block_name
 from gdmix_core.data.feature_list import read_feature_list, write_feature_list
@@ -17,7 +17,8 @@ from gdmix_core.data.record_checks import UID_CHECKS, checks_of, score_checks
 from gdmix_core.data.source import Layout
 from gdmix_core.errors import DataError
 from gdmix_core.evaluation.registry import Metric, parse_metric
-from gdmix_core.run import Run
+from gdmix_core.pipeline import run_directory
+from gdmix_core.pipeline.run import Run
 
 
 def merge_report(statistics: Sequence[dict[str, Any]], layout: Layout, config: Config) -> dict[str, Any]:

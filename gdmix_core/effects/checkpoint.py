@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core import storage
-from gdmix_core.plan import Step
-from gdmix_core.run import Run
+from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.run import Run
 
 log = logging.getLogger("gdmix_core.checkpoint")
 

@@ -19,8 +19,8 @@ from gdmix_core.effects.previous_model import previous_model
 from gdmix_core.models.alignment import completed, covering
 from gdmix_core.models.initial import read_initial
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.plan import Step
-from gdmix_core.run import Run
+from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.run import Run
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gdmix_core.models.initial import read_initial
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 
 
 @dataclass(frozen=True)

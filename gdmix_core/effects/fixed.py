@@ -17,8 +17,8 @@ from gdmix_core.effects.fixed_variances import FULL_LIMIT
 from gdmix_core.effects.training_rows import TrainingRows
 from gdmix_core.effects.worker_group import Event, WorkerGroup, train_together
 from gdmix_core.errors import ConfigError
-from gdmix_core.plan import Step
-from gdmix_core.run import Run
+from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.all_reduce import Alone
 
 log = logging.getLogger("gdmix_core.fixed_effect")

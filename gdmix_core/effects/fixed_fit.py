@@ -20,8 +20,8 @@ from gdmix_core.effects.fixed_model import first_coefficients, write_result
 from gdmix_core.effects.fixed_problem import FixedProblem
 from gdmix_core.effects.fixed_variances import coefficient_variances
 from gdmix_core.effects.training_rows import TrainingRows
-from gdmix_core.plan import Step, train_id
-from gdmix_core.run import Run
+from gdmix_core.pipeline.plan import Step, train_id
+from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.all_reduce import AllReduce, SharedObjective
 from gdmix_core.solvers.automatic_l2 import (
     START_VARIANCE,

@@ -12,8 +12,8 @@ from gdmix_core.effects.previous_model import previous_model
 from gdmix_core.effects.training_rows import TrainingRows
 from gdmix_core.models.native import write_model
 from gdmix_core.models.table import INTERCEPT_INDEX, CoefficientTable
-from gdmix_core.plan import Step
-from gdmix_core.run import SPLITS, Run
+from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.run import SPLITS, Run
 from gdmix_core.solvers.global_objective import score_bag
 
 GLOBAL = "global"  # the one entity of a fixed effect

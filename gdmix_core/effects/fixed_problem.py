@@ -12,7 +12,7 @@ from gdmix_core.data.frame import Frame
 from gdmix_core.effects.coefficient_bounds import limits_of
 from gdmix_core.effects.earlier_model import EarlierModel
 from gdmix_core.effects.normalization import scaling
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.all_reduce import DataTerm
 from gdmix_core.solvers.lbfgs import minimize as lbfgs
 from gdmix_core.solvers.minimum import Minimum

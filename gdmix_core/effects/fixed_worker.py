@@ -11,7 +11,7 @@ from gdmix_core.effects.fixed import settings_of
 from gdmix_core.effects.fixed_fit import fit
 from gdmix_core.effects.training_rows import TrainingRows
 from gdmix_core.errors import StepError
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.tensorflow_all_reduce import TensorFlowAllReduce, place_in_cluster
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from gdmix_core.effects.cores import core_count
 from gdmix_core.effects.worker_group import WorkerGroup, train_together
-from gdmix_core.plan import Step
-from gdmix_core.run import Run
+from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.run import Run
 
 
 def prepare_networks(run: Run, step: Step) -> dict[str, dict[str, Any]]:

@@ -6,7 +6,6 @@ import logging
 from dataclasses import asdict
 from typing import Any
 
-from gdmix_core import run_directory
 from gdmix_core.data.frame import Frame
 from gdmix_core.effects.initial_networks import prepare_networks
 from gdmix_core.effects.initial_scores import write_initial_scores
@@ -14,8 +13,9 @@ from gdmix_core.models import earlier_run
 from gdmix_core.models.earlier import EarlierModel, find_earlier, fingerprint
 from gdmix_core.models.earlier_network import EarlierNetwork
 from gdmix_core.models.layout import lay_out
-from gdmix_core.plan import Step
-from gdmix_core.run import Run
+from gdmix_core.pipeline import run_directory
+from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.run import Run
 
 log = logging.getLogger("gdmix_core.initialize")
 

@@ -21,8 +21,8 @@ from gdmix_core.effects.shard_markers import commit_shard, is_shard_done, shard_
 from gdmix_core.models.initial import read_initial
 from gdmix_core.models.native import concatenate, write_model
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.plan import Step
-from gdmix_core.run import SPLITS, Run
+from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.run import SPLITS, Run
 from gdmix_core.solvers.entity_newton import STATUS_NAMES
 
 log = logging.getLogger("gdmix_core.locked")

@@ -6,8 +6,8 @@ from __future__ import annotations
 from gdmix_core import storage
 from gdmix_core.models.native import read_model
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.plan import Step, train_id
-from gdmix_core.run import Run
+from gdmix_core.pipeline.plan import Step, train_id
+from gdmix_core.pipeline.run import Run
 
 
 def previous_model(run: Run, step: Step, shard: int) -> CoefficientTable | None:

@@ -21,8 +21,8 @@ from gdmix_core.data.scores import other_scores, remove_score_parts
 from gdmix_core.effects.trainer_function import Trainer, trainer_function
 from gdmix_core.effects.trainer_input import TrainerInput
 from gdmix_core.errors import StepError
-from gdmix_core.plan import Step
-from gdmix_core.run import SPLITS, Run
+from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.run import SPLITS, Run
 
 log = logging.getLogger("gdmix_core.python_model")
 

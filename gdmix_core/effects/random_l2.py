@@ -26,8 +26,8 @@ from gdmix_core.effects.cores import core_count
 from gdmix_core.effects.entity_models import FittedModels
 from gdmix_core.effects.evidence import Evidence, settle
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.plan import Step, train_id
-from gdmix_core.run import Run
+from gdmix_core.pipeline.plan import Step, train_id
+from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.automatic_l2 import START_VARIANCE, Mode, Sums, group_count, group_of, named_l2
 
 log = logging.getLogger("gdmix_core.random_effect")

@@ -21,8 +21,8 @@ from gdmix_core.effects.shard_markers import commit_shard, shard_marker
 from gdmix_core.models.alignment import completed
 from gdmix_core.models.native import concatenate, write_model
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.plan import Step
-from gdmix_core.run import Run
+from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.automatic_l2 import Sums
 from gdmix_core.solvers.entity_newton import STATUS_NAMES
 

@@ -11,7 +11,7 @@ import sys
 
 from gdmix_core import processes
 from gdmix_core.effects.random_shard import train_shard
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 from gdmix_core.system_errors import as_user_error
 
 

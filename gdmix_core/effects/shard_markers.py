@@ -6,10 +6,11 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from gdmix_core import manifests, storage
+from gdmix_core import storage
 from gdmix_core.effects.random_l2 import evidence_path
-from gdmix_core.plan import Step
-from gdmix_core.run import Run
+from gdmix_core.pipeline import manifests
+from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.entity_newton import STATUS_NAMES
 
 # What a shard says of initial models without data, as far as there are any.

@@ -10,8 +10,8 @@ from gdmix_core.config.text import TextModel
 from gdmix_core.effects.checkpoint import StepCheckpoint
 from gdmix_core.effects.cores import core_count
 from gdmix_core.effects.worker_group import Event, WorkerGroup, train_together
-from gdmix_core.plan import Step
-from gdmix_core.run import Run
+from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.run import Run
 
 log = logging.getLogger("gdmix_core.text")
 

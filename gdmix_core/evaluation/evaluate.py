@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.scores import ScoreSum, assemble
 from gdmix_core.evaluation.registry import Metric, parse_metric
-from gdmix_core.plan import Step, latest_scores, train_id
-from gdmix_core.run import SPLITS, Run
+from gdmix_core.pipeline.plan import Step, latest_scores, train_id
+from gdmix_core.pipeline.run import SPLITS, Run
 
 if TYPE_CHECKING:
     from gdmix_core.evaluation.metrics import MetricValue

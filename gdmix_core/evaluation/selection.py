@@ -8,8 +8,8 @@ from typing import Any
 
 from gdmix_core.errors import DataError, StepError
 from gdmix_core.evaluation.registry import parse_metric
-from gdmix_core.plan import Step, evaluate_id, order_of_pass, trained
-from gdmix_core.run import Run
+from gdmix_core.pipeline.plan import Step, evaluate_id, order_of_pass, trained
+from gdmix_core.pipeline.run import Run
 
 log = logging.getLogger("gdmix_core.select")
 

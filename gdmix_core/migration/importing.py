@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from gdmix_core import storage
-from gdmix_core.config_file import load_yaml, parse_config
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.migration.gdmix_yaml import translate_gdmix
 from gdmix_core.migration.notes import Translation
+from gdmix_core.pipeline.loading import load_yaml, parse_config
 from gdmix_core.system_errors import as_user_error
 
 

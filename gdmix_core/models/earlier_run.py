@@ -17,7 +17,7 @@ from typing import Any
 
 from gdmix_core import storage
 from gdmix_core.config.pipeline import Config
-from gdmix_core.run import Run, read_recorded
+from gdmix_core.pipeline.run import Run, read_recorded
 
 log = logging.getLogger("gdmix_core.initialize")
 

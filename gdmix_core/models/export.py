@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from gdmix_core import run_directory, storage
+from gdmix_core import storage
 from gdmix_core.data.feature_list import write_feature_list
 from gdmix_core.data.frame import Frame
 from gdmix_core.models.avro import write_avro
 from gdmix_core.models.initial import features_of_bags, model_features
 from gdmix_core.models.native import read_model, write_model
 from gdmix_core.models.network_files import CLASSES, INPUTS, SAVED_MODEL, WEIGHTS, features_file
-from gdmix_core.plan import Step, pass_of_model, train_id
-from gdmix_core.run import Run
+from gdmix_core.pipeline import run_directory
+from gdmix_core.pipeline.plan import Step, pass_of_model, train_id
+from gdmix_core.pipeline.run import Run
 from gdmix_core.search.selection import selected_run
 
 # In a coordinate's model folder, what is exported of models that have no coefficients; external ones have none.

@@ -6,8 +6,9 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from gdmix_core import manifests, storage
+from gdmix_core import storage
 from gdmix_core.errors import DataError
+from gdmix_core.pipeline import manifests
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from gdmix_core.data.frame import Frame
 from gdmix_core.models.native import read_model
 from gdmix_core.models.network_files import features_file
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 
 
 def read_initial(run: Run, coordinate: str, number: int) -> CoefficientTable | None:

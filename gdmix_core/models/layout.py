@@ -19,7 +19,7 @@ from gdmix_core.models.earlier import EarlierModel
 from gdmix_core.models.matching import FeatureMatching
 from gdmix_core.models.native import concatenate, read_model, write_model
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 
 log = logging.getLogger("gdmix_core.initialize")
 

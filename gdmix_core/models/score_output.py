@@ -14,12 +14,13 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from gdmix_core import run_directory, storage
+from gdmix_core import storage
 from gdmix_core.config.pipeline import Config
 from gdmix_core.data.records import Records
 from gdmix_core.errors import DataError
 from gdmix_core.models.score_files import ScoreColumns, open_scores
 from gdmix_core.paths import local_path
+from gdmix_core.pipeline import run_directory
 
 ScoresFormat = Literal["parquet", "csv", "gdmix", "photon"]
 

@@ -11,7 +11,6 @@ import pyarrow as pa
 from gdmix_core import paths, storage
 from gdmix_core.config.model import as_recorded
 from gdmix_core.config.pipeline import TASKS_OF_CLASSES, Config
-from gdmix_core.config_file import parse_config
 from gdmix_core.data import bags
 from gdmix_core.data.id_index import IdIndex
 from gdmix_core.data.id_types import arrow_type
@@ -26,6 +25,7 @@ from gdmix_core.models.exported import open_export
 from gdmix_core.models.score_files import exceeds_long
 from gdmix_core.models.score_output import ScoresFormat, check_output, open_output, scores_format
 from gdmix_core.models.scorers import Batch, Format, load_scorer
+from gdmix_core.pipeline.loading import parse_config
 
 _FEWEST_ROWS = 1024  # of a batch, but the last
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from gdmix_core import __version__, storage
 from gdmix_core.evaluation.registry import parse_metric, shown_value
+from gdmix_core.pipeline.run import Run
 from gdmix_core.report.contents import Report, read_report
-from gdmix_core.run import Run
 
 log = logging.getLogger("gdmix_core.report")
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from gdmix_core import processes
 from gdmix_core.effects.checkpoint import StepCheckpoint
 from gdmix_core.errors import StepError
-from gdmix_core.plan import Step
-from gdmix_core.run import Run
+from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.run import Run
 from gdmix_core.text.network import TextNetwork
 from gdmix_core.text.optimizer import Update
 from gdmix_core.text.starting_point import model_file, weights_to_start_from

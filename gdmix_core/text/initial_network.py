@@ -16,7 +16,7 @@ from gdmix_core.data.frame import Frame
 from gdmix_core.errors import DataError
 from gdmix_core.models.earlier_network import EarlierNetwork
 from gdmix_core.models.network_files import CLASSES, INPUTS, SAVED_MODEL, WEIGHTS, features_file
-from gdmix_core.run import SPLITS, Run
+from gdmix_core.pipeline.run import SPLITS, Run
 from gdmix_core.text.inputs_of_data import inputs_of_data
 from gdmix_core.text.named_axes import Names, Vocabularies, carried_over, named_axes
 from gdmix_core.text.network import TextNetwork, read_weights

@@ -10,7 +10,7 @@ from gdmix_core.effects import worker_process
 from gdmix_core.models import earlier_run
 from gdmix_core.models.earlier import find_earlier
 from gdmix_core.models.earlier_network import EarlierNetwork
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 
 
 def work(root: str, step_id: str, threads: int) -> None:

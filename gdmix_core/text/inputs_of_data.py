@@ -12,8 +12,8 @@ from gdmix_core.config.text import TextModel
 from gdmix_core.data.frame import Frame
 from gdmix_core.effects.checkpoint import StepCheckpoint
 from gdmix_core.models.network_files import INPUTS
-from gdmix_core.plan import Step
-from gdmix_core.run import Run
+from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.all_reduce import WorkerLostError
 from gdmix_core.text.distinct_texts import encode
 from gdmix_core.text.network_inputs import NetworkInputs

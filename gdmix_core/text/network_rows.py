@@ -14,8 +14,8 @@ from gdmix_core.data import bags
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.scores import other_scores
-from gdmix_core.plan import Step
-from gdmix_core.run import Run
+from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.run import Run
 from gdmix_core.text.distinct_texts import DistinctTexts, distinct_texts, encode
 from gdmix_core.text.scorer import dense_rows, sparse_entries
 

@@ -24,8 +24,8 @@ from gdmix_core.data.scores import remove_score_parts
 from gdmix_core.effects.checkpoint import StepCheckpoint
 from gdmix_core.effects.worker_process import send_beats
 from gdmix_core.errors import StepError
-from gdmix_core.plan import Step
-from gdmix_core.run import Run
+from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.all_reduce import WorkerLostError
 from gdmix_core.text.course import Course
 from gdmix_core.text.inputs_of_data import network_inputs

@@ -6,8 +6,8 @@ import numpy as np
 
 from gdmix_core import storage
 from gdmix_core.data.frame import share_of_rows
-from gdmix_core.plan import Step
-from gdmix_core.run import SPLITS, Run
+from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.run import SPLITS, Run
 from gdmix_core.text.ahead import ahead
 from gdmix_core.text.network_rows import RowReader
 from gdmix_core.text.row_scores import RowScores

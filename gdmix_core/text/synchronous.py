@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from gdmix_core.data.frame import Frame, share_of_rows
 from gdmix_core.errors import DataError
 from gdmix_core.evaluation.evaluate import group_codes
-from gdmix_core.plan import Step
-from gdmix_core.run import Run
+from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.run import Run
 from gdmix_core.text.ahead import ahead
 from gdmix_core.text.course import Course
 from gdmix_core.text.network import TextNetwork

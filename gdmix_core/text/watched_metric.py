@@ -12,8 +12,8 @@ from gdmix_core.data.scores import other_scores
 from gdmix_core.evaluation.evaluate import group_codes, labels
 from gdmix_core.evaluation.registry import parse_metric
 from gdmix_core.evaluation.selection import deciding_split
-from gdmix_core.plan import Step
-from gdmix_core.run import Run
+from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.run import Run
 
 
 class WatchedMetric:

@@ -12,8 +12,8 @@ from gdmix_core import processes
 from gdmix_core.data.scores import remove_score_parts
 from gdmix_core.effects import worker_process
 from gdmix_core.errors import StepError
-from gdmix_core.plan import Step
-from gdmix_core.run import Run
+from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.run import Run
 
 
 def work(root: str, step_id: str, threads: int) -> None:

@@ -28,9 +28,9 @@ from gdmix_core.config.pipeline import Config
 from gdmix_core.config.schedule import check_schedule
 from gdmix_core.config.search_space import trials_of_round
 from gdmix_core.config.secret_templates import refuse_secret_templates
-from gdmix_core.config_file import line_numbers, load_yaml, parse_config
 from gdmix_core.errors import ConfigError, DataError, ReplacedRunError
-from gdmix_core.plan import Step, StepKind, build_plan
+from gdmix_core.pipeline.loading import line_numbers, load_yaml, parse_config
+from gdmix_core.pipeline.plan import Step, StepKind, build_plan
 from gdmix_operators.airflow_secrets import names_secret
 from gdmix_operators.operators.base import StepOperator
 from gdmix_operators.operators.evaluate import EvaluateOperator

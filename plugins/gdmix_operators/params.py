@@ -11,9 +11,9 @@ from airflow.sdk import Param
 from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.config.pipeline import Config
 from gdmix_core.config.search_space import first_trial, l2_lists, searched
-from gdmix_core.config_file import override
 from gdmix_core.errors import ConfigError
-from gdmix_core.plan import build_plan
+from gdmix_core.pipeline.loading import override
+from gdmix_core.pipeline.plan import build_plan
 from gdmix_operators.templates import is_same_next_to, is_template, render_path
 
 _L2_PREFIX = "l2_"

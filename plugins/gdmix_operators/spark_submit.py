@@ -10,8 +10,8 @@ import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from gdmix_core.plan import Step
-from gdmix_core.run import Run
+from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.run import Run
 from gdmix_operators.airflow_secrets import check_connection
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from airflow.sdk.log import redact
 
 from gdmix_core.config.pipeline import Config
 from gdmix_core.errors import ConfigError
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 from gdmix_operators.factory import add_pipeline, build_dag
 from gdmix_operators.operators.validate import ValidateOperator
 from gdmix_operators.spark_submit import spark_submit_hook

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gdmix_core.config.pipeline import Config
-from gdmix_core.plan import build_plan
+from gdmix_core.pipeline.plan import build_plan
 from gdmix_operators.factory import build_dag
 
 ROOT = Path(__file__).resolve().parents[2]

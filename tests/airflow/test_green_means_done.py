@@ -20,7 +20,7 @@ from run_directory import Rows, make_run
 
 from gdmix_core import steps
 from gdmix_core.errors import ConfigError, ReplacedRunError, StepError
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 from gdmix_operators.factory import RETRY_POLICY, add_pipeline, build_dag
 from gdmix_operators.operators.base import StepOperator
 from gdmix_operators.operators.evaluate import EvaluateOperator

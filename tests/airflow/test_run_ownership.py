@@ -9,9 +9,9 @@ import pytest
 from run_directory import Rows, make_run
 from test_operators import context, execute
 
-from gdmix_core import run_lock
 from gdmix_core.errors import ConfigError, DataError, StepError
-from gdmix_core.run import Run
+from gdmix_core.pipeline import run_lock
+from gdmix_core.pipeline.run import Run
 from gdmix_operators.factory import build_dag
 from gdmix_operators.operators.evaluate import EvaluateOperator
 

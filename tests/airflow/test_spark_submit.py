@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gdmix_core.config.pipeline import Config
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 from gdmix_operators.spark_submit import spark_submit_hook
 
 ROOT = Path(__file__).resolve().parents[2]

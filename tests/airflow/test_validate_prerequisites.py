@@ -12,8 +12,8 @@ import pytest
 import synthetic_input as synthetic
 from airflow.sdk.execution_time import macros
 
-from gdmix_core.config_file import parse_config
 from gdmix_core.errors import DataError, StepError
+from gdmix_core.pipeline.loading import parse_config
 from gdmix_operators.factory import build_dag
 from gdmix_operators.spark_submit import driver_is_here
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from gdmix_core.config.pipeline import Config
 from gdmix_core.data import shards
 from gdmix_core.errors import DataError
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 
 CONFIG = {
     "name": "test",

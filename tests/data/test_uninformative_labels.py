@@ -12,8 +12,8 @@ from validated_here import validate_here
 
 from gdmix_core.config.pipeline import Config
 from gdmix_core.errors import DataError
+from gdmix_core.pipeline.run import Run
 from gdmix_core.report.page import write_report
-from gdmix_core.run import Run
 
 
 def config_of(tmp_path: Path, label: Any, validation_label: Any = None, **changes: Any) -> Config:

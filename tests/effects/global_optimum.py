@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from gdmix_core.models.native import read_model
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 from tests.run_directory import Rows
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core import steps
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 from tests.run_directory import Rows, make_run
 
 

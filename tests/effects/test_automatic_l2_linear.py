@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gdmix_core import steps
-from gdmix_core.plan import train_id
+from gdmix_core.pipeline.plan import train_id
 from tests.run_directory import Rows, make_run
 
 ENTITIES, ROWS = 80, 6

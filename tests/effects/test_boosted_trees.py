@@ -13,7 +13,7 @@ from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.tree import DecisionTreeRegressor
 
 from gdmix_core import steps
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 FEATURES = 6

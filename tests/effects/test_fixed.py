@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gdmix_core import progress, storage
 from gdmix_core.effects import fixed
 from gdmix_core.effects.checkpoint import Checkpoint, Iterate
-from gdmix_core.run import SPLITS, Run
+from gdmix_core.pipeline.run import SPLITS, Run
 from gdmix_core.steps import execute
 from tests.effects.global_optimum import coefficients, design_matrix, problem_of
 from tests.run_directory import Rows, make_run

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from gdmix_core import steps
+from gdmix_core.pipeline.run import Run
 from gdmix_core.report.contents import read_report
 from gdmix_core.report.outcomes import outcome
-from gdmix_core.run import Run
 from tests.run_directory import Rows, make_run
 
 

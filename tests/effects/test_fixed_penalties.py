@@ -19,7 +19,7 @@ from gdmix_core.effects import fixed
 from gdmix_core.errors import ConfigError
 from gdmix_core.models.native import read_model, write_model
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 from gdmix_core.steps import execute
 from tests.effects.penalized_oracle import Oracle
 from tests.run_directory import Rows, make_run

@@ -16,7 +16,7 @@ from gdmix_core.effects.fixed_fit import fit
 from gdmix_core.effects.training_rows import TrainingRows
 from gdmix_core.models.native import read_model, write_model
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.all_reduce import Alone
 from gdmix_core.steps import execute
 from tests.run_directory import Rows, make_run

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gdmix_core.effects import fixed, fixed_variances
 from gdmix_core.errors import ConfigError
 from gdmix_core.models.native import read_model
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 from tests.effects.test_fixed_penalties import FEATURES, NORMALIZATIONS, TASKS, make, oracle, rows, train
 from tests.run_directory import Rows
 

@@ -25,7 +25,7 @@ from gdmix_core.effects.checkpoint import Checkpoint
 from gdmix_core.effects.worker_process import TOLD_TO_END
 from gdmix_core.errors import StepError
 from gdmix_core.models.native import read_model
-from gdmix_core.run import SPLITS, Run
+from gdmix_core.pipeline.run import SPLITS, Run
 from gdmix_core.steps import execute
 from tests.effects.worker_processes import wait_until, workers_of
 from tests.run_directory import Rows, make_run

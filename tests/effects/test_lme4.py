@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gdmix_core.models.native import read_model
-from gdmix_core.plan import train_id
+from gdmix_core.pipeline.plan import train_id
 from tests.effects.lme4_reference import estimates, rows_of, train
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,7 @@ from scipy import optimize
 from gdmix_core import steps, storage
 from gdmix_core.data.feature_list import Feature, read_feature_list
 from gdmix_core.models.native import read_model
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 from gdmix_core.runner import metrics_table
 
 COORDINATES: dict[str, Any] = {

@@ -15,7 +15,7 @@ from gdmix_core import steps, storage
 from gdmix_core.data.frame import Frame
 from gdmix_core.effects.python_model import _previous
 from gdmix_core.errors import StepError
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 
 ROWS, FEATURES = 90, 5
 

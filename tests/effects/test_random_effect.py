@@ -26,7 +26,7 @@ from gdmix_core.errors import StepError
 from gdmix_core.evaluation.evaluate import evaluate
 from gdmix_core.models.native import read_model
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 
 FEATURES = 5
 TRAIN = "pass_01.per_user.train"

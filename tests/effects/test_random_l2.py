@@ -15,8 +15,8 @@ from user_models import TRAIN, configured, design, expected_scores, make_rows, m
 from gdmix_core import storage
 from gdmix_core.effects import random, random_l2, shard_markers
 from gdmix_core.evaluation.evaluate import evaluate
-from gdmix_core.plan import build_plan
-from gdmix_core.run import Run
+from gdmix_core.pipeline.plan import build_plan
+from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.automatic_l2 import LARGEST_VARIANCE, LEAST_VARIANCE
 from gdmix_core.steps import execute
 from tests.run_directory import Rows, make_run

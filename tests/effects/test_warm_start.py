@@ -11,7 +11,7 @@ import pytest
 from gdmix_core import steps
 from gdmix_core.errors import DataError
 from gdmix_core.models.native import read_model
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 from tests.run_directory import Rows, make_run
 
 

@@ -17,7 +17,7 @@ from gdmix_core.effects import random
 from gdmix_core.evaluation.evaluate import evaluate
 from gdmix_core.models.native import read_model, write_model
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 from tests.run_directory import Rows, make_run
 from tests.solvers import loss_formulas
 

@@ -11,8 +11,8 @@ from run_directory import Rows, make_run
 
 from gdmix_core.errors import DataError, StepError
 from gdmix_core.evaluation.selection import pass_pays, select
-from gdmix_core.plan import evaluate_id
-from gdmix_core.run import Run
+from gdmix_core.pipeline.plan import evaluate_id
+from gdmix_core.pipeline.run import Run
 
 
 def make(

@@ -17,7 +17,7 @@ from gdmix_core.data.frame import Frame
 from gdmix_core.errors import DataError
 from gdmix_core.models.score_files import write_scores
 from gdmix_core.models.scoring import score_input
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 
 ROWS = 120
 DROP = {"on_error": "drop", "max_dropped": 1.0}

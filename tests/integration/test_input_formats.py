@@ -14,7 +14,7 @@ import synthetic_input as synthetic
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.shards import read_entities
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 
 pytestmark = pytest.mark.usefixtures("spark")
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from gdmix_core import steps
-from gdmix_core.config_file import override, parse_config
-from gdmix_core.plan import evaluate_id
-from gdmix_core.run import Run
+from gdmix_core.pipeline.loading import override, parse_config
+from gdmix_core.pipeline.plan import evaluate_id
+from gdmix_core.pipeline.run import Run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 GDMIX = Path(sys.executable).with_name("gdmix")

@@ -17,12 +17,13 @@ from airflow_standalone import wait_for
 from free_ports import free_ports
 from test_run_lock import holder, is_free
 
-from gdmix_core import run_lock, runner, storage
+from gdmix_core import runner, storage
 from gdmix_core.config.pipeline import Config
 from gdmix_core.data.input_files import input_files
 from gdmix_core.errors import ConfigError, DataError, StepError
 from gdmix_core.models.scoring import score_input
-from gdmix_core.run import Run
+from gdmix_core.pipeline import run_lock
+from gdmix_core.pipeline.run import Run
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 SECRET = "not-to-be-found-anywhere"

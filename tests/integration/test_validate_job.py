@@ -16,7 +16,7 @@ import synthetic_input as synthetic
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.ragged import Bag
 from gdmix_core.errors import DataError
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 
 ROWS = 200
 DROP = {"on_error": "drop", "max_dropped": 1.0}

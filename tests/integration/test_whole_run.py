@@ -17,7 +17,7 @@ from gdmix_core.data.frame import Frame
 from gdmix_core.data.ragged import Bag
 from gdmix_core.errors import DataError
 from gdmix_core.models.scoring import score_input
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 
 pytestmark = pytest.mark.usefixtures("spark")
 

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from gdmix_core.cli import main
 from gdmix_core.config.text import TextModel
-from gdmix_core.config_file import check_file, parse_config
 from gdmix_core.errors import ConfigError
 from gdmix_core.migration import gdmix_keys
 from gdmix_core.migration.detext_coordinate import translate_detext
@@ -23,6 +22,7 @@ from gdmix_core.migration.gdmix_yaml import translate_gdmix
 from gdmix_core.migration.importing import import_config
 from gdmix_core.migration.notes import Translation
 from gdmix_core.migration.render import render_yaml
+from gdmix_core.pipeline.loading import check_file, parse_config
 
 # The keys of GDMix's MovieLens example, in its style: JSON with comments, anchors and trailing commas.
 LINEAR = """

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from gdmix_core.config_file import parse_config
 from gdmix_core.errors import ConfigError
 from gdmix_core.migration.importing import import_config
 from gdmix_core.migration.photon_command import translate_photon
+from gdmix_core.pipeline.loading import parse_config
 
 COMMAND = r"""
 # nightly

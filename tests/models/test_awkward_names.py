@@ -15,7 +15,7 @@ from gdmix_core import steps
 from gdmix_core.data.feature_list import Feature
 from gdmix_core.models.initial import read_initial
 from gdmix_core.models.native import read_model
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 
 NAMES: list[Feature] = [
     ("a,b", ""),

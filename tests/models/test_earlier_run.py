@@ -15,14 +15,15 @@ from hypothesis import strategies as st
 from run_directory import Rows, make_run
 from test_initialize import COORDINATES, NEW, earlier_run, exported, initial, make_rows, without
 
-from gdmix_core import run_directory, steps, storage
+from gdmix_core import steps, storage
 from gdmix_core.config.pipeline import Config
-from gdmix_core.config_file import parse_config
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.models import earlier_run as choices
 from gdmix_core.models.earlier import find_earlier
 from gdmix_core.models.earlier_run import Choice, choose
-from gdmix_core.run import Run
+from gdmix_core.pipeline import run_directory
+from gdmix_core.pipeline.loading import parse_config
+from gdmix_core.pipeline.run import Run
 
 FIRST = datetime.date(2026, 10, 28)
 

@@ -20,7 +20,7 @@ from gdmix_core.errors import ConfigError, DataError, StepError
 from gdmix_core.models.initial import model_features, read_initial
 from gdmix_core.models.native import read_model, write_model
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 from tests.models.model_files import LOGISTIC, entry, record, write_records
 
 OLD = {"global": [("age", ""), ("genre", "a,b"), ("gone", "")], "user": [("x", ""), ("y", 'say "t"'), ("z", "")]}

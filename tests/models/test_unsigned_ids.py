@@ -23,7 +23,7 @@ from gdmix_core.models.avro import read_avro
 from gdmix_core.models.native import read_model
 from gdmix_core.models.score_files import ScoreColumns, open_scores, read_scores, write_scores
 from gdmix_core.models.scoring import score_input
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 
 BASE = 2**64 - 2000
 DATA = synthetic.make_rows(200, seed=1, first_uid=0)
@@ -189,7 +189,7 @@ def test_external_scores_are_joined_by_the_exact_uid(tmp_path: Path, form: str) 
 
 
 def read_external(path: Path) -> dict[int, float]:
-    from gdmix_core.config_file import parse_config
+    from gdmix_core.pipeline.loading import parse_config
 
     coordinate = {"fixed_effect": {"model": "external", "scores": [str(path)]}}
     config = parse_config(

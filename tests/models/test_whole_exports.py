@@ -24,7 +24,7 @@ from gdmix_core.errors import DataError, GdmixError
 from gdmix_core.models.avro import write_avro
 from gdmix_core.models.native import read_model
 from gdmix_core.models.scoring import score_input
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 from tests.run_directory import Rows, make_run
 
 COORDINATES: dict[str, Any] = {
@@ -226,7 +226,7 @@ def test_two_undisturbed_runs_export_the_same_bytes():
 
 def test_a_fixed_effect_in_two_files_is_found_before_the_run(tmp_path):
     from gdmix_core import prerequisites
-    from gdmix_core.config_file import parse_config
+    from gdmix_core.pipeline.loading import parse_config
 
     table = read_model(str(finished() / "run/export/global/shard-00000.parquet"))
     features = FeatureList([("feature", str(k)) for k in range(FEATURES)])

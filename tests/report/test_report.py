@@ -17,9 +17,9 @@ from gdmix_core import steps, storage
 from gdmix_core.cli import main
 from gdmix_core.errors import StepError
 from gdmix_core.evaluation.evaluate import evaluate
+from gdmix_core.pipeline.run import Run
 from gdmix_core.report.contents import read_report
 from gdmix_core.report.page import render, try_to_write_report, write_report
-from gdmix_core.run import Run
 
 HOSTILE = "<script>alert('x')</script> & $a$ \"b\""
 

@@ -6,7 +6,7 @@ import pytest
 from run_directory import make_run
 from search_runs import TRAINING, VALIDATION, content, walk
 
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 
 
 @pytest.fixture(scope="session")

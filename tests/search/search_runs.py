@@ -12,7 +12,7 @@ from run_directory import Rows
 
 from gdmix_core import steps
 from gdmix_core.models.native import read_model
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 from gdmix_core.runner import metrics_table
 
 GLOBAL, USER = "coordinates.global.l2", "coordinates.per_user.l2"

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from gdmix_core.config.search_space import searched, trial_count, with_values
-from gdmix_core.config_file import load_config, parse_config
 from gdmix_core.errors import ConfigError
+from gdmix_core.pipeline.loading import load_config, parse_config
 
 CONTENT: dict[str, Any] = {
     "name": "p",

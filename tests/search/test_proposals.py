@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from gdmix_core.config.pipeline import Config
 from gdmix_core.config.search_space import round_count, searched, trial_count, trials_of_round, with_values
-from gdmix_core.config_file import parse_config
+from gdmix_core.pipeline.loading import parse_config
 from gdmix_core.search.proposals import Outcome, propose
 from gdmix_core.search.warm_start import nearest_trial
 

@@ -21,10 +21,10 @@ from search_runs import TRAINING, USER, VALIDATION, content, models, shown, stam
 
 from gdmix_core import steps
 from gdmix_core.config.search_space import round_count, trials_of_round
-from gdmix_core.config_file import parse_config
 from gdmix_core.errors import DataError, StepError, StorageError
-from gdmix_core.plan import build_plan
-from gdmix_core.run import Run
+from gdmix_core.pipeline.loading import parse_config
+from gdmix_core.pipeline.plan import build_plan
+from gdmix_core.pipeline.run import Run
 from gdmix_core.search.screen import make_round
 from gdmix_core.search.selection import select_trial
 from gdmix_core.search.trials import finished_trials, make_trials

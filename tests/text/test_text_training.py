@@ -17,7 +17,7 @@ from gdmix_core import processes, storage
 from gdmix_core.data.frame import Frame
 from gdmix_core.errors import DataError
 from gdmix_core.evaluation.evaluate import group_codes
-from gdmix_core.run import SPLITS, Run
+from gdmix_core.pipeline.run import SPLITS, Run
 from gdmix_core.text import course, network_rows, row_scores
 from gdmix_core.text.losses import loss_sums
 from gdmix_core.text.network import TextNetwork

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from gdmix_core import progress, storage
-from gdmix_core.run import SPLITS
+from gdmix_core.pipeline.run import SPLITS
 from gdmix_core.steps import execute
 from gdmix_core.text.training_group import OneWorker
 from gdmix_core.text.worker import train_and_score

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core import storage
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 from tests.run_directory import Rows, make_run
 
 STEP = "pass_01.global.train"

@@ -15,12 +15,12 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
 from gdmix_core.errors import ConfigError
-from gdmix_core.plan import Step, build_plan
+from gdmix_core.pipeline.plan import Step, build_plan
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from gdmix_core.run import Run
+    from gdmix_core.pipeline.run import Run
 
 # As text, not as an XComArg, which would draw an edge from validate to every task of the graph.
 RUN_OF_VALIDATE = "{{ task.validated(ti)['run'] }}"
@@ -88,7 +88,7 @@ class StepOperator(BaseOperator):
 
     def opened(self) -> Run:
         """The run. Raises ConfigError when none is known, ReplacedRunError when another has taken its directory."""
-        from gdmix_core.run import Run
+        from gdmix_core.pipeline.run import Run
 
         found = self.run if isinstance(self.run, Mapping) else {"run": self.run}
         root = found.get("run")
@@ -184,7 +184,7 @@ class StepOperator(BaseOperator):
 
     def held(self, run: Run) -> AbstractContextManager[None]:
         """The run's lock while the step is made: beside other tasks, but not beside `gdmix run`."""
-        from gdmix_core import run_lock
+        from gdmix_core.pipeline import run_lock
 
         return run_lock.whole_run(run.root, shared=True, wait=run_lock.PATIENCE)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gdmix_core.plan import Step
+from gdmix_core.pipeline.plan import Step
 from gdmix_operators.operators.spark import SparkStepOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from gdmix_core.run import Run
+    from gdmix_core.pipeline.run import Run
 
 
 class PartitionOperator(SparkStepOperator):

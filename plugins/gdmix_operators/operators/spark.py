@@ -6,14 +6,14 @@ import subprocess
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from gdmix_core.plan import Step
+from gdmix_core.pipeline.plan import Step
 from gdmix_operators.operators.base import StepOperator
 
 if TYPE_CHECKING:
     from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
     from airflow.sdk import Context
 
-    from gdmix_core.run import Run
+    from gdmix_core.pipeline.run import Run
 
 
 class SparkStepOperator(StepOperator):

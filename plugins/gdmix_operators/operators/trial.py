@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from gdmix_core.plan import Step
+from gdmix_core.pipeline.plan import Step
 from gdmix_operators.operators.base import StepOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from gdmix_core.run import Run
+    from gdmix_core.pipeline.run import Run
 
 
 class TrialOperator(StepOperator):

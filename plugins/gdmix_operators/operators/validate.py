@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from gdmix_core.config.secret_templates import dotted, refuse_secret_templates, texts
-from gdmix_core.config_file import parse_config
 from gdmix_core.errors import ConfigError
-from gdmix_core.plan import Step, build_plan
+from gdmix_core.pipeline.loading import parse_config
+from gdmix_core.pipeline.plan import Step, build_plan
 from gdmix_operators.airflow_secrets import names_secret, refuse_masked
 from gdmix_operators.operators.spark import SparkStepOperator
 from gdmix_operators.params import apply_params, check_backfill, check_conf
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from gdmix_core.config.pipeline import Config
-    from gdmix_core.run import Run
+    from gdmix_core.pipeline.run import Run
 
 
 class ValidateOperator(SparkStepOperator):
@@ -82,8 +82,8 @@ class ValidateOperator(SparkStepOperator):
             raise ConfigError(f"configuration of {self.dag_id}: {type(error).__name__}: {error}") from None
 
     def execute(self, context: Context) -> dict[str, Any]:
-        from gdmix_core import run_directory, run_lock
-        from gdmix_core.run import Run
+        from gdmix_core.pipeline import run_directory, run_lock
+        from gdmix_core.pipeline.run import Run
 
         with contextlib.ExitStack() as held:
             with self.one_sentence():
@@ -98,8 +98,9 @@ class ValidateOperator(SparkStepOperator):
 
     def check(self, config: Config) -> None:
         """Raises GdmixError when the run cannot start, before anything is written."""
-        from gdmix_core import prerequisites, run_directory
-        from gdmix_core.run import Run
+        from gdmix_core import prerequisites
+        from gdmix_core.pipeline import run_directory
+        from gdmix_core.pipeline.run import Run
         from gdmix_operators.spark_submit import driver_is_here
 
         run_directory.check(config)

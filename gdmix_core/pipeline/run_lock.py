@@ -16,10 +16,10 @@ import time
 from collections.abc import Iterator
 
 from gdmix_core import storage
-from gdmix_core.advisory_lock import held_advisory
 from gdmix_core.errors import StepError
-from gdmix_core.lock_owner import Owner
 from gdmix_core.paths import local_path
+from gdmix_core.pipeline.advisory_lock import held_advisory
+from gdmix_core.pipeline.lock_owner import Owner
 
 log = logging.getLogger("gdmix_core.run_lock")
 

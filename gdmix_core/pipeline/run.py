@@ -17,12 +17,13 @@ from typing import Any
 
 import yaml
 
-from gdmix_core import manifests, run_directory, storage
+from gdmix_core import storage
 from gdmix_core.config.model import as_recorded
 from gdmix_core.config.pipeline import Config
-from gdmix_core.config_file import parse_config
 from gdmix_core.errors import DataError, ReplacedRunError, StepError
-from gdmix_core.plan import Plan, Step, build_plan, evaluate_id
+from gdmix_core.pipeline import manifests, run_directory
+from gdmix_core.pipeline.loading import parse_config
+from gdmix_core.pipeline.plan import Plan, Step, build_plan, evaluate_id
 
 log = logging.getLogger("gdmix_core.run")
 

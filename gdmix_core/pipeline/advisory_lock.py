@@ -23,8 +23,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from gdmix_core.errors import StepError
-from gdmix_core.lock_owner import Owner
 from gdmix_core.paths import is_url
+from gdmix_core.pipeline.lock_owner import Owner
 
 log = logging.getLogger("gdmix_core.run_lock")
 

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from gdmix_core import step_settings
 from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.config.pipeline import Config
 from gdmix_core.config.search_space import round_count, round_id
+from gdmix_core.pipeline import step_settings
 
 StepKind = Literal[
     "validate",

@@ -19,7 +19,7 @@ from gdmix_core.config.secret_settings import has_user_info
 from gdmix_core.config.secret_templates import refuse_secret_templates
 from gdmix_core.config.yaml_text import Document, KeyPath, Lines, parse_yaml, place_of
 from gdmix_core.errors import ConfigError
-from gdmix_core.search.check import check_search
+from gdmix_core.pipeline.search_check import check_search
 
 log = logging.getLogger(__name__)
 

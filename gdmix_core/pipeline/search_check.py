@@ -22,7 +22,7 @@ from gdmix_core.config.search_space import (
 from gdmix_core.config.tune import MOST_TRIALS, Range
 from gdmix_core.config.yaml_text import KeyPath, Lines, place_of
 from gdmix_core.errors import ConfigError
-from gdmix_core.plan import Plan, build_plan
+from gdmix_core.pipeline.plan import Plan, build_plan
 
 _CORNERS = 64
 
