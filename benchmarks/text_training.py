@@ -30,7 +30,6 @@ from numpy.typing import NDArray  # noqa: E402
 
 from gdmix_core.config.text import CnnEncoder, TextModel  # noqa: E402
 from gdmix_core.data.ragged import Bag  # noqa: E402
-from gdmix_core.text.ahead import ahead  # noqa: E402
 from gdmix_core.text.distinct_texts import distinct_texts, encode  # noqa: E402
 from gdmix_core.text.network import TextNetwork  # noqa: E402
 from gdmix_core.text.network_inputs import NetworkInputs  # noqa: E402
@@ -39,6 +38,7 @@ from gdmix_core.text.optimizer import Update  # noqa: E402
 from gdmix_core.text.row_order import OrderOfRows  # noqa: E402
 from gdmix_core.text.synchronous import batches  # noqa: E402
 from gdmix_core.text.train_step import TrainStep  # noqa: E402
+from gdmix_core.workers.prefetch import ahead  # noqa: E402
 
 TASK = "logistic_regression"
 WIDE = 20

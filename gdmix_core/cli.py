@@ -21,7 +21,7 @@ class _Group(click.Group):
         """As a program: with all below it, it ends within seconds of a signal."""
         from signal import SIGHUP, SIGINT, SIGTERM
 
-        from gdmix_core.processes import end_on_signals
+        from gdmix_core.workers.processes import end_on_signals
 
         end_on_signals("ended by {name}; what is done is kept: the same command goes on from there", (
             SIGTERM, SIGHUP, SIGINT,
@@ -85,7 +85,7 @@ def _load(config: str, variables: tuple[str, ...], changes: tuple[str, ...]) -> 
 @click.option("-v", "--verbose", count=True, help="Log what every step does; twice: also where an error was raised.")
 def main(verbose: int) -> None:
     """Mixed-effect (GLMix) model training: one global model plus one small model per entity."""
-    from gdmix_core.log_lines import to_standard_error
+    from gdmix_core.workers.log_lines import to_standard_error
 
     to_standard_error((logging.DEBUG if verbose > 1 else logging.INFO) if verbose else logging.WARNING)
 

@@ -13,18 +13,19 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from gdmix_core import prerequisites, processes, progress, spark_submit, steps, storage, watched
+from gdmix_core import prerequisites, spark_submit, steps, storage, watched
 from gdmix_core.config.pipeline import Config
 from gdmix_core.data.validation import report_path
 from gdmix_core.evaluation.registry import parse_metric, shown_value
 from gdmix_core.evaluation.selection import deciding_split, evaluated
-from gdmix_core.log_lines import step_line
 from gdmix_core.models import earlier_run
 from gdmix_core.pipeline import run_directory, run_lock
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
 from gdmix_core.report.page import try_to_write_report
 from gdmix_core.search.screen import make_round, trials_table
+from gdmix_core.workers import processes, progress
+from gdmix_core.workers.log_lines import step_line
 
 log = logging.getLogger("gdmix_core.run")
 

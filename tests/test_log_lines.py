@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gdmix_core import log_lines, processes
+from gdmix_core.workers import log_lines, processes
 
 TRAIN = "pass_01.global.train"
 

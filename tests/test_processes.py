@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gdmix_core import processes
+from gdmix_core.workers import processes
 
 WORKER = """
 import os, sys, time

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from gdmix_core import progress, storage
+from gdmix_core import storage
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.scores import remove_score_parts
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import SPLITS, Run
+from gdmix_core.workers import progress
 
 log = logging.getLogger("gdmix_core.external")
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from gdmix_core import progress
 from gdmix_core.config.coordinate import FixedEffect
 from gdmix_core.data.frame import Frame
-from gdmix_core.effects.checkpoint import Checkpoint
 from gdmix_core.effects.coefficient_bounds import limits_of
-from gdmix_core.effects.cores import core_count
 from gdmix_core.effects.fixed_automatic_l2 import DENSE_LIMIT
 from gdmix_core.effects.fixed_fit import fit
 from gdmix_core.effects.fixed_variances import FULL_LIMIT
 from gdmix_core.effects.training_rows import TrainingRows
-from gdmix_core.effects.worker_group import Event, WorkerGroup, train_together
 from gdmix_core.errors import ConfigError
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
-from gdmix_core.solvers.all_reduce import Alone
+from gdmix_core.workers import progress
+from gdmix_core.workers.all_reduce import Alone
+from gdmix_core.workers.checkpoint import Checkpoint
+from gdmix_core.workers.cores import core_count
+from gdmix_core.workers.group import Event, WorkerGroup, train_together
 
 log = logging.getLogger("gdmix_core.fixed_effect")
 

@@ -13,7 +13,6 @@ from threadpoolctl import threadpool_limits
 from gdmix_core import storage
 from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.data.scores import remove_score_parts
-from gdmix_core.effects.checkpoint import Checkpoint, Iterate
 from gdmix_core.effects.earlier_model import EarlierModel
 from gdmix_core.effects.fixed_automatic_l2 import ROUNDS, sums_at
 from gdmix_core.effects.fixed_model import first_coefficients, write_result
@@ -22,7 +21,6 @@ from gdmix_core.effects.fixed_variances import coefficient_variances
 from gdmix_core.effects.training_rows import TrainingRows
 from gdmix_core.pipeline.plan import Step, train_id
 from gdmix_core.pipeline.run import Run
-from gdmix_core.solvers.all_reduce import AllReduce, SharedObjective
 from gdmix_core.solvers.automatic_l2 import (
     START_VARIANCE,
     FixedPoint,
@@ -35,6 +33,8 @@ from gdmix_core.solvers.automatic_l2 import (
 )
 from gdmix_core.solvers.entity_newton import NEGLIGIBLE_LOSS
 from gdmix_core.solvers.minimum import Minimum
+from gdmix_core.workers.all_reduce import AllReduce, SharedObjective
+from gdmix_core.workers.checkpoint import Checkpoint, Iterate
 
 log = logging.getLogger("gdmix_core.fixed_effect")
 

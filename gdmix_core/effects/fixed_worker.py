@@ -5,14 +5,13 @@ python -m gdmix_core.effects.fixed_worker --run ROOT --step pass_01.global.train
 
 from __future__ import annotations
 
-from gdmix_core import processes
-from gdmix_core.effects import worker_process
 from gdmix_core.effects.fixed import settings_of
 from gdmix_core.effects.fixed_fit import fit
 from gdmix_core.effects.training_rows import TrainingRows
 from gdmix_core.errors import StepError
 from gdmix_core.pipeline.run import Run
-from gdmix_core.solvers.tensorflow_all_reduce import TensorFlowAllReduce, place_in_cluster
+from gdmix_core.workers import process, processes
+from gdmix_core.workers.tensorflow_all_reduce import TensorFlowAllReduce, place_in_cluster
 
 
 def work(root: str, step_id: str, threads: int) -> None:
@@ -39,4 +38,4 @@ def work(root: str, step_id: str, threads: int) -> None:
 
 
 if __name__ == "__main__":
-    worker_process.main("Trains a fixed effect, as one of the workers in TF_CONFIG.", work)
+    process.main("Trains a fixed effect, as one of the workers in TF_CONFIG.", work)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from gdmix_core.effects.cores import core_count
-from gdmix_core.effects.worker_group import WorkerGroup, train_together
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
+from gdmix_core.workers.cores import core_count
+from gdmix_core.workers.group import WorkerGroup, train_together
 
 
 def prepare_networks(run: Run, step: Step) -> dict[str, dict[str, Any]]:

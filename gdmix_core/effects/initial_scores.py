@@ -12,12 +12,12 @@ from gdmix_core.data.entity_rows import ROWS_AT_A_TIME, read_entity_rows
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.scores import shard_rows
-from gdmix_core.effects.cores import core_count
 from gdmix_core.effects.entity_models import score_entity_rows
 from gdmix_core.models.initial import read_initial
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.run import SPLITS, Run
 from gdmix_core.solvers.global_objective import score_bag
+from gdmix_core.workers.cores import core_count
 
 _PIECES = 8  # of the rows held at a time, spread over the threads
 

@@ -10,12 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gdmix_core import progress, storage
+from gdmix_core import storage
 from gdmix_core.data.entity_rows import ROWS_AT_A_TIME
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.scores import LEVERAGE, remove_score_parts
 from gdmix_core.data.shards import read_entities
-from gdmix_core.effects.cores import core_count
 from gdmix_core.effects.initial_scores import score_fixed, score_shard
 from gdmix_core.effects.shard_markers import commit_shard, is_shard_done, shard_marker, shards_to_do
 from gdmix_core.models.initial import read_initial
@@ -24,6 +23,8 @@ from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import SPLITS, Run
 from gdmix_core.solvers.entity_newton import STATUS_NAMES
+from gdmix_core.workers import progress
+from gdmix_core.workers.cores import core_count
 
 log = logging.getLogger("gdmix_core.locked")
 

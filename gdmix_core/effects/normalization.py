@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.data.feature_summary import read_summary, summarize_bag, write_summary
 from gdmix_core.data.frame import Frame
-from gdmix_core.effects.cores import core_count
 from gdmix_core.pipeline.plan import Step, normalized
 from gdmix_core.pipeline.run import Run
+from gdmix_core.workers.cores import core_count
 
 log = logging.getLogger("gdmix_core.normalization")
 

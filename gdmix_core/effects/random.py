@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from gdmix_core import processes, progress
-from gdmix_core.effects.cores import core_count
 from gdmix_core.effects.random_l2 import conclude, prior_variance
 from gdmix_core.effects.random_shard import train_shard
 from gdmix_core.effects.shard_markers import describe, is_shard_done, shards_to_do, summary
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
+from gdmix_core.workers import processes, progress
+from gdmix_core.workers.cores import core_count
 
 log = logging.getLogger("gdmix_core.random_effect")
 

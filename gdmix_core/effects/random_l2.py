@@ -22,13 +22,13 @@ from gdmix_core.data.entity_rows import ROWS_AT_A_TIME, EntityRows, read_entity_
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.scores import other_leverage, other_scores
 from gdmix_core.effects.conditions import conditions_of
-from gdmix_core.effects.cores import core_count
 from gdmix_core.effects.entity_models import FittedModels
 from gdmix_core.effects.evidence import Evidence, settle
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.plan import Step, train_id
 from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.automatic_l2 import START_VARIANCE, Mode, Sums, group_count, group_of, named_l2
+from gdmix_core.workers.cores import core_count
 
 log = logging.getLogger("gdmix_core.random_effect")
 

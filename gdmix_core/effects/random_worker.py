@@ -9,10 +9,10 @@ import argparse
 import os
 import sys
 
-from gdmix_core import processes
 from gdmix_core.effects.random_shard import train_shard
 from gdmix_core.pipeline.run import Run
 from gdmix_core.system_errors import as_user_error
+from gdmix_core.workers import processes
 
 
 def main() -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from gdmix_core import progress
 from gdmix_core.config.text import TextModel
-from gdmix_core.effects.checkpoint import StepCheckpoint
-from gdmix_core.effects.cores import core_count
-from gdmix_core.effects.worker_group import Event, WorkerGroup, train_together
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
+from gdmix_core.workers import progress
+from gdmix_core.workers.checkpoint import StepCheckpoint
+from gdmix_core.workers.cores import core_count
+from gdmix_core.workers.group import Event, WorkerGroup, train_together
 
 log = logging.getLogger("gdmix_core.text")
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core.solvers.all_reduce import DataTerm
+from gdmix_core.workers.all_reduce import DataTerm
 
 # Of a feature that is all but constant, shifting leaves nothing but the rounding of what was subtracted.
 _ROUNDING = 1e-13

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core import processes
-from gdmix_core.effects.checkpoint import StepCheckpoint
 from gdmix_core.errors import StepError
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
@@ -24,6 +22,8 @@ from gdmix_core.text.summaries import Summaries
 from gdmix_core.text.training_group import TrainingGroup
 from gdmix_core.text.training_state import TrainingState
 from gdmix_core.text.watched_metric import WatchedMetric
+from gdmix_core.workers import processes
+from gdmix_core.workers.checkpoint import StepCheckpoint
 
 log = logging.getLogger("gdmix_core.text")
 

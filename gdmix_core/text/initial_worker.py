@@ -5,12 +5,11 @@ python -m gdmix_core.text.initial_worker --run ROOT --step initialize --threads 
 
 from __future__ import annotations
 
-from gdmix_core import processes
-from gdmix_core.effects import worker_process
 from gdmix_core.models import earlier_run
 from gdmix_core.models.earlier import find_earlier
 from gdmix_core.models.earlier_network import EarlierNetwork
 from gdmix_core.pipeline.run import Run
+from gdmix_core.workers import process, processes
 
 
 def work(root: str, step_id: str, threads: int) -> None:
@@ -26,4 +25,4 @@ def work(root: str, step_id: str, threads: int) -> None:
 
 
 if __name__ == "__main__":
-    worker_process.main("Lays out the text networks that a run starts from.", work)
+    process.main("Lays out the text networks that a run starts from.", work)

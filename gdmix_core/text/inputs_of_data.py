@@ -10,16 +10,16 @@ import numpy as np
 from gdmix_core import storage
 from gdmix_core.config.text import TextModel
 from gdmix_core.data.frame import Frame
-from gdmix_core.effects.checkpoint import StepCheckpoint
 from gdmix_core.models.network_files import INPUTS
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
-from gdmix_core.solvers.all_reduce import WorkerLostError
 from gdmix_core.text.distinct_texts import encode
 from gdmix_core.text.network_inputs import NetworkInputs
 from gdmix_core.text.network_rows import ROWS_AT_A_TIME
 from gdmix_core.text.starting_point import inputs_to_start_from
 from gdmix_core.text.vocabulary import TokenCounter, given_tokens
+from gdmix_core.workers.all_reduce import WorkerLostError
+from gdmix_core.workers.checkpoint import StepCheckpoint
 
 
 def network_inputs(run: Run, step: Step, rank: int, barrier: Any) -> NetworkInputs:

@@ -19,14 +19,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from gdmix_core import processes, storage
+from gdmix_core import storage
 from gdmix_core.data.scores import remove_score_parts
-from gdmix_core.effects.checkpoint import StepCheckpoint
-from gdmix_core.effects.worker_process import send_beats
 from gdmix_core.errors import StepError
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
-from gdmix_core.solvers.all_reduce import WorkerLostError
 from gdmix_core.text.course import Course
 from gdmix_core.text.inputs_of_data import network_inputs
 from gdmix_core.text.model_folder import write_model
@@ -40,6 +37,10 @@ from gdmix_core.text.score_writing import write_scores
 from gdmix_core.text.train_step import divided, gradient_sums
 from gdmix_core.text.training_group import OneWorker
 from gdmix_core.text.watched_metric import WatchedMetric
+from gdmix_core.workers import processes
+from gdmix_core.workers.all_reduce import WorkerLostError
+from gdmix_core.workers.checkpoint import StepCheckpoint
+from gdmix_core.workers.process import send_beats
 
 # Files for each worker and epoch at least, so that none has much to wait for at its end.
 _FILES_PER_WORKER = 4

@@ -10,9 +10,9 @@ import contextlib
 import os
 from typing import Any
 
-from gdmix_core.solvers.all_reduce import Alone
-from gdmix_core.solvers.tensorflow_all_reduce import TensorFlowAllReduce, place_in_cluster
-from gdmix_core.solvers.tensorflow_import import import_tensorflow
+from gdmix_core.workers.all_reduce import Alone
+from gdmix_core.workers.tensorflow_all_reduce import TensorFlowAllReduce, place_in_cluster
+from gdmix_core.workers.tensorflow_import import import_tensorflow
 
 
 class OneWorker(Alone):

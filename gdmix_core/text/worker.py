@@ -8,12 +8,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from gdmix_core import processes
 from gdmix_core.data.scores import remove_score_parts
-from gdmix_core.effects import worker_process
 from gdmix_core.errors import StepError
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
+from gdmix_core.workers import process, processes
 
 
 def work(root: str, step_id: str, threads: int) -> None:
@@ -71,4 +70,4 @@ def train_and_score(run: Run, step: Step, group: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    worker_process.main("Trains a text network, as one of the workers in TF_CONFIG.", work)
+    process.main("Trains a text network, as one of the workers in TF_CONFIG.", work)

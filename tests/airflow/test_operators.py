@@ -18,11 +18,11 @@ from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowSkipException
 from airflow.sdk.execution_time import macros
 
-from gdmix_core import processes
 from gdmix_core.config.pipeline import Config
 from gdmix_core.errors import ConfigError, DataError, StepError
 from gdmix_core.pipeline.run import Run
 from gdmix_core.samples.generated import generate_sample, write_generated
+from gdmix_core.workers import processes
 from gdmix_operators.factory import build_dag
 from gdmix_operators.operators.base import StepOperator, summary
 from gdmix_operators.operators.evaluate import EvaluateOperator

@@ -19,12 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from run_directory import Rows, make_run
 
-from gdmix_core import processes
 from gdmix_core.config.search_space import searched, trial_count
 from gdmix_core.errors import ConfigError, DataError, StepError
 from gdmix_core.pipeline.loading import parse_config
 from gdmix_core.pipeline.plan import build_plan
 from gdmix_core.pipeline.run import Run
+from gdmix_core.workers import processes
 from gdmix_operators.factory import build_dag
 from gdmix_operators.operators.select import SelectOperator
 from gdmix_operators.operators.trial import TrialOperator

@@ -12,8 +12,7 @@ import signal
 import time
 from pathlib import Path
 
-from gdmix_core import processes
-from gdmix_core.effects import worker_process
+from gdmix_core.workers import process, processes
 
 
 def work(root: str, step_id: str, threads: int) -> None:
@@ -24,7 +23,7 @@ def work(root: str, step_id: str, threads: int) -> None:
             time.sleep(0.02)
         processes.send({"outcome": {"served": served.read_text()}})
         return
-    worker_process.send_beats(0.05)
+    process.send_beats(0.05)
     if not began.exists():
         began.touch()
         time.sleep(0.2)
@@ -34,4 +33,4 @@ def work(root: str, step_id: str, threads: int) -> None:
 
 
 if __name__ == "__main__":
-    worker_process.main("Serves, or freezes.", work)
+    process.main("Serves, or freezes.", work)

@@ -11,11 +11,12 @@ import pytest
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from gdmix_core import progress, storage
+from gdmix_core import storage
 from gdmix_core.effects import fixed
-from gdmix_core.effects.checkpoint import Checkpoint, Iterate
 from gdmix_core.pipeline.run import SPLITS, Run
 from gdmix_core.steps import execute
+from gdmix_core.workers import progress
+from gdmix_core.workers.checkpoint import Checkpoint, Iterate
 from tests.effects.global_optimum import coefficients, design_matrix, problem_of
 from tests.run_directory import Rows, make_run
 

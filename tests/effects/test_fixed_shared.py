@@ -9,16 +9,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from gdmix_core import progress
 from gdmix_core.effects import fixed, fixed_automatic_l2
-from gdmix_core.effects.checkpoint import Checkpoint, Iterate
 from gdmix_core.effects.fixed_fit import fit
 from gdmix_core.effects.training_rows import TrainingRows
 from gdmix_core.models.native import read_model, write_model
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.run import Run
-from gdmix_core.solvers.all_reduce import Alone
 from gdmix_core.steps import execute
+from gdmix_core.workers import progress
+from gdmix_core.workers.all_reduce import Alone
+from gdmix_core.workers.checkpoint import Checkpoint, Iterate
 from tests.run_directory import Rows, make_run
 from tests.solvers.test_all_reduce import in_group
 

@@ -19,14 +19,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gdmix_core import processes, progress, storage
+from gdmix_core import storage
 from gdmix_core.effects import fixed
-from gdmix_core.effects.checkpoint import Checkpoint
-from gdmix_core.effects.worker_process import TOLD_TO_END
 from gdmix_core.errors import StepError
 from gdmix_core.models.native import read_model
 from gdmix_core.pipeline.run import SPLITS, Run
 from gdmix_core.steps import execute
+from gdmix_core.workers import processes, progress
+from gdmix_core.workers.checkpoint import Checkpoint
+from gdmix_core.workers.process import TOLD_TO_END
 from tests.effects.worker_processes import wait_until, workers_of
 from tests.run_directory import Rows, make_run
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gdmix_core.effects.worker_group import WorkerGroup, train_together
+from gdmix_core.workers.group import WorkerGroup, train_together
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="SIGSTOP and /proc")

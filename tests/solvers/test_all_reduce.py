@@ -18,8 +18,8 @@ from gdmix_core.effects.fixed_fit import fit
 from gdmix_core.effects.training_rows import TrainingRows
 from gdmix_core.errors import StepError
 from gdmix_core.pipeline.run import Run
-from gdmix_core.solvers.all_reduce import Alone, SharedObjective
-from gdmix_core.solvers.tensorflow_all_reduce import TensorFlowAllReduce, place_in_cluster
+from gdmix_core.workers.all_reduce import Alone, SharedObjective
+from gdmix_core.workers.tensorflow_all_reduce import TensorFlowAllReduce, place_in_cluster
 from tests.run_directory import Rows, make_run
 
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from gdmix_core import processes, storage
+from gdmix_core import storage
 from gdmix_core.data.frame import Frame
 from gdmix_core.errors import DataError
 from gdmix_core.evaluation.evaluate import group_codes
@@ -28,6 +28,7 @@ from gdmix_core.text.starting_point import model_file
 from gdmix_core.text.train_step import as_tensors
 from gdmix_core.text.training_group import OneWorker
 from gdmix_core.text.worker import train_and_score
+from gdmix_core.workers import processes
 from tests.run_directory import Rows
 from tests.text.text_runs import EVERYTHING, STEP, scores, text_rows, text_run
 

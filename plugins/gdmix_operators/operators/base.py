@@ -160,8 +160,8 @@ class StepOperator(BaseOperator):
 
     def timed(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
         """carry_out, between one line that says what begins and one that says how it ended."""
-        from gdmix_core import log_lines, processes
         from gdmix_core.system_errors import as_user_error
+        from gdmix_core.workers import log_lines, processes
 
         self.log.info("%s", self.announce(run, step))
         start = time.monotonic()
@@ -201,7 +201,7 @@ class StepOperator(BaseOperator):
 
     def on_kill(self) -> None:
         """Ends the worker processes: Airflow kills this task's process a few seconds later, done or not."""
-        from gdmix_core.processes import terminate_children
+        from gdmix_core.workers.processes import terminate_children
 
         terminate_children(grace_seconds=3)
 

@@ -30,9 +30,9 @@ class SparkStepOperator(StepOperator):
     def carry_out(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
         from airflow.exceptions import AirflowException
 
-        from gdmix_core.processes import end_with_parent
         from gdmix_core.spark_submit import check_java, forget_reported, raise_reported, reason
         from gdmix_core.steps import spark_application
+        from gdmix_core.workers.processes import end_with_parent
         from gdmix_operators.spark_submit import spark_submit_hook
 
         check_java()
@@ -56,7 +56,7 @@ class SparkStepOperator(StepOperator):
 
     def on_kill(self) -> None:
         """Ends spark-submit with the JVM and the Python processes below it, then a driver on a cluster."""
-        from gdmix_core.processes import end_descendants
+        from gdmix_core.workers.processes import end_descendants
 
         end_descendants(grace_seconds=3)
         if self._hook is not None:

@@ -12,9 +12,9 @@ import time
 import traceback
 from collections.abc import Callable
 
-from gdmix_core import processes
-from gdmix_core.solvers.all_reduce import WorkerLostError
 from gdmix_core.system_errors import as_user_error
+from gdmix_core.workers import processes
+from gdmix_core.workers.all_reduce import WorkerLostError
 
 # Exit codes that say nothing against the worker itself.
 LOST_WORKER = 75  # another one is gone (EX_TEMPFAIL of sysexits.h)

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gdmix_core import processes
-from gdmix_core.effects.worker_process import LOST_WORKER, TOLD_TO_END
+from gdmix_core.workers import processes
+from gdmix_core.workers.process import LOST_WORKER, TOLD_TO_END
 
 log = logging.getLogger("gdmix_core.worker_group")
 

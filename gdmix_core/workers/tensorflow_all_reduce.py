@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core.errors import StepError
-from gdmix_core.solvers.all_reduce import WorkerLostError
-from gdmix_core.solvers.tensorflow_import import import_tensorflow
+from gdmix_core.workers.all_reduce import WorkerLostError
+from gdmix_core.workers.tensorflow_import import import_tensorflow
 
 
 def place_in_cluster(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:

@@ -19,8 +19,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any
 
-from gdmix_core import log_lines
 from gdmix_core.errors import StepError
+from gdmix_core.workers import log_lines
 
 log = logging.getLogger("gdmix_core.processes")
 
