@@ -22,7 +22,7 @@ from scipy.optimize import fmin_l_bfgs_b
 from scipy.sparse import csr_matrix, hstack
 
 from gdmix_core.data.frame import Frame
-from gdmix_core.evaluation.metrics import auc
+from gdmix_core.metrics.all_rows import auc
 from gdmix_core.pipeline.run import Run
 
 CONFIG = Path(__file__).resolve().parents[1] / "dags" / "movielens.yaml"

@@ -27,7 +27,7 @@ _HOMES = {
     "fit_entity_models": "gdmix_core.effects.entity_models",
     "load_config": "gdmix_core.pipeline.loading",
     "minimize": "gdmix_core.solvers.lbfgs",
-    "parse_metric": "gdmix_core.evaluation.registry",
+    "parse_metric": "gdmix_core.metrics.registry",
     "penalties_of": "gdmix_core.effects.penalties",
     "read_avro": "gdmix_core.models.avro",
     "read_model": "gdmix_core.models.native",

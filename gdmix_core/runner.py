@@ -16,8 +16,8 @@ from rich.table import Table
 from gdmix_core import prerequisites, spark_submit, steps, storage, watched
 from gdmix_core.config.pipeline import Config
 from gdmix_core.data.validation import report_path
-from gdmix_core.evaluation.registry import parse_metric, shown_value
 from gdmix_core.evaluation.selection import deciding_split, evaluated
+from gdmix_core.metrics.registry import parse_metric, shown_value
 from gdmix_core.models import earlier_run
 from gdmix_core.pipeline import run_directory, run_lock
 from gdmix_core.pipeline.plan import Step

@@ -14,7 +14,7 @@ from gdmix_core.config.execution import Airflow, Engine, Spark
 from gdmix_core.config.model import Model, Path, is_recorded
 from gdmix_core.config.tune import Tune
 from gdmix_core.errors import ConfigError
-from gdmix_core.evaluation.registry import DEFAULT_METRIC, metrics_of, parse_metric
+from gdmix_core.metrics.registry import DEFAULT_METRIC, metrics_of, parse_metric
 
 Task = Literal[
     "logistic_regression",

@@ -16,7 +16,7 @@ from gdmix_core.data.presence import absent_checks, absent_scalar, merge_seen
 from gdmix_core.data.record_checks import UID_CHECKS, checks_of, score_checks
 from gdmix_core.data.source import Layout
 from gdmix_core.errors import DataError
-from gdmix_core.evaluation.registry import Metric, parse_metric
+from gdmix_core.metrics.registry import Metric, parse_metric
 from gdmix_core.pipeline import run_directory
 from gdmix_core.pipeline.run import Run
 

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.scores import ScoreSum, assemble
-from gdmix_core.evaluation.registry import Metric, parse_metric
+from gdmix_core.metrics.registry import Metric, parse_metric
 from gdmix_core.pipeline.plan import Step, latest_scores, train_id
 from gdmix_core.pipeline.run import SPLITS, Run
 
 if TYPE_CHECKING:
-    from gdmix_core.evaluation.metrics import MetricValue
+    from gdmix_core.metrics.all_rows import MetricValue
 
 log = logging.getLogger("gdmix_core.evaluate")
 

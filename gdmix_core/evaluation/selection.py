@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gdmix_core.errors import DataError, StepError
-from gdmix_core.evaluation.registry import parse_metric
+from gdmix_core.metrics.registry import parse_metric
 from gdmix_core.pipeline.plan import Step, evaluate_id, order_of_pass, trained
 from gdmix_core.pipeline.run import Run
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gdmix_core.errors import ConfigError
-from gdmix_core.evaluation.registry import DEFAULT_METRIC
+from gdmix_core.metrics.registry import DEFAULT_METRIC
 from gdmix_core.migration.names import number, pipeline_name, valid_names
 from gdmix_core.migration.notes import Translation
 from gdmix_core.migration.photon_coordinate import Shard, search_ranges, translate_coordinate

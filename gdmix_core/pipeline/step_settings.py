@@ -6,7 +6,7 @@ from typing import Any
 
 from gdmix_core.config.pipeline import Config
 from gdmix_core.config.text_start import settings_of_start
-from gdmix_core.evaluation.registry import parse_metric
+from gdmix_core.metrics.registry import parse_metric
 
 
 def of_effect(coordinate: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Any
 
 from gdmix_core import __version__, storage
-from gdmix_core.evaluation.registry import parse_metric, shown_value
+from gdmix_core.metrics.registry import parse_metric, shown_value
 from gdmix_core.pipeline.run import Run
 from gdmix_core.report.contents import Report, read_report
 

@@ -16,7 +16,7 @@ from typing import Any
 from gdmix_core.config.pipeline import Config
 from gdmix_core.config.search_space import Candidates, searched, settings_of_search, trials_of_round
 from gdmix_core.config.tune import Range
-from gdmix_core.evaluation.registry import parse_metric
+from gdmix_core.metrics.registry import parse_metric
 
 # Optuna's own default; a shorter search would never get beyond random proposals, so a third of it must do.
 _RANDOM_AT_FIRST = 10

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from gdmix_core.config.search_space import searched, shown_name, shown_values, trial_count, trials_of_round
-from gdmix_core.evaluation.registry import parse_metric, shown_value
 from gdmix_core.evaluation.selection import deciding_split
+from gdmix_core.metrics.registry import parse_metric, shown_value
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
 from gdmix_core.search.trials import finished_trials, make_trials

@@ -7,8 +7,8 @@ from typing import Any
 
 from gdmix_core.config.search_space import shown_values
 from gdmix_core.errors import StepError
-from gdmix_core.evaluation.registry import parse_metric
 from gdmix_core.evaluation.selection import has_validation
+from gdmix_core.metrics.registry import parse_metric
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
 from gdmix_core.search.trials import finished_trials, open_trial

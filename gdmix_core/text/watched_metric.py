@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.scores import other_scores
 from gdmix_core.evaluation.evaluate import group_codes, labels
-from gdmix_core.evaluation.registry import parse_metric
 from gdmix_core.evaluation.selection import deciding_split
+from gdmix_core.metrics.registry import parse_metric
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
 

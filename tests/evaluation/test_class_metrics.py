@@ -18,10 +18,10 @@ from sklearn import metrics as oracle
 from gdmix_core import storage
 from gdmix_core.data.scores import other_scores
 from gdmix_core.errors import ConfigError, DataError
-from gdmix_core.evaluation import classes
 from gdmix_core.evaluation.evaluate import evaluate
-from gdmix_core.evaluation.metrics import GLOBAL_METRICS, accuracy, confusion_matrix
-from gdmix_core.evaluation.registry import parse_metric
+from gdmix_core.metrics import classes
+from gdmix_core.metrics.all_rows import GLOBAL_METRICS, accuracy, confusion_matrix
+from gdmix_core.metrics.registry import parse_metric
 
 K = 4
 every = pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from gdmix_core.errors import ConfigError, DataError
-from gdmix_core.evaluation.grouped import auc_per_group, precision_per_group
-from gdmix_core.evaluation.metrics import MetricValue, auc
+from gdmix_core.metrics.all_rows import MetricValue, auc
+from gdmix_core.metrics.grouped import auc_per_group, precision_per_group
 
 GroupedRows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 

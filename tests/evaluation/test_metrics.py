@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
 from gdmix_core.errors import DataError
-from gdmix_core.evaluation import metrics
+from gdmix_core.metrics import all_rows
 
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -52,15 +52,15 @@ def random_rows(n: int, seed: int, positive: float = 0.3) -> Rows:
 @settings(deadline=None)
 @given(binary_rows)
 def test_auc_counts_pairs(rows: Rows) -> None:
-    assert metrics.auc(*rows) == pytest.approx(auc_by_pairs(*rows), rel=1e-12, nan_ok=True)
+    assert all_rows.auc(*rows) == pytest.approx(auc_by_pairs(*rows), rel=1e-12, nan_ok=True)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_auc_agrees_with_scikit_learn(seed: int) -> None:
     label, score, weight = random_rows(5000, seed)
     expected = sklearn_metrics.roc_auc_score(label, score, sample_weight=weight)
-    assert metrics.auc(label, score, weight) == pytest.approx(expected, rel=1e-12)
-    assert metrics.auc(label, score) == pytest.approx(sklearn_metrics.roc_auc_score(label, score), rel=1e-12)
+    assert all_rows.auc(label, score, weight) == pytest.approx(expected, rel=1e-12)
+    assert all_rows.auc(label, score) == pytest.approx(sklearn_metrics.roc_auc_score(label, score), rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -74,31 +74,31 @@ def test_auc_agrees_with_scikit_learn(seed: int) -> None:
     ],
 )
 def test_auc_of_known_orders(label: list[float], score: list[float], expected: float) -> None:
-    assert metrics.auc(label, score) == expected
+    assert all_rows.auc(label, score) == expected
 
 
 def test_auc_never_exceeds_one() -> None:
     # Ten weights of 0.1 sum to less than one: the ratio of rounded sums could pass 1.
     for n in range(1, 200):
         label = np.repeat([0.0, 1.0], n)
-        assert metrics.auc(label, np.arange(2.0 * n), np.full(2 * n, 0.1)) <= 1.0
+        assert all_rows.auc(label, np.arange(2.0 * n), np.full(2 * n, 0.1)) <= 1.0
 
 
 @pytest.mark.parametrize("label", [[1.0, 1.0], [0.0, 0.0], []])
 def test_auc_of_one_class_is_undefined(label: list[float]) -> None:
-    assert math.isnan(metrics.auc(label, np.zeros(len(label))))
+    assert math.isnan(all_rows.auc(label, np.zeros(len(label))))
 
 
 def test_auc_of_one_weighted_class_is_undefined() -> None:
-    assert math.isnan(metrics.auc([0.0, 1.0], [0.0, 1.0], [0.0, 2.0]))
+    assert math.isnan(all_rows.auc([0.0, 1.0], [0.0, 1.0], [0.0, 2.0]))
 
 
 @settings(deadline=None)
 @given(binary_rows)
 def test_auc_is_symmetric(rows: Rows) -> None:
     label, score, weight = rows
-    mirrored = metrics.auc(1.0 - label, -score, weight)
-    assert mirrored == pytest.approx(metrics.auc(label, score, weight), rel=1e-12, nan_ok=True)
+    mirrored = all_rows.auc(1.0 - label, -score, weight)
+    assert mirrored == pytest.approx(all_rows.auc(label, score, weight), rel=1e-12, nan_ok=True)
 
 
 @settings(deadline=None)
@@ -108,14 +108,14 @@ def test_logloss_agrees_with_scikit_learn(rows: Rows) -> None:
     score = np.clip(score, -15, 15)  # beyond, scikit-learn's probabilities lose the digits that margins keep
     probability = 1.0 / (1.0 + np.exp(-score))
     expected = sklearn_metrics.log_loss(label, probability, sample_weight=weight, labels=[0, 1])
-    assert metrics.logloss(label, score, weight) == pytest.approx(expected, rel=1e-9)
+    assert all_rows.logloss(label, score, weight) == pytest.approx(expected, rel=1e-9)
 
 
 def test_logloss_is_stable_far_out() -> None:
-    assert metrics.logloss([1.0], [1000.0]) == 0.0
-    assert metrics.logloss([0.0], [1000.0]) == 1000.0
-    assert metrics.logloss([1.0], [40.0]) == pytest.approx(math.exp(-40), rel=1e-12)
-    assert metrics.logloss([0.3], [0.0]) == pytest.approx(math.log(2), rel=1e-15)
+    assert all_rows.logloss([1.0], [1000.0]) == 0.0
+    assert all_rows.logloss([0.0], [1000.0]) == 1000.0
+    assert all_rows.logloss([1.0], [40.0]) == pytest.approx(math.exp(-40), rel=1e-12)
+    assert all_rows.logloss([0.3], [0.0]) == pytest.approx(math.log(2), rel=1e-15)
 
 
 @settings(deadline=None)
@@ -124,8 +124,8 @@ def test_squared_errors_agree_with_scikit_learn(rows: Rows) -> None:
     label, score, weight = rows
     mse = sklearn_metrics.mean_squared_error(label, score, sample_weight=weight)
     rmse = sklearn_metrics.root_mean_squared_error(label, score, sample_weight=weight)
-    assert metrics.mse(label, score, weight) == pytest.approx(mse, rel=1e-12)
-    assert metrics.rmse(label, score, weight) == pytest.approx(rmse, rel=1e-12)
+    assert all_rows.mse(label, score, weight) == pytest.approx(mse, rel=1e-12)
+    assert all_rows.rmse(label, score, weight) == pytest.approx(rmse, rel=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -138,11 +138,11 @@ def test_poisson_loss_is_half_the_deviance_up_to_a_constant(seed: int) -> None:
     )
     deviance = sklearn_metrics.mean_poisson_deviance(label, np.exp(score), sample_weight=weight)
     saturated = np.average(label - label * np.log(label), weights=weight)
-    assert metrics.poisson_loss(label, score, weight) == pytest.approx(deviance / 2 + saturated, rel=1e-12)
+    assert all_rows.poisson_loss(label, score, weight) == pytest.approx(deviance / 2 + saturated, rel=1e-12)
 
 
 def test_poisson_loss_of_a_diverged_model_is_finite_and_enormous() -> None:
-    loss = metrics.poisson_loss([1.0, 2.0], [0.0, 1e6])
+    loss = all_rows.poisson_loss([1.0, 2.0], [0.0, 1e6])
     assert math.isfinite(loss)
     assert loss > 1e200
 
@@ -155,10 +155,10 @@ def test_smoothed_hinge_follows_its_three_branches(rows: Rows) -> None:
     for y, z in zip(label, score, strict=True):
         t = z if y == 1.0 else -z
         losses.append(0.5 - t if t <= 0 else 0.5 * (1 - t) ** 2 if t < 1 else 0.0)
-    assert metrics.smoothed_hinge(label, score, weight) == pytest.approx(np.average(losses, weights=weight), abs=1e-12)
+    assert all_rows.smoothed_hinge(label, score, weight) == pytest.approx(np.average(losses, weights=weight), abs=1e-12)
 
 
-@pytest.mark.parametrize("metric", metrics.GLOBAL_METRICS.values(), ids=list(metrics.GLOBAL_METRICS))
+@pytest.mark.parametrize("metric", all_rows.GLOBAL_METRICS.values(), ids=list(all_rows.GLOBAL_METRICS))
 @settings(deadline=None)
 @given(rows=binary_rows, random=st.randoms(use_true_random=False))
 def test_row_order_does_not_change_a_bit(metric: Callable[..., float], rows: Rows, random: object) -> None:
@@ -167,7 +167,7 @@ def test_row_order_does_not_change_a_bit(metric: Callable[..., float], rows: Row
     np.testing.assert_equal(metric(*(column[order] for column in rows)), metric(*rows))
 
 
-@pytest.mark.parametrize("metric", metrics.GLOBAL_METRICS.values(), ids=list(metrics.GLOBAL_METRICS))
+@pytest.mark.parametrize("metric", all_rows.GLOBAL_METRICS.values(), ids=list(all_rows.GLOBAL_METRICS))
 def test_row_order_does_not_change_a_bit_in_long_vectors(metric: Callable[..., float]) -> None:
     rows = random_rows(100_003, seed=5)
     reference = metric(*rows)
@@ -176,7 +176,7 @@ def test_row_order_does_not_change_a_bit_in_long_vectors(metric: Callable[..., f
         assert metric(*(column[order] for column in rows)) == reference
 
 
-@pytest.mark.parametrize("metric", metrics.GLOBAL_METRICS.values(), ids=list(metrics.GLOBAL_METRICS))
+@pytest.mark.parametrize("metric", all_rows.GLOBAL_METRICS.values(), ids=list(all_rows.GLOBAL_METRICS))
 @settings(deadline=None)
 @given(rows=binary_rows, extra=binary_rows)
 def test_rows_of_weight_zero_are_absent(metric: Callable[..., float], rows: Rows, extra: Rows) -> None:
@@ -185,14 +185,14 @@ def test_rows_of_weight_zero_are_absent(metric: Callable[..., float], rows: Rows
     np.testing.assert_equal(metric(*padded), metric(*rows))
 
 
-@pytest.mark.parametrize("metric", metrics.GLOBAL_METRICS.values(), ids=list(metrics.GLOBAL_METRICS))
+@pytest.mark.parametrize("metric", all_rows.GLOBAL_METRICS.values(), ids=list(all_rows.GLOBAL_METRICS))
 def test_no_rows_have_no_metric(metric: Callable[..., float]) -> None:
     assert math.isnan(metric([], [], []))
 
 
 def test_overflow_is_infinite_not_an_error() -> None:
-    assert metrics.mse([0.0, 0.0], [1e154, 1.3e154]) == math.inf
-    assert metrics.mse([0.0], [1e200]) == math.inf
+    assert all_rows.mse([0.0, 0.0], [1e154, 1.3e154]) == math.inf
+    assert all_rows.mse([0.0], [1e200]) == math.inf
 
 
 @pytest.mark.parametrize(
@@ -208,4 +208,4 @@ def test_overflow_is_infinite_not_an_error() -> None:
 )
 def test_unusable_columns_are_named(columns: tuple[list[float], ...], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        metrics.auc(*columns)
+        all_rows.auc(*columns)

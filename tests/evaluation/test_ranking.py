@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import label_ranking_average_precision_score, ndcg_score
 
 from gdmix_core.errors import ConfigError, DataError
-from gdmix_core.evaluation.metrics import MetricValue
-from gdmix_core.evaluation.ranking import mrr_per_group, ndcg_per_group
+from gdmix_core.metrics.all_rows import MetricValue
+from gdmix_core.metrics.ranking import mrr_per_group, ndcg_per_group
 
 PerGroup = Callable[..., MetricValue]
 both = pytest.mark.parametrize("metric", [ndcg_per_group, mrr_per_group], ids=["ndcg", "mrr"])

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gdmix_core.errors import ConfigError
-from gdmix_core.evaluation import grouped, metrics, ranking
-from gdmix_core.evaluation.registry import DEFAULT_METRIC, Metric, parse_metric
+from gdmix_core.metrics import all_rows, grouped, ranking
+from gdmix_core.metrics.registry import DEFAULT_METRIC, Metric, parse_metric
 
 
 @pytest.mark.parametrize(
@@ -127,9 +127,9 @@ def test_evaluate_reaches_every_metric() -> None:
     random = np.random.default_rng(0)
     label = (random.random(60) < 0.5).astype(float)
     score, weight, user = random.normal(size=60), random.gamma(2.0, size=60), random.integers(0, 6, 60)
-    for kind, function in metrics.GLOBAL_METRICS.items():
+    for kind, function in all_rows.GLOBAL_METRICS.items():
         value = parse_metric(kind).evaluate(label, score, weight)
-        assert value == metrics.MetricValue(function(label, score, weight))
+        assert value == all_rows.MetricValue(function(label, score, weight))
     groups = {"item": user[::-1], "user": user}
     found = parse_metric("auc@user").evaluate(label, score, weight, groups)
     assert found == grouped.auc_per_group(label, score, weight, user)
@@ -140,7 +140,7 @@ def test_evaluate_reaches_every_metric() -> None:
     found = parse_metric("mrr@3:user").evaluate(label, score, weight, groups)
     assert found == ranking.mrr_per_group(label, score, weight, user, 3)
     matrix = parse_metric("confusion_matrix").evaluate(label, score, weight).matrix
-    assert matrix == metrics.confusion_matrix(label, score, weight)
+    assert matrix == all_rows.confusion_matrix(label, score, weight)
 
 
 BINARY = ("logistic_regression", "smoothed_hinge", "multiclass_classification", "multilabel_classification")
@@ -196,7 +196,7 @@ def test_a_missing_group_column_is_a_config_error(groups: dict | None) -> None:
 
 def test_parsing_names_imports_no_numba_and_no_numpy() -> None:
     code = (
-        "import sys, gdmix_core.evaluation.registry as r; r.parse_metric('auc@u');"
+        "import sys, gdmix_core.metrics.registry as r; r.parse_metric('auc@u');"
         "assert not {'numba', 'numpy'} & set(sys.modules)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

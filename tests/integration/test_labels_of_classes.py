@@ -15,7 +15,7 @@ from gdmix_core.data.frame import Frame
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.source import open_layout
 from gdmix_core.errors import DataError
-from gdmix_core.evaluation.registry import DEFAULT_METRIC
+from gdmix_core.metrics.registry import DEFAULT_METRIC
 from gdmix_core.pipeline.run import Run
 
 ROWS, CLASSES = 40, 4

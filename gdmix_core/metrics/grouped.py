@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gdmix_core.errors import ConfigError, DataError
-from gdmix_core.evaluation.metrics import Floats, MetricValue, Rows, exact_sum
-from gdmix_core.evaluation.roc import area_under_roc
 from gdmix_core.jit import njit
+from gdmix_core.metrics.all_rows import Floats, MetricValue, Rows, exact_sum
+from gdmix_core.metrics.roc import area_under_roc
 
 Codes = NDArray[np.int64]
 

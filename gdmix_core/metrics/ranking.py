@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gdmix_core.errors import ConfigError, DataError
-from gdmix_core.evaluation.grouped import Codes, grouped_rows, mean_of_groups
-from gdmix_core.evaluation.metrics import Floats, MetricValue, Rows
 from gdmix_core.jit import njit
+from gdmix_core.metrics.all_rows import Floats, MetricValue, Rows
+from gdmix_core.metrics.grouped import Codes, grouped_rows, mean_of_groups
 
 # 2^label as a gain stays far from float64's end, whatever the size of a group.
 _LARGEST_GRADE = 500.0

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gdmix_core.errors import DataError
-from gdmix_core.evaluation.metrics import Floats, confusion, exact_sum, weighted_mean
-from gdmix_core.evaluation.roc import area_under_roc
+from gdmix_core.metrics.all_rows import Floats, confusion, exact_sum, weighted_mean
+from gdmix_core.metrics.roc import area_under_roc
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from gdmix_core.errors import ConfigError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from gdmix_core.evaluation.metrics import MetricValue
+    from gdmix_core.metrics.all_rows import MetricValue
 
 # What a task gives a row: one margin, one for each class of which one is right, or for each of which any may apply.
 Shape = Literal["margin", "multiclass", "multilabel"]
@@ -144,7 +144,7 @@ class Metric:
         Raises DataError for unusable columns, ConfigError when the group column is not among `groups` or the metric
         is not for such scores.
         """
-        from gdmix_core.evaluation import grouped, metrics, ranking
+        from gdmix_core.metrics import all_rows, grouped, ranking
 
         if self.column is None:
             return _of_all_rows(self.kind, label, score, weight)
@@ -160,29 +160,29 @@ class Metric:
         to_depth = {
             "precision": grouped.precision_per_group, "ndcg": ranking.ndcg_per_group, "mrr": ranking.mrr_per_group,
         }  # fmt: skip
-        found: metrics.MetricValue = to_depth[self.kind](label, score, weight, codes, self.k)
+        found: all_rows.MetricValue = to_depth[self.kind](label, score, weight, codes, self.k)
         return found
 
 
 def _of_all_rows(kind: str, label: ArrayLike, score: ArrayLike, weight: ArrayLike | None) -> MetricValue:
     import numpy as np
 
-    from gdmix_core.evaluation import classes, metrics
+    from gdmix_core.metrics import all_rows, classes
 
     dimensions = np.ndim(label), np.ndim(score)
     shape: Shape = {(1, 2): "multiclass", (2, 2): "multilabel"}.get(dimensions, "margin")  # type: ignore[assignment]
     if shape not in KINDS[kind].shapes:
         raise ConfigError(f"metric {kind} cannot be computed of {shape} scores")
     if kind == "confusion_matrix":
-        matrix = classes.multiclass_confusion if shape == "multiclass" else metrics.confusion_matrix
-        return metrics.MetricValue(None, matrix=matrix(label, score, weight))
+        matrix = classes.multiclass_confusion if shape == "multiclass" else all_rows.confusion_matrix
+        return all_rows.MetricValue(None, matrix=matrix(label, score, weight))
     functions = {
-        "margin": metrics.GLOBAL_METRICS,
+        "margin": all_rows.GLOBAL_METRICS,
         "multiclass": classes.MULTICLASS_METRICS,
         "multilabel": classes.MULTILABEL_METRICS,
     }
     value = functions[shape][kind](label, score, weight)
-    return metrics.MetricValue(value if math.isfinite(value) else None)
+    return all_rows.MetricValue(value if math.isfinite(value) else None)
 
 
 def shown_value(value: float | None) -> str:

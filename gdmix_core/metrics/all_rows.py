@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gdmix_core.errors import DataError
-from gdmix_core.evaluation.roc import area_under_roc
+from gdmix_core.metrics.roc import area_under_roc
 
 Floats = NDArray[np.float64]
 
