@@ -12,8 +12,8 @@ import time
 import machine
 
 from gdmix_core.config.pipeline import Config
-from gdmix_core.data.records import read_records, read_uids
-from gdmix_core.data.source import open_layout
+from gdmix_core.data.ingest.records import read_records, read_uids
+from gdmix_core.data.ingest.source import open_layout
 from gdmix_core.pipeline.run import Run
 from gdmix_core.runner import submit
 from gdmix_core.samples.generated_rows import RowShape, generate_rows
@@ -41,7 +41,7 @@ def protobuf_rate(path: str, records: int = 20_000) -> float:
     """Rows per second of protobuf's parser on the same records, on one core; it does not even build the columns."""
     from tensorflow.core.example.example_pb2 import Example
 
-    from gdmix_core.data.tfrecord import iter_chunks
+    from gdmix_core.data.tfrecord.files import iter_chunks
 
     payloads = []
     for chunk in iter_chunks(path):

@@ -117,8 +117,8 @@ def run(config: str, variables: tuple[str, ...], changes: tuple[str, ...]) -> No
 @_set
 def validate(config: str, variables: tuple[str, ...], changes: tuple[str, ...]) -> None:
     """Check the input and write the frame and its report, nothing more."""
-    from gdmix_core.data.report_table import report_table
-    from gdmix_core.data.validation import report_path
+    from gdmix_core.data.ingest.report_table import report_table
+    from gdmix_core.data.ingest.validation import report_path
     from gdmix_core.runner import begun, submit
     from gdmix_core.storage import exists, read_json
 

@@ -13,11 +13,11 @@ from gdmix_core.config.external import ExternalModel, PythonModel
 from gdmix_core.config.pipeline import Config
 from gdmix_core.config.text import TextModel
 from gdmix_core.config.text_files import faults_of_text_files
-from gdmix_core.data.column_types import Schemas, unusable_types
-from gdmix_core.data.described import input_directories, read_tensors, undescribed
-from gdmix_core.data.external_scores import score_files_at
-from gdmix_core.data.input_files import input_files
-from gdmix_core.data.pieces import DIRECTORIES, open_file
+from gdmix_core.data.ingest.column_types import Schemas, unusable_types
+from gdmix_core.data.ingest.external_scores import score_files_at
+from gdmix_core.data.ingest.input_files import input_files
+from gdmix_core.data.ingest.pieces import DIRECTORIES, open_file
+from gdmix_core.data.ingest.schema_check import input_directories, read_tensors, undescribed
 from gdmix_core.effects.trainer_function import trainer_function
 from gdmix_core.errors import DataError, GdmixError
 from gdmix_core.models.earlier import find_earlier

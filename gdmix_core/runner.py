@@ -15,7 +15,7 @@ from rich.table import Table
 
 from gdmix_core import prerequisites, spark_submit, steps, storage, watched
 from gdmix_core.config.pipeline import Config
-from gdmix_core.data.validation import report_path
+from gdmix_core.data.ingest.validation import report_path
 from gdmix_core.evaluation.selection import deciding_split, evaluated
 from gdmix_core.metrics.registry import parse_metric, shown_value
 from gdmix_core.models import earlier_run

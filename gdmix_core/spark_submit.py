@@ -55,7 +55,7 @@ TIED = "GDMIX_ENDS_WITH_PARENT"
 def is_current(run: Run, step: Step) -> bool:
     """Whether a Spark step is done: known without starting Spark. The input is listed for it, not read."""
     if step.kind == "validate":
-        from gdmix_core.data.source import open_layout
+        from gdmix_core.data.ingest.source import open_layout
 
         run.reads_input(open_layout(run.config).fingerprint)
     return run.is_done(step)

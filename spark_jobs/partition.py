@@ -18,7 +18,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from gdmix_core.data.frame import Frame
-from gdmix_core.data.packing import pack, pieces_of
+from gdmix_core.data.ingest.packing import pack, pieces_of
 from gdmix_core.data.shards import rows_to_shuffle, shard_count, shuffle_schema, write_shard
 from gdmix_core.pipeline import run_directory
 from gdmix_core.pipeline.plan import Step

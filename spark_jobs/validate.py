@@ -20,16 +20,16 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from gdmix_core import storage
 from gdmix_core.config.pipeline import Config
-from gdmix_core.data.blocks import write_block
-from gdmix_core.data.external_scores import read_part
 from gdmix_core.data.id_types import arrow_type, from_order_preserving, order_preserving
-from gdmix_core.data.packing import pack, pieces_of
-from gdmix_core.data.presence import absent_scalar
-from gdmix_core.data.records import read_records, read_uids
-from gdmix_core.data.shuffled_records import scores_to_batch, shuffle_schema, to_batch, together
-from gdmix_core.data.source import Layout, open_layout
-from gdmix_core.data.uid_ranges import range_starts, sample_uids, smallest_hashes
-from gdmix_core.data.validation import (
+from gdmix_core.data.ingest.blocks import write_block
+from gdmix_core.data.ingest.external_scores import read_part
+from gdmix_core.data.ingest.packing import pack, pieces_of
+from gdmix_core.data.ingest.presence import absent_scalar
+from gdmix_core.data.ingest.records import read_records, read_uids
+from gdmix_core.data.ingest.shuffled_records import scores_to_batch, shuffle_schema, to_batch, together
+from gdmix_core.data.ingest.source import Layout, open_layout
+from gdmix_core.data.ingest.uid_ranges import range_starts, sample_uids, smallest_hashes
+from gdmix_core.data.ingest.validation import (
     copy_feature_lists,
     frame_manifest,
     judge,

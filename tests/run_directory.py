@@ -22,9 +22,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from gdmix_core import storage
 from gdmix_core.config.coordinate import RandomEffect
-from gdmix_core.data.blocks import block_name
 from gdmix_core.data.feature_list import Feature, FeatureList, write_feature_list
 from gdmix_core.data.frame import Frame
+from gdmix_core.data.ingest.blocks import block_name
 from gdmix_core.data.shards import rows_to_shuffle, shard_count, shuffle_schema, write_shard
 from gdmix_core.pipeline.loading import parse_config
 from gdmix_core.pipeline.run import SPLITS, Run

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from gdmix_core import steps
 from gdmix_core.config.pipeline import Config
 from gdmix_core.data.bags import take
-from gdmix_core.data.example_encoder import write_tfrecord
 from gdmix_core.data.feature_list import FeatureList, write_feature_list
 from gdmix_core.data.ragged import Bag
+from gdmix_core.data.tfrecord.encoder import write_tfrecord
 from gdmix_core.pipeline.run import Run
 
 DIRECTORIES = {"training": "trainingData", "validation": "validationData"}

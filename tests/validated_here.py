@@ -10,12 +10,12 @@ import pyarrow as pa
 
 from gdmix_core import storage
 from gdmix_core.config.pipeline import Config
-from gdmix_core.data.blocks import write_block
-from gdmix_core.data.records import read_records, read_uids
-from gdmix_core.data.shuffled_records import shuffle_schema, to_batch
-from gdmix_core.data.source import open_layout
-from gdmix_core.data.uid_ranges import range_starts, sample_uids, smallest_hashes
-from gdmix_core.data.validation import copy_feature_lists, frame_manifest, judge, merge_report, report_path
+from gdmix_core.data.ingest.blocks import write_block
+from gdmix_core.data.ingest.records import read_records, read_uids
+from gdmix_core.data.ingest.shuffled_records import shuffle_schema, to_batch
+from gdmix_core.data.ingest.source import open_layout
+from gdmix_core.data.ingest.uid_ranges import range_starts, sample_uids, smallest_hashes
+from gdmix_core.data.ingest.validation import copy_feature_lists, frame_manifest, judge, merge_report, report_path
 from gdmix_core.pipeline.run import Run
 
 

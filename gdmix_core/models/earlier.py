@@ -17,7 +17,7 @@ from gdmix_core import storage
 from gdmix_core.config.coordinate import KINDS_WITH_COEFFICIENTS, Coordinate
 from gdmix_core.config.pipeline import Config
 from gdmix_core.data.feature_list import FeatureList, read_feature_list
-from gdmix_core.data.input_files import flat_files
+from gdmix_core.data.ingest.input_files import flat_files
 from gdmix_core.errors import DataError
 from gdmix_core.models.avro import read_avro
 from gdmix_core.models.earlier_network import EarlierNetwork, find_network

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from gdmix_core import storage
 from gdmix_core.config.pipeline import Config
-from gdmix_core.data.records import Records
+from gdmix_core.data.ingest.records import Records
 from gdmix_core.errors import DataError
 from gdmix_core.models.score_files import ScoreColumns, open_scores
 from gdmix_core.paths import local_path

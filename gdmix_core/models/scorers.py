@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from gdmix_core import storage
 from gdmix_core.config.external import ExternalModel
 from gdmix_core.config.pipeline import Config
-from gdmix_core.data.external_scores import open_scores_of, read_part
 from gdmix_core.data.feature_list import FeatureList, read_feature_list
 from gdmix_core.data.feature_map import map_of_new_data, with_features
 from gdmix_core.data.id_index import IdIndex
 from gdmix_core.data.id_types import arrow_type
+from gdmix_core.data.ingest.external_scores import open_scores_of, read_part
+from gdmix_core.data.ingest.records import Records
+from gdmix_core.data.ingest.source import Layout
 from gdmix_core.data.ragged import Bag
-from gdmix_core.data.records import Records
-from gdmix_core.data.source import Layout
 from gdmix_core.errors import DataError
 from gdmix_core.models.avro import read_avro
 from gdmix_core.models.exported import Export

@@ -14,12 +14,12 @@ from gdmix_core.config.pipeline import TASKS_OF_CLASSES, Config
 from gdmix_core.data import bags
 from gdmix_core.data.id_index import IdIndex
 from gdmix_core.data.id_types import arrow_type
-from gdmix_core.data.pieces import DIRECTORIES, Split
-from gdmix_core.data.presence import RECORDS, Seen, require_seen
-from gdmix_core.data.record_checks import checks_of
-from gdmix_core.data.records import Records, read_records, read_uids
-from gdmix_core.data.scalar_columns import number_columns
-from gdmix_core.data.source import Layout, Source, open_layout
+from gdmix_core.data.ingest.pieces import DIRECTORIES, Split
+from gdmix_core.data.ingest.presence import RECORDS, Seen, require_seen
+from gdmix_core.data.ingest.record_checks import checks_of
+from gdmix_core.data.ingest.records import Records, read_records, read_uids
+from gdmix_core.data.ingest.scalar_columns import number_columns
+from gdmix_core.data.ingest.source import Layout, Source, open_layout
 from gdmix_core.errors import DataError
 from gdmix_core.models.exported import open_export
 from gdmix_core.models.score_files import exceeds_long

@@ -12,7 +12,7 @@ from gdmix_core import storage
 from gdmix_core.config.pipeline import TASKS_OF_CLASSES
 from gdmix_core.config.search_space import searched, shown_name, shown_values
 from gdmix_core.data.frame import Frame
-from gdmix_core.data.validation import report_path
+from gdmix_core.data.ingest.validation import report_path
 from gdmix_core.evaluation.selection import deciding_split, evaluated
 from gdmix_core.metrics.registry import shown_value
 from gdmix_core.pipeline.plan import train_id

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from gdmix_core import storage
 from gdmix_core.data.bags import take
-from gdmix_core.data.example_encoder import write_tfrecord
 from gdmix_core.data.feature_list import FeatureList, write_feature_list
 from gdmix_core.data.ragged import Bag
+from gdmix_core.data.tfrecord.encoder import write_tfrecord
 from gdmix_core.errors import DataError
 
 Columns: TypeAlias = Mapping[str, NDArray[Any] | Bag | list[str] | pa.StringArray]

@@ -13,8 +13,8 @@ import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, unknown_fields
 from numpy.typing import NDArray
 
-from gdmix_core.data.example_decoder import MISSING, OK, WRONG_KIND, Column, Field
-from gdmix_core.data.tfrecord import Chunk
+from gdmix_core.data.tfrecord.decoder import MISSING, OK, WRONG_KIND, Column, Field
+from gdmix_core.data.tfrecord.files import Chunk
 
 KINDS = {"bytes": "bytes_list", "float": "float_list", "int64": "int64_list"}
 

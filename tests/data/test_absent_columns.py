@@ -16,8 +16,8 @@ from validated_here import validate_here
 
 from gdmix_core.config.pipeline import Config
 from gdmix_core.data.frame import Frame
-from gdmix_core.data.source import open_layout
-from gdmix_core.data.stored_columns import names_in_records
+from gdmix_core.data.ingest.source import open_layout
+from gdmix_core.data.ingest.stored_columns import names_in_records
 from gdmix_core.errors import DataError
 
 ROWS = synthetic.make_rows(60)

@@ -16,9 +16,9 @@ import pytest
 
 from gdmix_core import prerequisites
 from gdmix_core.config.pipeline import Config
+from gdmix_core.data.ingest.records import read_records, read_uids
+from gdmix_core.data.ingest.source import open_layout
 from gdmix_core.data.plain_columns import plain
-from gdmix_core.data.records import read_records, read_uids
-from gdmix_core.data.source import open_layout
 from gdmix_core.errors import DataError
 from gdmix_core.pipeline.loading import parse_config
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gdmix_core.data.crc32c import crc32c, crc32c_of_range, masked_crc32c
+from gdmix_core.data.tfrecord.crc32c import crc32c, crc32c_of_range, masked_crc32c
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from validated_here import validate_here
 from gdmix_core import steps
 from gdmix_core.cli import main
 from gdmix_core.data.frame import Frame
-from gdmix_core.data.source import open_layout
+from gdmix_core.data.ingest.source import open_layout
 from gdmix_core.errors import DataError
 from gdmix_core.models.native import read_model
 from gdmix_core.pipeline.loading import load_config

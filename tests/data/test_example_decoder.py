@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wire_writer import WireWriter, delimited
 
-from gdmix_core.data.example_decoder import MISSING, OK, WRONG_KIND, Field, Kind, decode
+from gdmix_core.data.tfrecord.decoder import MISSING, OK, WRONG_KIND, Field, Kind, decode
 from gdmix_core.errors import ConfigError, DataError
 
 NAMES = ["", "a", "b", "user_id", "ключ", "長い名前" * 40]

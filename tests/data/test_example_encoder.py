@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gdmix_core.data.example_decoder import MISSING, OK, WRONG_KIND, Column, Field, Kind, decode
-from gdmix_core.data.example_encoder import encode_examples, write_tfrecord
 from gdmix_core.data.ragged import Bag
-from gdmix_core.data.tfrecord import EncodedRecords, iter_chunks
+from gdmix_core.data.tfrecord.decoder import MISSING, OK, WRONG_KIND, Column, Field, Kind, decode
+from gdmix_core.data.tfrecord.encoder import encode_examples, write_tfrecord
+from gdmix_core.data.tfrecord.files import EncodedRecords, iter_chunks
 from gdmix_core.errors import DataError
 
 int64s = st.one_of(st.integers(-(2**63), 2**63 - 1), st.integers(-2, 300))

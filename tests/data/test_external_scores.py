@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gdmix_core import storage
-from gdmix_core.data.external_scores import open_score_files, read_part
+from gdmix_core.data.ingest.external_scores import open_score_files, read_part
 from gdmix_core.errors import DataError
 from gdmix_core.models.score_files import ScoreColumns, write_scores
 

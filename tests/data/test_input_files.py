@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from gdmix_core import storage
 from gdmix_core.config.pipeline import Config
-from gdmix_core.data.input_files import INPUT_SUFFIXES, flat_files, input_files
-from gdmix_core.data.records import Records, read_records
-from gdmix_core.data.source import open_layout
+from gdmix_core.data.ingest.input_files import INPUT_SUFFIXES, flat_files, input_files
+from gdmix_core.data.ingest.records import Records, read_records
+from gdmix_core.data.ingest.source import open_layout
 from gdmix_core.errors import DataError
 
 NAMES = st.one_of(

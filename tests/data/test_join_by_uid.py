@@ -9,9 +9,9 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gdmix_core.data.record_checks import UID_DISJOINT, UID_IN_ALL, UID_UNIQUE
-from gdmix_core.data.shuffled_records import join_by_uid
-from gdmix_core.data.uid_ranges import range_of, range_starts, sample_uids, smallest_hashes
+from gdmix_core.data.ingest.record_checks import UID_DISJOINT, UID_IN_ALL, UID_UNIQUE
+from gdmix_core.data.ingest.shuffled_records import join_by_uid
+from gdmix_core.data.ingest.uid_ranges import range_of, range_starts, sample_uids, smallest_hashes
 
 records = st.lists(
     st.tuples(

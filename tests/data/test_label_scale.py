@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gdmix_core.data.label_scale import LabelScale
+from gdmix_core.data.ingest.label_scale import LabelScale
 
 DAY = 86_400_000.0
 RNG = np.random.default_rng(0)

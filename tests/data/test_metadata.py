@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import synthetic_input as synthetic
 
-from gdmix_core.data.metadata import Tensor, read_metadata
-from gdmix_core.data.source import open_layout
+from gdmix_core.data.ingest.metadata import Tensor, read_metadata
+from gdmix_core.data.ingest.source import open_layout
 from gdmix_core.errors import DataError
 
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gdmix_core.data.external_scores import ScoreFiles
-from gdmix_core.data.score_join import join_scores
-from gdmix_core.data.shuffled_records import join_by_uid
+from gdmix_core.data.ingest.external_scores import ScoreFiles
+from gdmix_core.data.ingest.score_join import join_scores
+from gdmix_core.data.ingest.shuffled_records import join_by_uid
 
 FILES = (ScoreFiles("strict", (), (), "error"), ScoreFiles("lenient", (), (), "zero"))
 uids = st.one_of(st.none(), st.integers(-3, 8))

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from validated_here import validate_here
 
-from gdmix_core.data.packing import OPENING_BYTES, TASK_BYTES, pack, pieces_of
-from gdmix_core.data.shuffled_records import together
-from gdmix_core.data.source import open_layout
+from gdmix_core.data.ingest.packing import OPENING_BYTES, TASK_BYTES, pack, pieces_of
+from gdmix_core.data.ingest.shuffled_records import together
+from gdmix_core.data.ingest.source import open_layout
 
 
 @given(st.lists(st.integers(0, 4 * TASK_BYTES), max_size=60), st.integers(1, 64))

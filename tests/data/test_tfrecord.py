@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tfrecord_oracle import DATA, RECORDS, SUFFIXES, encoded, file_of, payloads_of, stored
 
-from gdmix_core.data.tfrecord import EncodedRecords, iter_chunks, records_before, split_points, write_records
+from gdmix_core.data.tfrecord.files import EncodedRecords, iter_chunks, records_before, split_points, write_records
 from gdmix_core.errors import DataError
 
 in_any_order = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])

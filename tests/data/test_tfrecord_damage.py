@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tfrecord_oracle import DATA, RECORDS, SUFFIXES, file_of, framed, masked, payloads_of, stored
 
-from gdmix_core.data import record_frames
-from gdmix_core.data.tfrecord import Chunk, iter_chunks, split_points, write_records
+from gdmix_core.data.tfrecord import frames
+from gdmix_core.data.tfrecord.files import Chunk, iter_chunks, split_points, write_records
 from gdmix_core.errors import DataError
 
 in_any_order = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -117,12 +117,12 @@ def test_fuzz_positions_stay_within_the_data(data: bytes, verify: bool, target: 
     room = len(mutant) // 16
     starts, lengths = np.empty(room, np.int64), np.empty(room, np.int64)
     array = octets(bytes(mutant))
-    count, end, _ = record_frames.find_records(array, len(array), verify, starts, lengths)
+    count, end, _ = frames.find_records(array, len(array), verify, starts, lengths)
     assert 0 <= end <= len(array)
     assert np.all(starts[:count] == np.cumsum([12, *(lengths[: count - 1] + 16)])[:count])
     assert end == (starts[count - 1] + lengths[count - 1] + 4 if count else 0)
     cuts = np.empty(len(array) // target + 1, np.int64)
-    cut_count, _, end = record_frames.walk_records(array, target, cuts)
+    cut_count, _, end = frames.walk_records(array, target, cuts)
     assert 0 <= end <= len(array)
     assert np.all(np.diff(cuts[:cut_count]) >= target)
 

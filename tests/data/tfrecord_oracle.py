@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import crc32c as crc_oracle
 import numpy as np
 
-from gdmix_core.data.tfrecord import Chunk, EncodedRecords
+from gdmix_core.data.tfrecord.files import Chunk, EncodedRecords
 
 
 def masked(data: bytes) -> bytes:

@@ -12,8 +12,8 @@ import synthetic_input as synthetic
 
 from gdmix_core.data.feature_list import FeatureList, write_feature_list
 from gdmix_core.data.frame import Frame
+from gdmix_core.data.ingest.source import open_layout
 from gdmix_core.data.ragged import Bag
-from gdmix_core.data.source import open_layout
 from gdmix_core.errors import DataError
 from gdmix_core.metrics.registry import DEFAULT_METRIC
 from gdmix_core.pipeline.run import Run

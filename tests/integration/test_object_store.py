@@ -19,7 +19,7 @@ from test_run_lock import holder, is_free
 
 from gdmix_core import runner, storage
 from gdmix_core.config.pipeline import Config
-from gdmix_core.data.input_files import input_files
+from gdmix_core.data.ingest.input_files import input_files
 from gdmix_core.errors import ConfigError, DataError, StepError
 from gdmix_core.models.scoring import score_input
 from gdmix_core.pipeline import run_lock

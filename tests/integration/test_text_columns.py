@@ -14,8 +14,8 @@ import synthetic_input as synthetic
 from pydantic import ValidationError
 
 from gdmix_core.data.frame import Frame
-from gdmix_core.data.record_checks import checks_of
-from gdmix_core.data.source import open_layout
+from gdmix_core.data.ingest.record_checks import checks_of
+from gdmix_core.data.ingest.source import open_layout
 from gdmix_core.errors import DataError
 
 ROWS = 60

@@ -224,7 +224,7 @@ def test_columns_of_another_type_and_columns_that_are_not_there(spark: None, tmp
     ],
 )
 def test_labels_by_task(task, label, legal):
-    from gdmix_core.data.records import _legal
+    from gdmix_core.data.ingest.records import _legal
 
     assert _legal(np.array([label]), task).tolist() == [legal]
 

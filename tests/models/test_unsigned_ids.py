@@ -16,7 +16,7 @@ from run_directory import Rows, make_run
 
 from gdmix_core import steps
 from gdmix_core.config.external import ExternalModel
-from gdmix_core.data.external_scores import open_scores_of, read_part
+from gdmix_core.data.ingest.external_scores import open_scores_of, read_part
 from gdmix_core.data.shards import read_entities
 from gdmix_core.errors import DataError
 from gdmix_core.models.avro import read_avro

@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from gdmix_core.data.example_decoder import Field, decode
-from gdmix_core.data.tfrecord import iter_chunks
+from gdmix_core.data.tfrecord.decoder import Field, decode
+from gdmix_core.data.tfrecord.files import iter_chunks
 
 KINDS = {"int": "int64", "long": "int64", "float": "float", "double": "float", "string": "bytes"}
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gdmix_core.config.pipeline import Config
-from gdmix_core.data.records import read_records
-from gdmix_core.data.source import open_layout
+from gdmix_core.data.ingest.records import read_records
+from gdmix_core.data.ingest.source import open_layout
 from gdmix_core.errors import ConfigError
 from gdmix_core.models.table import INTERCEPT_INDEX
 from gdmix_core.samples import rating_sources

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gdmix_core.data import example_layout as layout
-from gdmix_core.data.example_decoder import OK, Column, Kind
 from gdmix_core.data.ragged import Bag
-from gdmix_core.data.tfrecord import EncodedRecords, write_records
+from gdmix_core.data.tfrecord import layout as layout
+from gdmix_core.data.tfrecord.decoder import OK, Column, Kind
+from gdmix_core.data.tfrecord.files import EncodedRecords, write_records
 from gdmix_core.errors import DataError
 
 ColumnLike: TypeAlias = NDArray[Any] | Sequence[str] | Sequence[bytes] | Bag | Column | pa.Array

@@ -20,7 +20,7 @@ from gdmix_core import storage
 from gdmix_core.config.external import ExternalModel
 from gdmix_core.config.pipeline import Config
 from gdmix_core.data.id_types import IdType, arrow_type
-from gdmix_core.data.input_files import at_once, input_files
+from gdmix_core.data.ingest.input_files import at_once, input_files
 from gdmix_core.data.plain_columns import is_text, plain
 from gdmix_core.errors import DataError
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core.data.crc32c import load_uint32, masked_crc32c_of_range
+from gdmix_core.data.tfrecord.crc32c import load_uint32, masked_crc32c_of_range
 from gdmix_core.jit import njit
 
 HEADER_BYTES = 12

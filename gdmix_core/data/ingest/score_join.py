@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from gdmix_core.data.external_scores import ScoreFiles
-from gdmix_core.data.record_checks import score_checks
-from gdmix_core.data.shuffled_records import Joined
+from gdmix_core.data.ingest.external_scores import ScoreFiles
+from gdmix_core.data.ingest.record_checks import score_checks
+from gdmix_core.data.ingest.shuffled_records import Joined
 
 
 @dataclass

@@ -12,15 +12,15 @@ import numpy as np
 
 from gdmix_core import storage
 from gdmix_core.config.pipeline import Config
-from gdmix_core.data.column_types import with_column_types
-from gdmix_core.data.described import columns_read, input_directories, read_tensors, undescribed
-from gdmix_core.data.external_scores import ScoreFiles, ScorePart, open_score_files
 from gdmix_core.data.feature_list import read_feature_list
 from gdmix_core.data.id_types import IdType
-from gdmix_core.data.metadata import Tensor, metadata_file
-from gdmix_core.data.pieces import Piece, list_pieces
-from gdmix_core.data.scalar_columns import check_scalars, id_columns, key_columns, label_bag, number_columns
-from gdmix_core.data.stored_columns import Wanted
+from gdmix_core.data.ingest.column_types import with_column_types
+from gdmix_core.data.ingest.external_scores import ScoreFiles, ScorePart, open_score_files
+from gdmix_core.data.ingest.metadata import Tensor, metadata_file
+from gdmix_core.data.ingest.pieces import Piece, list_pieces
+from gdmix_core.data.ingest.scalar_columns import check_scalars, id_columns, key_columns, label_bag, number_columns
+from gdmix_core.data.ingest.schema_check import columns_read, input_directories, read_tensors, undescribed
+from gdmix_core.data.ingest.stored_columns import Wanted
 from gdmix_core.errors import DataError
 
 

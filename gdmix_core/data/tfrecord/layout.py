@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core.data.protobuf_wire import DELIMITED_1, DELIMITED_2, varint_bytes, write_varint
+from gdmix_core.data.tfrecord.wire_format import DELIMITED_1, DELIMITED_2, varint_bytes, write_varint
 from gdmix_core.jit import njit
 
 

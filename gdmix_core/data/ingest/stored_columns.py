@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from gdmix_core.data.example_decoder import Field, Kind
-from gdmix_core.data.metadata import Tensor, metadata_file
-from gdmix_core.data.tfrecord import Chunk, iter_chunks
+from gdmix_core.data.ingest.metadata import Tensor, metadata_file
+from gdmix_core.data.tfrecord.decoder import Field, Kind
+from gdmix_core.data.tfrecord.files import Chunk, iter_chunks
 from gdmix_core.errors import DataError
 
 _KINDS: dict[str, Kind] = {"integer": "int64", "real": "float", "text": "bytes"}

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from gdmix_core.data.ingest.source import Layout, Source
+from gdmix_core.data.ingest.stored_columns import Wanted, hint, names_in_records, near_names, undescribed_names
 from gdmix_core.data.ragged import Bag
-from gdmix_core.data.source import Layout, Source
-from gdmix_core.data.stored_columns import Wanted, hint, names_in_records, near_names, undescribed_names
 from gdmix_core.errors import DataError
 
 RECORDS = "records"

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gdmix_core import storage
-from gdmix_core.data.input_files import ABSENT, InputFile, at_once, input_files
-from gdmix_core.data.metadata import Tensor, metadata_file
-from gdmix_core.data.stored_columns import Wanted, fault_of_schema
-from gdmix_core.data.tfrecord import split_points
+from gdmix_core.data.ingest.input_files import ABSENT, InputFile, at_once, input_files
+from gdmix_core.data.ingest.metadata import Tensor, metadata_file
+from gdmix_core.data.ingest.stored_columns import Wanted, fault_of_schema
+from gdmix_core.data.tfrecord.files import split_points
 from gdmix_core.errors import DataError
 
 Split = Literal["training", "validation"]

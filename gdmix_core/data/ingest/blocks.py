@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from gdmix_core import storage
 from gdmix_core.config.pipeline import Config
 from gdmix_core.data import bags
-from gdmix_core.data.label_scale import LabelScale
-from gdmix_core.data.presence import seen_in_files
+from gdmix_core.data.ingest.label_scale import LabelScale
+from gdmix_core.data.ingest.presence import seen_in_files
+from gdmix_core.data.ingest.record_checks import checks_of
+from gdmix_core.data.ingest.score_join import JoinedScores, join_scores
+from gdmix_core.data.ingest.shuffled_records import Joined, join_by_uid, shuffle_schema
+from gdmix_core.data.ingest.source import BagColumn, Layout
 from gdmix_core.data.ragged import Bag
-from gdmix_core.data.record_checks import checks_of
-from gdmix_core.data.score_join import JoinedScores, join_scores
-from gdmix_core.data.shuffled_records import Joined, join_by_uid, shuffle_schema
-from gdmix_core.data.source import BagColumn, Layout
 
 SPLITS = ("training", "validation")
 FIRST_OFFENDERS = 10

@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core.data.protobuf_wire import (
+from gdmix_core.data.tfrecord.wire_format import (
     BAD_TAG,
     BAD_WIRE_TYPE,
     BEYOND_END,

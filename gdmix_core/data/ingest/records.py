@@ -11,16 +11,18 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gdmix_core.config.pipeline import MOST_CHECKS, Config
-from gdmix_core.data import bags, parquet_records, tfrecord
-from gdmix_core.data.example_decoder import MISSING, OK, WRONG_KIND, Column, Field, decode
+from gdmix_core.data import bags
 from gdmix_core.data.id_types import among, arrow_type
-from gdmix_core.data.metadata import Tensor
-from gdmix_core.data.pieces import Constant, Piece, in_both_places
+from gdmix_core.data.ingest import parquet_records
+from gdmix_core.data.ingest.metadata import Tensor
+from gdmix_core.data.ingest.pieces import Constant, Piece, in_both_places
+from gdmix_core.data.ingest.record_checks import Check, checks_of
+from gdmix_core.data.ingest.scalar_columns import number_columns
+from gdmix_core.data.ingest.source import BagColumn, Source
+from gdmix_core.data.ingest.stored_columns import fields_of, lists_of_documents, ranking_column
 from gdmix_core.data.ragged import Bag
-from gdmix_core.data.record_checks import Check, checks_of
-from gdmix_core.data.scalar_columns import number_columns
-from gdmix_core.data.source import BagColumn, Source
-from gdmix_core.data.stored_columns import fields_of, lists_of_documents, ranking_column
+from gdmix_core.data.tfrecord import files
+from gdmix_core.data.tfrecord.decoder import MISSING, OK, WRONG_KIND, Column, Field, decode
 from gdmix_core.errors import DataError
 
 # Small enough for a core's cache: a few thousand records.
@@ -65,7 +67,7 @@ def _stored_columns(piece: Piece, fields: list[Field], verify: bool) -> Iterator
     if piece.path.endswith(".parquet"):
         yield from parquet_records.read(piece, fields)
         return
-    for chunk in tfrecord.iter_chunks(
+    for chunk in files.iter_chunks(
         piece.path, chunk_bytes=_CHUNK_BYTES, verify=verify, start=piece.start, stop=piece.stop
     ):
         columns = decode(chunk, fields)
@@ -76,7 +78,7 @@ def _stored_columns(piece: Piece, fields: list[Field], verify: bool) -> Iterator
         yield columns
 
 
-def _under_other_names(chunk: tfrecord.Chunk, fields: list[Field]) -> dict[str, Column]:
+def _under_other_names(chunk: files.Chunk, fields: list[Field]) -> dict[str, Column]:
     bags = [f.name.removesuffix("_indices") for f in fields if f.name.endswith("_indices")]
     lists = [Field(ranking_column(bag), "int64") for bag in bags]
     found = decode(chunk, [*[Field(str(f.other), f.kind) for f in fields], *lists])

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gdmix_core import storage
-from gdmix_core.data.example_decoder import MISSING, OK, WRONG_KIND, Column, Field
-from gdmix_core.data.pieces import Piece
+from gdmix_core.data.ingest.pieces import Piece
 from gdmix_core.data.plain_columns import holds, is_list, plain
+from gdmix_core.data.tfrecord.decoder import MISSING, OK, WRONG_KIND, Column, Field
 from gdmix_core.errors import DataError
 
 _BATCH_ROWS = 65_536

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core.data.crc32c import load_uint32
-from gdmix_core.data.protobuf_wire import read_varint
+from gdmix_core.data.tfrecord.crc32c import load_uint32
+from gdmix_core.data.tfrecord.wire_format import read_varint
 from gdmix_core.jit import njit
 
 

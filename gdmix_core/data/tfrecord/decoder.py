@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gdmix_core.data import example_runs, example_scan
-from gdmix_core.data.protobuf_wire import PROBLEMS
-from gdmix_core.data.tfrecord import Chunk
+from gdmix_core.data.tfrecord import runs, scan
+from gdmix_core.data.tfrecord.files import Chunk
+from gdmix_core.data.tfrecord.wire_format import PROBLEMS
 from gdmix_core.errors import ConfigError, DataError
 
 Kind = Literal["int64", "float", "bytes"]
@@ -25,9 +25,9 @@ Kind = Literal["int64", "float", "bytes"]
 MISSING, WRONG_KIND, OK = np.uint8(0), np.uint8(1), np.uint8(2)
 
 _LIST_OF_KIND: dict[Kind, int] = {
-    "bytes": example_scan.BYTES_LIST,
-    "float": example_scan.FLOAT_LIST,
-    "int64": example_scan.INT64_LIST,
+    "bytes": scan.BYTES_LIST,
+    "float": scan.FLOAT_LIST,
+    "int64": scan.INT64_LIST,
 }
 
 
@@ -74,7 +74,7 @@ def decode(chunk: Chunk, fields: Sequence[Field]) -> dict[str, Column]:
     columns = {}
     for f, field in enumerate(fields):
         status_of_kind = np.full(4, WRONG_KIND)
-        status_of_kind[example_scan.NO_LIST] = MISSING
+        status_of_kind[scan.NO_LIST] = MISSING
         status_of_kind[_LIST_OF_KIND[field.kind]] = OK
         status = status_of_kind[kinds[f]]
         offsets = np.zeros(len(chunk) + 1, np.int64)
@@ -95,10 +95,10 @@ def _find_values(chunk: Chunk, keys: list[bytes]) -> tuple[NDArray[Any], ...]:
     runs = np.empty((len(keys) * len(chunk), 2), np.int64)
     record = run_count = 0
     while True:
-        record, run_count, outcome = example_scan.find_values(
+        record, run_count, outcome = scan.find_values(
             *records, key_bytes, key_offsets, record, run_count, runs, run_ranges, kinds, counts
         )
-        if outcome != example_scan.MORE_RUNS:
+        if outcome != scan.MORE_RUNS:
             break
         runs = np.concatenate([runs, np.empty((len(runs) + 1024, 2), np.int64)])
     _raise_problem(chunk, record, outcome)
@@ -107,21 +107,21 @@ def _find_values(chunk: Chunk, keys: list[bytes]) -> tuple[NDArray[Any], ...]:
 
 def _int64_values(chunk: Chunk, *found: NDArray[np.int64]) -> NDArray[np.int64]:
     values = np.empty(found[-1][-1], np.int64)
-    _raise_problem(chunk, *example_runs.fill_int64(chunk.data, *found, values))
+    _raise_problem(chunk, *runs.fill_int64(chunk.data, *found, values))
     return values
 
 
 def _float_values(chunk: Chunk, *found: NDArray[np.int64]) -> NDArray[np.float32]:
     values = np.empty(found[-1][-1], np.float32)
-    example_runs.fill_float(chunk.data, *found, values.view(np.uint32))
+    runs.fill_float(chunk.data, *found, values.view(np.uint32))
     return values
 
 
 def _bytes_values(chunk: Chunk, *found: NDArray[np.int64]) -> pa.LargeBinaryArray:
     value_offsets = np.empty(found[-1][-1] + 1, np.int64)
-    example_runs.fill_bytes_offsets(*found, value_offsets)
+    runs.fill_bytes_offsets(*found, value_offsets)
     value_bytes = np.empty(value_offsets[-1], np.uint8)
-    example_runs.fill_bytes(chunk.data, *found, value_bytes)
+    runs.fill_bytes(chunk.data, *found, value_bytes)
     buffers = [None, pa.py_buffer(value_offsets), pa.py_buffer(value_bytes)]
     return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(value_offsets) - 1, buffers)
 

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from gdmix_core.data.bags import pack
 from gdmix_core.data.id_types import arrow_type
-from gdmix_core.data.pieces import Piece
-from gdmix_core.data.record_checks import UID_DISJOINT, UID_IN_ALL, UID_UNIQUE
-from gdmix_core.data.records import Records
-from gdmix_core.data.source import Layout, ScorePiece
-from gdmix_core.data.uid_ranges import range_of
+from gdmix_core.data.ingest.pieces import Piece
+from gdmix_core.data.ingest.record_checks import UID_DISJOINT, UID_IN_ALL, UID_UNIQUE
+from gdmix_core.data.ingest.records import Records
+from gdmix_core.data.ingest.source import Layout, ScorePiece
+from gdmix_core.data.ingest.uid_ranges import range_of
 
 _FEWEST_ROWS, _FEWEST_BYTES = 1024, 1 << 20  # of a batch that waits for no others
 ROLES = ("label", "weight", "offset")

@@ -9,12 +9,12 @@ import numpy as np
 
 from gdmix_core import storage
 from gdmix_core.config.pipeline import Config
-from gdmix_core.data.blocks import FIRST_OFFENDERS, SPLITS, block_name
 from gdmix_core.data.feature_list import read_feature_list, write_feature_list
-from gdmix_core.data.label_scale import LabelScale
-from gdmix_core.data.presence import absent_checks, absent_scalar, merge_seen
-from gdmix_core.data.record_checks import UID_CHECKS, checks_of, score_checks
-from gdmix_core.data.source import Layout
+from gdmix_core.data.ingest.blocks import FIRST_OFFENDERS, SPLITS, block_name
+from gdmix_core.data.ingest.label_scale import LabelScale
+from gdmix_core.data.ingest.presence import absent_checks, absent_scalar, merge_seen
+from gdmix_core.data.ingest.record_checks import UID_CHECKS, checks_of, score_checks
+from gdmix_core.data.ingest.source import Layout
 from gdmix_core.errors import DataError
 from gdmix_core.metrics.registry import Metric, parse_metric
 from gdmix_core.pipeline import run_directory

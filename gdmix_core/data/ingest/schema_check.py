@@ -8,8 +8,8 @@ from typing import Literal
 
 from gdmix_core import storage
 from gdmix_core.config.pipeline import Config
-from gdmix_core.data.metadata import Tensor, metadata_file, read_metadata
-from gdmix_core.data.scalar_columns import field_columns, key_columns, label_bag, number_columns
+from gdmix_core.data.ingest.metadata import Tensor, metadata_file, read_metadata
+from gdmix_core.data.ingest.scalar_columns import field_columns, key_columns, label_bag, number_columns
 from gdmix_core.errors import DataError
 
 Tensors = dict[str, dict[str, Tensor]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gdmix_core.config.pipeline import Config
-from gdmix_core.data.metadata import Tensor, metadata_file
+from gdmix_core.data.ingest.metadata import Tensor, metadata_file
 from gdmix_core.errors import DataError
 from gdmix_core.metrics.registry import parse_metric
 

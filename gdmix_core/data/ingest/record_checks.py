@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gdmix_core.config.pipeline import Config
-from gdmix_core.data.external_scores import ScoreFiles
-from gdmix_core.data.scalar_columns import number_columns
-from gdmix_core.data.source import Source
+from gdmix_core.data.ingest.external_scores import ScoreFiles
+from gdmix_core.data.ingest.scalar_columns import number_columns
+from gdmix_core.data.ingest.source import Source
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Literal
 import pyarrow as pa
 
 from gdmix_core.config.pipeline import Config
-from gdmix_core.data.described import Tensors, columns_read, input_directories
-from gdmix_core.data.metadata import Tensor, metadata_file
+from gdmix_core.data.ingest.metadata import Tensor, metadata_file
+from gdmix_core.data.ingest.schema_check import Tensors, columns_read, input_directories
 from gdmix_core.data.plain_columns import holds, is_list, is_text, plain_type
 from gdmix_core.errors import DataError
 
 if TYPE_CHECKING:
-    from gdmix_core.data.pieces import Piece
-    from gdmix_core.data.source import Source
+    from gdmix_core.data.ingest.pieces import Piece
+    from gdmix_core.data.ingest.source import Source
 
 Schemas = dict[str, pa.Schema]
 """Parquet file → its schema"""
