@@ -13,10 +13,10 @@ import numpy as np
 from fixed_effect_problem import sparse
 from scipy.sparse import csr_matrix
 
-from gdmix_core.solvers.global_objective import GlobalObjective
+from gdmix_core.solvers.large.newton_cg import minimize
+from gdmix_core.solvers.large.objective import GlobalObjective
+from gdmix_core.solvers.large.scaling import Penalty, ScaledObjective
 from gdmix_core.solvers.losses import LOGISTIC
-from gdmix_core.solvers.newton_cg import minimize
-from gdmix_core.solvers.scaled_objective import Penalty, ScaledObjective
 from gdmix_core.workers.all_reduce import Alone, SharedObjective
 
 

@@ -13,12 +13,12 @@ from fixed_effect_problem import ill_conditioned, sparse
 from threadpoolctl import threadpool_limits
 
 from gdmix_core.data.ragged import Bag
-from gdmix_core.solvers import lbfgs, newton_cg, projected_newton
-from gdmix_core.solvers.global_objective import GlobalObjective
+from gdmix_core.solvers.large import lbfgs, newton_cg, projected_newton
+from gdmix_core.solvers.large.minimum import Minimum
+from gdmix_core.solvers.large.nonsmooth import Constraints
+from gdmix_core.solvers.large.objective import GlobalObjective
+from gdmix_core.solvers.large.scaling import Penalty, ScaledObjective
 from gdmix_core.solvers.losses import LOGISTIC
-from gdmix_core.solvers.minimum import Minimum
-from gdmix_core.solvers.nonsmooth import Constraints
-from gdmix_core.solvers.scaled_objective import Penalty, ScaledObjective
 from gdmix_core.workers.all_reduce import Alone, SharedObjective
 
 _MOST = 1000  # iterations

@@ -33,8 +33,8 @@ from gdmix_core.effects.penalties import penalties_of
 from gdmix_core.effects.random_l2 import PILOT_ENTITIES, SAMPLED
 from gdmix_core.models.native import concatenate, write_model
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.solvers import entity_newton
-from gdmix_core.solvers.entity_newton import STATUS_NAMES
+from gdmix_core.solvers.entity import newton
+from gdmix_core.solvers.entity.newton import STATUS_NAMES
 
 SETTINGS = Coordinate.model_validate({"random_effect": {"entity": "id"}, "bag": "x", "l2": 1.0})
 
@@ -146,7 +146,7 @@ def threshold() -> None:
         )
         speed = []
         for limit in (10_000, 0):
-            entity_newton.DENSE_LIMIT = limit
+            newton.DENSE_LIMIT = limit
             speed.append(len(rows) / machine.median_seconds(lambda: solve(rows, 1), 3))  # noqa: B023
         print(f"{features:8d} {speed[0]:9.0f} {speed[1]:9.0f} {speed[0] / speed[1]:10.2f}")
 

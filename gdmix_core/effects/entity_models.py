@@ -15,9 +15,9 @@ from gdmix_core.effects.penalties import Penalties, penalties_of
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.models.alignment import look_up, positions
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.solvers import entity_newton, entity_proximal, posterior
-from gdmix_core.solvers.feature_selection import select_features, without_unused
-from gdmix_core.solvers.local_index import build_local_index, look_up_local_index, score_rows
+from gdmix_core.solvers.entity import newton, posterior, proximal
+from gdmix_core.solvers.entity.feature_selection import select_features, without_unused
+from gdmix_core.solvers.entity.local_index import build_local_index, look_up_local_index, score_rows
 from gdmix_core.solvers.losses import LOSS_OF_TASK
 
 _VARIANCE_MODES = {"none": posterior.NO_VARIANCES, "simple": posterior.SIMPLE, "full": posterior.FULL}
@@ -126,16 +126,14 @@ def fit_entity_models(
     others = np.zeros(measured) if rows.leverage is None else rows.leverage
     outcome = (status, iterations, objective, mode, variances, group, sums, others, leverage)
     if penalties.is_smooth:
-        entity_newton.solve_entities(
-            *problem, effect.tolerance, effect.max_iterations, entity_newton.DENSE_LIMIT, *outcome
-        )
+        newton.solve_entities(*problem, effect.tolerance, effect.max_iterations, newton.DENSE_LIMIT, *outcome)
     else:
         limits = (
             np.zeros(used) if penalties.l1 is None else penalties.l1[listed + 1],
             np.full(used, -np.inf) if penalties.lower is None else penalties.lower[listed + 1],
             np.full(used, np.inf) if penalties.upper is None else penalties.upper[listed + 1],
         )
-        entity_proximal.solve_entities(*problem, *limits, effect.tolerance, effect.max_iterations, *outcome)
+        proximal.solve_entities(*problem, *limits, effect.tolerance, effect.max_iterations, *outcome)
     _check_outcome(rows, coefficient_begin, theta, objective)
     scores = np.zeros(len(rows.row), np.float32)
     score_rows(

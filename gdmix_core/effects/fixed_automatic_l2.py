@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core.solvers.automatic_l2 import Mode, Sums, group_count
-from gdmix_core.solvers.newton_cg import conjugate_gradients, factored, positive
-from gdmix_core.solvers.scaled_objective import ScaledObjective
+from gdmix_core.solvers.empirical_bayes.fixed_point import Mode, Sums, group_count
+from gdmix_core.solvers.large.newton_cg import conjugate_gradients, factored, positive
+from gdmix_core.solvers.large.scaling import ScaledObjective
 
 DENSE_LIMIT = 1_000
 ROUNDS = 12  # of fitting and updating λ, at most

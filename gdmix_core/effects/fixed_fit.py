@@ -21,7 +21,7 @@ from gdmix_core.effects.fixed_variances import coefficient_variances
 from gdmix_core.effects.training_rows import TrainingRows
 from gdmix_core.pipeline.plan import Step, train_id
 from gdmix_core.pipeline.run import Run
-from gdmix_core.solvers.automatic_l2 import (
+from gdmix_core.solvers.empirical_bayes.fixed_point import (
     START_VARIANCE,
     FixedPoint,
     Sums,
@@ -31,8 +31,8 @@ from gdmix_core.solvers.automatic_l2 import (
     noise_variance,
     updated_variance,
 )
-from gdmix_core.solvers.entity_newton import NEGLIGIBLE_LOSS
-from gdmix_core.solvers.minimum import Minimum
+from gdmix_core.solvers.entity.newton import NEGLIGIBLE_LOSS
+from gdmix_core.solvers.large.minimum import Minimum
 from gdmix_core.workers.all_reduce import AllReduce, SharedObjective
 from gdmix_core.workers.checkpoint import Checkpoint, Iterate
 

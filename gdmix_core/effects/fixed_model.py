@@ -14,7 +14,7 @@ from gdmix_core.models.native import write_model
 from gdmix_core.models.table import INTERCEPT_INDEX, CoefficientTable
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import SPLITS, Run
-from gdmix_core.solvers.global_objective import score_bag
+from gdmix_core.solvers.large.objective import score_bag
 
 GLOBAL = "global"  # the one entity of a fixed effect
 

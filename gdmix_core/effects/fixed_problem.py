@@ -13,12 +13,12 @@ from gdmix_core.effects.coefficient_bounds import limits_of
 from gdmix_core.effects.earlier_model import EarlierModel
 from gdmix_core.effects.normalization import scaling
 from gdmix_core.pipeline.run import Run
-from gdmix_core.solvers.lbfgs import minimize as lbfgs
-from gdmix_core.solvers.minimum import Minimum
-from gdmix_core.solvers.newton_cg import minimize as newton_cg
-from gdmix_core.solvers.nonsmooth import Constraints
-from gdmix_core.solvers.projected_newton import minimize as projected_newton
-from gdmix_core.solvers.scaled_objective import Penalty, ScaledObjective, Scaling
+from gdmix_core.solvers.large.lbfgs import minimize as lbfgs
+from gdmix_core.solvers.large.minimum import Minimum
+from gdmix_core.solvers.large.newton_cg import minimize as newton_cg
+from gdmix_core.solvers.large.nonsmooth import Constraints
+from gdmix_core.solvers.large.projected_newton import minimize as projected_newton
+from gdmix_core.solvers.large.scaling import Penalty, ScaledObjective, Scaling
 from gdmix_core.workers.all_reduce import DataTerm
 
 OnIteration = Callable[[int, float, NDArray[np.float64]], None]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
 
-from gdmix_core.solvers.scaled_objective import ScaledObjective
+from gdmix_core.solvers.large.scaling import ScaledObjective
 
 # variances: full holds matrices of so many coefficients squared, about eight of them: 1.6 GB at the limit.
 FULL_LIMIT = 5_000

@@ -16,7 +16,7 @@ from gdmix_core.effects.entity_models import score_entity_rows
 from gdmix_core.models.initial import read_initial
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.run import SPLITS, Run
-from gdmix_core.solvers.global_objective import score_bag
+from gdmix_core.solvers.large.objective import score_bag
 from gdmix_core.workers.cores import core_count
 
 _PIECES = 8  # of the rows held at a time, spread over the threads

@@ -22,7 +22,7 @@ from gdmix_core.models.native import concatenate, write_model
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import SPLITS, Run
-from gdmix_core.solvers.entity_newton import STATUS_NAMES
+from gdmix_core.solvers.entity.newton import STATUS_NAMES
 from gdmix_core.workers import progress
 from gdmix_core.workers.cores import core_count
 

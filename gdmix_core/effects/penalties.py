@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core.config.coordinate import Coordinate
-from gdmix_core.solvers.automatic_l2 import START_VARIANCE, group_count, group_of
+from gdmix_core.solvers.empirical_bayes.fixed_point import START_VARIANCE, group_count, group_of
 
 
 @dataclass(frozen=True)

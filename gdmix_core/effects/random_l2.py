@@ -27,7 +27,7 @@ from gdmix_core.effects.evidence import Evidence, settle
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.plan import Step, train_id
 from gdmix_core.pipeline.run import Run
-from gdmix_core.solvers.automatic_l2 import START_VARIANCE, Mode, Sums, group_count, group_of, named_l2
+from gdmix_core.solvers.empirical_bayes.fixed_point import START_VARIANCE, Mode, Sums, group_count, group_of, named_l2
 from gdmix_core.workers.cores import core_count
 
 log = logging.getLogger("gdmix_core.random_effect")

@@ -23,8 +23,8 @@ from gdmix_core.models.native import concatenate, write_model
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
-from gdmix_core.solvers.automatic_l2 import Sums
-from gdmix_core.solvers.entity_newton import STATUS_NAMES
+from gdmix_core.solvers.empirical_bayes.fixed_point import Sums
+from gdmix_core.solvers.entity.newton import STATUS_NAMES
 
 # Pieces of work: entities differ in size, and no thread should wait long for the last one. As many on any number of
 # cores, because what pieces add up to is rounded by their number.

@@ -11,7 +11,7 @@ from gdmix_core.effects.random_l2 import evidence_path
 from gdmix_core.pipeline import manifests
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
-from gdmix_core.solvers.entity_newton import STATUS_NAMES
+from gdmix_core.solvers.entity.newton import STATUS_NAMES
 
 # What a shard says of initial models without data, as far as there are any.
 INITIAL_COUNTS = ("kept_entities", "dropped_entities", "kept_coefficients", "dropped_coefficients")

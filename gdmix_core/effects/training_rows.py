@@ -13,7 +13,7 @@ from gdmix_core.data.scores import other_leverage, other_scores
 from gdmix_core.effects.down_sampling import chosen_rows, corrected_weight
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
-from gdmix_core.solvers.global_objective import GlobalObjective
+from gdmix_core.solvers.large.objective import GlobalObjective
 from gdmix_core.solvers.losses import LOSS_OF_TASK
 
 

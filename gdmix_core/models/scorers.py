@@ -29,7 +29,7 @@ from gdmix_core.models.exported import Export
 from gdmix_core.models.native import concatenate, read_model
 from gdmix_core.models.network_files import SAVED_MODEL, features_file
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.solvers.local_index import look_up_local_index, score_rows
+from gdmix_core.solvers.entity.local_index import look_up_local_index, score_rows
 from gdmix_core.workers.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from gdmix_core import Bag, CoefficientTable, Coordinate, EntityRows, GlobalObje
 from gdmix_core.effects.entity_models import Prior, fit_entity_models, score_entity_rows
 from gdmix_core.effects.penalties import penalties_of
 from gdmix_core.errors import ConfigError, DataError
-from gdmix_core.solvers.entity_newton import STATUS_NAMES
-from gdmix_core.solvers.global_objective import score_bag
+from gdmix_core.solvers.entity.newton import STATUS_NAMES
+from gdmix_core.solvers.large.objective import score_bag
 
 FEATURES = 3
 SETTINGS = Coordinate(random_effect={"entity": "e"}, bag="f")

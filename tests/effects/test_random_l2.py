@@ -17,7 +17,7 @@ from gdmix_core.effects import random, random_l2, shard_markers
 from gdmix_core.evaluation.evaluate import evaluate
 from gdmix_core.pipeline.plan import build_plan
 from gdmix_core.pipeline.run import Run
-from gdmix_core.solvers.automatic_l2 import LARGEST_VARIANCE, LEAST_VARIANCE
+from gdmix_core.solvers.empirical_bayes.fixed_point import LARGEST_VARIANCE, LEAST_VARIANCE
 from gdmix_core.steps import execute
 from tests.run_directory import Rows, make_run
 from tests.solvers import loss_formulas

@@ -24,7 +24,7 @@ from user_models import (
 from gdmix_core.effects import random
 from gdmix_core.errors import ConfigError, DataError, StepError
 from gdmix_core.pipeline.run import Run
-from gdmix_core.solvers import posterior
+from gdmix_core.solvers.entity import posterior
 from gdmix_core.steps import execute
 from tests.run_directory import Rows, make_run
 

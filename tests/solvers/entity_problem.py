@@ -11,9 +11,9 @@ from loss_formulas import LOSSES
 from numpy.typing import NDArray
 from scipy import optimize, special
 
-from gdmix_core.solvers import entity_newton, entity_proximal, posterior
-from gdmix_core.solvers.entity_newton import CONVERGED, NO_DATA, UNBOUNDED
-from gdmix_core.solvers.local_index import build_local_index
+from gdmix_core.solvers.entity import newton, posterior, proximal
+from gdmix_core.solvers.entity.local_index import build_local_index
+from gdmix_core.solvers.entity.newton import CONVERGED, NO_DATA, UNBOUNDED
 
 # Looks at rows whose margins lie beyond this as the solver's bound for models without a finite optimum.
 LARGEST_SANE_MARGIN = 200.0
@@ -126,12 +126,12 @@ def solve(
         model.group(features) if model.groups else np.empty(0, np.int32), sums, others, leverage,
     )  # fmt: skip
     if model.proximal:
-        entity_proximal.solve_entities(
+        proximal.solve_entities(
             *problem, model.penalised(features, model.l1), model.of(features, model.lower, -np.inf),
             model.of(features, model.upper, np.inf), model.tolerance, model.max_iterations, *outcome,
         )  # fmt: skip
     else:
-        entity_newton.solve_entities(*problem, model.tolerance, model.max_iterations, model.dense_limit, *outcome)
+        newton.solve_entities(*problem, model.tolerance, model.max_iterations, model.dense_limit, *outcome)
     cuts = coefficient_begin[1:-1]
     return Solution(
         np.split(theta, cuts),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gdmix_core.solvers.automatic_l2 import (
+from gdmix_core.solvers.empirical_bayes.fixed_point import (
     AVERAGE_COEFFICIENTS,
     LARGEST_VARIANCE,
     LEAST_VARIANCE,

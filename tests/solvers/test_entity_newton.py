@@ -10,7 +10,7 @@ from entity_problem import LARGEST_SANE_MARGIN, Entity, Model, Objective, assert
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gdmix_core.solvers.entity_newton import CONVERGED, ITERATION_LIMIT, NO_DATA, UNBOUNDED
+from gdmix_core.solvers.entity.newton import CONVERGED, ITERATION_LIMIT, NO_DATA, UNBOUNDED
 
 LOSS_NAMES = ("logistic", "linear", "poisson")
 
@@ -282,7 +282,7 @@ def test_one_step_already_lowers_the_objective():
 
 def test_a_prior_is_what_the_penalty_pulls_to():
     """Without data pull (tiny weights) the coefficients are the prior; the solver's own call, with its own prior."""
-    from gdmix_core.solvers.entity_newton import solve_entities
+    from gdmix_core.solvers.entity.newton import solve_entities
     from gdmix_core.solvers.losses import LINEAR
 
     theta, prior = np.zeros(2), np.array([1.5, -2.0])

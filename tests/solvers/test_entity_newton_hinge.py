@@ -8,7 +8,7 @@ from entity_problem import Entity, Model, Objective, assert_optimal, random_enti
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gdmix_core.solvers.entity_newton import CONVERGED
+from gdmix_core.solvers.entity.newton import CONVERGED
 
 
 @settings(max_examples=80, derandomize=True)

@@ -13,7 +13,7 @@ from loss_formulas import LOSS_NAMES
 from numpy.typing import NDArray
 from scipy import optimize
 
-from gdmix_core.solvers.entity_newton import CONVERGED, ITERATION_LIMIT, NO_DATA, UNBOUNDED
+from gdmix_core.solvers.entity.newton import CONVERGED, ITERATION_LIMIT, NO_DATA, UNBOUNDED
 
 KINDS = ("l1", "elastic_net", "bounds", "l1_and_bounds", "prior", "everything")
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gdmix_core.data.ragged import Bag
-from gdmix_core.solvers import lbfgs, newton_cg, projected_newton
-from gdmix_core.solvers.global_objective import GlobalObjective
+from gdmix_core.solvers.large import lbfgs, newton_cg, projected_newton
+from gdmix_core.solvers.large.minimum import Minimum
+from gdmix_core.solvers.large.nonsmooth import Constraints
+from gdmix_core.solvers.large.objective import GlobalObjective
+from gdmix_core.solvers.large.scaling import Penalty, ScaledObjective, Scaling
 from gdmix_core.solvers.losses import LOSS_OF_TASK
-from gdmix_core.solvers.minimum import Minimum
-from gdmix_core.solvers.nonsmooth import Constraints
-from gdmix_core.solvers.scaled_objective import Penalty, ScaledObjective, Scaling
 from gdmix_core.workers.all_reduce import Alone, SharedObjective
 from tests.effects.penalized_oracle import Oracle, losses
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from loss_formulas import LOSS_NAMES
 from numpy.typing import NDArray
 
-from gdmix_core.solvers import posterior
-from gdmix_core.solvers.posterior import FULL, SIMPLE
+from gdmix_core.solvers.entity import posterior
+from gdmix_core.solvers.entity.posterior import FULL, SIMPLE
 
 
 def some_entities(rng: np.random.Generator, loss: str, count: int = 3) -> list[Entity]:

@@ -12,7 +12,7 @@ import pytest
 from entity_problem import Entity, Model, Objective, random_entity, solve
 from numpy.typing import NDArray
 
-from gdmix_core.solvers.automatic_l2 import Mode, Sums, updated_variance
+from gdmix_core.solvers.empirical_bayes.fixed_point import Mode, Sums, updated_variance
 
 STEP = 0.01  # in log σ²
 

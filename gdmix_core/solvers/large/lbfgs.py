@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core.solvers.minimum import Minimum
-from gdmix_core.solvers.nonsmooth import Constraints
+from gdmix_core.solvers.large.minimum import Minimum
+from gdmix_core.solvers.large.nonsmooth import Constraints
 
 Vector = NDArray[np.float64]
 ValueAndGradient = Callable[[Vector], tuple[float, Vector]]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
-from gdmix_core.solvers.minimum import Minimum
+from gdmix_core.solvers.large.minimum import Minimum
 
 # Up to so many coefficients the Hessian is made, which costs one pass, and factored; above, it is multiplied with.
 # Measured: benchmarks/fixed_effect_solvers.py --dense.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core.jit import njit
-from gdmix_core.solvers import cg_newton, dense_newton
+from gdmix_core.solvers.entity import cg_step, dense_step
 from gdmix_core.solvers.losses import loss_terms, third_derivative
 
 NO_VARIANCES = 0
@@ -63,13 +63,13 @@ def measure(
     dense = size <= len(H) and (variance_mode == FULL or estimate)
     diagonal = np.empty(size)
     if dense:
-        dense_newton.hessian(H, size, intercept, begin, end, offsets, local, values, curvature, penalty)
+        dense_step.hessian(H, size, intercept, begin, end, offsets, local, values, curvature, penalty)
         for j in range(size):
             diagonal[j] = H[j, j]
-        dense_newton.cholesky(H, size)
+        dense_step.cholesky(H, size)
         invert(H, U, size)
     else:
-        cg_newton.hessian_diagonal(diagonal, size, intercept, begin, end, offsets, local, values, curvature, penalty)
+        cg_step.hessian_diagonal(diagonal, size, intercept, begin, end, offsets, local, values, curvature, penalty)
     if variance_mode == FULL and dense:
         for j in range(size):
             variances[j] = U[j, j] if diagonal[j] > 0.0 else np.nan

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from gdmix_core.data.checked_arrays import reals
 from gdmix_core.data.ragged import Bag
 from gdmix_core.jit import njit
-from gdmix_core.solvers import global_curvature, global_third
+from gdmix_core.solvers.empirical_bayes import third_derivatives
+from gdmix_core.solvers.large import curvature
+from gdmix_core.solvers.large.blocked_sum import RowLanes
 from gdmix_core.solvers.losses import loss_terms
-from gdmix_core.solvers.row_lanes import RowLanes
 
 
 class GlobalObjective:
@@ -75,9 +76,7 @@ class GlobalObjective:
     def product(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
         """Hessian times v, float64 [features + 1]."""
         _, total = self._lanes.sum(
-            lambda begin, end, out: global_curvature.product(
-                self._intercept, *self._rows, self._curvature, begin, end, v, out
-            )
+            lambda begin, end, out: curvature.product(self._intercept, *self._rows, self._curvature, begin, end, v, out)
         )
         return total
 
@@ -85,7 +84,7 @@ class GlobalObjective:
         """float64 [2, features + 1]: the Hessian's diagonal, and its first row (that of the intercept)."""
         lanes = RowLanes(len(self._curvature), 2 * self._size, self._pool)
         _, total = lanes.sum(
-            lambda begin, end, out: global_curvature.diagonal(
+            lambda begin, end, out: curvature.diagonal(
                 self._intercept, *self._rows, self._curvature, begin, end, out.reshape(2, -1)
             )
         )
@@ -96,7 +95,7 @@ class GlobalObjective:
         lanes = RowLanes(len(self._curvature), self._size * self._size, self._pool)
         offsets = self._rows[0]
         dense = offsets[-1] > _DENSE_SHARE * (len(offsets) - 1) * self._size
-        add = global_curvature.half_hessian_of_dense_rows if dense else global_curvature.half_hessian
+        add = curvature.half_hessian_of_dense_rows if dense else curvature.half_hessian
         _, total = lanes.sum(
             lambda begin, end, out: add(
                 self._intercept, *self._rows, self._curvature, begin, end, out.reshape(self._size, -1)
@@ -112,7 +111,7 @@ class GlobalObjective:
         """The third derivative in the directions q and v: Σ_i weight_i loss''' (x_i·q) (x_i·v) x_i."""
         _, weight, offset = self._told
         _, total = self._lanes.sum(
-            lambda begin, end, out: global_third.product(
+            lambda begin, end, out: third_derivatives.product(
                 self._loss, self._intercept, *self._rows, weight, offset, begin, end, self._at, q, v, out
             )
         )
@@ -122,7 +121,7 @@ class GlobalObjective:
         """Σ_i weight_i loss''' (x_i·V x_i) x_i, with V float64 [features + 1, features + 1] symmetric."""
         _, weight, offset = self._told
         _, total = self._lanes.sum(
-            lambda begin, end, out: global_third.leverage_gradient(
+            lambda begin, end, out: third_derivatives.leverage_gradient(
                 self._loss, self._intercept, *self._rows, weight, offset, begin, end, self._at, V, out
             )
         )

@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gdmix_core.solvers.minimum import Minimum
-from gdmix_core.solvers.newton_cg import FORCING, ROUNDING, Objective, Vector, conjugate_gradients, positive
-from gdmix_core.solvers.nonsmooth import Constraints
+from gdmix_core.solvers.large.minimum import Minimum
+from gdmix_core.solvers.large.newton_cg import FORCING, ROUNDING, Objective, Vector, conjugate_gradients, positive
+from gdmix_core.solvers.large.nonsmooth import Constraints
 
 _LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 1e-3, 1e-4, 1e-6)
 _SUFFICIENT_DECREASE = 1e-4

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core.jit import njit
-from gdmix_core.solvers import cg_newton, dense_newton, posterior
+from gdmix_core.solvers.entity import cg_step, dense_step, posterior
 from gdmix_core.solvers.losses import LINEAR, POISSON, SMOOTHED_HINGE, loss_terms
 
 CONVERGED = 0
@@ -152,12 +152,12 @@ def solve_entities(
                 break
             if size <= dense_limit:
                 if drift > _LARGEST_DRIFT:
-                    dense_newton.hessian(H, size, intercept, begin, end, offsets, local, values, curvature, lam)
-                    dense_newton.cholesky(H, size)
+                    dense_step.hessian(H, size, intercept, begin, end, offsets, local, values, curvature, lam)
+                    dense_step.cholesky(H, size)
                     drift = 0.0
-                dense_newton.solve(H, size, gradient, step)
+                dense_step.solve(H, size, gradient, step)
             else:
-                cg_newton.newton_step(
+                cg_step.newton_step(
                     step, gradient, work, size, intercept, begin, end, offsets, local, values, curvature, lam
                 )
             decrement = 0.0

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core.jit import njit
-from gdmix_core.solvers import posterior
-from gdmix_core.solvers.coordinate_descent import by_column, descend, least_subgradient
-from gdmix_core.solvers.entity_newton import (
+from gdmix_core.solvers.entity import posterior
+from gdmix_core.solvers.entity.coordinate_descent import by_column, descend, least_subgradient
+from gdmix_core.solvers.entity.newton import (
     CONVERGED,
     HINGE_CURVATURE,
     ITERATION_LIMIT,
