@@ -29,7 +29,7 @@ _HOMES = {
     "minimize": "gdmix_core.solvers.large.lbfgs",
     "parse_metric": "gdmix_core.metrics.registry",
     "penalties_of": "gdmix_core.effects.penalties",
-    "read_avro": "gdmix_core.models.avro",
+    "read_avro": "gdmix_core.models.avro.files",
     "read_model": "gdmix_core.models.native",
     "read_scores": "gdmix_core.models.score_files",
     "run_pipeline": "gdmix_core.runner",
@@ -37,7 +37,7 @@ _HOMES = {
     "ScoreColumns": "gdmix_core.models.score_files",
     "score_entity_rows": "gdmix_core.effects.entity_models",
     "score_input": "gdmix_core.models.scoring",
-    "write_avro": "gdmix_core.models.avro",
+    "write_avro": "gdmix_core.models.avro.files",
     "write_scores": "gdmix_core.models.score_files",
 }
 

@@ -20,7 +20,7 @@ from gdmix_core.data.ingest.pieces import DIRECTORIES, open_file
 from gdmix_core.data.ingest.schema_check import input_directories, read_tensors, undescribed
 from gdmix_core.effects.trainer_function import trainer_function
 from gdmix_core.errors import DataError, GdmixError
-from gdmix_core.models.earlier import find_earlier
+from gdmix_core.models.initial.locate import find_earlier
 
 
 def check(config: Config, *, spark_reads_here: bool = True) -> None:

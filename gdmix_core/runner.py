@@ -18,7 +18,7 @@ from gdmix_core.config.pipeline import Config
 from gdmix_core.data.ingest.validation import report_path
 from gdmix_core.evaluation.selection import deciding_split, evaluated
 from gdmix_core.metrics.registry import parse_metric, shown_value
-from gdmix_core.models import earlier_run
+from gdmix_core.models.initial import newest_run
 from gdmix_core.pipeline import run_directory, run_lock
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
@@ -77,7 +77,7 @@ def _walk(run: Run, console: Console) -> None:
 def submit(run: Run, step: Step) -> None:
     """Runs a Spark step in a process of its own. Raises the error it reported, or StepError with its last lines."""
     if step.kind == "validate":
-        earlier_run.record(run)
+        newest_run.record(run)
         watched.record(run)
     if spark_submit.is_current(run, step):
         return

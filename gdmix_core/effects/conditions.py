@@ -17,7 +17,7 @@ from gdmix_core.effects.normalization import scaling
 from gdmix_core.effects.penalties import Penalties, penalties_of
 from gdmix_core.effects.previous_model import previous_model
 from gdmix_core.models.alignment import completed, covering
-from gdmix_core.models.initial import read_initial
+from gdmix_core.models.initial.written import read_initial
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core.models.initial import read_initial
+from gdmix_core.models.initial.written import read_initial
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.run import Run
 

@@ -13,7 +13,7 @@ from gdmix_core.data.frame import Frame
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.scores import shard_rows
 from gdmix_core.effects.entity_models import score_entity_rows
-from gdmix_core.models.initial import read_initial
+from gdmix_core.models.initial.written import read_initial
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.run import SPLITS, Run
 from gdmix_core.solvers.large.objective import score_bag

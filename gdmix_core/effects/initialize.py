@@ -9,10 +9,10 @@ from typing import Any
 from gdmix_core.data.frame import Frame
 from gdmix_core.effects.initial_networks import prepare_networks
 from gdmix_core.effects.initial_scores import write_initial_scores
-from gdmix_core.models import earlier_run
-from gdmix_core.models.earlier import EarlierModel, find_earlier, fingerprint
-from gdmix_core.models.earlier_network import EarlierNetwork
-from gdmix_core.models.layout import lay_out
+from gdmix_core.models.initial import newest_run
+from gdmix_core.models.initial.layout import lay_out
+from gdmix_core.models.initial.locate import EarlierModel, find_earlier, fingerprint
+from gdmix_core.models.initial.network import EarlierNetwork
 from gdmix_core.pipeline import run_directory
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
@@ -28,7 +28,7 @@ def initialize(run: Run, step: Step) -> dict[str, Any]:
     StepError from the process that lays out text networks.
     """
     run.require(step)
-    choice = earlier_run.recorded(run)
+    choice = newest_run.recorded(run)
     models = find_earlier(run.config, choice)
     files = fingerprint(models)
     run.starts_from(files)

@@ -8,8 +8,8 @@ from typing import Any
 from gdmix_core import storage
 from gdmix_core.data.feature_list import write_feature_list
 from gdmix_core.data.frame import Frame
-from gdmix_core.models.avro import write_avro
-from gdmix_core.models.initial import features_of_bags, model_features
+from gdmix_core.models.avro.files import write_avro
+from gdmix_core.models.initial.written import features_of_bags, model_features
 from gdmix_core.models.native import read_model, write_model
 from gdmix_core.models.network_files import CLASSES, INPUTS, SAVED_MODEL, WEIGHTS, features_file
 from gdmix_core.pipeline import run_directory

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from fastavro.write import Writer
 
 from gdmix_core.errors import DataError
-from gdmix_core.models.avro_schema import SYNC_MARKER
+from gdmix_core.models.avro.schema import SYNC_MARKER
 from gdmix_core.storage import open_for_read, open_for_write
 
 ScoreKind = Literal["gdmix", "photon"]

@@ -24,7 +24,7 @@ from gdmix_core.data.ingest.records import Records
 from gdmix_core.data.ingest.source import Layout
 from gdmix_core.data.ragged import Bag
 from gdmix_core.errors import DataError
-from gdmix_core.models.avro import read_avro
+from gdmix_core.models.avro.files import read_avro
 from gdmix_core.models.exported import Export
 from gdmix_core.models.native import concatenate, read_model
 from gdmix_core.models.network_files import SAVED_MODEL, features_file

@@ -14,7 +14,7 @@ from gdmix_core.data import bags
 from gdmix_core.data.feature_map import feature_map, with_features
 from gdmix_core.data.frame import Frame
 from gdmix_core.errors import DataError
-from gdmix_core.models.earlier_network import EarlierNetwork
+from gdmix_core.models.initial.network import EarlierNetwork
 from gdmix_core.models.network_files import CLASSES, INPUTS, SAVED_MODEL, WEIGHTS, features_file
 from gdmix_core.pipeline.run import SPLITS, Run
 from gdmix_core.text.inputs_of_data import inputs_of_data

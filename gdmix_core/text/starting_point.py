@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gdmix_core import storage
-from gdmix_core.models.initial import initial_network
+from gdmix_core.models.initial.written import initial_network
 from gdmix_core.models.network_files import INPUTS, WEIGHTS
 from gdmix_core.pipeline.plan import Step, train_id
 from gdmix_core.pipeline.run import Run

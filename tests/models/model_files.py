@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from gdmix_core.data.feature_list import FeatureList
-from gdmix_core.models.avro_schema import BAYESIAN_LINEAR_MODEL
+from gdmix_core.models.avro.schema import BAYESIAN_LINEAR_MODEL
 from gdmix_core.models.table import INTERCEPT_INDEX, CoefficientTable
 
 LOGISTIC = "com.linkedin.photon.ml.supervised.classification.LogisticRegressionModel"

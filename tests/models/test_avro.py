@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gdmix_core.data.feature_list import INTERCEPT, FeatureList
 from gdmix_core.errors import ConfigError, DataError
-from gdmix_core.models.avro import read_avro, write_avro
+from gdmix_core.models.avro.files import read_avro, write_avro
 from gdmix_core.models.table import INTERCEPT_INDEX, CoefficientTable
 from tests.models.model_files import (
     FEATURES,

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from gdmix_core.data.feature_list import FeatureList
-from gdmix_core.models.avro import write_avro
+from gdmix_core.models.avro.files import write_avro
 from gdmix_core.models.table import INTERCEPT_INDEX, CoefficientTable
 
 NAME_TERM_VALUE = {

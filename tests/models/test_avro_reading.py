@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from gdmix_core.data.feature_list import FeatureList
 from gdmix_core.errors import DataError
-from gdmix_core.models.avro import read_avro, write_avro
-from gdmix_core.models.avro_schema import BAYESIAN_LINEAR_MODEL, MODEL_CLASS_OF_TASK
+from gdmix_core.models.avro.files import read_avro, write_avro
+from gdmix_core.models.avro.schema import BAYESIAN_LINEAR_MODEL, MODEL_CLASS_OF_TASK
 from gdmix_core.models.table import INTERCEPT_INDEX
 from tests.models.model_files import (
     FEATURES,

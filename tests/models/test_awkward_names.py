@@ -13,7 +13,7 @@ from run_directory import Rows, make_run
 
 from gdmix_core import steps
 from gdmix_core.data.feature_list import Feature
-from gdmix_core.models.initial import read_initial
+from gdmix_core.models.initial.written import read_initial
 from gdmix_core.models.native import read_model
 from gdmix_core.pipeline.run import Run
 

@@ -18,9 +18,9 @@ from test_initialize import COORDINATES, NEW, earlier_run, exported, initial, ma
 from gdmix_core import steps, storage
 from gdmix_core.config.pipeline import Config
 from gdmix_core.errors import ConfigError, DataError
-from gdmix_core.models import earlier_run as choices
-from gdmix_core.models.earlier import find_earlier
-from gdmix_core.models.earlier_run import Choice, choose
+from gdmix_core.models.initial import newest_run as choices
+from gdmix_core.models.initial.locate import find_earlier
+from gdmix_core.models.initial.newest_run import Choice, choose
 from gdmix_core.pipeline import run_directory
 from gdmix_core.pipeline.loading import parse_config
 from gdmix_core.pipeline.run import Run

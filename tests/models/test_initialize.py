@@ -17,7 +17,7 @@ from gdmix_core.data.feature_list import INTERCEPT, Feature, FeatureList, read_f
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.hashing import hash_ids
 from gdmix_core.errors import ConfigError, DataError, StepError
-from gdmix_core.models.initial import model_features, read_initial
+from gdmix_core.models.initial.written import model_features, read_initial
 from gdmix_core.models.native import read_model, write_model
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.run import Run

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gdmix_core.data.feature_list import INTERCEPT, Feature, FeatureList
-from gdmix_core.models.matching import FeatureMatching
+from gdmix_core.models.initial.feature_remap import FeatureMatching
 from gdmix_core.models.table import INTERCEPT_INDEX, CoefficientTable
 from tests.models.model_files import table_of
 

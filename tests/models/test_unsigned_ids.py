@@ -19,7 +19,7 @@ from gdmix_core.config.external import ExternalModel
 from gdmix_core.data.ingest.external_scores import open_scores_of, read_part
 from gdmix_core.data.shards import read_entities
 from gdmix_core.errors import DataError
-from gdmix_core.models.avro import read_avro
+from gdmix_core.models.avro.files import read_avro
 from gdmix_core.models.native import read_model
 from gdmix_core.models.score_files import ScoreColumns, open_scores, read_scores, write_scores
 from gdmix_core.models.scoring import score_input

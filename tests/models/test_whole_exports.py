@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from gdmix_core import steps
 from gdmix_core.data.feature_list import FeatureList
 from gdmix_core.errors import DataError, GdmixError
-from gdmix_core.models.avro import write_avro
+from gdmix_core.models.avro.files import write_avro
 from gdmix_core.models.native import read_model
 from gdmix_core.models.scoring import score_input
 from gdmix_core.pipeline.run import Run

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from gdmix_core import steps, storage
 from gdmix_core.data.frame import Frame
 from gdmix_core.effects.initial_scores import write_initial_scores
-from gdmix_core.models.earlier import EarlierModel, find_earlier, fingerprint
-from gdmix_core.models.layout import lay_out
+from gdmix_core.models.initial.layout import lay_out
+from gdmix_core.models.initial.locate import EarlierModel, find_earlier, fingerprint
 from gdmix_core.pipeline.run import Run
 from gdmix_core.text.initial_network import prepare
 from gdmix_core.text.training_group import OneWorker

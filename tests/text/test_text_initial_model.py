@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 from gdmix_core import steps, storage
 from gdmix_core.data.feature_list import FeatureList, write_feature_list
 from gdmix_core.errors import ConfigError, DataError
-from gdmix_core.models.earlier import find_earlier
+from gdmix_core.models.initial.locate import find_earlier
 from gdmix_core.models.scoring import score_input
 from gdmix_core.pipeline.loading import parse_config
 from gdmix_core.pipeline.run import Run

@@ -138,10 +138,10 @@ class ValidateOperator(SparkStepOperator):
 
     def carry_out(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
         from gdmix_core import spark_submit, watched
-        from gdmix_core.models import earlier_run
+        from gdmix_core.models.initial import newest_run
         from gdmix_operators.spark_submit import driver_is_here
 
-        earlier_run.record(run)
+        newest_run.record(run)
         watched.record(run)
         if driver_is_here(run) and spark_submit.is_current(run, step):
             self.log.info("The frame is up to date with the input: Spark is not started")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gdmix_core.data.feature_list import INTERCEPT, FeatureList
 from gdmix_core.errors import DataError
-from gdmix_core.models.avro_records import Entries, ModelRecords
+from gdmix_core.models.avro.records import Entries, ModelRecords
 from gdmix_core.models.table import INTERCEPT_INDEX, CoefficientTable
 
 UNKNOWN = -2

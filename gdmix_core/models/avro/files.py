@@ -19,9 +19,9 @@ import pyarrow as pa
 
 from gdmix_core.data.feature_list import INTERCEPT, Feature, FeatureList
 from gdmix_core.errors import ConfigError, DataError
-from gdmix_core.models.avro_records import ModelRecords
-from gdmix_core.models.avro_schema import BAYESIAN_LINEAR_MODEL, MODEL_CLASS_OF_TASK, SYNC_MARKER, TASK_OF_MODEL_CLASS
-from gdmix_core.models.avro_tables import UNKNOWN, count_unknown, sort_entities, tabulate
+from gdmix_core.models.avro.records import ModelRecords
+from gdmix_core.models.avro.schema import BAYESIAN_LINEAR_MODEL, MODEL_CLASS_OF_TASK, SYNC_MARKER, TASK_OF_MODEL_CLASS
+from gdmix_core.models.avro.tables import UNKNOWN, count_unknown, sort_entities, tabulate
 from gdmix_core.models.table import INTERCEPT_INDEX, CoefficientTable
 from gdmix_core.storage import open_for_write
 

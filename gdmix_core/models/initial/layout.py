@@ -15,8 +15,8 @@ from gdmix_core.data.feature_list import Feature, write_feature_list
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.hashing import hash_ids
 from gdmix_core.errors import DataError
-from gdmix_core.models.earlier import EarlierModel
-from gdmix_core.models.matching import FeatureMatching
+from gdmix_core.models.initial.feature_remap import FeatureMatching
+from gdmix_core.models.initial.locate import EarlierModel
 from gdmix_core.models.native import concatenate, read_model, write_model
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.run import Run

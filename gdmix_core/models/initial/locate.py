@@ -19,10 +19,10 @@ from gdmix_core.config.pipeline import Config
 from gdmix_core.data.feature_list import FeatureList, read_feature_list
 from gdmix_core.data.ingest.input_files import flat_files
 from gdmix_core.errors import DataError
-from gdmix_core.models.avro import read_avro
-from gdmix_core.models.earlier_network import EarlierNetwork, find_network
-from gdmix_core.models.earlier_run import Choice, choose
+from gdmix_core.models.avro.files import read_avro
 from gdmix_core.models.exported import open_export
+from gdmix_core.models.initial.network import EarlierNetwork, find_network
+from gdmix_core.models.initial.newest_run import Choice, choose
 from gdmix_core.models.native import read_model
 from gdmix_core.models.table import CoefficientTable
 
