@@ -18,7 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import machine
 
-from gdmix_core.text.training_group import OneWorker, start_tensorflow
+from gdmix_core.text.training.group import OneWorker, start_tensorflow
 
 start_tensorflow(machine.cores())
 
@@ -30,14 +30,14 @@ from numpy.typing import NDArray  # noqa: E402
 
 from gdmix_core.config.text import CnnEncoder, TextModel  # noqa: E402
 from gdmix_core.data.ragged import Bag  # noqa: E402
-from gdmix_core.text.distinct_texts import distinct_texts, encode  # noqa: E402
-from gdmix_core.text.network import TextNetwork  # noqa: E402
+from gdmix_core.text.network.network import TextNetwork  # noqa: E402
 from gdmix_core.text.network_inputs import NetworkInputs  # noqa: E402
 from gdmix_core.text.network_rows import NetworkRows  # noqa: E402
-from gdmix_core.text.optimizer import Update  # noqa: E402
-from gdmix_core.text.row_order import OrderOfRows  # noqa: E402
-from gdmix_core.text.synchronous import batches  # noqa: E402
-from gdmix_core.text.train_step import TrainStep  # noqa: E402
+from gdmix_core.text.tokens.distinct_texts import distinct_texts, encode  # noqa: E402
+from gdmix_core.text.training.optimizer import Update  # noqa: E402
+from gdmix_core.text.training.row_order import OrderOfRows  # noqa: E402
+from gdmix_core.text.training.synchronous import batches  # noqa: E402
+from gdmix_core.text.training.train_step import TrainStep  # noqa: E402
 from gdmix_core.workers.prefetch import ahead  # noqa: E402
 
 TASK = "logistic_regression"

@@ -50,7 +50,7 @@ def _group(run: Run, step: Step, settings: TextModel) -> WorkerGroup:
     threads = max(1, core_count(run.config) // settings.workers)
     return WorkerGroup(
         step.id,
-        "gdmix_core.text.worker",
+        "gdmix_core.text.training.worker",
         ["--run", run.root, "--step", step.id, "--threads", str(threads)],
         jobs,
         settings.restarts,

@@ -33,7 +33,7 @@ from gdmix_core.solvers.entity.local_index import look_up_local_index, score_row
 from gdmix_core.workers.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:
-    from gdmix_core.text.scorer import SavedModelScorer
+    from gdmix_core.text.serving.scorer import SavedModelScorer
 
 log = logging.getLogger("gdmix_core.score")
 
@@ -211,7 +211,7 @@ def _network(directory: str, name: str, config: Config, layout: Layout) -> Netwo
     import_tensorflow(
         keras=False, gpus=True, otherwise=f"coordinate {name}: its text network needs TensorFlow to score"
     )
-    from gdmix_core.text.scorer import open_network
+    from gdmix_core.text.serving.scorer import open_network
 
     settings = config.coordinates[name].text
     bags = {}

@@ -16,8 +16,8 @@ from gdmix_core.data.ragged import Bag
 from gdmix_core.data.scores import other_scores
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
-from gdmix_core.text.distinct_texts import DistinctTexts, distinct_texts, encode
-from gdmix_core.text.scorer import dense_rows, sparse_entries
+from gdmix_core.text.serving.scorer import dense_rows, sparse_entries
+from gdmix_core.text.tokens.distinct_texts import DistinctTexts, distinct_texts, encode
 
 # Rows read and scored at once. Beside the network itself, this is what bounds the memory of scoring.
 ROWS_AT_A_TIME = 65_536

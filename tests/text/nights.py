@@ -16,9 +16,9 @@ from gdmix_core.effects.initial_scores import write_initial_scores
 from gdmix_core.models.initial.layout import lay_out
 from gdmix_core.models.initial.locate import EarlierModel, find_earlier, fingerprint
 from gdmix_core.pipeline.run import Run
-from gdmix_core.text.initial_network import prepare
-from gdmix_core.text.training_group import OneWorker
-from gdmix_core.text.worker import train_and_score
+from gdmix_core.text.initial.network import prepare
+from gdmix_core.text.training.group import OneWorker
+from gdmix_core.text.training.worker import train_and_score
 from tests.run_directory import Rows, make_run
 from tests.text.text_runs import EVERYTHING, NETWORK
 

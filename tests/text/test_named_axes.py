@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from gdmix_core.errors import DataError
-from gdmix_core.text.named_axes import Vocabularies, carried_over, named_axes
-from gdmix_core.text.network import TextNetwork
+from gdmix_core.text.network.named_axes import Vocabularies, carried_over, named_axes
+from gdmix_core.text.network.network import TextNetwork
 from gdmix_core.text.network_inputs import NetworkInputs
 from tests.text.text_model import batch_of, perturb, text_model
 

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gdmix_core.data.frame import Frame
-from gdmix_core.text.distinct_texts import distinct_texts, encode
-from gdmix_core.text.inputs_of_data import inputs_of_data
-from gdmix_core.text.network import TextNetwork
+from gdmix_core.text.network.network import TextNetwork
 from gdmix_core.text.network_rows import RowReader
-from gdmix_core.text.packed_rows import RowsInGraph, pack
-from gdmix_core.text.row_order import OrderOfGroups, OrderOfRows, permutation
+from gdmix_core.text.tokens.distinct_texts import distinct_texts, encode
+from gdmix_core.text.training.inputs_of_data import inputs_of_data
+from gdmix_core.text.training.packed_rows import RowsInGraph, pack
+from gdmix_core.text.training.row_order import OrderOfGroups, OrderOfRows, permutation
 from gdmix_core.workers.prefetch import ahead
 from tests.effects.worker_processes import wait_until
 from tests.text.text_runs import EVERYTHING, STEP, WORDS, text_rows, text_run

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from gdmix_core.errors import ConfigError, DataError
-from gdmix_core.text.network import TextNetwork
+from gdmix_core.text.network.network import TextNetwork
 from gdmix_core.text.network_inputs import NetworkInputs
-from gdmix_core.text.saved_model import write_saved_model
-from gdmix_core.text.scorer import SavedModelScorer
-from gdmix_core.text.vocabulary import given_tokens
+from gdmix_core.text.serving.saved_model import write_saved_model
+from gdmix_core.text.serving.scorer import SavedModelScorer
+from gdmix_core.text.tokens.vocabulary import given_tokens
 from tests.text.text_model import perturb, text_model
 
 TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "star", "wars", "##s", "toy")

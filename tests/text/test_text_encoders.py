@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from gdmix_core.text.network import TextNetwork
+from gdmix_core.text.network.network import TextNetwork
 from tests.text.text_model import WORDS, text_network
 
 ENCODERS: dict[str, dict[str, Any]] = {

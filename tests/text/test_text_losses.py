@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gdmix_core.solvers.losses import LOSS_OF_TASK, loss_terms
-from gdmix_core.text.losses import loss_sums
+from gdmix_core.text.training.losses import loss_sums
 from tests.text.text_model import text_model
 
 POINTWISE = [*LOSS_OF_TASK, "multiclass_classification", "multilabel_classification"]

@@ -11,8 +11,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from gdmix_core.errors import DataError
-from gdmix_core.text.interactions import SHORT
-from gdmix_core.text.network import TextNetwork
+from gdmix_core.text.network.interactions import SHORT
+from gdmix_core.text.network.network import TextNetwork
 from gdmix_core.text.network_inputs import NetworkInputs
 from tests.text.text_model import IDS, batch_of, network_inputs, raw_rows, text_model, text_network
 

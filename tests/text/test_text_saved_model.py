@@ -15,11 +15,11 @@ import tensorflow as tf
 
 from gdmix_core.data.ragged import Bag
 from gdmix_core.errors import DataError
-from gdmix_core.text import scorer
-from gdmix_core.text.network import TextNetwork
+from gdmix_core.text.network.network import TextNetwork
 from gdmix_core.text.network_inputs import NetworkInputs
-from gdmix_core.text.saved_model import write_saved_model
-from gdmix_core.text.scorer import SavedModelScorer, open_network
+from gdmix_core.text.serving import scorer
+from gdmix_core.text.serving.saved_model import write_saved_model
+from gdmix_core.text.serving.scorer import SavedModelScorer, open_network
 from tests.text.text_model import batch_of, perturb, raw_rows, text_model, text_network
 
 ROWS = 40

@@ -14,7 +14,7 @@ import pytest
 from gdmix_core.data.feature_list import Feature, FeatureList, write_feature_list
 from gdmix_core.models.scoring import score_input
 from gdmix_core.pipeline.loading import parse_config
-from gdmix_core.text.saved_model import write_saved_model
+from gdmix_core.text.serving.saved_model import write_saved_model
 from tests.text.text_model import batch_of, raw_rows, text_model, text_network
 
 ROWS = 40

@@ -18,16 +18,17 @@ from gdmix_core.data.frame import Frame
 from gdmix_core.errors import DataError
 from gdmix_core.evaluation.evaluate import group_codes
 from gdmix_core.pipeline.run import SPLITS, Run
-from gdmix_core.text import course, network_rows, row_scores
-from gdmix_core.text.losses import loss_sums
-from gdmix_core.text.network import TextNetwork
+from gdmix_core.text import network_rows
+from gdmix_core.text.network.network import TextNetwork
 from gdmix_core.text.network_inputs import NetworkInputs
 from gdmix_core.text.network_rows import RowReader
-from gdmix_core.text.row_order import OrderOfGroups
 from gdmix_core.text.starting_point import model_file
-from gdmix_core.text.train_step import as_tensors
-from gdmix_core.text.training_group import OneWorker
-from gdmix_core.text.worker import train_and_score
+from gdmix_core.text.training import loop, row_scores
+from gdmix_core.text.training.group import OneWorker
+from gdmix_core.text.training.losses import loss_sums
+from gdmix_core.text.training.row_order import OrderOfGroups
+from gdmix_core.text.training.train_step import as_tensors
+from gdmix_core.text.training.worker import train_and_score
 from gdmix_core.workers import processes
 from tests.run_directory import Rows
 from tests.text.text_runs import EVERYTHING, STEP, scores, text_rows, text_run
@@ -248,7 +249,7 @@ def test_groups_in_which_nothing_ranks_above_anything_are_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Such batches have no weight, also when progress is told before there was an evaluation."""
-    monkeypatch.setattr(course, "_SECONDS_BETWEEN_REPORTS", -1.0)
+    monkeypatch.setattr(loop, "_SECONDS_BETWEEN_REPORTS", -1.0)
     rows = text_rows(40, 13, label=np.zeros(40))
     rows.ids = {**rows.ids, "search": [f"s{number // 4}" for number in range(40)]}
     single = {"passes": {"max": 1}, "metrics": ["ndcg@3:search"]}

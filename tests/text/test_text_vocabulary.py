@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from gdmix_core.config.text import Vocabulary
 from gdmix_core.errors import DataError
-from gdmix_core.text.tokenizer import id_tokenizer, split_words, standardized, word_tokenizer
-from gdmix_core.text.vocabulary import TokenCounter, given_tokens, read_vocabulary
+from gdmix_core.text.tokens.tokenizer import id_tokenizer, split_words, standardized, word_tokenizer
+from gdmix_core.text.tokens.vocabulary import TokenCounter, given_tokens, read_vocabulary
 from tests.text.text_model import text_model
 
 texts = st.lists(st.text(st.sampled_from("aAbBäÄß1 \t\u00a0-’'.,$中"), max_size=12), max_size=6)

@@ -17,8 +17,8 @@ import pytest
 from gdmix_core import storage
 from gdmix_core.pipeline.run import SPLITS
 from gdmix_core.steps import execute
-from gdmix_core.text.training_group import OneWorker
-from gdmix_core.text.worker import train_and_score
+from gdmix_core.text.training.group import OneWorker
+from gdmix_core.text.training.worker import train_and_score
 from gdmix_core.workers import progress
 from tests.effects.worker_processes import wait_until, workers_of
 from tests.text.text_runs import EVERYTHING, STEP, scores, text_rows, text_run

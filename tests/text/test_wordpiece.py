@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gdmix_core.errors import DataError
-from gdmix_core.text.wordpiece import WordPieceTokenizer
+from gdmix_core.text.tokens.wordpiece import WordPieceTokenizer
 from tests.text.bert_reference import basic_tokens, bert_ids
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from gdmix_core.config.text import TextModel
-from gdmix_core.text.network import TextNetwork
+from gdmix_core.text.network.network import TextNetwork
 from gdmix_core.text.network_inputs import NetworkInputs
 
 WORDS = ("star", "wars", "toy", "story", "the", "ärger")

@@ -11,7 +11,7 @@ import tensorflow as tf
 from gdmix_core.config.text_files import KERAS_FILE
 from gdmix_core.errors import DataError
 from gdmix_core.text.encoders.transformer import pooled
-from gdmix_core.text.tokenizer import PADDING
+from gdmix_core.text.tokens.tokenizer import PADDING
 from gdmix_core.text.weights import Weights
 
 

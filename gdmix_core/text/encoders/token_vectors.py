@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from gdmix_core.config.text import TextModel
 from gdmix_core.text.network_inputs import NetworkInputs
-from gdmix_core.text.tokenizer import PADDING, SPECIAL
+from gdmix_core.text.tokens.tokenizer import PADDING, SPECIAL
 from gdmix_core.text.weights import Weights
 
 

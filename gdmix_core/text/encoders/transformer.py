@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from gdmix_core.config.bert_shape import TransformerShape
-from gdmix_core.text.tokenizer import PADDING
+from gdmix_core.text.tokens.tokenizer import PADDING
 from gdmix_core.text.weights import Weights, dropped
 
 

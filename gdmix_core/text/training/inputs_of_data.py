@@ -13,11 +13,11 @@ from gdmix_core.data.frame import Frame
 from gdmix_core.models.network_files import INPUTS
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
-from gdmix_core.text.distinct_texts import encode
 from gdmix_core.text.network_inputs import NetworkInputs
 from gdmix_core.text.network_rows import ROWS_AT_A_TIME
 from gdmix_core.text.starting_point import inputs_to_start_from
-from gdmix_core.text.vocabulary import TokenCounter, given_tokens
+from gdmix_core.text.tokens.distinct_texts import encode
+from gdmix_core.text.tokens.vocabulary import TokenCounter, given_tokens
 from gdmix_core.workers.all_reduce import WorkerLostError
 from gdmix_core.workers.checkpoint import StepCheckpoint
 

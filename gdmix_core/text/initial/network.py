@@ -17,13 +17,13 @@ from gdmix_core.errors import DataError
 from gdmix_core.models.initial.network import EarlierNetwork
 from gdmix_core.models.network_files import CLASSES, INPUTS, SAVED_MODEL, WEIGHTS, features_file
 from gdmix_core.pipeline.run import SPLITS, Run
-from gdmix_core.text.inputs_of_data import inputs_of_data
-from gdmix_core.text.named_axes import Names, Vocabularies, carried_over, named_axes
-from gdmix_core.text.network import TextNetwork, read_weights
+from gdmix_core.text.network.named_axes import Names, Vocabularies, carried_over, named_axes
+from gdmix_core.text.network.network import TextNetwork, read_weights
 from gdmix_core.text.network_inputs import NetworkInputs
 from gdmix_core.text.network_rows import ROWS_AT_A_TIME
-from gdmix_core.text.scorer import open_network
+from gdmix_core.text.serving.scorer import open_network
 from gdmix_core.text.starting_point import read_inputs, write_inputs
+from gdmix_core.text.training.inputs_of_data import inputs_of_data
 
 log = logging.getLogger("gdmix_core.initialize")
 

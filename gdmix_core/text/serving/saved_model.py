@@ -12,8 +12,8 @@ from typing import Any
 import tensorflow as tf
 
 from gdmix_core import storage
-from gdmix_core.text.network import TextNetwork
-from gdmix_core.text.signature_columns import COLUMNS_FILE, SignatureColumns
+from gdmix_core.text.network.network import TextNetwork
+from gdmix_core.text.serving.signature_columns import COLUMNS_FILE, SignatureColumns
 
 
 def write_saved_model(network: TextNetwork, folder: str, task: str = "logistic_regression") -> None:

@@ -24,19 +24,19 @@ from gdmix_core.data.scores import remove_score_parts
 from gdmix_core.errors import StepError
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
-from gdmix_core.text.course import Course
-from gdmix_core.text.inputs_of_data import network_inputs
-from gdmix_core.text.model_folder import write_model
-from gdmix_core.text.network import TextNetwork
+from gdmix_core.text.network.network import TextNetwork
 from gdmix_core.text.network_rows import ROWS_AT_A_TIME, NetworkRows, RowReader
-from gdmix_core.text.optimizer import Update
-from gdmix_core.text.packed_rows import RowsInGraph, pack
-from gdmix_core.text.row_order import permutation
-from gdmix_core.text.row_scores import RowScores
-from gdmix_core.text.score_writing import write_scores
-from gdmix_core.text.train_step import divided, gradient_sums
-from gdmix_core.text.training_group import OneWorker
-from gdmix_core.text.watched_metric import WatchedMetric
+from gdmix_core.text.serving.model_folder import write_model
+from gdmix_core.text.training.group import OneWorker
+from gdmix_core.text.training.inputs_of_data import network_inputs
+from gdmix_core.text.training.loop import Course
+from gdmix_core.text.training.monitored_metric import WatchedMetric
+from gdmix_core.text.training.optimizer import Update
+from gdmix_core.text.training.packed_rows import RowsInGraph, pack
+from gdmix_core.text.training.row_order import permutation
+from gdmix_core.text.training.row_scores import RowScores
+from gdmix_core.text.training.score_writing import write_scores
+from gdmix_core.text.training.train_step import divided, gradient_sums
 from gdmix_core.workers import processes
 from gdmix_core.workers.all_reduce import WorkerLostError
 from gdmix_core.workers.checkpoint import StepCheckpoint

@@ -1,6 +1,6 @@
 """A worker process of a text network: trains together with those that TF_CONFIG names, if it names any, and scores.
 
-python -m gdmix_core.text.worker --run ROOT --step pass_01.global.train --threads 2
+python -m gdmix_core.text.training.worker --run ROOT --step pass_01.global.train --threads 2
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ def work(root: str, step_id: str, threads: int) -> None:
     step = run.plan[step_id]
     assert step.coordinate is not None
     settings = run.config.coordinates[step.coordinate].text
-    from gdmix_core.text.training_group import join_group, start_tensorflow
+    from gdmix_core.text.training.group import join_group, start_tensorflow
 
     if settings.mode == "parameter_server":
         # Before TensorFlow's import: a call to a worker that is gone ends, so that its work can go to another.
         os.environ["GRPC_FAIL_FAST"] = "use_caller"
         start_tensorflow(threads)
-        from gdmix_core.text import parameter_server
+        from gdmix_core.text.training import parameter_server
 
         parameter_server.work(run, step, threads)
         return
@@ -45,13 +45,13 @@ def work(root: str, step_id: str, threads: int) -> None:
 
 def train_and_score(run: Run, step: Step, group: Any) -> dict[str, Any]:
     """Returns what the step's marker tells; the first of the group writes the model."""
-    from gdmix_core.text import synchronous
-    from gdmix_core.text.inputs_of_data import network_inputs
-    from gdmix_core.text.model_folder import write_model
-    from gdmix_core.text.network import TextNetwork
+    from gdmix_core.text.network.network import TextNetwork
     from gdmix_core.text.network_rows import RowReader
-    from gdmix_core.text.row_scores import RowScores
-    from gdmix_core.text.score_writing import write_scores
+    from gdmix_core.text.serving.model_folder import write_model
+    from gdmix_core.text.training import synchronous
+    from gdmix_core.text.training.inputs_of_data import network_inputs
+    from gdmix_core.text.training.row_scores import RowScores
+    from gdmix_core.text.training.score_writing import write_scores
 
     assert step.coordinate is not None
     settings = run.config.coordinates[step.coordinate].text

@@ -1,6 +1,6 @@
 """A process of the step `initialize`, which makes of earlier text networks those that this run starts from.
 
-python -m gdmix_core.text.initial_worker --run ROOT --step initialize --threads 2
+python -m gdmix_core.text.initial.worker --run ROOT --step initialize --threads 2
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from gdmix_core.workers import process, processes
 
 def work(root: str, step_id: str, threads: int) -> None:
     run = Run.open(root)
-    from gdmix_core.text.training_group import join_group
+    from gdmix_core.text.training.group import join_group
 
     join_group(threads)
-    from gdmix_core.text.initial_network import prepare
+    from gdmix_core.text.initial.network import prepare
 
     found = find_earlier(run.config, newest_run.recorded(run))
     networks = {name: model for name, model in found.items() if isinstance(model, EarlierNetwork)}

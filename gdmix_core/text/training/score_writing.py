@@ -9,7 +9,7 @@ from gdmix_core.data.frame import share_of_rows
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import SPLITS, Run
 from gdmix_core.text.network_rows import RowReader
-from gdmix_core.text.row_scores import RowScores
+from gdmix_core.text.training.row_scores import RowScores
 from gdmix_core.workers.prefetch import ahead
 
 

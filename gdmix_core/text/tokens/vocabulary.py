@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gdmix_core.config.text import TextModel, Vocabulary
 from gdmix_core.config.text_files import read_vocabulary, vocabulary_path
-from gdmix_core.text.tokenizer import split_ids, split_words
+from gdmix_core.text.tokens.tokenizer import split_ids, split_words
 
 
 class TokenCounter:

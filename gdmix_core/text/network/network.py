@@ -18,12 +18,12 @@ from gdmix_core import storage
 from gdmix_core.config.text import TextModel
 from gdmix_core.errors import DataError
 from gdmix_core.text.encoders import encoder_of
-from gdmix_core.text.interactions import interaction_vector, interaction_width
+from gdmix_core.text.network.interactions import interaction_vector, interaction_width
+from gdmix_core.text.network.precision import dtype_policy
+from gdmix_core.text.network.wide_features import WideFeatures
 from gdmix_core.text.network_inputs import NetworkInputs
-from gdmix_core.text.precision import dtype_policy
-from gdmix_core.text.tokenizer import PADDING, SPECIAL, Tokenizer, tokenizers
+from gdmix_core.text.tokens.tokenizer import PADDING, SPECIAL, Tokenizer, tokenizers
 from gdmix_core.text.weights import Weights, dropped
-from gdmix_core.text.wide_features import WideFeatures
 
 
 class TextNetwork:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from gdmix_core.text.losses import loss_sums
-from gdmix_core.text.network import TextNetwork
+from gdmix_core.text.network.network import TextNetwork
 from gdmix_core.text.network_rows import Batch, Targets
-from gdmix_core.text.optimizer import Update
-from gdmix_core.text.training_group import TrainingGroup
+from gdmix_core.text.training.group import TrainingGroup
+from gdmix_core.text.training.losses import loss_sums
+from gdmix_core.text.training.optimizer import Update
 
 
 class TrainStep:

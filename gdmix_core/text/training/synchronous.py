@@ -13,15 +13,15 @@ from gdmix_core.errors import DataError
 from gdmix_core.evaluation.evaluate import group_codes
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
-from gdmix_core.text.course import Course
-from gdmix_core.text.network import TextNetwork
+from gdmix_core.text.network.network import TextNetwork
 from gdmix_core.text.network_rows import NetworkRows, RowReader
-from gdmix_core.text.optimizer import Update
-from gdmix_core.text.row_order import OrderOfGroups, OrderOfRows, RowOrder
-from gdmix_core.text.row_scores import RowScores
-from gdmix_core.text.train_step import TrainStep, as_tensors
-from gdmix_core.text.training_group import TrainingGroup
-from gdmix_core.text.watched_metric import WatchedMetric
+from gdmix_core.text.training.group import TrainingGroup
+from gdmix_core.text.training.loop import Course
+from gdmix_core.text.training.monitored_metric import WatchedMetric
+from gdmix_core.text.training.optimizer import Update
+from gdmix_core.text.training.row_order import OrderOfGroups, OrderOfRows, RowOrder
+from gdmix_core.text.training.row_scores import RowScores
+from gdmix_core.text.training.train_step import TrainStep, as_tensors
 from gdmix_core.workers.prefetch import ahead
 
 

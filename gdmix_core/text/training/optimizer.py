@@ -8,11 +8,11 @@ import keras
 import tensorflow as tf
 
 from gdmix_core.config.text import TextModel
-from gdmix_core.text.fused_adam import FusedAdam
-from gdmix_core.text.learning_rate import WarmUpAndDecay
-from gdmix_core.text.loss_scale import LossScale
-from gdmix_core.text.network import TextNetwork
-from gdmix_core.text.precision import dtype_policy
+from gdmix_core.text.network.network import TextNetwork
+from gdmix_core.text.network.precision import dtype_policy
+from gdmix_core.text.training.fused_adam import FusedAdam
+from gdmix_core.text.training.learning_rate import WarmUpAndDecay
+from gdmix_core.text.training.loss_scale import LossScale
 
 
 class Update:

@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from gdmix_core.text.network import TextNetwork
+from gdmix_core.text.network.network import TextNetwork
 from gdmix_core.text.network_rows import Batch, NetworkRows
-from gdmix_core.text.train_step import as_tensors
+from gdmix_core.text.training.train_step import as_tensors
 from gdmix_core.workers.prefetch import ahead
 
 _BATCH = 2048

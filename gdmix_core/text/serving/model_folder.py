@@ -5,8 +5,8 @@ from __future__ import annotations
 from gdmix_core.models.network_files import INPUTS, SAVED_MODEL, WEIGHTS
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
-from gdmix_core.text.network import TextNetwork
-from gdmix_core.text.saved_model import write_saved_model
+from gdmix_core.text.network.network import TextNetwork
+from gdmix_core.text.serving.saved_model import write_saved_model
 from gdmix_core.text.starting_point import model_file, write_inputs
 
 

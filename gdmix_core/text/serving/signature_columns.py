@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gdmix_core.text.network import TextNetwork
+    from gdmix_core.text.network.network import TextNetwork
 
 COLUMNS_FILE = "columns.json"
 

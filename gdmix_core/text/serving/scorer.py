@@ -14,7 +14,7 @@ from gdmix_core import storage
 from gdmix_core.config.text import TextModel
 from gdmix_core.data.ragged import Bag
 from gdmix_core.errors import DataError
-from gdmix_core.text.signature_columns import SignatureColumns
+from gdmix_core.text.serving.signature_columns import SignatureColumns
 
 # Rows, and distinct texts, the network sees at a time; what it holds of them is this times some thousand numbers.
 CHUNK = 4096

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from gdmix_core.errors import StepError
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
-from gdmix_core.text.network import TextNetwork
-from gdmix_core.text.optimizer import Update
+from gdmix_core.text.network.network import TextNetwork
 from gdmix_core.text.starting_point import model_file, weights_to_start_from
-from gdmix_core.text.summaries import Summaries
-from gdmix_core.text.training_group import TrainingGroup
-from gdmix_core.text.training_state import TrainingState
-from gdmix_core.text.watched_metric import WatchedMetric
+from gdmix_core.text.training.group import TrainingGroup
+from gdmix_core.text.training.monitored_metric import WatchedMetric
+from gdmix_core.text.training.optimizer import Update
+from gdmix_core.text.training.state import TrainingState
+from gdmix_core.text.training.summaries import Summaries
 from gdmix_core.workers import processes
 from gdmix_core.workers.checkpoint import StepCheckpoint
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from gdmix_core.config.text import TextModel
 from gdmix_core.text.network_inputs import NetworkInputs
-from gdmix_core.text.wordpiece import WordPieceTokenizer
+from gdmix_core.text.tokens.wordpiece import WordPieceTokenizer
 
 PADDING = 0
 UNKNOWN = 1

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from gdmix_core.config.text_files import check_word_pieces
-from gdmix_core.text.basic_tokenization import BasicTokenizer
+from gdmix_core.text.tokens.basic_tokenization import BasicTokenizer
 
 # Longer words are unknown; so it is in BERT's reference implementation.
 LONGEST_WORD = 100
