@@ -27,10 +27,10 @@ from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.data.bags import to_arrow
 from gdmix_core.data.entity_rows import EntityRows
 from gdmix_core.data.ragged import Bag
-from gdmix_core.effects.entity_models import FittedModels, fit_entity_models
-from gdmix_core.effects.evidence import settle
-from gdmix_core.effects.penalties import penalties_of
-from gdmix_core.effects.random_l2 import PILOT_ENTITIES, SAMPLED
+from gdmix_core.effects.random.automatic_l2 import PILOT_ENTITIES, SAMPLED
+from gdmix_core.effects.random.entity_models import FittedModels, fit_entity_models
+from gdmix_core.effects.random.l2_statistics import settle
+from gdmix_core.effects.random.penalties import penalties_of
 from gdmix_core.models.native import concatenate, write_model
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.solvers.entity import newton

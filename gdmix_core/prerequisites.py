@@ -18,7 +18,7 @@ from gdmix_core.data.ingest.external_scores import score_files_at
 from gdmix_core.data.ingest.input_files import input_files
 from gdmix_core.data.ingest.pieces import DIRECTORIES, open_file
 from gdmix_core.data.ingest.schema_check import input_directories, read_tensors, undescribed
-from gdmix_core.effects.trainer_function import trainer_function
+from gdmix_core.effects.python.trainer_function import trainer_function
 from gdmix_core.errors import DataError, GdmixError
 from gdmix_core.models.initial.locate import find_earlier
 

@@ -62,25 +62,25 @@ def _carry_out(run: Run, step: Step, group: int | None) -> dict[str, Any]:
 
         return locked.take_over(run, step, group=group)
     if step.kind == "train_fixed":
-        from gdmix_core.effects import fixed
+        from gdmix_core.effects.linear import training
 
-        return fixed.train(run, step)
+        return training.train(run, step)
     if step.kind == "train_text":
-        from gdmix_core.effects import text
+        from gdmix_core.effects.text import training
 
-        return text.train(run, step)
+        return training.train(run, step)
     if step.kind == "train_external":
-        from gdmix_core.effects import external
+        from gdmix_core.effects.external import training
 
-        return external.train(run, step)
+        return training.train(run, step)
     if step.kind == "train_python":
-        from gdmix_core.effects import python_model
+        from gdmix_core.effects.python import training
 
-        return python_model.train(run, step)
+        return training.train(run, step)
     if step.kind == "train_random":
-        from gdmix_core.effects import random
+        from gdmix_core.effects.random import training
 
-        return random.train(run, step, group=group)
+        return training.train(run, step, group=group)
     if step.kind == "evaluate":
         from gdmix_core.evaluation.evaluate import evaluate
 

@@ -15,7 +15,7 @@ from gdmix_core import storage
 from gdmix_core.config.external import PythonModel
 from gdmix_core.config.text import TextModel
 from gdmix_core.config.text_files import encoder_files, encoder_folder, vocabulary_path
-from gdmix_core.effects.trainer_function import trainer_function
+from gdmix_core.effects.python.trainer_function import trainer_function
 from gdmix_core.pipeline.run import Run
 
 

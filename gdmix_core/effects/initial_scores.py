@@ -12,7 +12,7 @@ from gdmix_core.data.entity_rows import ROWS_AT_A_TIME, read_entity_rows
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.scores import shard_rows
-from gdmix_core.effects.entity_models import score_entity_rows
+from gdmix_core.effects.random.entity_models import score_entity_rows
 from gdmix_core.models.initial.written import read_initial
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.run import SPLITS, Run

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from gdmix_core.data.frame import Frame
-from gdmix_core.effects.initial_networks import prepare_networks
 from gdmix_core.effects.initial_scores import write_initial_scores
+from gdmix_core.effects.text.initial_networks import prepare_networks
 from gdmix_core.models.initial import newest_run
 from gdmix_core.models.initial.layout import lay_out
 from gdmix_core.models.initial.locate import EarlierModel, find_earlier, fingerprint

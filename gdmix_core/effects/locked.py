@@ -16,7 +16,7 @@ from gdmix_core.data.frame import Frame
 from gdmix_core.data.scores import LEVERAGE, remove_score_parts
 from gdmix_core.data.shards import read_entities
 from gdmix_core.effects.initial_scores import score_fixed, score_shard
-from gdmix_core.effects.shard_markers import commit_shard, is_shard_done, shard_marker, shards_to_do
+from gdmix_core.effects.random.shard_markers import commit_shard, is_shard_done, shard_marker, shards_to_do
 from gdmix_core.models.initial.written import read_initial
 from gdmix_core.models.native import concatenate, write_model
 from gdmix_core.models.table import CoefficientTable

@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gdmix_core import Bag, CoefficientTable, Coordinate, EntityRows, GlobalObjective
-from gdmix_core.effects.entity_models import Prior, fit_entity_models, score_entity_rows
-from gdmix_core.effects.penalties import penalties_of
+from gdmix_core.effects.random.entity_models import Prior, fit_entity_models, score_entity_rows
+from gdmix_core.effects.random.penalties import penalties_of
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.solvers.entity.newton import STATUS_NAMES
 from gdmix_core.solvers.large.objective import score_bag

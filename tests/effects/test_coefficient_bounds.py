@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.data.feature_list import FeatureList
-from gdmix_core.effects.coefficient_bounds import limits
+from gdmix_core.effects.bounds import limits
 from gdmix_core.errors import ConfigError
 
 FEATURES = FeatureList([("age", ""), ("genre", "Comedy"), ("genre", "Drama"), ("price", "a*b"), ("price", "[x]?")])

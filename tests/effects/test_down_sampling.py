@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from gdmix_core.effects import fixed
-from gdmix_core.effects.down_sampling import chosen_rows, corrected_weight
-from gdmix_core.effects.training_rows import TrainingRows
+from gdmix_core.effects.linear import training
+from gdmix_core.effects.linear.down_sampling import chosen_rows, corrected_weight
+from gdmix_core.effects.linear.training_rows import TrainingRows
 from gdmix_core.models.native import read_model
 from tests.effects.penalized_oracle import Oracle
 from tests.run_directory import Rows, make_run
@@ -35,7 +35,7 @@ def config(task: str, share: float) -> dict[str, Any]:
 def test_the_model_is_that_of_the_chosen_rows_weighted_up(tmp_path: Path, task: str) -> None:
     rows, share = data(), 0.3
     run = make_run(tmp_path, config(task, share), rows, rows)
-    result = fixed.train(run, run.plan[STEP])
+    result = training.train(run, run.plan[STEP])
     y, weight = np.asarray(rows.label), np.asarray(rows.weight)
     chosen = chosen_rows(pa.array(rows.uid), y, task, share)
     classes = task in ("logistic_regression", "smoothed_hinge")

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from gdmix_core import storage
-from gdmix_core.effects import fixed
+from gdmix_core.effects.linear import training
 from gdmix_core.pipeline.run import SPLITS, Run
 from gdmix_core.steps import execute
 from gdmix_core.workers import progress
@@ -48,7 +48,7 @@ def config(task: str = "logistic_regression", effect: dict[str, Any] | None = No
 
 
 def train(run: Run) -> dict[str, Any]:
-    return fixed.train(run, run.plan["pass_01.global.train"])
+    return training.train(run, run.plan["pass_01.global.train"])
 
 
 def scores(run: Run, split: str) -> NDArray[np.float32]:

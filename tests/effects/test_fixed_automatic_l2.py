@@ -13,8 +13,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
 from gdmix_core.data.ragged import Bag
-from gdmix_core.effects import fixed, fixed_automatic_l2
-from gdmix_core.effects.fixed_automatic_l2 import sums_at
+from gdmix_core.effects.linear import automatic_l2, training
+from gdmix_core.effects.linear.automatic_l2 import sums_at
 from gdmix_core.errors import ConfigError
 from gdmix_core.models.native import read_model
 from gdmix_core.solvers.empirical_bayes.fixed_point import group_of
@@ -50,7 +50,7 @@ def train(root: Path, content: dict[str, Any], data: Rows) -> tuple[dict[str, An
     run = make_run(root, content, data)
     if "summarize" in [step.id for step in run.plan.steps]:
         execute(run, run.plan["summarize"])
-    result = fixed.train(run, run.plan[STEP])
+    result = training.train(run, run.plan[STEP])
     return result, read_model(run.model(1, "global", 0)).means
 
 
@@ -147,7 +147,7 @@ def test_probes_estimate_the_same_sums(task: str, monkeypatch: pytest.MonkeyPatc
     objective = objective_of(task, X, y, strength / 0.25)
     u = minimize(objective, np.zeros(301), goal=1e-6, max_iterations=100).w
     exact = sums_at(objective, u, strength, group, variance, "intercept_slopes")
-    monkeypatch.setattr(fixed_automatic_l2, "DENSE_LIMIT", 10)
+    monkeypatch.setattr(automatic_l2, "DENSE_LIMIT", 10)
     probed = sums_at(objective, u, strength, group, variance, "intercept_slopes")
     np.testing.assert_array_equal(probed.squares, exact.squares)
     np.testing.assert_array_equal(probed.count, exact.count)
@@ -155,7 +155,7 @@ def test_probes_estimate_the_same_sums(task: str, monkeypatch: pytest.MonkeyPatc
     assert probed.shrunk[1] == pytest.approx(exact.shrunk[1], abs=0.05 * determined)
     assert probed.corrections[1] == pytest.approx(exact.corrections[1], abs=0.05 * exact.squares[1])
     assert abs(exact.corrections[1]) > 0.01 * exact.squares[1]  # else nothing was tested
-    monkeypatch.setattr(fixed_automatic_l2, "_PROBES", 200)
+    monkeypatch.setattr(automatic_l2, "_PROBES", 200)
     many = sums_at(objective, u, strength, group, variance, "intercept_slopes")
     assert many.shrunk[1] == pytest.approx(exact.shrunk[1], abs=0.01 * determined)
     assert many.corrections[1] == pytest.approx(exact.corrections[1], rel=0.1)
@@ -164,7 +164,7 @@ def test_probes_estimate_the_same_sums(task: str, monkeypatch: pytest.MonkeyPatc
 def test_many_features_find_nearly_the_same_l2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, data = simulated("logistic_regression", 1500, 120, 0.3)
     exact, _ = train(tmp_path / "dense", config(), data)
-    monkeypatch.setattr(fixed_automatic_l2, "DENSE_LIMIT", 10)
+    monkeypatch.setattr(automatic_l2, "DENSE_LIMIT", 10)
     probed, _ = train(tmp_path / "probed", config(), data)
     assert probed["l2"]["converged"]
     assert probed["l2"]["used"]["slopes"] == pytest.approx(exact["l2"]["used"]["slopes"], rel=0.1)
@@ -224,6 +224,6 @@ def test_a_later_pass_starts_from_the_l2_of_the_one_before(tmp_path: Path) -> No
 
 def test_too_many_features_for_one_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, data = simulated("logistic_regression", 50, 10, 0.5)
-    monkeypatch.setattr(fixed, "DENSE_LIMIT", 9)
+    monkeypatch.setattr(training, "DENSE_LIMIT", 9)
     with pytest.raises(ConfigError, match="up to 9 features can have it"):
         train(tmp_path, config(l2={"auto": "feature"}), data)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from sklearn.linear_model import ElasticNet, LogisticRegression
 
-from gdmix_core.effects import fixed
+from gdmix_core.effects.linear import training
 from gdmix_core.errors import ConfigError
 from gdmix_core.models.native import read_model, write_model
 from gdmix_core.models.table import CoefficientTable
@@ -74,7 +74,7 @@ def train(run: Run) -> tuple[dict[str, Any], NDArray[np.float64]]:
     """(result, coefficients with the intercept first)."""
     if "summarize" in [step.id for step in run.plan.steps]:
         execute(run, run.plan["summarize"])
-    result = fixed.train(run, run.plan["pass_01.global.train"])
+    result = training.train(run, run.plan["pass_01.global.train"])
     model = read_model(run.model(1, "global", 0))
     w = np.zeros(max(FEATURES, model.features.max() + 1) + 1)
     w[model.features + 1] = model.means

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from gdmix_core.effects import fixed, fixed_automatic_l2
-from gdmix_core.effects.fixed_fit import fit
-from gdmix_core.effects.training_rows import TrainingRows
+from gdmix_core.effects.linear import automatic_l2, training
+from gdmix_core.effects.linear.fit import fit
+from gdmix_core.effects.linear.training_rows import TrainingRows
 from gdmix_core.models.native import read_model, write_model
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.run import Run
@@ -86,7 +86,7 @@ def train(run: Run, workers: int) -> tuple[list[dict[str, Any]], CoefficientTabl
 @pytest.mark.parametrize("case", CASES)
 def test_shared_as_alone(tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if case == "probed":
-        monkeypatch.setattr(fixed_automatic_l2, "DENSE_LIMIT", 10)
+        monkeypatch.setattr(automatic_l2, "DENSE_LIMIT", 10)
     (alone,), expected = train(make(tmp_path / "1", case), 1)
     outcomes, found = train(make(tmp_path / "3", case), 3)
     assert outcomes[0] == outcomes[1] == outcomes[2]
@@ -107,7 +107,7 @@ def test_the_same_bytes_on_any_number_of_threads(tmp_path: Path, case: str) -> N
     written = []
     for processes in (1, 3):
         run = make(tmp_path / str(processes), case, processes)
-        result = fixed.train(run, run.plan[STEP])
+        result = training.train(run, run.plan[STEP])
         written.append((Path(run.model(1, "global", 0)).read_bytes(), {k: v for k, v in result.items() if k != "key"}))
     assert written[0] == written[1]
 
@@ -129,13 +129,13 @@ def test_a_killed_step_goes_on_from_its_checkpoint(tmp_path: Path, case: str) ->
     progress.listen(kill)
     try:
         with pytest.raises(KilledError):
-            fixed.train(run, run.plan[STEP])
+            training.train(run, run.plan[STEP])
     finally:
         progress.listen(None)
     stored = Checkpoint(run, run.plan[STEP]).read()
     assert stored is not None
     assert 0 < stored.iterations <= at
-    result = fixed.train(run, run.plan[STEP])
+    result = training.train(run, run.plan[STEP])
     assert result["converged"]
     assert result["iterations"] > stored.iterations
     assert result["evaluations"] > stored.evaluations

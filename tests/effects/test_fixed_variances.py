@@ -12,7 +12,7 @@ import scipy.sparse as sp
 import statsmodels.api as sm
 from numpy.typing import NDArray
 
-from gdmix_core.effects import fixed, fixed_variances
+from gdmix_core.effects.linear import posterior_variances, training
 from gdmix_core.errors import ConfigError
 from gdmix_core.models.native import read_model
 from gdmix_core.pipeline.run import Run
@@ -103,7 +103,7 @@ def test_without_an_intercept(tmp_path: Path) -> None:
 
 def test_too_many_features_for_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make(tmp_path, "logistic_regression", rows("logistic_regression"), variances="full")
-    monkeypatch.setattr(fixed, "FULL_LIMIT", FEATURES - 1)
+    monkeypatch.setattr(training, "FULL_LIMIT", FEATURES - 1)
     with pytest.raises(ConfigError, match=f"up to {FEATURES - 1} features can have it. Use variances: simple"):
         train(run)
-    assert fixed_variances.FULL_LIMIT >= 1000
+    assert posterior_variances.FULL_LIMIT >= 1000

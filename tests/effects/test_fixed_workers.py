@@ -20,7 +20,7 @@ import pytest
 from numpy.typing import NDArray
 
 from gdmix_core import storage
-from gdmix_core.effects import fixed
+from gdmix_core.effects.linear import training
 from gdmix_core.errors import StepError
 from gdmix_core.models.native import read_model
 from gdmix_core.pipeline.run import SPLITS, Run
@@ -59,7 +59,7 @@ def make(
 
 
 def train(run: Run) -> dict[str, Any]:
-    return fixed.train(run, run.plan[STEP])
+    return training.train(run, run.plan[STEP])
 
 
 def scores(run: Run, split: str) -> NDArray[np.float32]:
@@ -264,7 +264,7 @@ def test_a_cluster_of_another_size_is_told(tmp_path: Path) -> None:
     run = make(tmp_path, workers=2)
     cluster = {"cluster": {"worker": ["127.0.0.1:1"]}, "task": {"type": "worker", "index": 0}}
     worker = processes.start(
-        "gdmix_core.effects.fixed_worker", ["--run", run.root, "--step", STEP], {"TF_CONFIG": json.dumps(cluster)}
+        "gdmix_core.effects.linear.worker", ["--run", run.root, "--step", STEP], {"TF_CONFIG": json.dumps(cluster)}
     )
     events: list[processes.Event] = []
     assert processes.wait_all([worker], lambda rank, event: events.append(event)) == [1]

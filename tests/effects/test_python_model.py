@@ -13,7 +13,7 @@ from run_directory import Rows, make_run
 
 from gdmix_core import steps, storage
 from gdmix_core.data.frame import Frame
-from gdmix_core.effects.python_model import _previous
+from gdmix_core.effects.python.training import _previous
 from gdmix_core.errors import StepError
 from gdmix_core.pipeline.run import Run
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from user_models import TRAIN, configured, design, expected_scores, make_rows, models, rows_of, scores_of, trained
 
 from gdmix_core import storage
-from gdmix_core.effects import random, random_l2, shard_markers
+from gdmix_core.effects.random import automatic_l2, shard_markers, training
 from gdmix_core.evaluation.evaluate import evaluate
 from gdmix_core.pipeline.plan import build_plan
 from gdmix_core.pipeline.run import Run
@@ -88,7 +88,7 @@ def test_the_update_is_that_of_the_formulas(tmp_path: Path, shards: int):
 def test_a_sample_of_the_entities_comes_near_and_all_of_them_correct_it(tmp_path: Path, monkeypatch, mode: str):
     rows = make_rows(900, users=60)
     everyone = trained(tmp_path / "all", automatic(mode), rows).result(TRAIN)["l2"]["used"]
-    monkeypatch.setattr(random_l2, "PILOT_ENTITIES", 20)
+    monkeypatch.setattr(automatic_l2, "PILOT_ENTITIES", 20)
     l2 = trained(tmp_path / "some", automatic(mode), rows).result(TRAIN)["l2"]
     for name in everyone:
         gaps = [abs(np.log(l2[key][name] / everyone[name])) for key in ("used", "next")]
@@ -103,7 +103,7 @@ def test_scaled_features_have_the_prior_in_common(tmp_path: Path):
     by_hand = Rows(rows.label, rows.weight, rows.offset, ids=rows.ids, bags={"per_user": X / size})
     run = make_run(tmp_path / "scaled", automatic(normalization="standard_deviation"), rows)
     execute(run, run.plan["summarize"])
-    random.train(run, run.plan[TRAIN])
+    training.train(run, run.plan[TRAIN])
     other = trained(tmp_path / "by hand", automatic(), by_hand)
     for key in ("used", "next"):
         assert run.result(TRAIN)["l2"][key] == pytest.approx(other.result(TRAIN)["l2"][key], rel=1e-5)
@@ -152,7 +152,7 @@ def test_processes_and_groups_change_no_byte(tmp_path: Path):
         written.append(files_of(run))
     grouped = make_run(tmp_path / "groups", automatic(shards=3, groups=3), rows, validation, rows_per_block=70)
     for group in (2, 0, 1):
-        random.train(grouped, grouped.plan[TRAIN], group=group)
+        training.train(grouped, grouped.plan[TRAIN], group=group)
     scores_of(grouped, "training")
     written.append(files_of(grouped))
     for other in written[1:]:
@@ -166,7 +166,7 @@ def test_a_shard_trained_again_gives_the_same_bytes(tmp_path: Path):
     before = files_of(run)
     Path(shard_markers.shard_marker(run, run.plan[TRAIN], 1)).unlink()
     again = Run.open(run.root)
-    random.train(again, again.plan[TRAIN])
+    training.train(again, again.plan[TRAIN])
     assert files_of(again) == before
 
 
@@ -244,7 +244,7 @@ def carried_out(root: Path, config: dict[str, Any], rows: Rows) -> Run:
     run = make_run(root, config, rows, rows_per_block=200)
     for step in build_plan(run.config).steps:
         if step.kind == "train_random":
-            random.train(run, step)
+            training.train(run, step)
         elif step.kind == "evaluate":
             evaluate(run, step)
     return run

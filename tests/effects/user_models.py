@@ -13,7 +13,7 @@ from scipy import optimize
 
 from gdmix_core import storage
 from gdmix_core.data.hashing import hash_ids
-from gdmix_core.effects import random
+from gdmix_core.effects.random import training
 from gdmix_core.evaluation.evaluate import evaluate
 from gdmix_core.models.native import read_model, write_model
 from gdmix_core.models.table import CoefficientTable
@@ -68,7 +68,7 @@ def trained(root: Path, config: dict[str, Any], rows: Rows, validation: Rows | N
     run = make_run(root, config, rows, validation, rows_per_block=70)
     if initial:
         write_initial(run, initial["initial"], variances=initial.get("variances", True))
-    random.train(run, run.plan[TRAIN])
+    training.train(run, run.plan[TRAIN])
     return run
 
 

@@ -195,7 +195,7 @@ def test_backfill(server: Standalone, folder: Path) -> None:
 
 def workers_of(server: Standalone, root: Path, task: str) -> list[psutil.Process]:
     """The training processes that the task of this run has started."""
-    wanted = {"gdmix_core.effects.random_worker", str(root), task}
+    wanted = {"gdmix_core.effects.random.worker", str(root), task}
     return [process for process in server.processes() if wanted <= set(_arguments(process))]
 
 

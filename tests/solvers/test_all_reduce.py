@@ -14,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from gdmix_core import storage
-from gdmix_core.effects.fixed_fit import fit
-from gdmix_core.effects.training_rows import TrainingRows
+from gdmix_core.effects.linear.fit import fit
+from gdmix_core.effects.linear.training_rows import TrainingRows
 from gdmix_core.errors import StepError
 from gdmix_core.pipeline.run import Run
 from gdmix_core.workers.all_reduce import Alone, SharedObjective

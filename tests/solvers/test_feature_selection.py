@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.data.entity_rows import EntityRows
 from gdmix_core.data.ragged import Bag
-from gdmix_core.effects.entity_models import FittedModels, fit_entity_models
+from gdmix_core.effects.random.entity_models import FittedModels, fit_entity_models
 from gdmix_core.solvers.entity.feature_selection import correlations, select_features, without_unused
 from gdmix_core.solvers.entity.local_index import build_local_index
 

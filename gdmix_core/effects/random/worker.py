@@ -1,6 +1,6 @@
 """A worker process of a random effect: trains the shards it is given, one after another.
 
-python -m gdmix_core.effects.random_worker --run ROOT --step pass_01.per_user.train --shards 0,3,5 --threads 1
+python -m gdmix_core.effects.random.worker --run ROOT --step pass_01.per_user.train --shards 0,3,5 --threads 1
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 
-from gdmix_core.effects.random_shard import train_shard
+from gdmix_core.effects.random.shard import train_shard
 from gdmix_core.pipeline.run import Run
 from gdmix_core.system_errors import as_user_error
 from gdmix_core.workers import processes

@@ -10,7 +10,7 @@ from gdmix_core.data import bags
 from gdmix_core.data.frame import Frame, share_of_rows
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.scores import other_leverage, other_scores
-from gdmix_core.effects.down_sampling import chosen_rows, corrected_weight
+from gdmix_core.effects.linear.down_sampling import chosen_rows, corrected_weight
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.large.objective import GlobalObjective

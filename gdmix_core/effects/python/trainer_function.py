@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gdmix_core.effects.trainer_input import TrainerInput
+from gdmix_core.effects.python.trainer_input import TrainerInput
 from gdmix_core.errors import StepError
 
 log = logging.getLogger("gdmix_core.python_model")

@@ -13,11 +13,11 @@ from gdmix_core import storage
 from gdmix_core.data.entity_rows import ROWS_AT_A_TIME, read_entity_rows
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.scores import LEVERAGE, other_leverage, other_scores
-from gdmix_core.effects.conditions import Conditions, conditions_of
-from gdmix_core.effects.entity_models import FittedModels, score_entity_rows
-from gdmix_core.effects.evidence import Evidence
-from gdmix_core.effects.random_l2 import prior_variance, write_evidence
-from gdmix_core.effects.shard_markers import commit_shard, shard_marker
+from gdmix_core.effects.random.automatic_l2 import prior_variance, write_evidence
+from gdmix_core.effects.random.entity_models import FittedModels, score_entity_rows
+from gdmix_core.effects.random.entity_problem import Conditions, conditions_of
+from gdmix_core.effects.random.l2_statistics import Evidence
+from gdmix_core.effects.random.shard_markers import commit_shard, shard_marker
 from gdmix_core.models.alignment import completed
 from gdmix_core.models.native import concatenate, write_model
 from gdmix_core.models.table import CoefficientTable

@@ -1,13 +1,13 @@
 """A worker process of a fixed effect: trains together with those that TF_CONFIG names.
 
-python -m gdmix_core.effects.fixed_worker --run ROOT --step pass_01.global.train --threads 1
+python -m gdmix_core.effects.linear.worker --run ROOT --step pass_01.global.train --threads 1
 """
 
 from __future__ import annotations
 
-from gdmix_core.effects.fixed import settings_of
-from gdmix_core.effects.fixed_fit import fit
-from gdmix_core.effects.training_rows import TrainingRows
+from gdmix_core.effects.linear.fit import fit
+from gdmix_core.effects.linear.training import settings_of
+from gdmix_core.effects.linear.training_rows import TrainingRows
 from gdmix_core.errors import StepError
 from gdmix_core.pipeline.run import Run
 from gdmix_core.workers import process, processes

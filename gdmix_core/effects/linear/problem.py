@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core.data.frame import Frame
-from gdmix_core.effects.coefficient_bounds import limits_of
-from gdmix_core.effects.earlier_model import EarlierModel
+from gdmix_core.effects.bounds import limits_of
+from gdmix_core.effects.linear.initial_model import EarlierModel
 from gdmix_core.effects.normalization import scaling
 from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.large.lbfgs import minimize as lbfgs

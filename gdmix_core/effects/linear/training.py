@@ -7,11 +7,11 @@ from typing import Any
 
 from gdmix_core.config.coordinate import FixedEffect
 from gdmix_core.data.frame import Frame
-from gdmix_core.effects.coefficient_bounds import limits_of
-from gdmix_core.effects.fixed_automatic_l2 import DENSE_LIMIT
-from gdmix_core.effects.fixed_fit import fit
-from gdmix_core.effects.fixed_variances import FULL_LIMIT
-from gdmix_core.effects.training_rows import TrainingRows
+from gdmix_core.effects.bounds import limits_of
+from gdmix_core.effects.linear.automatic_l2 import DENSE_LIMIT
+from gdmix_core.effects.linear.fit import fit
+from gdmix_core.effects.linear.posterior_variances import FULL_LIMIT
+from gdmix_core.effects.linear.training_rows import TrainingRows
 from gdmix_core.errors import ConfigError
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
@@ -98,7 +98,7 @@ def _train_with_workers(run: Run, step: Step) -> dict[str, Any]:
     threads = max(1, core_count(run.config) // effect.workers)
     group = WorkerGroup(
         step.id,
-        "gdmix_core.effects.fixed_worker",
+        "gdmix_core.effects.linear.worker",
         ["--run", run.root, "--step", step.id, "--threads", str(threads)],
         {"worker": effect.workers},
         effect.restarts,

@@ -18,8 +18,8 @@ from gdmix_core import storage
 from gdmix_core.config.external import PythonModel
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.scores import other_scores, remove_score_parts
-from gdmix_core.effects.trainer_function import Trainer, trainer_function
-from gdmix_core.effects.trainer_input import TrainerInput
+from gdmix_core.effects.python.trainer_function import Trainer, trainer_function
+from gdmix_core.effects.python.trainer_input import TrainerInput
 from gdmix_core.errors import StepError
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import SPLITS, Run

@@ -11,7 +11,7 @@ from gdmix_core.config.coordinate import Coordinate, RandomEffect
 from gdmix_core.config.pipeline import Task
 from gdmix_core.data.checked_arrays import refuse
 from gdmix_core.data.entity_rows import EntityRows
-from gdmix_core.effects.penalties import Penalties, penalties_of
+from gdmix_core.effects.random.penalties import Penalties, penalties_of
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.models.alignment import look_up, positions
 from gdmix_core.models.table import CoefficientTable

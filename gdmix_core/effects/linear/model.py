@@ -7,9 +7,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gdmix_core import storage
-from gdmix_core.effects.earlier_model import EarlierModel
+from gdmix_core.effects.linear.initial_model import EarlierModel
+from gdmix_core.effects.linear.training_rows import TrainingRows
 from gdmix_core.effects.previous_model import previous_model
-from gdmix_core.effects.training_rows import TrainingRows
 from gdmix_core.models.native import write_model
 from gdmix_core.models.table import INTERCEPT_INDEX, CoefficientTable
 from gdmix_core.pipeline.plan import Step

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gdmix_core import storage
-from gdmix_core.effects.random_l2 import evidence_path
+from gdmix_core.effects.random.automatic_l2 import evidence_path
 from gdmix_core.pipeline import manifests
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run

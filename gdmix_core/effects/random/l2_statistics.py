@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gdmix_core.config.pipeline import Task
 from gdmix_core.data.entity_rows import EntityRows
-from gdmix_core.effects.entity_models import FittedModels
+from gdmix_core.effects.random.entity_models import FittedModels
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.solvers.empirical_bayes.fixed_point import FixedPoint, Mode, Sums, noise_variance, updated_variance
 

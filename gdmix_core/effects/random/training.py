@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from gdmix_core.effects.random_l2 import conclude, prior_variance
-from gdmix_core.effects.random_shard import train_shard
-from gdmix_core.effects.shard_markers import describe, is_shard_done, shards_to_do, summary
+from gdmix_core.effects.random.automatic_l2 import conclude, prior_variance
+from gdmix_core.effects.random.shard import train_shard
+from gdmix_core.effects.random.shard_markers import describe, is_shard_done, shards_to_do, summary
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
 from gdmix_core.workers import processes, progress
@@ -60,7 +60,7 @@ def _train_shards(run: Run, step: Step, todo: Sequence[int], rows: dict[int, int
     threads = max(1, cores // len(parts))
     workers = [
         processes.start(
-            "gdmix_core.effects.random_worker",
+            "gdmix_core.effects.random.worker",
             ["--run", run.root, "--step", step.id, "--threads", str(threads), "--shards", ",".join(map(str, part))],
         )
         for part in parts

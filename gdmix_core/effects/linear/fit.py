@@ -13,12 +13,12 @@ from threadpoolctl import threadpool_limits
 from gdmix_core import storage
 from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.data.scores import remove_score_parts
-from gdmix_core.effects.earlier_model import EarlierModel
-from gdmix_core.effects.fixed_automatic_l2 import ROUNDS, sums_at
-from gdmix_core.effects.fixed_model import first_coefficients, write_result
-from gdmix_core.effects.fixed_problem import FixedProblem
-from gdmix_core.effects.fixed_variances import coefficient_variances
-from gdmix_core.effects.training_rows import TrainingRows
+from gdmix_core.effects.linear.automatic_l2 import ROUNDS, sums_at
+from gdmix_core.effects.linear.initial_model import EarlierModel
+from gdmix_core.effects.linear.model import first_coefficients, write_result
+from gdmix_core.effects.linear.posterior_variances import coefficient_variances
+from gdmix_core.effects.linear.problem import FixedProblem
+from gdmix_core.effects.linear.training_rows import TrainingRows
 from gdmix_core.pipeline.plan import Step, train_id
 from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.empirical_bayes.fixed_point import (

@@ -11,11 +11,11 @@ from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.config.pipeline import InitialModel, Task
 from gdmix_core.data.entity_rows import EntityRows
 from gdmix_core.data.frame import Frame
-from gdmix_core.effects.coefficient_bounds import limits_of
-from gdmix_core.effects.entity_models import FittedModels, Prior, fit_entity_models, score_entity_rows
+from gdmix_core.effects.bounds import limits_of
 from gdmix_core.effects.normalization import scaling
-from gdmix_core.effects.penalties import Penalties, penalties_of
 from gdmix_core.effects.previous_model import previous_model
+from gdmix_core.effects.random.entity_models import FittedModels, Prior, fit_entity_models, score_entity_rows
+from gdmix_core.effects.random.penalties import Penalties, penalties_of
 from gdmix_core.models.alignment import completed, covering
 from gdmix_core.models.initial.written import read_initial
 from gdmix_core.models.table import CoefficientTable

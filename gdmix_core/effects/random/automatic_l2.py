@@ -21,9 +21,9 @@ from gdmix_core.config.coordinate import AutomaticL2
 from gdmix_core.data.entity_rows import ROWS_AT_A_TIME, EntityRows, read_entity_rows
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.scores import other_leverage, other_scores
-from gdmix_core.effects.conditions import conditions_of
-from gdmix_core.effects.entity_models import FittedModels
-from gdmix_core.effects.evidence import Evidence, settle
+from gdmix_core.effects.random.entity_models import FittedModels
+from gdmix_core.effects.random.entity_problem import conditions_of
+from gdmix_core.effects.random.l2_statistics import Evidence, settle
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.plan import Step, train_id
 from gdmix_core.pipeline.run import Run
