@@ -31,14 +31,14 @@ _HOMES = {
     "penalties_of": "gdmix_core.effects.random.penalties",
     "read_avro": "gdmix_core.models.avro.files",
     "read_model": "gdmix_core.models.native",
-    "read_scores": "gdmix_core.models.score_files",
+    "read_scores": "gdmix_core.scoring.score_files",
     "run_pipeline": "gdmix_core.runner",
     "TrainerInput": "gdmix_core.effects.python.trainer_input",
-    "ScoreColumns": "gdmix_core.models.score_files",
+    "ScoreColumns": "gdmix_core.scoring.score_files",
     "score_entity_rows": "gdmix_core.effects.random.entity_models",
-    "score_input": "gdmix_core.models.scoring",
+    "score_input": "gdmix_core.scoring.score_input",
     "write_avro": "gdmix_core.models.avro.files",
-    "write_scores": "gdmix_core.models.score_files",
+    "write_scores": "gdmix_core.scoring.score_files",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -156,7 +156,7 @@ def validate(config: str, variables: tuple[str, ...], changes: tuple[str, ...]) 
 )  # fmt: skip
 def score(model: str, source: str, output: str, kind: Any, split: Any, scores: Any, external: tuple[str, ...]) -> None:
     """Score new data with an exported model."""
-    from gdmix_core.models.scoring import score_input
+    from gdmix_core.scoring.score_input import score_input
 
     given: dict[str, list[str]] = {}
     for assignment in external:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from gdmix_core import storage
 from gdmix_core.data.ingest.external_scores import open_score_files, read_part
 from gdmix_core.errors import DataError
-from gdmix_core.models.score_files import ScoreColumns, write_scores
+from gdmix_core.scoring.score_files import ScoreColumns, write_scores
 
 
 def config_of(*scores: Path | str, **changes: Any) -> Any:

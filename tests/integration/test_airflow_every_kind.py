@@ -16,9 +16,9 @@ from airflow_standalone import ROOT, airflow, airflow_environment
 
 from gdmix_core.data.feature_list import FeatureList
 from gdmix_core.data.ragged import Bag
-from gdmix_core.models.scoring import score_input
 from gdmix_core.pipeline.run import Run
 from gdmix_core.samples.layout import describe, write_source
+from gdmix_core.scoring.score_input import score_input
 
 pytestmark = [pytest.mark.airflow, pytest.mark.spark, pytest.mark.tensorflow, pytest.mark.slow]
 

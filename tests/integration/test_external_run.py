@@ -15,9 +15,9 @@ import synthetic_input as synthetic
 
 from gdmix_core.data.frame import Frame
 from gdmix_core.errors import DataError
-from gdmix_core.models.score_files import write_scores
-from gdmix_core.models.scoring import score_input
 from gdmix_core.pipeline.run import Run
+from gdmix_core.scoring.score_files import write_scores
+from gdmix_core.scoring.score_input import score_input
 
 ROWS = 120
 DROP = {"on_error": "drop", "max_dropped": 1.0}

@@ -21,9 +21,9 @@ from gdmix_core import runner, storage
 from gdmix_core.config.pipeline import Config
 from gdmix_core.data.ingest.input_files import input_files
 from gdmix_core.errors import ConfigError, DataError, StepError
-from gdmix_core.models.scoring import score_input
 from gdmix_core.pipeline import run_lock
 from gdmix_core.pipeline.run import Run
+from gdmix_core.scoring.score_input import score_input
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 SECRET = "not-to-be-found-anywhere"

@@ -16,8 +16,8 @@ from gdmix_core.data.feature_list import FeatureList, read_feature_list, write_f
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.ragged import Bag
 from gdmix_core.errors import DataError
-from gdmix_core.models.scoring import score_input
 from gdmix_core.pipeline.run import Run
+from gdmix_core.scoring.score_input import score_input
 
 pytestmark = pytest.mark.usefixtures("spark")
 

@@ -21,8 +21,8 @@ from gdmix_core.data import bags
 from gdmix_core.data.scores import ScoreSum
 from gdmix_core.errors import DataError, StepError
 from gdmix_core.models.native import read_model
-from gdmix_core.models.scoring import score_input
 from gdmix_core.pipeline.run import Run
+from gdmix_core.scoring.score_input import score_input
 
 DATA = synthetic.make_rows(60, users=5, seed=1)
 CONFIG = {

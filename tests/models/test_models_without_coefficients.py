@@ -18,9 +18,9 @@ from run_directory import Rows, make_run
 from gdmix_core import steps
 from gdmix_core.cli import main
 from gdmix_core.errors import ConfigError, DataError
-from gdmix_core.models.scoring import score_input
 from gdmix_core.pipeline.loading import parse_config
 from gdmix_core.pipeline.run import Run
+from gdmix_core.scoring.score_input import score_input
 from gdmix_core.search.trials import finished_trials
 
 EXTERNAL = {"fixed_effect": {"model": "external", "scores": ["anywhere.parquet"]}}

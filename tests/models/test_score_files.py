@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gdmix_core.errors import DataError
-from gdmix_core.models.score_files import ScoreColumns, open_scores, read_scores, write_scores
+from gdmix_core.scoring.score_files import ScoreColumns, open_scores, read_scores, write_scores
 
 # The schemas as their sources spell them, older GDMix with an integer label.
 GDMIX = {

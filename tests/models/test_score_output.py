@@ -19,8 +19,8 @@ from gdmix_core import steps
 from gdmix_core.cli import main
 from gdmix_core.data.ingest.external_scores import ScorePart, read_part
 from gdmix_core.errors import ConfigError, DataError
-from gdmix_core.models.score_files import ScoreColumns, read_scores
-from gdmix_core.models.scoring import score_input
+from gdmix_core.scoring.score_files import ScoreColumns, read_scores
+from gdmix_core.scoring.score_input import score_input
 
 COLUMNS = ScoreColumns(label="response")
 

@@ -18,7 +18,7 @@ from gdmix_core import steps
 from gdmix_core.data.feature_list import FeatureList, write_feature_list
 from gdmix_core.data.ragged import Bag
 from gdmix_core.errors import DataError
-from gdmix_core.models.scoring import score_input
+from gdmix_core.scoring.score_input import score_input
 
 DATA = synthetic.make_rows(60, seed=2)
 

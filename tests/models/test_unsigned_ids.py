@@ -21,9 +21,9 @@ from gdmix_core.data.shards import read_entities
 from gdmix_core.errors import DataError
 from gdmix_core.models.avro.files import read_avro
 from gdmix_core.models.native import read_model
-from gdmix_core.models.score_files import ScoreColumns, open_scores, read_scores, write_scores
-from gdmix_core.models.scoring import score_input
 from gdmix_core.pipeline.run import Run
+from gdmix_core.scoring.score_files import ScoreColumns, open_scores, read_scores, write_scores
+from gdmix_core.scoring.score_input import score_input
 
 BASE = 2**64 - 2000
 DATA = synthetic.make_rows(200, seed=1, first_uid=0)

@@ -23,8 +23,8 @@ from gdmix_core.data.feature_list import FeatureList
 from gdmix_core.errors import DataError, GdmixError
 from gdmix_core.models.avro.files import write_avro
 from gdmix_core.models.native import read_model
-from gdmix_core.models.scoring import score_input
 from gdmix_core.pipeline.run import Run
+from gdmix_core.scoring.score_input import score_input
 from tests.run_directory import Rows, make_run
 
 COORDINATES: dict[str, Any] = {

@@ -20,10 +20,10 @@ from gdmix_core import steps, storage
 from gdmix_core.data.feature_list import FeatureList, write_feature_list
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.models.initial.locate import find_earlier
-from gdmix_core.models.scoring import score_input
 from gdmix_core.pipeline.loading import parse_config
 from gdmix_core.pipeline.run import Run
 from gdmix_core.pipeline.search_check import check_search
+from gdmix_core.scoring.score_input import score_input
 from tests.text import nights
 from tests.text.nights import COORDINATES, NEW_FEATURES, OLD_FEATURES, PER_USER, TEXT
 

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from gdmix_core.data.feature_list import Feature, FeatureList, write_feature_list
-from gdmix_core.models.scoring import score_input
 from gdmix_core.pipeline.loading import parse_config
+from gdmix_core.scoring.score_input import score_input
 from gdmix_core.text.serving.saved_model import write_saved_model
 from tests.text.text_model import batch_of, raw_rows, text_model, text_network
 

@@ -18,9 +18,9 @@ from gdmix_core import storage
 from gdmix_core.config.pipeline import Config
 from gdmix_core.data.ingest.records import Records
 from gdmix_core.errors import DataError
-from gdmix_core.models.score_files import ScoreColumns, open_scores
 from gdmix_core.paths import local_path
 from gdmix_core.pipeline import run_directory
+from gdmix_core.scoring.score_files import ScoreColumns, open_scores
 
 ScoresFormat = Literal["parquet", "csv", "gdmix", "photon"]
 

@@ -22,10 +22,10 @@ from gdmix_core.data.ingest.scalar_columns import number_columns
 from gdmix_core.data.ingest.source import Layout, Source, open_layout
 from gdmix_core.errors import DataError
 from gdmix_core.models.exported import open_export
-from gdmix_core.models.score_files import exceeds_long
-from gdmix_core.models.score_output import ScoresFormat, check_output, open_output, scores_format
-from gdmix_core.models.scorers import Batch, Format, load_scorer
 from gdmix_core.pipeline.loading import parse_config
+from gdmix_core.scoring.score_files import exceeds_long
+from gdmix_core.scoring.score_output import ScoresFormat, check_output, open_output, scores_format
+from gdmix_core.scoring.scorers import Batch, Format, load_scorer
 
 _FEWEST_ROWS = 1024  # of a batch, but the last
 
