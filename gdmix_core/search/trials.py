@@ -11,8 +11,8 @@ from gdmix_core.config.search_space import Values, shown_values, trials_of_round
 from gdmix_core.errors import StepError
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
+from gdmix_core.search.nearest_trial import nearest_trial
 from gdmix_core.search.proposals import Outcome, propose
-from gdmix_core.search.warm_start import nearest_trial
 from gdmix_core.system_errors import as_user_error
 
 log = logging.getLogger("gdmix_core.search")
