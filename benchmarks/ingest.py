@@ -14,8 +14,8 @@ import machine
 from gdmix_core.config.pipeline import Config
 from gdmix_core.data.ingest.records import read_records, read_uids
 from gdmix_core.data.ingest.source import open_layout
+from gdmix_core.execution.local_run import submit
 from gdmix_core.pipeline.run import Run
-from gdmix_core.runner import submit
 from gdmix_core.samples.generated_rows import RowShape, generate_rows
 from gdmix_core.storage import read_json
 

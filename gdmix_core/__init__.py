@@ -32,7 +32,7 @@ _HOMES = {
     "read_avro": "gdmix_core.models.avro.files",
     "read_model": "gdmix_core.models.native",
     "read_scores": "gdmix_core.scoring.score_files",
-    "run_pipeline": "gdmix_core.runner",
+    "run_pipeline": "gdmix_core.execution.local_run",
     "TrainerInput": "gdmix_core.effects.python.trainer_input",
     "ScoreColumns": "gdmix_core.scoring.score_files",
     "score_entity_rows": "gdmix_core.effects.random.entity_models",

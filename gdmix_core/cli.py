@@ -106,7 +106,7 @@ def _console() -> Any:
 @_set
 def run(config: str, variables: tuple[str, ...], changes: tuple[str, ...]) -> None:
     """Run a pipeline on this machine; resume it if it was begun."""
-    from gdmix_core.runner import run_pipeline
+    from gdmix_core.execution.local_run import run_pipeline
 
     run_pipeline(_load(config, variables, changes), _console())
 
@@ -119,7 +119,7 @@ def validate(config: str, variables: tuple[str, ...], changes: tuple[str, ...]) 
     """Check the input and write the frame and its report, nothing more."""
     from gdmix_core.data.ingest.report_table import report_table
     from gdmix_core.data.ingest.validation import report_path
-    from gdmix_core.runner import begun, submit
+    from gdmix_core.execution.local_run import begun, submit
     from gdmix_core.storage import exists, read_json
 
     with begun(_load(config, variables, changes)) as started:
@@ -174,8 +174,8 @@ def score(model: str, source: str, output: str, kind: Any, split: Any, scores: A
 @click.argument("run_directory", type=_PATH)
 def show(run_directory: str) -> None:
     """Show the metrics of a run, pass by pass."""
+    from gdmix_core.execution.local_run import metrics_table
     from gdmix_core.pipeline.run import Run
-    from gdmix_core.runner import metrics_table
 
     found = Run.open(run_directory)
     console = _console()

@@ -14,9 +14,9 @@ import pyarrow as pa
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from gdmix_core import spark_submit
 from gdmix_core.data.id_types import from_order_preserving, order_preserving
 from gdmix_core.errors import ConfigError, DataError, GdmixError, StepError, StorageError
+from gdmix_core.execution import spark_submit
 from gdmix_core.pipeline import run_lock
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run

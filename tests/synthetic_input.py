@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from gdmix_core import steps
 from gdmix_core.config.pipeline import Config
 from gdmix_core.data.bags import take
 from gdmix_core.data.feature_list import FeatureList, write_feature_list
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.tfrecord.encoder import write_tfrecord
+from gdmix_core.execution import dispatch
 from gdmix_core.pipeline.run import Run
 
 DIRECTORIES = {"training": "trainingData", "validation": "validationData"}
@@ -208,7 +208,7 @@ def train(run: Run, upto: str = "export") -> dict[str, Any]:
     for step in run.plan.steps[2:]:
         if step.pass_number in skipped:
             continue
-        result = steps.execute(run, step)
+        result = dispatch.execute(run, step)
         if step.kind == "gate" and not result["continue"]:
             skipped |= set(range(step.pass_number or 0, run.plan.passes + 1))
         if step.id == upto:

@@ -13,9 +13,9 @@ import pytest
 import synthetic_input as synthetic
 import yaml
 
-from gdmix_core import prerequisites
 from gdmix_core.config.pipeline import Config
 from gdmix_core.errors import DataError
+from gdmix_core.execution import preflight
 from gdmix_core.pipeline.loading import parse_config
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "film"]
@@ -85,7 +85,7 @@ def make_everything(root: Path) -> None:
 
 def faults(config: Config, **how: Any) -> list[str]:
     with pytest.raises(DataError) as error:
-        prerequisites.check(config, **how)
+        preflight.check(config, **how)
     return str(error.value).splitlines()
 
 
@@ -117,7 +117,7 @@ def test_all_that_is_missing_is_said_at_once(tmp_path: Path, source: Path):
 def test_nothing_is_missing(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch):
     make_everything(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    prerequisites.check(parse_config(everything(tmp_path, source)))
+    preflight.check(parse_config(everything(tmp_path, source)))
     sys.modules.pop("trainer_of_this_test")
 
 
@@ -136,13 +136,13 @@ def test_a_folder_that_is_no_encoder(tmp_path: Path, source: Path, change: str, 
     write_bert(tmp_path / "bert")
     eval(change, {"folder": tmp_path / "bert"})
     with pytest.raises(DataError, match=message):
-        prerequisites.check(parse_config(content(tmp_path, source, {"pieces": network(tmp_path)})))
+        preflight.check(parse_config(content(tmp_path, source, {"pieces": network(tmp_path)})))
 
 
 def test_a_vocabulary_that_is_a_folder(tmp_path: Path, source: Path):
     effect = {"model": "text", "document": "title", "vocabulary": {"file": str(tmp_path)}}
     with pytest.raises(DataError, match=r"a\.fixed_effect\.vocabulary\.file: .*: a folder, where a file"):
-        prerequisites.check(parse_config(content(tmp_path, source, {"a": effect})))
+        preflight.check(parse_config(content(tmp_path, source, {"a": effect})))
 
 
 def test_settings_that_the_encoder_does_not_allow(tmp_path: Path, source: Path):
@@ -152,23 +152,23 @@ def test_settings_that_the_encoder_does_not_allow(tmp_path: Path, source: Path):
         ({"vocabulary": {}}, "which reads word pieces: set vocabulary.tokenizer: wordpiece"),
     ):
         with pytest.raises(DataError, match=message):
-            prerequisites.check(parse_config(content(tmp_path, source, {"a": network(tmp_path, **settings)})))
+            preflight.check(parse_config(content(tmp_path, source, {"a": network(tmp_path, **settings)})))
     # Of a Keras encoder nothing is known before it is loaded, but where its vocabulary is.
     (tmp_path / "bert" / "model.keras").touch()
-    prerequisites.check(parse_config(content(tmp_path, source, {"a": network(tmp_path, max_tokens=33)})))
+    preflight.check(parse_config(content(tmp_path, source, {"a": network(tmp_path, max_tokens=33)})))
 
 
 def test_parameter_servers_need_a_folder(tmp_path: Path, source: Path):
     effect = {"model": "text", "document": "title", "mode": "parameter_server"}
     given = content(tmp_path, source, {"a": effect}, output="s3://bucket/run")
     with pytest.raises(DataError, match=r"coordinates\.a\.fixed_effect\.mode: .* not the URL s3://bucket/run"):
-        prerequisites.check(parse_config(given))
+        preflight.check(parse_config(given))
 
 
 def test_no_input(tmp_path: Path, source: Path):
     given = content(tmp_path, source / "elsewhere", {})
     with pytest.raises(DataError, match=r"the run cannot start: input: .*/elsewhere: no input there"):
-        prerequisites.check(parse_config(given))
+        preflight.check(parse_config(given))
 
 
 def test_the_command_finds_it_before_spark_and_tensorflow(tmp_path: Path, source: Path):

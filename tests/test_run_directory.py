@@ -15,11 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from run_directory import Rows, make_run
 
-from gdmix_core import steps, storage
+from gdmix_core import storage
 from gdmix_core.cli import main
 from gdmix_core.config.model import paths_of
 from gdmix_core.config.pipeline import Config
 from gdmix_core.errors import ConfigError
+from gdmix_core.execution import dispatch
 from gdmix_core.pipeline import run_directory
 from gdmix_core.pipeline.loading import parse_config
 from gdmix_core.pipeline.run import Run
@@ -47,7 +48,7 @@ def rows(seed: int = 0) -> Rows:
 def trained(root: Path, seed: int = 0) -> Run:
     run = make_run(root, {"coordinates": COORDINATES, "engine": {"local": {"processes": 1}}}, rows(seed))
     for step in run.plan.steps[2:]:
-        steps.execute(run, step)
+        dispatch.execute(run, step)
     return run
 
 

@@ -21,8 +21,8 @@ import pytest
 import yaml
 from run_directory import Rows, make_run
 
-from gdmix_core import steps
 from gdmix_core.errors import StepError
+from gdmix_core.execution import dispatch
 from gdmix_core.pipeline import advisory_lock, run_lock
 from gdmix_core.pipeline.lock_owner import Owner
 
@@ -239,15 +239,15 @@ def test_a_step_that_another_process_works_on_fails_and_writes_nothing(tmp_path:
     step = run.plan["pass_01.global.train"]
     monkeypatch.setattr(run_lock, "PATIENCE", 0.5)
     with holder(run.root, step.id), pytest.raises(StepError, match=r"step pass_01\.global\.train is being worked on"):
-        steps.execute(run, step)
+        dispatch.execute(run, step)
     assert not run.is_done(step)
-    steps.execute(run, step)
+    dispatch.execute(run, step)
     assert run.is_done(step)
     assert not Path(run.path(".locks")).exists()
 
 
 def test_the_driver_of_a_spark_job_holds_its_step_and_reports_who_else_does(tmp_path: Path, monkeypatch):
-    from gdmix_core import spark_submit
+    from gdmix_core.execution import spark_submit
     from spark_jobs import application
 
     rows = Rows([0, 1], bags={"f": [[1.0], [2.0]]})

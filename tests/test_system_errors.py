@@ -18,8 +18,9 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
-from gdmix_core import cli, steps, storage
+from gdmix_core import cli, storage
 from gdmix_core.errors import ConfigError, DataError, GdmixError, StepError, StorageError
+from gdmix_core.execution import dispatch
 from gdmix_core.pipeline.run import Run
 from gdmix_core.report.page import write_report
 from gdmix_core.system_errors import as_user_error
@@ -98,7 +99,7 @@ def _rows(seed: int) -> Rows:
 
 def _finish(run: Run) -> None:
     for step in run.plan.steps[2:]:
-        steps.execute(run, step)
+        dispatch.execute(run, step)
     write_report(run)
 
 

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from run_directory import Rows, make_run
 
-from gdmix_core import steps, storage, watched
+from gdmix_core import storage
 from gdmix_core.errors import DataError
+from gdmix_core.execution import dispatch, file_digests
+from gdmix_core.execution.local_run import submit
 from gdmix_core.pipeline.plan import build_plan
 from gdmix_core.pipeline.run import Run
-from gdmix_core.runner import submit
 from gdmix_core.search.trials import open_trial
 
 PER_USER = {"random_effect": {"entity": "user", "shards": 1}}
@@ -25,14 +26,14 @@ ROWS = Rows(np.arange(6) % 2, ids={"user": np.arange(6) % 3, "title": ["a"] * 6}
 def run_of(root: Path, effect: dict[str, Any], **config: Any) -> Run:
     coordinates = {"own": {"fixed_effect": effect}, "per_user": PER_USER}
     run = make_run(root, {"coordinates": coordinates, "engine": {"local": {"processes": 1}}, **config}, ROWS)
-    watched.record(run)
+    file_digests.record(run)
     return run
 
 
 def again(run: Run) -> Run:
     """The run as the command opens it another time, when it starts again."""
     opened = Run.open(run.root)
-    watched.record(opened)
+    file_digests.record(opened)
     return opened
 
 
@@ -139,13 +140,13 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_a_trainer_whose_source_changes_is_called_again(tmp_path: Path, modules: Any, module: str):
     run = run_of(tmp_path, {"model": "python", "function": f"{module}:train"})
     train = run.plan["pass_01.own.train"]
-    steps.execute(run, train)
+    dispatch.execute(run, train)
     written = Path(run.marker(train)).stat().st_mtime_ns
     for number in (1, 2):
         (tmp_path / "watched_package" / "inner.py").write_text(TRAINER % number)
         modules()
         run = again(run)
-        steps.execute(run, train)
+        dispatch.execute(run, train)
         scores = storage.read_array(run.score_part(1, "own", "training", 0))
         assert scores.tolist() == [number] * 6
         assert (Path(run.marker(train)).stat().st_mtime_ns == written) == (number == 1)
@@ -162,7 +163,9 @@ def test_digests_are_taken_when_the_run_starts(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("JAVA_HOME", "/absent")  # validate itself is not for here
     run = text_run(tmp_path)
     storage.remove(run.path("watched.json"))
-    monkeypatch.setattr("gdmix_core.prerequisites.check", lambda config: None)  # the files are not what they are called
+    monkeypatch.setattr(
+        "gdmix_core.execution.preflight.check", lambda config: None
+    )  # the files are not what they are called
     with pytest.raises(DataError, match="no input there"):
         submit(run, run.plan["validate"])
     assert set(storage.read_json(run.path("watched.json"))["own"]) == {

@@ -27,7 +27,7 @@ def spark_submit_hook(run: Run, step: Step) -> SparkSubmitHook:
     """
     from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
 
-    from gdmix_core import spark_submit
+    from gdmix_core.execution import spark_submit
 
     connection, spark = run.config.airflow.spark_connection, run.config.spark
     master = _master(connection)

@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from run_directory import Rows, make_run
 
-from gdmix_core import steps
 from gdmix_core.errors import ConfigError, ReplacedRunError, StepError
+from gdmix_core.execution import dispatch
 from gdmix_core.pipeline.run import Run
 from gdmix_operators.factory import RETRY_POLICY, add_pipeline, build_dag
 from gdmix_operators.operators.base import StepOperator
@@ -286,7 +286,7 @@ class TestKey:
         """Worker processes read config.yaml by themselves."""
         run = make(tmp_path)
         train = run.plan["pass_01.global.train"]
-        steps.execute(run, train)
+        dispatch.execute(run, train)
         marker = Path(run.marker(train))
         before = marker.read_bytes()
         Run.create(run.config.model_copy(update={"description": "another"}))

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gdmix_core import prerequisites
 from gdmix_core.config.pipeline import Config
 from gdmix_core.data.ingest.records import read_records, read_uids
 from gdmix_core.data.ingest.source import open_layout
 from gdmix_core.data.plain_columns import plain
 from gdmix_core.errors import DataError
+from gdmix_core.execution import preflight
 from gdmix_core.pipeline.loading import parse_config
 
 ROWS = 40
@@ -185,7 +185,7 @@ def test_a_type_that_cannot_be_used_is_one_message(
     assert len(str(e.value).splitlines()) == 1
     # Before Spark, where the first file tells it already.
     with pytest.raises(DataError, match=rf"part-0\.parquet: column {name} .* is {kind}"):
-        prerequisites.check(write_input(tmp_path / "first", [{**COLUMNS, name: array}]))
+        preflight.check(write_input(tmp_path / "first", [{**COLUMNS, name: array}]))
 
 
 def test_a_column_of_nothing_is_absent_and_an_empty_file_has_no_types(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_a_byte_order_mark_is_not_a_part_of_a_name(tmp_path: Path) -> None:
 def test_the_message_is_one_for_all_columns(tmp_path: Path) -> None:
     times: Any = pa.array([datetime.datetime(2024, 1, 1)] * ROWS)
     with pytest.raises(DataError) as error:
-        prerequisites.check(write_input(tmp_path, [{**COLUMNS, "uid": times, "user": times, "label": times}]))
+        preflight.check(write_input(tmp_path, [{**COLUMNS, "uid": times, "user": times, "label": times}]))
     text = str(error.value)
     assert "for 3 reasons" in text
     assert all(f"column {name} " in text for name in ("uid", "user", "label"))

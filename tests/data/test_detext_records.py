@@ -14,11 +14,11 @@ from example_oracle import serialize
 from tfrecord_oracle import file_of
 from validated_here import validate_here
 
-from gdmix_core import steps
 from gdmix_core.cli import main
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.ingest.source import open_layout
 from gdmix_core.errors import DataError
+from gdmix_core.execution import dispatch
 from gdmix_core.models.native import read_model
 from gdmix_core.pipeline.loading import load_config
 
@@ -138,7 +138,7 @@ def test_a_model_of_these_records_is_that_of_plain_ones(tmp_path: Path, suffix: 
         run = validate_here(config)
         for step in run.plan.steps[1:]:
             if step.kind != "partition":
-                steps.execute(run, step)
+                dispatch.execute(run, step)
             else:
                 run.commit(step, {"coordinates": {}})
             if step.kind == "train_fixed_effect":

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core import steps
+from gdmix_core.execution import dispatch
 from gdmix_core.pipeline.run import Run
 from tests.run_directory import Rows, make_run
 
@@ -73,7 +73,7 @@ def train(root: Path, rows: Rows, l2: dict[str, Any], passes: int) -> Run:
     run = make_run(root, config, rows, rows_per_block=10_000)
     for step in run.plan.steps:
         if step.kind in ("train_fixed", "train_random", "evaluate"):
-            steps.execute(run, step)
+            dispatch.execute(run, step)
     return run
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gdmix_core import steps
+from gdmix_core.execution import dispatch
 from gdmix_core.pipeline.plan import train_id
 from tests.run_directory import Rows, make_run
 
@@ -33,7 +33,7 @@ def test_maximum_likelihood_of_a_balanced_one_way_layout(tmp_path: Path, noise: 
     run = make_run(tmp_path, config, Rows(label=y, ids={"e": entity}))
     for step in run.plan.steps:
         if step.kind in ("train_fixed", "train_random", "evaluate"):
-            steps.execute(run, step)
+            dispatch.execute(run, step)
 
     means = y.reshape(ENTITIES, ROWS).mean(axis=1)
     within = np.sum((y - means[entity]) ** 2) / (ENTITIES * (ROWS - 1))

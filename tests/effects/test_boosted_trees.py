@@ -12,7 +12,7 @@ from scipy.special import expit
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.tree import DecisionTreeRegressor
 
-from gdmix_core import steps
+from gdmix_core.execution import dispatch
 from gdmix_core.pipeline.run import Run
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -43,7 +43,7 @@ def run_of(root: Path, training: Rows, validation: Rows | None = None, passes: i
 
 def train(run: Run, upto: str) -> None:
     for step in run.plan.steps[2:]:
-        steps.execute(run, step)
+        dispatch.execute(run, step)
         if step.id == upto:
             return
 

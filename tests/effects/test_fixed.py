@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from gdmix_core import storage
 from gdmix_core.effects.linear import training
+from gdmix_core.execution.dispatch import execute
 from gdmix_core.pipeline.run import SPLITS, Run
-from gdmix_core.steps import execute
 from gdmix_core.workers import progress
 from gdmix_core.workers.checkpoint import Checkpoint, Iterate
 from tests.effects.global_optimum import coefficients, design_matrix, problem_of

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gdmix_core import steps
+from gdmix_core.execution import dispatch
 from gdmix_core.pipeline.run import Run
 from gdmix_core.report.contents import read_report
 from gdmix_core.report.outcomes import outcome
@@ -21,8 +21,8 @@ def trained(
 ) -> tuple[Run, dict[str, Any]]:
     coordinates = {"own": {"fixed_effect": effect or {}, "bag": "x", **settings}}
     run = make_run(root, {"coordinates": coordinates}, Rows(label, bags={"x": X}))
-    result = steps.execute(run, run.plan["pass_01.own.train"])
-    steps.execute(run, run.plan["pass_01.own.evaluate"])
+    result = dispatch.execute(run, run.plan["pass_01.own.train"])
+    dispatch.execute(run, run.plan["pass_01.own.evaluate"])
     return run, result
 
 

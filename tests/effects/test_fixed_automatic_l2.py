@@ -16,13 +16,13 @@ from gdmix_core.data.ragged import Bag
 from gdmix_core.effects.linear import automatic_l2, training
 from gdmix_core.effects.linear.automatic_l2 import sums_at
 from gdmix_core.errors import ConfigError
+from gdmix_core.execution.dispatch import execute
 from gdmix_core.models.native import read_model
 from gdmix_core.solvers.empirical_bayes.fixed_point import group_of
 from gdmix_core.solvers.large.newton_cg import minimize
 from gdmix_core.solvers.large.objective import GlobalObjective
 from gdmix_core.solvers.large.scaling import Penalty, ScaledObjective, Scaling
 from gdmix_core.solvers.losses import LOSS_OF_TASK
-from gdmix_core.steps import execute
 from gdmix_core.workers.all_reduce import Alone, SharedObjective
 from tests.run_directory import Rows, make_run
 

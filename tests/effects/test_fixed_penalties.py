@@ -17,10 +17,10 @@ from sklearn.linear_model import ElasticNet, LogisticRegression
 
 from gdmix_core.effects.linear import training
 from gdmix_core.errors import ConfigError
+from gdmix_core.execution.dispatch import execute
 from gdmix_core.models.native import read_model, write_model
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.run import Run
-from gdmix_core.steps import execute
 from tests.effects.penalized_oracle import Oracle
 from tests.run_directory import Rows, make_run
 

@@ -12,10 +12,10 @@ import pytest
 from gdmix_core.effects.linear import automatic_l2, training
 from gdmix_core.effects.linear.fit import fit
 from gdmix_core.effects.linear.training_rows import TrainingRows
+from gdmix_core.execution.dispatch import execute
 from gdmix_core.models.native import read_model, write_model
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.run import Run
-from gdmix_core.steps import execute
 from gdmix_core.workers import progress
 from gdmix_core.workers.all_reduce import Alone
 from gdmix_core.workers.checkpoint import Checkpoint, Iterate

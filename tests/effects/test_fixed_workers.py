@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from gdmix_core import storage
 from gdmix_core.effects.linear import training
 from gdmix_core.errors import StepError
+from gdmix_core.execution.dispatch import execute
 from gdmix_core.models.native import read_model
 from gdmix_core.pipeline.run import SPLITS, Run
-from gdmix_core.steps import execute
 from gdmix_core.workers import processes, progress
 from gdmix_core.workers.checkpoint import Checkpoint
 from gdmix_core.workers.process import TOLD_TO_END

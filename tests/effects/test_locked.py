@@ -11,11 +11,12 @@ from rich.console import Console
 from run_directory import Rows, make_run
 from scipy import optimize
 
-from gdmix_core import steps, storage
+from gdmix_core import storage
 from gdmix_core.data.feature_list import Feature, read_feature_list
+from gdmix_core.execution import dispatch
+from gdmix_core.execution.local_run import metrics_table
 from gdmix_core.models.native import read_model
 from gdmix_core.pipeline.run import Run
-from gdmix_core.runner import metrics_table
 
 COORDINATES: dict[str, Any] = {
     "per_user": {"random_effect": {"entity": "user_id", "shards": 3, "groups": 2}, "bag": "user", "l2": 0.5},
@@ -48,7 +49,7 @@ def finish(run: Run, *, groups: int | None = None) -> Run:
         if step.pass_number in skipped:
             continue
         for group in range(groups) if groups and step.kind == "train_random" else [None]:
-            result = steps.execute(run, step, group=group)
+            result = dispatch.execute(run, step, group=group)
         if step.kind == "gate" and not result["continue"]:
             skipped = set(range(step.pass_number or 0, 100))
     return run

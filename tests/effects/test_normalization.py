@@ -18,9 +18,9 @@ from gdmix_core.data.feature_summary import _Stored
 from gdmix_core.data.ragged import Bag
 from gdmix_core.effects.normalization import scaling
 from gdmix_core.errors import StepError
+from gdmix_core.execution.dispatch import execute
 from gdmix_core.pipeline.plan import build_plan
 from gdmix_core.pipeline.run import Run
-from gdmix_core.steps import execute
 from tests.run_directory import Rows, make_run
 
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from run_directory import Rows, make_run
 
-from gdmix_core import steps, storage
+from gdmix_core import storage
 from gdmix_core.data.frame import Frame
 from gdmix_core.effects.python.training import _previous
 from gdmix_core.errors import StepError
+from gdmix_core.execution import dispatch
 from gdmix_core.pipeline.run import Run
 
 ROWS, FEATURES = 90, 5
@@ -52,7 +53,7 @@ def run_of(root: Path | str, function: str, passes: int = 1, validation: bool = 
 def walk(run: Run, upto: str) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for step in run.plan.steps[2:]:
-        result = steps.execute(run, step)
+        result = dispatch.execute(run, step)
         if step.id == upto:
             break
     return result
@@ -110,15 +111,15 @@ def test_a_pass_before_that_left_nothing(tmp_path: Path):
 def test_what_is_done_is_not_done_again_and_older_files_go(tmp_path: Path):
     run = run_of(tmp_path, "own_trainers:ridge", l2=0.7)
     step = run.plan["pass_01.own.train"]
-    steps.execute(run, step)
+    dispatch.execute(run, step)
     marker = Path(run.marker(step))
     stamp = marker.stat().st_mtime_ns
-    steps.execute(run, step)
+    dispatch.execute(run, step)
     assert marker.stat().st_mtime_ns == stamp
     files = Path(run.coordinate(1, "own", "model", "files"))
     (files / "stale").touch()
     run = run_of(tmp_path, "own_trainers:ridge", l2=0.8)
-    steps.execute(run, run.plan["pass_01.own.train"])
+    dispatch.execute(run, run.plan["pass_01.own.train"])
     assert sorted(path.name for path in files.iterdir()) == ["coefficients.npy", "within"]
 
 
@@ -144,7 +145,7 @@ def test_a_trainer_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture, 
     run = run_of(tmp_path, "own_trainers:broken", validation=False, what=what)
     step = run.plan["pass_01.own.train"]
     with caplog.at_level(logging.ERROR), pytest.raises(StepError, match=message) as error:
-        steps.execute(run, step)
+        dispatch.execute(run, step)
     assert str(error.value).startswith("coordinate own: own_trainers:broken")
     assert not run.is_done(step)
     if "raised" in message:
@@ -176,6 +177,6 @@ def test_a_function_that_cannot_be_imported(tmp_path: Path, monkeypatch, functio
     monkeypatch.syspath_prepend(str(tmp_path))
     run = run_of(tmp_path / "run", function)
     with pytest.raises(StepError, match=message):
-        steps.execute(run, run.plan["pass_01.own.train"])
+        dispatch.execute(run, run.plan["pass_01.own.train"])
     for name in ("needs_absent", "does_not_parse"):
         sys.modules.pop(name, None)

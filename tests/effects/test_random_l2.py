@@ -15,10 +15,10 @@ from user_models import TRAIN, configured, design, expected_scores, make_rows, m
 from gdmix_core import storage
 from gdmix_core.effects.random import automatic_l2, shard_markers, training
 from gdmix_core.evaluation.evaluate import evaluate
+from gdmix_core.execution.dispatch import execute
 from gdmix_core.pipeline.plan import build_plan
 from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.empirical_bayes.fixed_point import LARGEST_VARIANCE, LEAST_VARIANCE
-from gdmix_core.steps import execute
 from tests.run_directory import Rows, make_run
 from tests.solvers import loss_formulas
 

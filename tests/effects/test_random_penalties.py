@@ -23,9 +23,9 @@ from user_models import (
 
 from gdmix_core.effects.random import training
 from gdmix_core.errors import ConfigError, DataError, StepError
+from gdmix_core.execution.dispatch import execute
 from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.entity import posterior
-from gdmix_core.steps import execute
 from tests.run_directory import Rows, make_run
 
 TASKS = ("logistic_regression", "linear_regression", "poisson_regression", "smoothed_hinge")

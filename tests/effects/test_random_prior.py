@@ -21,7 +21,7 @@ from user_models import (
     trained,
 )
 
-from gdmix_core.steps import execute
+from gdmix_core.execution.dispatch import execute
 from tests.run_directory import make_run
 
 L2 = 0.4

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from user_models import LOSS_OF_TASK, configured, design, make_rows, models, rows_of, trained
 
+from gdmix_core.execution.dispatch import execute
 from gdmix_core.models.native import read_model
-from gdmix_core.steps import execute
 from tests.solvers import loss_formulas
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gdmix_core import steps
 from gdmix_core.errors import DataError
+from gdmix_core.execution import dispatch
 from gdmix_core.models.native import read_model
 from gdmix_core.pipeline.run import Run
 from tests.run_directory import Rows, make_run
@@ -34,7 +34,7 @@ def train(root: Path, rows: Rows, passes: int, **changes: Any) -> Run:
     run = make_run(root, config, rows, rows_of(99, 100))
     for step in run.plan.steps:
         if step.kind not in ("validate", "partition", "gate"):
-            steps.execute(run, step)
+            dispatch.execute(run, step)
     return run
 
 

@@ -19,7 +19,7 @@ def spark() -> Iterator[None]:
     _use_sparks_own_python()
     from pyspark.sql import SparkSession
 
-    from gdmix_core import spark_submit
+    from gdmix_core.execution import spark_submit
 
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gdmix_core import steps
+from gdmix_core.execution import dispatch
 from gdmix_core.pipeline.loading import override, parse_config
 from gdmix_core.pipeline.plan import evaluate_id
 from gdmix_core.pipeline.run import Run
@@ -60,7 +60,7 @@ def test_automatic_l2_is_as_good_as_the_best_of_a_grid(trained: Run) -> None:
         run = Run.create(parse_config(override(content, changes | {"passes.max": 4})))
         for step in run.plan.steps:
             if step.kind in ("train_fixed", "train_random", "evaluate"):
-                steps.execute(run, step)
+                dispatch.execute(run, step)
         return auc(run, 4, "per_movie")
 
     best_of_grid = max(after_four_passes(l2) for l2 in (0.1, 1.0, 3.0, 10.0, 30.0))

@@ -17,10 +17,11 @@ from airflow_standalone import wait_for
 from free_ports import free_ports
 from test_run_lock import holder, is_free
 
-from gdmix_core import runner, storage
+from gdmix_core import storage
 from gdmix_core.config.pipeline import Config
 from gdmix_core.data.ingest.input_files import input_files
 from gdmix_core.errors import ConfigError, DataError, StepError
+from gdmix_core.execution import local_run
 from gdmix_core.pipeline import run_lock
 from gdmix_core.pipeline.run import Run
 from gdmix_core.scoring.score_input import score_input
@@ -105,7 +106,7 @@ def test_a_whole_run(bucket: str, spark: None, tmp_path: Path):
     from rich.console import Console
 
     with open(tmp_path / "shown", "w") as shown:
-        run = runner.run_pipeline(config, Console(file=shown))
+        run = local_run.run_pipeline(config, Console(file=shown))
     here = synthetic.whole_run(synthetic.make_config(tmp_path / "input.tfrecord", tmp_path / "local"))
     assert run.result("select")["metrics"] == here.result("select")["metrics"]
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from run_directory import Rows, make_run
 
-from gdmix_core import steps
 from gdmix_core.data.feature_list import Feature
+from gdmix_core.execution import dispatch
 from gdmix_core.models.initial.written import read_initial
 from gdmix_core.models.native import read_model
 from gdmix_core.pipeline.run import Run
@@ -42,7 +42,7 @@ def trained(root: Path, names: list[Feature], initial: Any = None) -> Run:
     config = {"coordinates": coordinates, "engine": {"local": {"processes": 1}}}
     run = make_run(root, {**config, "initial_model": initial}, rows, feature_names={"bag": names})
     for step in run.plan.steps[2:] if initial is None else [run.plan["initialize"]]:
-        steps.execute(run, step)
+        dispatch.execute(run, step)
     return run
 
 

@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from run_directory import Rows, make_run
 
-from gdmix_core import steps, storage
+from gdmix_core import storage
 from gdmix_core.data import bags
 from gdmix_core.data.scores import ScoreSum
 from gdmix_core.errors import DataError, StepError
+from gdmix_core.execution import dispatch
 from gdmix_core.models.native import read_model
 from gdmix_core.pipeline.run import Run
 from gdmix_core.scoring.score_input import score_input
@@ -42,7 +43,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     rows = Rows(DATA["response"], ids={"user_id": DATA["user_id"]}, bags=dense)
     run = make_run(tmp_path_factory.mktemp("run"), CONFIG, rows, feature_names=NAMES)
     for step in run.plan.steps[2:]:
-        steps.execute(run, step)
+        dispatch.execute(run, step)
     return run
 
 
@@ -121,7 +122,7 @@ def test_a_shorter_feature_list_is_found_by_export_scoring_and_initialize(run: R
     rows = Rows(DATA["response"], ids={"user_id": DATA["user_id"]}, bags=dense)
     later = make_run(tmp_path / "later", {**CONFIG, "initial_model": {"path": str(export)}}, rows, feature_names=NAMES)
     with pytest.raises(DataError, match=message):
-        steps.execute(later, later.plan["initialize"])
+        dispatch.execute(later, later.plan["initialize"])
 
 
 def test_a_fixed_effect_without_its_model_is_not_scored_with(run: Run, source: str, tmp_path: Path):

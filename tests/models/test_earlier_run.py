@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from run_directory import Rows, make_run
 from test_initialize import COORDINATES, NEW, earlier_run, exported, initial, make_rows, without
 
-from gdmix_core import steps, storage
+from gdmix_core import storage
 from gdmix_core.config.pipeline import Config
 from gdmix_core.errors import ConfigError, DataError
+from gdmix_core.execution import dispatch
 from gdmix_core.models.initial import newest_run as choices
 from gdmix_core.models.initial.locate import find_earlier
 from gdmix_core.models.initial.newest_run import Choice, choose
@@ -203,7 +204,7 @@ def test_the_run_keeps_its_choice(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert f"{newer.root} never finished: starts from {old.root}, the newest finished run" in caplog.text
     manifest.write_bytes(whole)
     again = Run.open(run.root)
-    steps.execute(again, again.plan["initialize"])
+    dispatch.execute(again, again.plan["initialize"])
     made = json.loads(Path(run.path("initial/manifest.json")).read_text())
     assert made["initial_model"] == {"named": newer.root, "taken": old.root, "passed_over": [newer.root]}
     expected = without(exported(old, "global"), ("gone", ""))

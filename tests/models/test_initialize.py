@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from run_directory import Rows, make_run
 
-from gdmix_core import steps, storage
+from gdmix_core import storage
 from gdmix_core.config.pipeline import Export
 from gdmix_core.data.feature_list import INTERCEPT, Feature, FeatureList, read_feature_list
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.hashing import hash_ids
 from gdmix_core.errors import ConfigError, DataError, StepError
+from gdmix_core.execution import dispatch
 from gdmix_core.models.initial.written import model_features, read_initial
 from gdmix_core.models.native import read_model, write_model
 from gdmix_core.models.table import CoefficientTable
@@ -46,14 +47,14 @@ def earlier_run(root: Path, *, text: bool = False, variances: bool = True, **cha
     """A finished run over the OLD features, whose exported models have variances."""
     run = make_run(root, {"coordinates": COORDINATES, **ALONE, **changes}, make_rows(OLD, text=text), feature_names=OLD)
     for step in run.plan.steps[2:-1]:
-        steps.execute(run, step)
+        dispatch.execute(run, step)
         if variances and step.kind.startswith("train"):
             for path in Path(run.coordinate(1, str(step.coordinate), "model")).glob("*.parquet"):
                 t = read_model(str(path))
                 spread = 0.5 + np.arange(len(t.means)) % 7
                 write_model(str(path), CoefficientTable(t.entities, t.offsets, t.features, t.means, spread))
             run.commit(step, run.result(step.id))
-    steps.execute(run, run.plan["export"])
+    dispatch.execute(run, run.plan["export"])
     return run
 
 
@@ -65,7 +66,7 @@ def new_run(root: Path, initial: Any, *, shards: int = 5, text: bool = False, **
 
 
 def initialized(run: Run) -> dict[str, Any]:
-    return steps.execute(run, run.plan["initialize"])["coordinates"]
+    return dispatch.execute(run, run.plan["initialize"])["coordinates"]
 
 
 def named(tables: list[CoefficientTable], features: FeatureList) -> Named:
@@ -111,7 +112,7 @@ def test_other_shards_and_feature_lists(tmp_path: Path, text, formats, where, ca
     expected = {name: exported(old, name) for name in COORDINATES}
     if formats == ["avro"]:
         old = Run.create(old.config.model_copy(update={"export": Export(formats=["avro"])}))
-        steps.execute(old, old.plan["export"])
+        dispatch.execute(old, old.plan["export"])
         assert not list(Path(old.path("export", "per_user")).glob("*.parquet"))
     path = old.root if where == "run" else old.path("export")
     run = new_run(tmp_path / "new", path, text=text)
@@ -323,7 +324,7 @@ def test_results_are_current_until_the_earlier_models_change(tmp_path: Path):
     old = earlier_run(tmp_path / "old")
     run = new_run(tmp_path / "new", old.root)
     with pytest.raises(StepError, match=r"needs initialize, which is missing"):
-        steps.execute(run, run.plan["pass_01.global.train"])
+        dispatch.execute(run, run.plan["pass_01.global.train"])
     initialized(run)
     first = dict(run.keys)
     assert Run.open(run.root).keys == first

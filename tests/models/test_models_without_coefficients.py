@@ -15,9 +15,9 @@ import synthetic_input as synthetic
 from click.testing import CliRunner
 from run_directory import Rows, make_run
 
-from gdmix_core import steps
 from gdmix_core.cli import main
 from gdmix_core.errors import ConfigError, DataError
+from gdmix_core.execution import dispatch
 from gdmix_core.pipeline.loading import parse_config
 from gdmix_core.pipeline.run import Run
 from gdmix_core.scoring.score_input import score_input
@@ -66,7 +66,7 @@ def walk(run: Run) -> Run:
     stopped = False
     for step in run.plan.steps[2:]:
         if not (stopped and step.pass_number):
-            result = steps.execute(run, step)
+            result = dispatch.execute(run, step)
             stopped |= step.kind == "gate" and not result["continue"]
     return run
 

@@ -15,10 +15,10 @@ import synthetic_input as synthetic
 from click.testing import CliRunner
 from run_directory import Rows, make_run
 
-from gdmix_core import steps
 from gdmix_core.cli import main
 from gdmix_core.data.ingest.external_scores import ScorePart, read_part
 from gdmix_core.errors import ConfigError, DataError
+from gdmix_core.execution import dispatch
 from gdmix_core.scoring.score_files import ScoreColumns, read_scores
 from gdmix_core.scoring.score_input import score_input
 
@@ -42,7 +42,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     names = {name: [(f"{name}_{i}", "") for i in range(size)] for name, size in synthetic.FEATURES.items()}
     run = make_run(tmp_path_factory.mktemp("model"), config, rows, feature_names=names)
     for step in run.plan.steps[2:]:
-        steps.execute(run, step)
+        dispatch.execute(run, step)
     return run.path("export")
 
 

@@ -14,10 +14,10 @@ import pytest
 import synthetic_input as synthetic
 from run_directory import Rows, make_run
 
-from gdmix_core import steps
 from gdmix_core.data.feature_list import FeatureList, write_feature_list
 from gdmix_core.data.ragged import Bag
 from gdmix_core.errors import DataError
+from gdmix_core.execution import dispatch
 from gdmix_core.scoring.score_input import score_input
 
 DATA = synthetic.make_rows(60, seed=2)
@@ -39,7 +39,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     names = {name: [(f"{name}_{i}", "") for i in range(size)] for name, size in synthetic.FEATURES.items()}
     run = make_run(tmp_path_factory.mktemp("model"), config, rows, feature_names=names)
     for step in run.plan.steps[2:]:
-        steps.execute(run, step)
+        dispatch.execute(run, step)
     return run.path("export")
 
 

@@ -14,11 +14,11 @@ import pytest
 import synthetic_input as synthetic
 from run_directory import Rows, make_run
 
-from gdmix_core import steps
 from gdmix_core.config.external import ExternalModel
 from gdmix_core.data.ingest.external_scores import open_scores_of, read_part
 from gdmix_core.data.shards import read_entities
 from gdmix_core.errors import DataError
+from gdmix_core.execution import dispatch
 from gdmix_core.models.avro.files import read_avro
 from gdmix_core.models.native import read_model
 from gdmix_core.pipeline.run import Run
@@ -58,7 +58,7 @@ def run_over(root: Path, *, large: bool, **changes: Any) -> Run:
     }
     run = make_run(root, config, rows, rows, feature_names=NAMES)
     for step in run.plan.steps[2:]:
-        steps.execute(run, step)
+        dispatch.execute(run, step)
     return run
 
 

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gdmix_core import steps
 from gdmix_core.data.feature_list import FeatureList
 from gdmix_core.errors import DataError, GdmixError
+from gdmix_core.execution import dispatch
 from gdmix_core.models.avro.files import write_avro
 from gdmix_core.models.native import read_model
 from gdmix_core.pipeline.run import Run
@@ -48,7 +48,7 @@ def make_rows(seed: int = 0) -> Rows:
 
 def finish(run: Run) -> None:
     for step in run.plan.steps[2:]:
-        steps.execute(run, step)
+        dispatch.execute(run, step)
 
 
 @cache
@@ -147,7 +147,7 @@ def test_a_run_never_starts_from_half_a_model(number, how):
     files += sorted(path for path in (root / "old").rglob("*.csv"))
     damage(files[number % len(files)], how, files)
     run = make_run(root, {**CONFIG, "initial_model": str(root / "old")}, make_rows(), make_rows(1))
-    made, error = attempt(lambda: steps.execute(run, run.plan["initialize"])["coordinates"])
+    made, error = attempt(lambda: dispatch.execute(run, run.plan["initialize"])["coordinates"])
     models = made and {name: counts["models"] for name, counts in made.items()}
     assert models == {"global": 1, "per_user": len(set(make_rows().ids["user"]))} or str(root / "old") in error
     shutil.rmtree(root)
@@ -225,7 +225,7 @@ def test_two_undisturbed_runs_export_the_same_bytes():
 
 
 def test_a_fixed_effect_in_two_files_is_found_before_the_run(tmp_path):
-    from gdmix_core import prerequisites
+    from gdmix_core.execution import preflight
     from gdmix_core.pipeline.loading import parse_config
 
     table = read_model(str(finished() / "run/export/global/shard-00000.parquet"))
@@ -238,4 +238,4 @@ def test_a_fixed_effect_in_two_files_is_found_before_the_run(tmp_path):
         **CONFIG, "name": "p", "input": "in", "output": str(tmp_path / "run"), "initial_model": initial,
     })  # fmt: skip
     with pytest.raises(DataError, match="a fixed effect is one model, found 2"):
-        prerequisites.check(config, spark_reads_here=False)
+        preflight.check(config, spark_reads_here=False)

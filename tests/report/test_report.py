@@ -13,10 +13,11 @@ import pytest
 from click.testing import CliRunner
 from run_directory import Rows, make_run
 
-from gdmix_core import steps, storage
+from gdmix_core import storage
 from gdmix_core.cli import main
 from gdmix_core.errors import StepError
 from gdmix_core.evaluation.evaluate import evaluate
+from gdmix_core.execution import dispatch
 from gdmix_core.pipeline.run import Run
 from gdmix_core.report.contents import read_report
 from gdmix_core.report.page import render, try_to_write_report, write_report
@@ -46,7 +47,7 @@ def config(**changes: Any) -> dict[str, Any]:
 
 def walk(run: Run, upto: str | None = None) -> Run:
     for step in run.plan.steps[2:]:
-        steps.execute(run, step)
+        dispatch.execute(run, step)
         if step.id == upto:
             break
     return run

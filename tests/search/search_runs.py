@@ -10,10 +10,10 @@ import numpy as np
 from rich.console import Console
 from run_directory import Rows
 
-from gdmix_core import steps
+from gdmix_core.execution import dispatch
+from gdmix_core.execution.local_run import metrics_table
 from gdmix_core.models.native import read_model
 from gdmix_core.pipeline.run import Run
-from gdmix_core.runner import metrics_table
 
 GLOBAL, USER = "coordinates.global.l2", "coordinates.per_user.l2"
 USERS = 12
@@ -54,7 +54,7 @@ def walk(run: Run) -> None:
     stopped = False
     for step in run.plan.steps[2:]:
         if not (stopped and step.pass_number):
-            result = steps.execute(run, step)
+            result = dispatch.execute(run, step)
             stopped |= step.kind == "gate" and not result["continue"]
 
 

@@ -16,8 +16,8 @@ import yaml
 from run_directory import make_run
 from search_runs import GLOBAL, TRAINING, USER, VALIDATION, content, models, shown, stamps, walk
 
+from gdmix_core.execution.local_run import metrics_table
 from gdmix_core.pipeline.run import Run
-from gdmix_core.runner import metrics_table
 from gdmix_core.search.trials import finished_trials
 
 

@@ -19,13 +19,13 @@ from rich.console import Console
 from run_directory import Rows, make_run
 from search_runs import TRAINING, USER, VALIDATION, content, models, shown, stamps, walk
 
-from gdmix_core import steps
 from gdmix_core.config.search_space import round_count, trials_of_round
 from gdmix_core.errors import DataError, StepError, StorageError
+from gdmix_core.execution import dispatch
+from gdmix_core.execution.trials_table import make_round
 from gdmix_core.pipeline.loading import parse_config
 from gdmix_core.pipeline.plan import build_plan
 from gdmix_core.pipeline.run import Run
-from gdmix_core.search.screen import make_round
 from gdmix_core.search.selection import select_trial
 from gdmix_core.search.trials import finished_trials, make_trials
 
@@ -45,7 +45,7 @@ make_trials(run, run.plan["round_01"], execute, only=2, on_step=on_step)
 def test_a_killed_trial_goes_on_where_it_was(tmp_path: Path):
     setup = content((1, [0.1, 1, 10]), tune={"parallel": 3})
     run = make_run(tmp_path / "killed", setup, TRAINING, VALIDATION)
-    make_trials(run, run.plan["round_01"], steps.execute, only=1)
+    make_trials(run, run.plan["round_01"], dispatch.execute, only=1)
     root = Path(__file__).resolve().parents[2]
     died = subprocess.run([sys.executable, "-c", KILLED, run.root], env={**os.environ, "PYTHONPATH": str(root)})
     assert died.returncode == -signal.SIGKILL
@@ -77,11 +77,11 @@ def test_trials_of_a_round_can_be_made_in_any_order(tmp_path: Path):
     for number in (3, 1, 2, 5, 4):
         here = Run.open(run.root)
         step = here.plan["round_01" if number <= 3 else "round_02"]
-        result = steps.execute(here, step, group=number)
+        result = dispatch.execute(here, step, group=number)
         assert result["trial"] == number
         assert here.is_done(step) == (number in (2, 4))
     with pytest.raises(StepError, match="round_02 has no trial 9"):
-        make_trials(run, run.plan["round_02"], steps.execute, only=9)
+        make_trials(run, run.plan["round_02"], dispatch.execute, only=9)
     alone = make_run(tmp_path / "alone", setup, TRAINING, VALIDATION)
     walk(alone)
     assert finished_trials(Run.open(run.root)) == finished_trials(Run.open(alone.root))
@@ -90,9 +90,9 @@ def test_trials_of_a_round_can_be_made_in_any_order(tmp_path: Path):
 def test_a_round_needs_the_one_before(tmp_path: Path):
     run = make_run(tmp_path, content((1, [1, 2])), TRAINING, VALIDATION)
     with pytest.raises(StepError, match="round_02 needs round_01"):
-        steps.execute(run, run.plan["round_02"], group=2)
+        dispatch.execute(run, run.plan["round_02"], group=2)
     with pytest.raises(StepError, match="select needs round_01"):
-        steps.execute(run, run.plan["select"])
+        dispatch.execute(run, run.plan["select"])
 
 
 def test_a_trial_that_fails_says_which_it_is(tmp_path: Path):
@@ -100,11 +100,11 @@ def test_a_trial_that_fails_says_which_it_is(tmp_path: Path):
     path = Path(run.shard("per_user", "training", 0))
     path.write_bytes(bytes(len(path.read_bytes())))
     with pytest.raises(DataError, match=r"^trial 1 \(per_user.l2=2\): .*shard-00000.parquet is damaged"):
-        make_trials(run, run.plan["round_01"], steps.execute)
+        make_trials(run, run.plan["round_01"], dispatch.execute)
     shutil.rmtree(run.trial_root(1))
     Path(run.trial_root(1)).write_text("a file where a directory must be")
     with pytest.raises(StorageError, match=r"^trial 1 \(per_user.l2=2\): .*/trials/001"):
-        make_trials(run, run.plan["round_01"], steps.execute)
+        make_trials(run, run.plan["round_01"], dispatch.execute)
 
 
 def test_without_validation_rows_it_warns(tmp_path: Path, caplog: pytest.LogCaptureFixture):
@@ -152,10 +152,10 @@ def test_no_trial_has_a_value(tmp_path: Path):
     one_class = Rows(np.ones(200), uid=VALIDATION.uid, ids=VALIDATION.ids, bags=VALIDATION.bags)
     run = make_run(tmp_path, content((1, [1, 2]), metrics=["auc", "logloss"]), TRAINING, one_class)
     for step in run.plan.rounds:
-        steps.execute(run, step)
+        dispatch.execute(run, step)
     assert "–" in shown(Run.open(run.root))
     with pytest.raises(StepError, match="auc is undefined in all 2 trials"):
-        steps.execute(run, run.plan["select"])
+        dispatch.execute(run, run.plan["select"])
 
 
 def test_lines_while_it_runs(tmp_path: Path):

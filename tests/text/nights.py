@@ -10,9 +10,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from gdmix_core import steps, storage
+from gdmix_core import storage
 from gdmix_core.data.frame import Frame
 from gdmix_core.effects.initial_scores import write_initial_scores
+from gdmix_core.execution import dispatch
 from gdmix_core.models.initial.layout import lay_out
 from gdmix_core.models.initial.locate import EarlierModel, find_earlier, fingerprint
 from gdmix_core.pipeline.run import Run
@@ -117,7 +118,7 @@ def walk(run: Run, upto: str = "export") -> Run:
             run.require(step)
             run.commit(step, train_and_score(run, step, OneWorker()))
         else:
-            steps.execute(run, step)
+            dispatch.execute(run, step)
         if step.id == upto:
             break
     return run

@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from gdmix_core import steps, storage
+from gdmix_core import storage
 from gdmix_core.data.feature_list import FeatureList, write_feature_list
 from gdmix_core.errors import ConfigError, DataError
+from gdmix_core.execution import dispatch
 from gdmix_core.models.initial.locate import find_earlier
 from gdmix_core.pipeline.loading import parse_config
 from gdmix_core.pipeline.run import Run
@@ -118,7 +119,7 @@ def locked_night(root: Path, first: Run) -> Run:
 @pytest.mark.slow
 def test_a_locked_network_only_scores(first: Run, tmp_path: Path) -> None:
     run = locked_night(tmp_path / "locked", first)
-    assert steps.execute(run, run.plan["initialize"])["models"] > 1  # in a process of its own
+    assert dispatch.execute(run, run.plan["initialize"])["models"] > 1  # in a process of its own
     nights.walk(run)
     assert run.result("initialize")["coordinates"]["global"]["locked"]
     assert run.result("pass_01.global.train")["locked"]

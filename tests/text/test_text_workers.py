@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from gdmix_core import storage
+from gdmix_core.execution.dispatch import execute
 from gdmix_core.pipeline.run import SPLITS
-from gdmix_core.steps import execute
 from gdmix_core.text.training.group import OneWorker
 from gdmix_core.text.training.worker import train_and_score
 from gdmix_core.workers import progress

@@ -195,7 +195,7 @@ class StepOperator(BaseOperator):
         return ", ".join([self.doing, *where, f"run {run.root}"])
 
     def carry_out(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
-        from gdmix_core.steps import execute
+        from gdmix_core.execution.dispatch import execute
 
         return without_marks(execute(run, step))
 

@@ -30,8 +30,8 @@ class SparkStepOperator(StepOperator):
     def carry_out(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
         from airflow.exceptions import AirflowException
 
-        from gdmix_core.spark_submit import check_java, forget_reported, raise_reported, reason
-        from gdmix_core.steps import spark_application
+        from gdmix_core.execution.dispatch import spark_application
+        from gdmix_core.execution.spark_submit import check_java, forget_reported, raise_reported, reason
         from gdmix_core.workers.processes import end_with_parent
         from gdmix_operators.spark_submit import spark_submit_hook
 

@@ -34,7 +34,7 @@ class TrainRandomEffectOperator(StepOperator):
         return text if self.group is None or effect is None else f"{text}, group {self.group + 1} of {effect.groups}"
 
     def carry_out(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
-        from gdmix_core.steps import execute
+        from gdmix_core.execution.dispatch import execute
 
         effect = run.config.random_effects[str(step.coordinate)].random_effect
         assert effect is not None

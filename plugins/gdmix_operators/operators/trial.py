@@ -55,8 +55,8 @@ class TrialOperator(StepOperator):
     def carry_out(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
         """{trial, parameters, start, pass, metric, value, and every metric of the validation rows}."""
         from gdmix_core.config.search_space import shown_values
+        from gdmix_core.execution.dispatch import execute
         from gdmix_core.search.trials import proposals
-        from gdmix_core.steps import execute
 
         run.require(step)
         self.shown_as = f"trial {self.trial}: {shown_values(proposals(run, step)[self.trial])}"

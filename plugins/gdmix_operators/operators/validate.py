@@ -98,14 +98,14 @@ class ValidateOperator(SparkStepOperator):
 
     def check(self, config: Config) -> None:
         """Raises GdmixError when the run cannot start, before anything is written."""
-        from gdmix_core import prerequisites
+        from gdmix_core.execution import preflight
         from gdmix_core.pipeline import run_directory
         from gdmix_core.pipeline.run import Run
         from gdmix_operators.spark_submit import driver_is_here
 
         run_directory.check(config)
         # In this process and not in Spark's: the training tasks run as this one, with its files and its Python path.
-        prerequisites.check(config, spark_reads_here=driver_is_here(Run(config.output, config)))
+        preflight.check(config, spark_reads_here=driver_is_here(Run(config.output, config)))
 
     def held(self, run: Run) -> AbstractContextManager[None]:
         return contextlib.nullcontext()  # by execute, and alone
@@ -137,12 +137,12 @@ class ValidateOperator(SparkStepOperator):
             return parse_config(self.config, where=f"configuration of {self.dag_id}")
 
     def carry_out(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
-        from gdmix_core import spark_submit, watched
+        from gdmix_core.execution import file_digests, spark_submit
         from gdmix_core.models.initial import newest_run
         from gdmix_operators.spark_submit import driver_is_here
 
         newest_run.record(run)
-        watched.record(run)
+        file_digests.record(run)
         if driver_is_here(run) and spark_submit.is_current(run, step):
             self.log.info("The frame is up to date with the input: Spark is not started")
             return self.result(run, step)

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from gdmix_core import errors, storage
 from gdmix_core.errors import GdmixError, StepError
+from gdmix_core.execution.dispatch import spark_application
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
-from gdmix_core.steps import spark_application
 from gdmix_core.system_errors import as_user_error
 
 # Quiet and without ports: both jobs are short and report through the run directory.

@@ -42,7 +42,7 @@ def _carry_out(run: Run, step: Step, group: int | None) -> dict[str, Any]:
 
         return select(run, step)
     if step.kind == "export":
-        from gdmix_core.models.export import export
+        from gdmix_core.execution.export import export
 
         return export(run, step)
     if step.kind == "initialize":

@@ -10,11 +10,11 @@ from rich.table import Table
 
 from gdmix_core.config.search_space import searched, shown_name, shown_values, trial_count, trials_of_round
 from gdmix_core.evaluation.selection import deciding_split
+from gdmix_core.execution.dispatch import execute
 from gdmix_core.metrics.registry import parse_metric, shown_value
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
 from gdmix_core.search.trials import finished_trials, make_trials
-from gdmix_core.steps import execute
 
 
 def make_round(run: Run, step: Step, show: Callable[..., None], console: Console) -> None:

@@ -13,17 +13,18 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from gdmix_core import prerequisites, spark_submit, steps, storage, watched
+from gdmix_core import storage
 from gdmix_core.config.pipeline import Config
 from gdmix_core.data.ingest.validation import report_path
 from gdmix_core.evaluation.selection import deciding_split, evaluated
+from gdmix_core.execution import dispatch, file_digests, preflight, spark_submit
+from gdmix_core.execution.trials_table import make_round, trials_table
 from gdmix_core.metrics.registry import parse_metric, shown_value
 from gdmix_core.models.initial import newest_run
 from gdmix_core.pipeline import run_directory, run_lock
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
 from gdmix_core.report.page import try_to_write_report
-from gdmix_core.search.screen import make_round, trials_table
 from gdmix_core.workers import processes, progress
 from gdmix_core.workers.log_lines import step_line
 
@@ -45,7 +46,7 @@ def begun(config: Config) -> Iterator[Run]:
     not this pipeline's, for what the run lacks, and when another process works in it.
     """
     run_directory.check(config)
-    prerequisites.check(config)
+    preflight.check(config)
     with run_lock.whole_run(run_directory.claim(config)):
         yield Run.create(config)
 
@@ -59,12 +60,12 @@ def _walk(run: Run, console: Console) -> None:
                 continue
             if step.kind != "trials":
                 show(step)
-            if step.kind in steps.SPARK_STEPS:
+            if step.kind in dispatch.SPARK_STEPS:
                 submit(run, step)
             elif step.kind == "trials":
                 make_round(run, step, show, console)
             else:
-                result = steps.execute(run, step)
+                result = dispatch.execute(run, step)
                 if step.kind == "gate" and not result["continue"]:
                     skipped |= set(range(step.pass_number or 0, run.plan.passes + 1))
                     console.print(f"no further pass: {result['reason']}", style="dim")
@@ -78,7 +79,7 @@ def submit(run: Run, step: Step) -> None:
     """Runs a Spark step in a process of its own. Raises the error it reported, or StepError with its last lines."""
     if step.kind == "validate":
         newest_run.record(run)
-        watched.record(run)
+        file_digests.record(run)
     if spark_submit.is_current(run, step):
         return
     spark_submit.check_java()
