@@ -13,7 +13,7 @@ import yaml
 from click.testing import CliRunner
 from pydantic import BaseModel
 
-from gdmix_core.cli import main
+from gdmix_core.cli.command import main
 from gdmix_core.config.coordinate import FixedEffect
 from gdmix_core.config.external import PythonModel
 from gdmix_core.config.model import as_recorded
@@ -313,7 +313,7 @@ def gdmix(*arguments: str) -> Any:
 def test_variables_are_taken_as_they_are_written(tmp_path: Path, value):
     """A partition `hour=010` is no octal number, and `yes` is no truth value."""
     path = write(tmp_path, MINIMAL.replace("data/{{ ds }}", "s3://b/{{ ds }}/x"))
-    from gdmix_core.cli import _variables
+    from gdmix_core.cli.command import _variables
 
     assert load_config(path, _variables((f"ds={value}",))).input == f"s3://b/{value}/x"
 

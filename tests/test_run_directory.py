@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from run_directory import Rows, make_run
 
 from gdmix_core import storage
-from gdmix_core.cli import main
+from gdmix_core.cli.command import main
 from gdmix_core.config.model import paths_of
 from gdmix_core.config.pipeline import Config
 from gdmix_core.errors import ConfigError

@@ -287,7 +287,7 @@ def test_two_commands_at_the_same_moment_then_a_kill(tmp_path: Path):
     content = {**PIPELINE, "columns": {"label": "response"}}
     content["coordinates"] = {"global": {"fixed_effect": {}, "bag": "global"}}
     (tmp_path / "p.yaml").write_text(yaml.safe_dump(content))
-    command = [sys.executable, "-m", "gdmix_core.cli", "validate", "p.yaml"]
+    command = [sys.executable, "-m", "gdmix_core.cli.command", "validate", "p.yaml"]
 
     def start() -> subprocess.Popen[str]:
         return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

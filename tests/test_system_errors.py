@@ -18,7 +18,8 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
-from gdmix_core import cli, storage
+from gdmix_core import storage
+from gdmix_core.cli import command
 from gdmix_core.errors import ConfigError, DataError, GdmixError, StepError, StorageError
 from gdmix_core.execution import dispatch
 from gdmix_core.pipeline.run import Run
@@ -190,7 +191,7 @@ def test_the_command_ends_in_one_message(tmp_path, arguments, words):
     (tmp_path / "l.yaml").write_bytes(b"name: caf\xe9\n")
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged/config.yaml").write_bytes(b"config: [")
-    result = CliRunner().invoke(cli.main, [part.format(here=tmp_path) for part in arguments])
+    result = CliRunner().invoke(command.main, [part.format(here=tmp_path) for part in arguments])
     assert result.exit_code in (1, 2)
     assert result.exception is None or isinstance(result.exception, SystemExit)
     assert all(word in result.output for word in words), result.output

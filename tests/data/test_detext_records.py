@@ -14,7 +14,7 @@ from example_oracle import serialize
 from tfrecord_oracle import file_of
 from validated_here import validate_here
 
-from gdmix_core.cli import main
+from gdmix_core.cli.command import main
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.ingest.source import open_layout
 from gdmix_core.errors import DataError

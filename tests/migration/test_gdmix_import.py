@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gdmix_core.cli import main
+from gdmix_core.cli.command import main
 from gdmix_core.config.text import TextModel
 from gdmix_core.errors import ConfigError
 from gdmix_core.migration import gdmix_keys

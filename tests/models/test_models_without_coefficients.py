@@ -15,7 +15,7 @@ import synthetic_input as synthetic
 from click.testing import CliRunner
 from run_directory import Rows, make_run
 
-from gdmix_core.cli import main
+from gdmix_core.cli.command import main
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.execution import dispatch
 from gdmix_core.pipeline.loading import parse_config

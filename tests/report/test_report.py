@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from run_directory import Rows, make_run
 
 from gdmix_core import storage
-from gdmix_core.cli import main
+from gdmix_core.cli.command import main
 from gdmix_core.errors import StepError
 from gdmix_core.evaluation.evaluate import evaluate
 from gdmix_core.execution import dispatch

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gdmix_core.cli import main
+from gdmix_core.cli.command import main
 from gdmix_core.errors import DataError
 from gdmix_core.samples.nemig import is_held_out, read_nemig, write_nemig
 from tests.samples.reading import features_of, read_names, read_rows

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gdmix_core import storage
-from gdmix_core.cli import main
+from gdmix_core.cli.command import main
 from gdmix_core.errors import DataError
 from gdmix_core.samples.generated import generate_sample, write_generated
 
