@@ -12,7 +12,12 @@ help:
 	@echo "make demo [DATA=folder]  set up, then train the demo pipeline through Airflow; DATA: a MovieLens folder"
 	@echo "make test                set up, then lint, types and all tests"
 	@echo "make setup               only the environment in .venv"
+	@echo "make lint                style, format, and the layers of the code"
+	@echo "make types               mypy"
+	@echo "make unit                all tests, without lint and types"
 	@echo "make bench               benchmarks, as ratios against peers run beside them"
+	@echo "make lock                exact versions of everything, resolved anew"
+	@echo "make clean               removes all that make made"
 
 setup: .venv/ready
 
@@ -34,6 +39,7 @@ test: lint types unit
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types: setup
 	$(BIN)/mypy

@@ -2,6 +2,6 @@
 
 from pathlib import Path
 
-from gdmix_operators.factory import build_dag
+from gdmix_operators import build_dag
 
 dag = build_dag(Path(__file__).with_name("movielens.yaml"))

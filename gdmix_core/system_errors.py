@@ -12,6 +12,7 @@ import re
 import zlib
 
 from gdmix_core.errors import ConfigError, DataError, GdmixError, StepError, StorageError
+from gdmix_core.extras import requirement
 from gdmix_core.paths import without_secrets
 
 # What to do, by the number of an error of the operating system.
@@ -53,7 +54,7 @@ _CREDENTIALS = re.compile(
 )
 _UNREACHABLE = re.compile(r"connect|endpoint|resolve|timed? ?out|unreachable|name or service|dns", re.IGNORECASE)
 # The packages that fsspec asks for, by the scheme of the URL.
-_EXTRAS = {"s3": "gdmix-airflow[s3]", "s3a": "gdmix-airflow[s3]"}
+_EXTRAS = {"s3": requirement("s3"), "s3a": requirement("s3"), "gs": requirement("gcs"), "gcs": requirement("gcs")}
 
 
 def as_user_error(error: BaseException, path: str = "") -> GdmixError | None:
@@ -119,7 +120,7 @@ def _of_driver(error: ImportError, path: str) -> GdmixError:
     package = _EXTRAS.get(scheme) or (re.search(r"nstall '?\"?([\w.-]+)", str(error)) or ["", error.name or ""])[1]
     return ConfigError(
         f"{_place(path)}the driver for {f'{scheme}://' if scheme else 'this'} is not installed ({_one_line(error)}); "
-        f"pip install {package}"
+        f"pip install {package!r}"
     )
 
 

@@ -21,6 +21,7 @@ from gdmix_core.data.frame import Frame
 from gdmix_core.data.ingest.packing import pack, pieces_of
 from gdmix_core.data.shards import rows_to_shuffle, shard_count, shuffle_schema, write_shard
 from gdmix_core.pipeline import run_directory
+from gdmix_core.pipeline.once import once
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import SPLITS, Run
 from spark_jobs import application
@@ -30,18 +31,17 @@ log = logging.getLogger("gdmix_core.partition")
 
 
 def partition(run: Run, step: Step) -> None:
-    run.require(step)
-    if run.is_done(step):
-        log.info("the shards in %s are up to date with the frame; nothing to do", run.path("shards"))
-        return
-    run.drop(step)
+    once(run, step, lambda: _write_shards(run))
+
+
+def _write_shards(run: Run) -> dict[str, Any]:
     run_directory.clear(run.path("shards"))
     manifest: dict[str, Any] = {}
     if run.config.random_effects:
         with application.session(f"gdmix partition {run.config.name}") as spark:
             for coordinate in run.config.random_effects:
                 manifest[coordinate] = _partition(spark, run, coordinate)
-    run.commit(step, {"coordinates": manifest})
+    return {"coordinates": manifest}
 
 
 def _partition(spark: SparkSession, run: Run, coordinate: str) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from gdmix_core.data.ingest.validation import (
     report_path,
 )
 from gdmix_core.errors import DataError
+from gdmix_core.pipeline.once import once
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
 from spark_jobs import application
@@ -48,9 +49,10 @@ log = logging.getLogger("gdmix_core.validate")
 def validate(run: Run, step: Step) -> None:
     layout = open_layout(run.config)
     run.input_fingerprint = layout.fingerprint
-    if run.is_done(step):
-        log.info("the frame in %s is up to date with the input; nothing to do", run.frame())
-        return
+    once(run, step, lambda: _write_frame(run, layout))
+
+
+def _write_frame(run: Run, layout: Layout) -> dict[str, Any]:
     log.info("validating %d files in %d directories", len(layout.files), len(layout.sources))
     if layout.ignored:
         log.info(
@@ -68,9 +70,9 @@ def validate(run: Run, step: Step) -> None:
         log.warning("%s", warning)
     judge(report, run.config, report_path(run))
     copy_feature_lists(run, layout)
-    run.commit(step, frame_manifest(statistics, layout, run.config))
     rows = {name: split["rows"] for name, split in report["splits"].items()}
     log.info("frame written: %s rows; report: %s", rows, report_path(run))
+    return frame_manifest(statistics, layout, run.config)
 
 
 def _sample(spark: SparkSession, layout: Layout, config: Config) -> tuple[pa.Array, int]:

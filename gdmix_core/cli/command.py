@@ -296,7 +296,3 @@ def config_schema() -> None:
     from gdmix_core.config.pipeline import Config
 
     click.echo(json.dumps(Config.model_json_schema(), indent=2))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,1 @@
+"""The pipeline's YAML as typed models, read and checked; the grammar of search spaces. Imports no NumPy."""

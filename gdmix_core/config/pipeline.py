@@ -1,6 +1,6 @@
 """The pipeline's one YAML file as typed models: every key, every default, every limit stands here and in *_config.py.
 
-`Config` is what the rest of the project reads. Loading, templates and error messages are in config_file.py.
+`Config` is what the rest of the project reads. Loading, templates and error messages are in pipeline/loading.py.
 """
 
 from __future__ import annotations

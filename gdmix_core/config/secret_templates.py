@@ -41,7 +41,7 @@ def refuse_secret_templates(
 ) -> None:
     """Raises ConfigError for a template that reads an Airflow connection, or a Variable whose name calls it a secret.
 
-    is_secret: whether a Variable's name says so; lines: for messages, as in config_file.parse_config. Nothing is
+    is_secret: whether a Variable's name says so; lines: for messages, as in pipeline.loading.parse_config. Nothing is
     rendered: what a template reaches by other ways is looked for in its result, by Airflow's own masks.
     """
     for path, text in texts(content):

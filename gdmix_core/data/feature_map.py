@@ -12,7 +12,7 @@ from gdmix_core.data.feature_list import Feature, FeatureList, read_feature_list
 from gdmix_core.data.ragged import Bag
 from gdmix_core.errors import DataError
 
-log = logging.getLogger("gdmix_core.score")
+log = logging.getLogger(__name__)
 
 # So many features that a model does not know are named.
 _NAMED = 5

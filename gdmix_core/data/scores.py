@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gdmix_core import storage
 from gdmix_core.data.frame import Frame
 from gdmix_core.errors import StepError
-from gdmix_core.pipeline.plan import Step, evaluate_id, latest_scores
+from gdmix_core.pipeline.plan import CoordinateStep, evaluate_id, latest_scores
 from gdmix_core.pipeline.run import SPLITS, Run
 
 # A coordinate under l2: auto also leaves the posterior variance of each training row's score, for the others' use.
@@ -60,17 +60,13 @@ class ScoreSum:
         return np.zeros((rows, *(self._vectors[0].shape[1:] if self._vectors else ())))
 
 
-def other_scores(run: Run, step: Step, split: str) -> ScoreSum:
+def other_scores(run: Run, step: CoordinateStep, split: str) -> ScoreSum:
     """What is added to the data's own offset when `step` trains: the latest scores of all other coordinates."""
-    assert step.pass_number is not None
-    assert step.coordinate is not None
     return ScoreSum(run, latest_scores(run.config, step.pass_number, step.coordinate), split)
 
 
-def other_leverage(run: Run, step: Step) -> ScoreSum:
+def other_leverage(run: Run, step: CoordinateStep) -> ScoreSum:
     """Posterior variance of what the other coordinates add to the training rows' offsets, where they know it."""
-    assert step.pass_number is not None
-    assert step.coordinate is not None
     passes = latest_scores(run.config, step.pass_number, step.coordinate)
     known = {
         name: number
@@ -80,18 +76,14 @@ def other_leverage(run: Run, step: Step) -> ScoreSum:
     return ScoreSum(run, known, LEVERAGE)
 
 
-def remove_score_parts(run: Run, step: Step) -> None:
+def remove_score_parts(run: Run, step: CoordinateStep) -> None:
     """Of an earlier training of the step: another number of workers may have left parts that nobody would overwrite."""
-    assert step.pass_number is not None
-    assert step.coordinate is not None
     for split in SPLITS:
         storage.remove(run.coordinate(step.pass_number, step.coordinate, "scores", split))
 
 
-def assemble(run: Run, step: Step) -> None:
+def assemble(run: Run, step: CoordinateStep) -> None:
     """Makes scores/<split>.npy of a trained coordinate out of the parts its workers wrote, and removes the parts."""
-    assert step.pass_number is not None
-    assert step.coordinate is not None
     number, name = step.pass_number, step.coordinate
     frame = Frame(run)
     fixed = run.config.coordinates[name].fixed_effect is not None
@@ -116,8 +108,9 @@ def assemble(run: Run, step: Step) -> None:
         storage.remove(directory)
 
 
-def _scatter(run: Run, step: Step, split: str, whole: str, parts: Sequence[str], rows: int) -> NDArray[np.float32]:
-    assert step.coordinate is not None
+def _scatter(
+    run: Run, step: CoordinateStep, split: str, whole: str, parts: Sequence[str], rows: int
+) -> NDArray[np.float32]:
     coordinate = step.coordinate
     scores = np.full(rows, np.nan, np.float32)
     if storage.exists(whole):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -14,10 +15,11 @@ from gdmix_core.models.initial.layout import lay_out
 from gdmix_core.models.initial.locate import EarlierModel, find_earlier, fingerprint
 from gdmix_core.models.initial.network import EarlierNetwork
 from gdmix_core.pipeline import run_directory
+from gdmix_core.pipeline.once import once
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
 
-log = logging.getLogger("gdmix_core.initialize")
+log = logging.getLogger(__name__)
 
 
 def initialize(run: Run, step: Step) -> dict[str, Any]:
@@ -27,15 +29,22 @@ def initialize(run: Run, step: Step) -> dict[str, Any]:
     column holds integers, no variances where a prior needs them; ConfigError for networks of another architecture;
     StepError from the process that lays out text networks.
     """
-    run.require(step)
     choice = newest_run.recorded(run)
     models = find_earlier(run.config, choice)
     files = fingerprint(models)
     run.starts_from(files)
-    if run.is_done(step):
-        log.info("%s is up to date with the earlier models", run.path("initial"))
-        return _result(run.result(step.id)["coordinates"])
-    run.drop(step)
+
+    def work() -> dict[str, Any]:
+        counts = _lay_out(run, step, models, choice)
+        return {"coordinates": counts, "initial_fingerprint": files, "initial_model": choice and asdict(choice)}
+
+    return _result(once(run, step, work)["coordinates"])
+
+
+def _lay_out(
+    run: Run, step: Step, models: Mapping[str, EarlierModel | EarlierNetwork], choice: newest_run.Choice | None
+) -> dict[str, Any]:
+    """Writes the models and their scores; returns each coordinate's counts."""
     run_directory.clear(run.path("initial"))
     frame = Frame(run)
     counts: dict[str, Any] = {}
@@ -54,8 +63,7 @@ def initialize(run: Run, step: Step) -> dict[str, Any]:
             log.info("%s: starts anew (warm_start: false)", name)
     if any(isinstance(model, EarlierNetwork) for model in models.values()):
         counts |= prepare_networks(run, step)
-    run.commit(step, {"coordinates": counts, "initial_fingerprint": files, "initial_model": choice and asdict(choice)})
-    return _result(counts)
+    return counts
 
 
 def _result(counts: dict[str, Any]) -> dict[str, Any]:

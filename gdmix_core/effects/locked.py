@@ -20,39 +20,33 @@ from gdmix_core.effects.random.shard_markers import commit_shard, is_shard_done,
 from gdmix_core.models.initial.written import read_initial
 from gdmix_core.models.native import concatenate, write_model
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.once import once
+from gdmix_core.pipeline.plan import CoordinateStep
 from gdmix_core.pipeline.run import SPLITS, Run
 from gdmix_core.solvers.entity.newton import STATUS_NAMES
 from gdmix_core.workers import progress
 from gdmix_core.workers.cores import core_count
 
-log = logging.getLogger("gdmix_core.locked")
+log = logging.getLogger(__name__)
 
 
-def take_over(run: Run, step: Step, *, group: int | None = None) -> dict[str, Any]:
+def take_over(run: Run, step: CoordinateStep, *, group: int | None = None) -> dict[str, Any]:
     """Does for a locked coordinate what training does for the others: writes models, scores of all rows, and markers.
 
     group: of a random effect, which of its groups of shards; None: all. Returns counts, with locked: True.
     """
-    assert step.coordinate is not None
-    if run.is_done(step):
-        log.info("%s is done already", step.id)
-        return run.result(step.id)
-    assert step.pass_number is not None
+    run.require(step)
     # Of a model trained here before it was locked: a locked one has no known uncertainty.
     storage.remove(run.scores(step.pass_number, step.coordinate, LEVERAGE))
     if run.config.coordinates[step.coordinate].kind == "text":
-        return run.commit(step, _take_over_network(run, step))
+        return once(run, step, lambda: _take_over_network(run, step))
     if run.config.coordinates[step.coordinate].fixed_effect is not None:
-        return run.commit(step, _take_over_fixed(run, step))
+        return once(run, step, lambda: _take_over_fixed(run, step))
     return _take_over_random(run, step, group)
 
 
-def _take_over_fixed(run: Run, step: Step) -> dict[str, Any]:
-    assert step.pass_number is not None
-    assert step.coordinate is not None
+def _take_over_fixed(run: Run, step: CoordinateStep) -> dict[str, Any]:
     number, name = step.pass_number, step.coordinate
-    run.drop(step)
     frame = Frame(run)
     model = _initial(run, name, 0, pa.string())
     remove_score_parts(run, step)
@@ -63,12 +57,9 @@ def _take_over_fixed(run: Run, step: Step) -> dict[str, Any]:
     return {"locked": True, "coefficients": len(model.features)}
 
 
-def _take_over_network(run: Run, step: Step) -> dict[str, Any]:
+def _take_over_network(run: Run, step: CoordinateStep) -> dict[str, Any]:
     """The earlier network's files, and the scores that initialize has computed, where a trained one leaves its own."""
-    assert step.pass_number is not None
-    assert step.coordinate is not None
     number, name = step.pass_number, step.coordinate
-    run.drop(step)
     # And what only a network that was trained here leaves.
     storage.remove(run.coordinate(number, name, "model"))
     remove_score_parts(run, step)
@@ -79,8 +70,7 @@ def _take_over_network(run: Run, step: Step) -> dict[str, Any]:
     return {"locked": True}
 
 
-def _take_over_random(run: Run, step: Step, group: int | None) -> dict[str, Any]:
-    assert step.coordinate is not None
+def _take_over_random(run: Run, step: CoordinateStep, group: int | None) -> dict[str, Any]:
     effect = run.config.coordinates[step.coordinate].random_effect
     assert effect is not None
     everything = list(range(run.result("partition")["coordinates"][step.coordinate]["shards"]))
@@ -100,9 +90,7 @@ def _take_over_random(run: Run, step: Step, group: int | None) -> dict[str, Any]
     return result
 
 
-def _take_over_shard(run: Run, step: Step, number: int, pool: ThreadPoolExecutor) -> None:
-    assert step.pass_number is not None
-    assert step.coordinate is not None
+def _take_over_shard(run: Run, step: CoordinateStep, number: int, pool: ThreadPoolExecutor) -> None:
     name = step.coordinate
     settings = run.config.coordinates[name]
     assert settings.random_effect is not None
@@ -133,7 +121,7 @@ def _with_training_rows(run: Run, name: str, number: int, model: CoefficientTabl
 _NOTHING_TRAINED: dict[str, Any] = {"locked": True, "objective": 0.0, "iterations": 0} | dict.fromkeys(STATUS_NAMES, 0)
 
 
-def _summary(run: Run, step: Step, numbers: list[int]) -> dict[str, Any]:
+def _summary(run: Run, step: CoordinateStep, numbers: list[int]) -> dict[str, Any]:
     counts = [storage.read_json(shard_marker(run, step, number)) for number in numbers]
     totals = {key: sum(c[key] for c in counts) for key in ("entities", "coefficients")}
     return {"shards": len(numbers), **totals, **_NOTHING_TRAINED}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import numpy as np
@@ -11,19 +10,18 @@ from numpy.typing import NDArray
 from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.data.feature_summary import read_summary, summarize_bag, write_summary
 from gdmix_core.data.frame import Frame
+from gdmix_core.pipeline.once import once
 from gdmix_core.pipeline.plan import Step, normalized
 from gdmix_core.pipeline.run import Run
 from gdmix_core.workers.cores import core_count
 
-log = logging.getLogger("gdmix_core.normalization")
-
 
 def summarize(run: Run, step: Step) -> dict[str, Any]:
     """Writes summary/<bag>.parquet for every bag that some coordinate has scaled; returns rows and features of each."""
-    if run.is_done(step):
-        log.info("%s is done already", step.id)
-        return run.result(step.id)
-    run.drop(step)
+    return once(run, step, lambda: _summarize(run))
+
+
+def _summarize(run: Run) -> dict[str, Any]:
     frame = Frame(run)
     keys = {key for name in normalized(run.config) if (key := frame.bag_of(name)) is not None}
     counts = {}
@@ -35,7 +33,7 @@ def summarize(run: Run, step: Step) -> dict[str, Any]:
             "never_seen": int(np.sum(summary.nonzeros == 0)),
             "constant": int(np.sum(summary.variance == 0)),
         }
-    return run.commit(step, {"rows": frame.rows("training"), "bags": counts})
+    return {"rows": frame.rows("training"), "bags": counts}
 
 
 def scaling(run: Run, coordinate: str, settings: Coordinate) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

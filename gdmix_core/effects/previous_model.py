@@ -6,17 +6,15 @@ from __future__ import annotations
 from gdmix_core import storage
 from gdmix_core.models.native import read_model
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.pipeline.plan import Step, train_id
+from gdmix_core.pipeline.plan import CoordinateStep, train_id
 from gdmix_core.pipeline.run import Run
 
 
-def previous_model(run: Run, step: Step, shard: int) -> CoefficientTable | None:
+def previous_model(run: Run, step: CoordinateStep, shard: int) -> CoefficientTable | None:
     """The model that training of one shard (a fixed effect has shard 0 alone) starts from; None: from zeros.
 
     It may have other entities and other features of each than the step will train.
     """
-    assert step.pass_number is not None
-    assert step.coordinate is not None
     if step.pass_number > 1:
         before = train_id(step.pass_number - 1, step.coordinate)
         return read_model(run.whole(run.model(step.pass_number - 1, step.coordinate, shard), before))

@@ -12,16 +12,17 @@ from numpy.typing import NDArray
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.scores import ScoreSum, assemble
 from gdmix_core.metrics.registry import Metric, parse_metric
-from gdmix_core.pipeline.plan import Step, latest_scores, train_id
+from gdmix_core.pipeline.once import once
+from gdmix_core.pipeline.plan import CoordinateStep, latest_scores, train_id
 from gdmix_core.pipeline.run import SPLITS, Run
 
 if TYPE_CHECKING:
     from gdmix_core.metrics.all_rows import MetricValue
 
-log = logging.getLogger("gdmix_core.evaluate")
+log = logging.getLogger(__name__)
 
 
-def evaluate(run: Run, step: Step) -> dict[str, Any]:
+def evaluate(run: Run, step: CoordinateStep) -> dict[str, Any]:
     """Writes metrics.json; returns {pass, coordinate, metrics: {split: {metric: value or null}}}.
 
     metrics.json also holds metrics that are matrices ({split: {metric: rows}}), how many groups counted, and the λ of
@@ -29,13 +30,11 @@ def evaluate(run: Run, step: Step) -> dict[str, Any]:
 
     The model evaluated is the sum of every coordinate's latest scores, this one's among them, and the data's offset.
     """
-    if run.is_done(step):
-        log.info("%s is done already", step.id)
-        return _result(run.result(step.id))
-    assert step.pass_number is not None
-    assert step.coordinate is not None
-    run.drop(step)
-    assemble(run, run.plan[train_id(step.pass_number, step.coordinate)])
+    return _result(once(run, step, lambda: _evaluate(run, step)))
+
+
+def _evaluate(run: Run, step: CoordinateStep) -> dict[str, Any]:
+    assemble(run, run.plan.of_coordinate(train_id(step.pass_number, step.coordinate)))
     passes = latest_scores(run.config, step.pass_number, step.coordinate) | {step.coordinate: step.pass_number}
     # In the configuration's order, so that a sum of floats does not depend on which coordinate was trained last.
     passes = {name: passes[name] for name in run.config.coordinates if name in passes}
@@ -64,11 +63,10 @@ def evaluate(run: Run, step: Step) -> dict[str, Any]:
     trained = run.result(train_id(step.pass_number, step.coordinate))
     if "l2" in trained:
         content["l2"] = trained["l2"]
-    result = _result(run.commit(step, content))
     shown = {split: " ".join(f"{k} {_number(v)}" for k, v in found.items()) for split, found in values.items()}
     for split, text in shown.items():
         log.info("pass %d, %s, %s: %s", step.pass_number, step.coordinate, split, text)
-    return result
+    return content
 
 
 def measure(frame: Frame, split: str, margin: NDArray[np.float64], metrics: Sequence[Metric]) -> dict[str, MetricValue]:

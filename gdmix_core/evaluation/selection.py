@@ -11,7 +11,7 @@ from gdmix_core.metrics.registry import parse_metric
 from gdmix_core.pipeline.plan import Step, evaluate_id, order_of_pass, trained
 from gdmix_core.pipeline.run import Run
 
-log = logging.getLogger("gdmix_core.select")
+log = logging.getLogger(__name__)
 
 
 def pass_pays(run: Run, step: Step) -> dict[str, Any]:

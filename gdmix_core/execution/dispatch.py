@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gdmix_core.errors import StepError
 from gdmix_core.pipeline import run_lock
-from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.plan import Step, StepKind
 from gdmix_core.pipeline.run import Run
 
 SPARK_STEPS = ("validate", "partition")
+
+
+_WORK: Mapping[StepKind, str] = {
+    "initialize": "gdmix_core.effects.initialize:initialize",
+    "summarize": "gdmix_core.effects.normalization:summarize",
+    "train_fixed": "gdmix_core.effects.linear.training:train",
+    "train_text": "gdmix_core.effects.text.training:train",
+    "train_external": "gdmix_core.effects.external.training:train",
+    "train_python": "gdmix_core.effects.python.training:train",
+    "train_random": "gdmix_core.effects.random.training:train",
+    "evaluate": "gdmix_core.evaluation.evaluate:evaluate",
+    "gate": "gdmix_core.evaluation.selection:pass_pays",
+    "select": "gdmix_core.evaluation.selection:select",
+    "export": "gdmix_core.execution.export:export",
+}
+_LOCKABLE = ("train_fixed", "train_text", "train_random")
 
 
 def execute(run: Run, step: Step, *, group: int | None = None) -> dict[str, Any]:
@@ -25,10 +43,6 @@ def execute(run: Run, step: Step, *, group: int | None = None) -> dict[str, Any]
 
 
 def _carry_out(run: Run, step: Step, group: int | None) -> dict[str, Any]:
-    if step.kind == "gate":
-        from gdmix_core.evaluation.selection import pass_pays
-
-        return pass_pays(run, step)
     if step.kind == "trials":
         from gdmix_core.search.trials import make_trials
 
@@ -37,55 +51,17 @@ def _carry_out(run: Run, step: Step, group: int | None) -> dict[str, Any]:
         from gdmix_core.search.selection import select_trial
 
         return select_trial(run, step)
-    if step.kind == "select":
-        from gdmix_core.evaluation.selection import select
-
-        return select(run, step)
-    if step.kind == "export":
-        from gdmix_core.execution.export import export
-
-        return export(run, step)
-    if step.kind == "initialize":
-        from gdmix_core.effects.initialize import initialize
-
-        return initialize(run, step)
-    run.require(step)
-    if step.kind == "summarize":
-        from gdmix_core.effects.normalization import summarize
-
-        return summarize(run, step)
-    if (
-        step.kind in ("train_fixed", "train_text", "train_random")
-        and run.config.coordinates[str(step.coordinate)].locked
-    ):
-        from gdmix_core.effects import locked
-
-        return locked.take_over(run, step, group=group)
-    if step.kind == "train_fixed":
-        from gdmix_core.effects.linear import training
-
-        return training.train(run, step)
-    if step.kind == "train_text":
-        from gdmix_core.effects.text import training
-
-        return training.train(run, step)
-    if step.kind == "train_external":
-        from gdmix_core.effects.external import training
-
-        return training.train(run, step)
-    if step.kind == "train_python":
-        from gdmix_core.effects.python import training
-
-        return training.train(run, step)
-    if step.kind == "train_random":
-        from gdmix_core.effects.random import training
-
-        return training.train(run, step, group=group)
-    if step.kind == "evaluate":
-        from gdmix_core.evaluation.evaluate import evaluate
-
-        return evaluate(run, step)
-    raise StepError(f"{step.id}: runs as a Spark application: {spark_application(step)}")
+    work = _WORK.get(step.kind)
+    if work is None:
+        raise StepError(f"{step.id}: runs as a Spark application: {spark_application(step)}")
+    sharded = step.kind == "train_random"
+    if step.kind in _LOCKABLE and run.config.coordinates[str(step.coordinate)].locked:
+        work, sharded = "gdmix_core.effects.locked:take_over", True
+    module, _, name = work.partition(":")
+    # Imported when it is needed: a task of Airflow loads what its own step works with.
+    function = getattr(importlib.import_module(module), name)
+    result: dict[str, Any] = function(run, step, group=group) if sharded else function(run, step)
+    return result
 
 
 def spark_application(step: Step) -> str:
@@ -94,7 +70,7 @@ def spark_application(step: Step) -> str:
     It lies beside gdmix_core, in a checkout and where the package is installed; by its name alone a folder of the
     user's own could be taken.
     """
-    path = Path(__file__).resolve().parents[1] / "spark_jobs" / f"{step.kind}.py"
+    path = Path(__file__).resolve().parents[2] / "spark_jobs" / f"{step.kind}.py"
     if not path.exists():
         raise StepError(f"{path} is missing; install gdmix-airflow again")
     return str(path)

@@ -13,6 +13,7 @@ from gdmix_core.models.initial.written import features_of_bags, model_features
 from gdmix_core.models.native import read_model, write_model
 from gdmix_core.models.network_files import CLASSES, INPUTS, SAVED_MODEL, WEIGHTS, features_file
 from gdmix_core.pipeline import run_directory
+from gdmix_core.pipeline.once import once
 from gdmix_core.pipeline.plan import Step, pass_of_model, train_id
 from gdmix_core.pipeline.run import Run
 from gdmix_core.search.selection import selected_run
@@ -22,24 +23,25 @@ MODEL_FOLDERS = {"text": SAVED_MODEL, "python": "files"}
 # What a later run starts from; a locked network may come from an export that has none.
 _TO_START_FROM = (WEIGHTS, INPUTS)
 
-log = logging.getLogger("gdmix_core.export")
+log = logging.getLogger(__name__)
 
 
 def export(run: Run, step: Step) -> dict[str, Any]:
     """Writes <run>/export and, last, its manifest.json; returns {path, pass, formats, models}."""
-    run.require(step)
-    if run.is_done(step):
-        log.info("%s is up to date", run.path("export"))
-        return _result(run, run.result(step.id))
+    result = _result(run, once(run, step, lambda: _export(run)))
+    log.info("exported pass %d to %s", result["pass"], result["path"])
+    return result
+
+
+def _export(run: Run) -> dict[str, Any]:
     best, chosen = run.result("select"), selected_run(run)
     frame = Frame(run)
-    run.drop(step)
     run_directory.clear(run.path("export"))
     coordinates = {
         name: _export_coordinate(chosen, frame, best["pass"], name, run.path("export", name))
         for name in run.config.coordinates
     }
-    content = {
+    return {
         "config": chosen.config.model_dump(mode="json", exclude_none=True),
         "pass": best["pass"],
         "metrics": best["metrics"],
@@ -47,9 +49,6 @@ def export(run: Run, step: Step) -> dict[str, Any]:
         "uid_type": frame.manifest["uid_type"],
         "coordinates": coordinates,
     }
-    result = _result(run, run.commit(step, content))
-    log.info("exported pass %d to %s", best["pass"], result["path"])
-    return result
 
 
 def _export_coordinate(run: Run, frame: Frame, best: int, name: str, directory: str) -> dict[str, Any]:

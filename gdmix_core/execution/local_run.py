@@ -28,7 +28,7 @@ from gdmix_core.report.page import try_to_write_report
 from gdmix_core.workers import processes, progress
 from gdmix_core.workers.log_lines import step_line
 
-log = logging.getLogger("gdmix_core.run")
+log = logging.getLogger(__name__)
 
 
 def run_pipeline(config: Config, console: Console) -> Run:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from gdmix_core import storage
+from gdmix_core import extras, storage
+from gdmix_core.config.coordinate import FixedEffect
 from gdmix_core.config.external import ExternalModel, PythonModel
 from gdmix_core.config.pipeline import Config
 from gdmix_core.config.text import TextModel
@@ -31,6 +32,7 @@ def check(config: Config, *, spark_reads_here: bool = True) -> None:
     validate looks for them before it reads a record.
     """
     faults = [*_raised("input", partial(_of_input, config))] if spark_reads_here else []
+    faults += _of_packages(config)
     for name, coordinate in config.coordinates.items():
         effect, key = coordinate.fixed_effect, f"coordinates.{name}.fixed_effect"
         if coordinate.locked:  # taken from the initial model as it is
@@ -51,6 +53,20 @@ def check(config: Config, *, spark_reads_here: bool = True) -> None:
         raise DataError(f"the run cannot start: {faults[0]}")
     if faults:
         raise DataError("\n  ".join([f"the run cannot start, for {len(faults)} reasons:", *faults]))
+
+
+def _of_packages(config: Config) -> Iterator[str]:
+    """A line for each package that is not installed, with the extra that brings it."""
+    needed = []
+    for name, coordinate in config.coordinates.items():
+        effect, key = coordinate.fixed_effect, f"coordinates.{name}.fixed_effect"
+        if isinstance(effect, TextModel):
+            needed.append(("tensorflow", "text", f"{key}.model: text"))
+        elif isinstance(effect, FixedEffect) and effect.workers > 1:
+            needed.append(("tensorflow", "distributed", f"{key}.workers: {effect.workers}"))
+    if config.tune is not None and config.tune.method != "grid":
+        needed.append(("optuna", "search", f"tune.method: {config.tune.method}"))
+    yield from filter(None, (extras.missing(*one) for one in needed))
 
 
 def _of_input(config: Config) -> None:

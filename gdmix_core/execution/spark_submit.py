@@ -16,6 +16,7 @@ from pathlib import Path
 from gdmix_core import errors, storage
 from gdmix_core.errors import GdmixError, StepError
 from gdmix_core.execution.dispatch import spark_application
+from gdmix_core.extras import requirement
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
 from gdmix_core.system_errors import as_user_error
@@ -80,7 +81,7 @@ def find_spark_submit() -> str:
     beside = Path(sys.executable).with_name("spark-submit")
     found = str(beside) if beside.exists() else shutil.which("spark-submit")
     if found is None:
-        raise StepError("spark-submit is not to be found; install pyspark in this environment or put it on PATH")
+        raise StepError(f"spark-submit is not to be found; pip install '{requirement('spark')}', or put it on PATH")
     return found
 
 
@@ -89,7 +90,7 @@ def environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
     variables = dict(os.environ if base is None else base)
     variables.setdefault("PYSPARK_PYTHON", sys.executable)
     variables.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
-    root = str(Path(__file__).resolve().parents[1])
+    root = str(Path(__file__).resolve().parents[2])
     paths = [path for path in variables.get("PYTHONPATH", "").split(os.pathsep) if path]
     # Our packages before all others: nothing of the user's runs in these jobs, and a folder may have the name of ours.
     variables["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([root, *paths]))

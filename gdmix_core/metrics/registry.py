@@ -1,7 +1,7 @@
 """Metric names of the configuration: `auc`, `auc@user_id`, `ndcg@5:query_id`, … and what they mean.
 
 This file is read whenever a pipeline's YAML is, so it imports neither numba nor numpy. The arithmetic is in
-metrics.py, grouped.py, ranking.py and classes.py, which are imported when a metric is evaluated.
+all_rows.py, grouped.py, ranking.py and classes.py, which are imported when a metric is evaluated.
 """
 
 from __future__ import annotations

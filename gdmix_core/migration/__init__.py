@@ -1,0 +1,1 @@
+"""Workflows of GDMix and commands of Photon ML as pipelines of ours."""

@@ -1,0 +1,1 @@
+"""Coefficients in memory and on disk, and models over one feature list as models over another."""

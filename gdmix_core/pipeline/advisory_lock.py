@@ -26,7 +26,7 @@ from gdmix_core.errors import StepError
 from gdmix_core.paths import is_url
 from gdmix_core.pipeline.lock_owner import Owner
 
-log = logging.getLogger("gdmix_core.run_lock")
+log = logging.getLogger(__name__)
 
 STALE_SECONDS = 120.0
 RENEW_SECONDS = 20.0

@@ -66,6 +66,18 @@ class Step:
 
 
 @dataclass(frozen=True)
+class CoordinateStep(Step):
+    """A step of one coordinate in one pass: its training, or the evaluation after it."""
+
+    pass_number: int = 0
+    coordinate: str = ""
+
+    @property
+    def trains(self) -> bool:
+        return self.kind != "evaluate"
+
+
+@dataclass(frozen=True)
 class Plan:
     steps: tuple[Step, ...]
 
@@ -74,6 +86,13 @@ class Plan:
             if step.id == step_id:
                 return step
         raise KeyError(step_id)
+
+    def of_coordinate(self, step_id: str) -> CoordinateStep:
+        """The training or evaluation with this id. Raises KeyError for any other."""
+        step = self[step_id]
+        if not isinstance(step, CoordinateStep):
+            raise KeyError(step_id)
+        return step
 
     @property
     def before_passes(self) -> list[Step]:
@@ -232,7 +251,7 @@ def _coordinate_steps(config: Config, data: dict[str, Any], number: int, name: s
     own |= step_settings.of_initial_model(config)
     if config.coordinates[name].kind == "text":  # stops early, and keeps its weights, by the primary metric
         own |= {"metric": data["metrics"][0], "classes": data["classes"]}
-    train = Step(
+    train = CoordinateStep(
         train_id(number, name),
         _TRAINING_OF_KIND[config.coordinates[name].kind],
         ("validate" if fixed else "partition", *statistics, *initial, *offsets, *warm_start),
@@ -240,7 +259,7 @@ def _coordinate_steps(config: Config, data: dict[str, Any], number: int, name: s
         name,
         own,
     )
-    evaluate = Step(
+    evaluate = CoordinateStep(
         evaluate_id(number, name), "evaluate", (train.id, *offsets), number, name, {"metrics": data["metrics"]}
     )
     return [train, evaluate]

@@ -23,9 +23,9 @@ from gdmix_core.config.pipeline import Config
 from gdmix_core.errors import DataError, ReplacedRunError, StepError
 from gdmix_core.pipeline import manifests, run_directory
 from gdmix_core.pipeline.loading import parse_config
-from gdmix_core.pipeline.plan import Plan, Step, build_plan, evaluate_id
+from gdmix_core.pipeline.plan import CoordinateStep, Plan, Step, build_plan, evaluate_id
 
-log = logging.getLogger("gdmix_core.run")
+log = logging.getLogger(__name__)
 
 SPLITS = ("training", "validation")
 
@@ -251,7 +251,7 @@ class Run:
         if content.get("key") != self.keys[step.id]:
             return False
         fault = self._fault(step, content)
-        if fault is None and step.kind.startswith("train_"):
+        if fault is None and isinstance(step, CoordinateStep) and step.trains:
             fault = self.lost_scores(step)
         if fault is not None:
             log.warning("%s is not whole and will be made again: %s", step.id, fault)
@@ -261,7 +261,7 @@ class Run:
         root, _ = self._holds(step)
         return manifests.first_fault(root, content.get("contents", {})) if root else None
 
-    def lost_scores(self, step: Step, *, verified: bool = False) -> str | None:
+    def lost_scores(self, step: CoordinateStep, *, verified: bool = False) -> str | None:
         """Which score vector of a trained coordinate is gone or of another size, after its evaluation made it of the
         parts that training left; None where there is nothing wrong. verified: also looks at their contents."""
         evaluation = self._evaluation_of(step)
@@ -278,17 +278,18 @@ class Run:
                 return str(error)
         return fault
 
-    def _evaluation_of(self, step: Step) -> Step:
-        assert step.pass_number is not None
-        assert step.coordinate is not None
-        return self.plan[evaluate_id(step.pass_number, step.coordinate)]
+    def _evaluation_of(self, training: CoordinateStep) -> Step:
+        return self.plan[evaluate_id(training.pass_number, training.coordinate)]
 
     def drop(self, step: Step) -> None:
         """Removes the marker of an older result: it goes before any of the result's files does.
 
         With that of a training goes its evaluation's, which is of the older scores.
         """
-        for dropped in (step, *([self._evaluation_of(step)] if step.kind.startswith("train_") else [])):
+        dropped_steps = [step]
+        if isinstance(step, CoordinateStep) and step.trains:
+            dropped_steps.append(self._evaluation_of(step))
+        for dropped in dropped_steps:
             storage.remove(self.marker(dropped))
             self._described.pop(dropped.id, None)
 
@@ -310,7 +311,7 @@ class Run:
         """The folder that a step's marker describes, and which files in it are the result's; "" without files."""
         if step.kind in ("validate", "partition", "summarize", "initialize", "export"):
             root, folders = self.marker(step).rsplit("/", 1)[0], [""]
-        elif step.pass_number is None or step.coordinate is None:
+        elif not isinstance(step, CoordinateStep):
             return "", list
         else:
             root = self.coordinate(step.pass_number, step.coordinate)

@@ -21,7 +21,7 @@ from gdmix_core.paths import local_path
 from gdmix_core.pipeline.advisory_lock import held_advisory
 from gdmix_core.pipeline.lock_owner import Owner
 
-log = logging.getLogger("gdmix_core.run_lock")
+log = logging.getLogger(__name__)
 
 # How long a step, or a task of Airflow, waits for one that is about to end, such as the one that it replaces.
 PATIENCE = 30.0

@@ -30,7 +30,7 @@ _CORNERS = 64
 def check_search(config: Config, where: str = "config", lines: Lines | None = None) -> None:
     """Raises ConfigError for a search that cannot be made; a configuration without one passes.
 
-    where, lines: for messages, as in config_file.parse_config.
+    where, lines: for messages, as in pipeline.loading.parse_config.
     """
     try:
         _check(config)

@@ -9,11 +9,13 @@ from importlib import resources
 from typing import Any
 
 from gdmix_core import __version__, storage
+from gdmix_core.errors import ConfigError
+from gdmix_core.extras import require
 from gdmix_core.metrics.registry import parse_metric, shown_value
 from gdmix_core.pipeline.run import Run
 from gdmix_core.report.contents import Report, read_report
 
-log = logging.getLogger("gdmix_core.report")
+log = logging.getLogger(__name__)
 
 # Larger matrices are drawn without numbers in their cells, and beyond these not at all.
 _NUMBERED_CLASSES, _SHOWN_CLASSES = 12, 100
@@ -58,6 +60,9 @@ def try_to_write_report(run: Run) -> str | None:
     """As write_report, at the end of a run: a report that cannot be written is a warning, the model is what counts."""
     try:
         return write_report(run)
+    except ConfigError as error:
+        log.warning("%s: no report was written: %s", run.root, error)
+        return None
     except Exception as error:
         log.warning("%s: the report could not be written: %s: %s", run.root, type(error).__name__, error)
         return None
@@ -65,6 +70,7 @@ def try_to_write_report(run: Run) -> str | None:
 
 def render(report: Report) -> str:
     """The page. Everything that comes from users (names, descriptions, ids) is escaped."""
+    require("matplotlib", "report", "a report")
     # Both are needed here only, and take time to import.
     import jinja2
     from markupsafe import Markup

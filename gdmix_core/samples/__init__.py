@@ -1,0 +1,1 @@
+"""Input to try a pipeline with: MovieLens, NeMig, generated rows."""

@@ -1,0 +1,1 @@
+"""An exported model applied to new data, and the files that scores are written to."""

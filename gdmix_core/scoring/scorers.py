@@ -35,7 +35,7 @@ from gdmix_core.workers.tensorflow_import import import_tensorflow
 if TYPE_CHECKING:
     from gdmix_core.text.serving.scorer import SavedModelScorer
 
-log = logging.getLogger("gdmix_core.score")
+log = logging.getLogger(__name__)
 
 Format = Literal["native", "avro"]
 
@@ -208,9 +208,7 @@ def _given(name: str, config: Config, layout: Layout, paths: Sequence[str] | Non
 
 
 def _network(directory: str, name: str, config: Config, layout: Layout) -> NetworkScorer:
-    import_tensorflow(
-        keras=False, gpus=True, otherwise=f"coordinate {name}: its text network needs TensorFlow to score"
-    )
+    import_tensorflow(keras=False, gpus=True, extra="text", what=f"coordinate {name}: its text network")
     from gdmix_core.text.serving.scorer import open_network
 
     settings = config.coordinates[name].text

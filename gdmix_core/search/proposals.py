@@ -16,6 +16,7 @@ from typing import Any
 from gdmix_core.config.pipeline import Config
 from gdmix_core.config.search_space import Candidates, searched, settings_of_search, trials_of_round
 from gdmix_core.config.tune import Range
+from gdmix_core.extras import require
 from gdmix_core.metrics.registry import parse_metric
 
 # Optuna's own default; a shorter search would never get beyond random proposals, so a third of it must do.
@@ -105,6 +106,7 @@ def _seed(seed: int, number: int) -> int:
 
 
 def _optuna() -> Any:
+    require("optuna", "search", "a search of method random or bayesian")
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -13,7 +13,7 @@ from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
 from gdmix_core.search.trials import finished_trials, open_trial
 
-log = logging.getLogger("gdmix_core.select")
+log = logging.getLogger(__name__)
 
 
 def select_trial(run: Run, step: Step) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from gdmix_core.search.nearest_trial import nearest_trial
 from gdmix_core.search.proposals import Outcome, propose
 from gdmix_core.system_errors import as_user_error
 
-log = logging.getLogger("gdmix_core.search")
+log = logging.getLogger(__name__)
 
 OnStep = Callable[[Step], None]
 Execute = Callable[[Run, Step], dict[str, Any]]

@@ -1,0 +1,1 @@
+"""Losses and minimisers over arrays; no run, no files."""

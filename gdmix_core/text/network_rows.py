@@ -14,7 +14,7 @@ from gdmix_core.data import bags
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.scores import other_scores
-from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.plan import CoordinateStep
 from gdmix_core.pipeline.run import Run
 from gdmix_core.text.serving.scorer import dense_rows, sparse_entries
 from gdmix_core.text.tokens.distinct_texts import DistinctTexts, distinct_texts, encode
@@ -87,8 +87,7 @@ class NetworkRows:
 class RowReader:
     """Reads the rows of a step's coordinate. tokenize: of a TextNetwork; (field, string [n]) → int32 [n, T]."""
 
-    def __init__(self, run: Run, step: Step, tokenize: Callable[[str, Any], Any], outputs: int) -> None:
-        assert step.coordinate is not None
+    def __init__(self, run: Run, step: CoordinateStep, tokenize: Callable[[str, Any], Any], outputs: int) -> None:
         self.frame = Frame(run)
         self._run, self._step = run, step
         self._settings = run.config.coordinates[step.coordinate].text

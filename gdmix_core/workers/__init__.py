@@ -1,0 +1,1 @@
+"""Processes of a step: started, watched, restarted; their log lines, progress, checkpoints and sums."""

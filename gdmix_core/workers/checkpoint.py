@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core import storage
-from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.plan import CoordinateStep
 from gdmix_core.pipeline.run import Run
 
-log = logging.getLogger("gdmix_core.checkpoint")
+log = logging.getLogger(__name__)
 
 # Share of the time that writing checkpoints may take. On a local disk most iterations are kept, on an object
 # store one in a few seconds.
@@ -30,9 +30,7 @@ class StepCheckpoint:
     A directory of its own, so that what a killed writer left behind goes with it.
     """
 
-    def __init__(self, run: Run, step: Step, name: str) -> None:
-        assert step.pass_number is not None
-        assert step.coordinate is not None
+    def __init__(self, run: Run, step: CoordinateStep, name: str) -> None:
         self.directory = run.coordinate(step.pass_number, step.coordinate, "checkpoint")
         self.path = storage.join(self.directory, name)
         self._key = run.keys[step.id]
@@ -86,7 +84,7 @@ class Iterate:
 class Checkpoint(StepCheckpoint):
     """iterate.npz, the latest coefficients of a fixed effect."""
 
-    def __init__(self, run: Run, step: Step) -> None:
+    def __init__(self, run: Run, step: CoordinateStep) -> None:
         super().__init__(run, step, "iterate.npz")
 
     def read(self) -> Iterate | None:

@@ -17,7 +17,7 @@ from typing import Any
 from gdmix_core.workers import processes
 from gdmix_core.workers.process import LOST_WORKER, TOLD_TO_END
 
-log = logging.getLogger("gdmix_core.worker_group")
+log = logging.getLogger(__name__)
 
 _HOST = "127.0.0.1"
 # After one worker has failed, those that are still there by then are frozen.

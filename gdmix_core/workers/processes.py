@@ -22,7 +22,7 @@ from typing import IO, Any
 from gdmix_core.errors import StepError
 from gdmix_core.workers import log_lines
 
-log = logging.getLogger("gdmix_core.processes")
+log = logging.getLogger(__name__)
 
 Event = dict[str, Any]
 

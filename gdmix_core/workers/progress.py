@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from contextvars import ContextVar
 
-log = logging.getLogger("gdmix_core.progress")
+log = logging.getLogger(__name__)
 
 Listener = Callable[[int, int, str], None]
 

@@ -113,9 +113,7 @@ def _reason(message: str) -> str:
 
 
 def _to_add_up() -> Any:
-    tensorflow = import_tensorflow(
-        keras=False, gpus=False, otherwise="several workers need TensorFlow; install it, or set fixed_effect.workers: 1"
-    )
+    tensorflow = import_tensorflow(keras=False, gpus=False, extra="distributed", what="fixed_effect.workers above 1")
     # The cores are for the loss and its gradient; TensorFlow only adds up and sends.
     tensorflow.config.threading.set_intra_op_parallelism_threads(1)
     tensorflow.config.threading.set_inter_op_parallelism_threads(2)

@@ -11,14 +11,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from gdmix_core.errors import StepError
+from gdmix_core.extras import require
 
 
-def import_tensorflow(*, keras: bool, gpus: bool, otherwise: str) -> Any:
+def import_tensorflow(*, keras: bool, gpus: bool, extra: str, what: str) -> Any:
     """The library, which says nothing at its start. Takes seconds.
 
     keras: without it the import takes half the time; gpus: whether it may use them
-    Raises StepError when it cannot be imported; otherwise: what needs it, and what to do without.
+    extra: which of the project's extras brings it; what: what needs it, for the messages
+    Raises ConfigError when it is not installed, StepError when it cannot be imported.
     """
+    require("tensorflow", extra, what)
     # What goes wrong is raised; TensorFlow's log besides is of use to its developers.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.WARNING)
@@ -33,7 +36,7 @@ def import_tensorflow(*, keras: bool, gpus: bool, otherwise: str) -> Any:
         try:
             import tensorflow
         except ImportError as error:
-            raise StepError(f"{otherwise} (it cannot be imported: {error})") from None
+            raise StepError(f"{what} needs TensorFlow, which cannot be imported: {error}") from None
     return tensorflow
 
 

@@ -244,7 +244,7 @@ class Logs(StepOperator):
 def test_lines_of_workers_are_no_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    worker = "import logging\nfrom gdmix_core import log_lines\nlog_lines.to_standard_error(logging.INFO)\n"
+    worker = "import logging\nfrom gdmix_core.workers import log_lines\nlog_lines.to_standard_error(logging.INFO)\n"
     (tmp_path / "a_worker_that_tells.py").write_text(f"{worker}logging.info('step 5')\nlogging.warning('slow')\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
     with caplog.at_level(logging.INFO):

@@ -70,7 +70,7 @@ def test_spark_submit_off_the_path(pipeline: dict[str, Any], monkeypatch: pytest
 
 ON_KILL = """
 import os, subprocess, sys, psutil
-from gdmix_core import processes
+from gdmix_core.workers import processes
 from gdmix_operators.operators.partition import PartitionOperator
 from gdmix_operators.operators.train_random_effect import TrainRandomEffectOperator
 if sys.argv[1] == "spark":

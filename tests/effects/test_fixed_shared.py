@@ -20,7 +20,7 @@ from gdmix_core.workers import progress
 from gdmix_core.workers.all_reduce import Alone
 from gdmix_core.workers.checkpoint import Checkpoint, Iterate
 from tests.run_directory import Rows, make_run
-from tests.solvers.test_all_reduce import in_group
+from tests.workers.test_all_reduce import in_group
 
 STEP = "pass_01.global.train"
 FEATURES = 150  # more than newton_cg.DENSE_LIMIT

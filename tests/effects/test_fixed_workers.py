@@ -237,9 +237,9 @@ def test_when_no_restart_is_left_the_worker_is_named(tmp_path: Path, caplog: pyt
 def test_a_mistake_is_told_and_not_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     run = make(tmp_path, workers=2)
-    missing = run.frame("training", "block-00003.parquet")
-    storage.remove(missing)
-    with pytest.raises(StepError, match=r"block-00003\.parquet is missing; .*what validate made anew"):
+    block = Path(run.frame("training", "block-00003.parquet"))
+    block.write_bytes(bytes(block.stat().st_size))
+    with pytest.raises(StepError, match=r"block-00003\.parquet is damaged .*what validate made anew"):
         train(run)
     assert "2 workers (pids " in caplog.text
     assert "restart" not in caplog.text

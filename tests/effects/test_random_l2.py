@@ -274,7 +274,7 @@ def test_the_other_coordinates_leverage_is_part_of_the_correction(tmp_path: Path
 
 
 def test_the_second_pass_starts_from_the_first(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    with caplog.at_level(logging.INFO, "gdmix_core.random_effect"):
+    with caplog.at_level(logging.INFO, "gdmix_core.effects.random"):
         run = carried_out(tmp_path, two_coordinates(shards=2), crossed())
     rounds = dict(re.findall(r"(pass_\d+\.per_user)\.train: l2 .* after (\d+) rounds", caplog.text))
     assert int(rounds["pass_02.per_user"]) < int(rounds["pass_01.per_user"])

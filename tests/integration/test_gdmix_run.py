@@ -29,7 +29,7 @@ spark: {{master: "local[2]"}}
 
 def gdmix(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     (root / "pipeline.yaml").write_text(PIPELINE.format(root=root))
-    command = [sys.executable, "-m", "gdmix_core.cli.command", *arguments]
+    command = [sys.executable, "-m", "gdmix_core.cli", *arguments]
     return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
 

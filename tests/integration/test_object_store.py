@@ -15,7 +15,6 @@ import pytest
 import synthetic_input as synthetic
 from airflow_standalone import wait_for
 from free_ports import free_ports
-from test_run_lock import holder, is_free
 
 from gdmix_core import storage
 from gdmix_core.config.pipeline import Config
@@ -25,6 +24,7 @@ from gdmix_core.execution import local_run
 from gdmix_core.pipeline import run_lock
 from gdmix_core.pipeline.run import Run
 from gdmix_core.scoring.score_input import score_input
+from tests.pipeline.test_run_lock import holder, is_free
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 SECRET = "not-to-be-found-anywhere"

@@ -52,7 +52,7 @@ def best(run: Path) -> dict[str, Any]:
 
 
 def gdmix(*arguments: str) -> str:
-    command = [sys.executable, "-m", "gdmix_core.cli.command", *arguments]
+    command = [sys.executable, "-m", "gdmix_core.cli", *arguments]
     wide = os.environ | {"COLUMNS": "160"}
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=wide)
     assert done.returncode == 0, done.stderr

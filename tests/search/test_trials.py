@@ -31,9 +31,9 @@ from gdmix_core.search.trials import finished_trials, make_trials
 
 KILLED = """
 import os, signal, sys
-from gdmix_core.run import Run
+from gdmix_core.pipeline.run import Run
 from gdmix_core.search.trials import make_trials
-from gdmix_core.steps import execute
+from gdmix_core.execution.dispatch import execute
 run = Run.open(sys.argv[1])
 def on_step(step):
     if step.id == "pass_02.global.train":

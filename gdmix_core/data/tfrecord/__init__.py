@@ -1,0 +1,1 @@
+"""TFRecord files and tf.train.Example records, bytes to columns and back, without TensorFlow."""

@@ -1,4 +1,4 @@
-"""The compiled passes of the tf.train.Example encoder; example_scan.py shows the messages.
+"""The compiled passes of the tf.train.Example encoder; scan.py shows the messages.
 
 A record is written feature by feature: first the sizes of all its parts (protobuf puts a message's length
 before it), then the bytes. `payload` is what a list holds: for numbers the packed values without tag and

@@ -1,6 +1,6 @@
 """The second pass of the tf.train.Example decoder, compiled: runs of stored values to arrays.
 
-A run is a piece of the data that holds nothing but values of one feature: see example_scan.py.
+A run is a piece of the data that holds nothing but values of one feature: see scan.py.
 """
 
 from __future__ import annotations

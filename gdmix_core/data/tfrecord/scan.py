@@ -8,7 +8,7 @@
 One loop and a level step through the messages, not a function for each kind of message: calls that take
 arrays count references, which costs more than the parsing. The values of a wanted feature are noted as runs,
 pieces of the data that hold nothing but values: a packed list is one run, other values are a run each.
-example_runs.py makes arrays of them.
+runs.py makes arrays of them.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""A coordinate whose scores another system has made."""

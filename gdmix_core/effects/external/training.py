@@ -10,22 +10,21 @@ import numpy as np
 from gdmix_core import storage
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.scores import remove_score_parts
-from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.once import once
+from gdmix_core.pipeline.plan import CoordinateStep
 from gdmix_core.pipeline.run import SPLITS, Run
 from gdmix_core.workers import progress
 
-log = logging.getLogger("gdmix_core.external")
+log = logging.getLogger(__name__)
 
 
-def train(run: Run, step: Step) -> dict[str, Any]:
+def train(run: Run, step: CoordinateStep) -> dict[str, Any]:
     """Copies the frame's scores of the coordinate, block by block; returns {external: True, rows: {split: rows}}."""
-    assert step.pass_number is not None
-    assert step.coordinate is not None
-    if run.is_done(step):
-        log.info("%s is done already", step.id)
-        return run.result(step.id)
+    return once(run, step, lambda: _copy(run, step))
+
+
+def _copy(run: Run, step: CoordinateStep) -> dict[str, Any]:
     number, name = step.pass_number, step.coordinate
-    run.drop(step)
     frame = Frame(run)
     column = frame.score_column(name)
     report = progress.reporter()
@@ -38,4 +37,4 @@ def train(run: Run, step: Step) -> dict[str, Any]:
             report(part + 1, blocks, step.id)
     rows = {split: frame.rows(split) for split in SPLITS}
     log.info("%s: %s external scores", step.id, rows)
-    return run.commit(step, {"external": True, "rows": rows})
+    return {"external": True, "rows": rows}

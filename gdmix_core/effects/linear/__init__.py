@@ -1,0 +1,1 @@
+"""The fixed effect: one linear model of all rows."""

@@ -1,9 +1,9 @@
 """`l2: auto` of a fixed effect: its coefficients tell how large they are, in the scaled features' units.
 
-The fixed point and its correction are those of solvers/automatic_l2.py. Here a model is large and alone, so the few
-sums they need are taken at the optimum of each λ: up to DENSE_LIMIT coefficients from the inverse Hessian V, above by a
-few random probes z of ±1, the same ones every time. With p = Vz, E[z_j p_j] = V_jj. The correction of a group is, with
-q = V θ over the group,
+The fixed point and its correction are those of solvers/empirical_bayes/fixed_point.py. Here a model is large and alone,
+so the few sums they need are taken at the optimum of each λ: up to DENSE_LIMIT coefficients from the inverse Hessian V,
+above by a few random probes z of ±1, the same ones every time. With p = Vz, E[z_j p_j] = V_jj. The correction of a
+group is, with q = V θ over the group,
 
     Σ c_j = θ·V r = q·Σ_i h_i w'_i x_i = trace(V B),   B = Σ_i w'_i (x_i·q) x_i x_iᵀ,
 

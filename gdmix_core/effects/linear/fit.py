@@ -19,7 +19,7 @@ from gdmix_core.effects.linear.model import first_coefficients, write_result
 from gdmix_core.effects.linear.posterior_variances import coefficient_variances
 from gdmix_core.effects.linear.problem import FixedProblem
 from gdmix_core.effects.linear.training_rows import TrainingRows
-from gdmix_core.pipeline.plan import Step, train_id
+from gdmix_core.pipeline.plan import CoordinateStep, train_id
 from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.empirical_bayes.fixed_point import (
     START_VARIANCE,
@@ -36,12 +36,12 @@ from gdmix_core.solvers.large.minimum import Minimum
 from gdmix_core.workers.all_reduce import AllReduce, SharedObjective
 from gdmix_core.workers.checkpoint import Checkpoint, Iterate
 
-log = logging.getLogger("gdmix_core.fixed_effect")
+log = logging.getLogger(__name__)
 
 
 def fit(
     run: Run,
-    step: Step,
+    step: CoordinateStep,
     rows: TrainingRows,
     group: AllReduce,
     *,
@@ -61,13 +61,12 @@ class _Fit:
     def __init__(
         self,
         run: Run,
-        step: Step,
+        step: CoordinateStep,
         rows: TrainingRows,
         group: AllReduce,
         threads: int,
         on_iteration: Callable[[int, float], None],
     ) -> None:
-        assert step.coordinate is not None
         self._run, self._step, self._rows, self._group = run, step, rows, group
         self._settings = run.config.coordinates[step.coordinate]
         self._report = on_iteration
@@ -239,20 +238,16 @@ class _Fit:
         }
 
 
-def _first_variance(run: Run, step: Step, settings: Coordinate, features: int) -> NDArray[np.float64]:
+def _first_variance(run: Run, step: CoordinateStep, settings: Coordinate, features: int) -> NDArray[np.float64]:
     """1/λ of each group to start from: what the pass before ended with. Empty where λ is given."""
     if settings.automatic is None:
         return np.empty(0)
-    assert step.pass_number is not None
-    assert step.coordinate is not None
     variance = np.full(group_count(settings.automatic.auto, features), START_VARIANCE)
     if step.pass_number > 1:
-        before = run.plan[train_id(step.pass_number - 1, step.coordinate)]
+        before = run.plan.of_coordinate(train_id(step.pass_number - 1, step.coordinate))
         variance = storage.read_array(run.whole(_next_variance(run, before), before.id)).astype(np.float64)
     return variance
 
 
-def _next_variance(run: Run, step: Step) -> str:
-    assert step.pass_number is not None
-    assert step.coordinate is not None
+def _next_variance(run: Run, step: CoordinateStep) -> str:
     return run.l2(step.pass_number, step.coordinate, "next.npy")

@@ -12,14 +12,14 @@ from gdmix_core.effects.linear.training_rows import TrainingRows
 from gdmix_core.effects.previous_model import previous_model
 from gdmix_core.models.native import write_model
 from gdmix_core.models.table import INTERCEPT_INDEX, CoefficientTable
-from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.plan import CoordinateStep
 from gdmix_core.pipeline.run import SPLITS, Run
 from gdmix_core.solvers.large.objective import score_bag
 
 GLOBAL = "global"  # the one entity of a fixed effect
 
 
-def first_coefficients(run: Run, step: Step, features: int, earlier: EarlierModel) -> NDArray[np.float64]:
+def first_coefficients(run: Run, step: CoordinateStep, features: int, earlier: EarlierModel) -> NDArray[np.float64]:
     """float64 [features + 1], in the features' units: the earlier pass's (or trial's); in the first pass those of the
     initial model, or zeros."""
     before = previous_model(run, step, 0)
@@ -33,7 +33,7 @@ def first_coefficients(run: Run, step: Step, features: int, earlier: EarlierMode
 
 def write_result(
     run: Run,
-    step: Step,
+    step: CoordinateStep,
     rows: TrainingRows,
     w: NDArray[np.float64],
     variances: NDArray[np.float64] | None,
@@ -44,8 +44,6 @@ def write_result(
     w, variances: float64 [features + 1]; beyond: (indices, means, variances) of features that this run's list does not
     have
     """
-    assert step.pass_number is not None
-    assert step.coordinate is not None
     number, name, intercept = step.pass_number, step.coordinate, rows.settings.intercept
     for split in SPLITS:
         if rows.frame.rows(split):

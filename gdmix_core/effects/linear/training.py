@@ -13,7 +13,8 @@ from gdmix_core.effects.linear.fit import fit
 from gdmix_core.effects.linear.posterior_variances import FULL_LIMIT
 from gdmix_core.effects.linear.training_rows import TrainingRows
 from gdmix_core.errors import ConfigError
-from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.once import once
+from gdmix_core.pipeline.plan import CoordinateStep
 from gdmix_core.pipeline.run import Run
 from gdmix_core.workers import progress
 from gdmix_core.workers.all_reduce import Alone
@@ -21,20 +22,21 @@ from gdmix_core.workers.checkpoint import Checkpoint
 from gdmix_core.workers.cores import core_count
 from gdmix_core.workers.group import Event, WorkerGroup, train_together
 
-log = logging.getLogger("gdmix_core.fixed_effect")
+log = logging.getLogger(__name__)
 
 
-def train(run: Run, step: Step) -> dict[str, Any]:
+def train(run: Run, step: CoordinateStep) -> dict[str, Any]:
     """Trains and scores the fixed effect; returns objective, iterations and whether it converged.
 
     A step that was killed goes on from its checkpoint.
     """
-    if run.is_done(step):
-        log.info("%s is done already", step.id)
-        return run.result(step.id)
-    assert step.coordinate is not None
+    result = once(run, step, lambda: _train(run, step))
+    Checkpoint(run, step).remove()
+    return result
+
+
+def _train(run: Run, step: CoordinateStep) -> dict[str, Any]:
     check_settings(run, step.coordinate)
-    run.drop(step)
     result = _train_with_workers(run, step) if settings_of(run, step).workers > 1 else _train_alone(run, step)
     if result["unbounded"]:
         log.warning(
@@ -52,17 +54,14 @@ def train(run: Run, step: Step) -> dict[str, Any]:
         "%s: objective %.8g, %d iterations, gradient %.2g",
         step.id, result["objective"], result["iterations"], result["gradient"],
     )  # fmt: skip
-    committed = run.commit(step, result)
-    Checkpoint(run, step).remove()
-    return committed
+    return result
 
 
-def _advice(run: Run, step: Step, result: dict[str, Any]) -> str:
+def _advice(run: Run, step: CoordinateStep, result: dict[str, Any]) -> str:
     """What helps a model that did not converge."""
     key = f"coordinates.{step.coordinate}"
     if result["iterations"] >= settings_of(run, step).max_iterations:
         return f"raise {key}.fixed_effect.max_iterations, or {key}.l2"
-    assert step.coordinate is not None
     if run.config.coordinates[step.coordinate].normalization == "none":
         return (
             "features of very different sizes do that: scale them with "
@@ -71,12 +70,11 @@ def _advice(run: Run, step: Step, result: dict[str, Any]) -> str:
     return f"raise {key}.fixed_effect.tolerance, or {key}.l2"
 
 
-def settings_of(run: Run, step: Step) -> FixedEffect:
-    assert step.coordinate is not None
+def settings_of(run: Run, step: CoordinateStep) -> FixedEffect:
     return run.config.coordinates[step.coordinate].linear
 
 
-def _train_alone(run: Run, step: Step) -> dict[str, Any]:
+def _train_alone(run: Run, step: CoordinateStep) -> dict[str, Any]:
     report = progress.reporter()
     most = settings_of(run, step).max_iterations
 
@@ -87,7 +85,7 @@ def _train_alone(run: Run, step: Step) -> dict[str, Any]:
     return fit(run, step, rows, Alone(), threads=core_count(run.config), on_iteration=on_iteration)
 
 
-def _train_with_workers(run: Run, step: Step) -> dict[str, Any]:
+def _train_with_workers(run: Run, step: CoordinateStep) -> dict[str, Any]:
     """Returns the outcome of `fit`. Raises StepError as train_together does."""
     effect = settings_of(run, step)
     report = progress.reporter()

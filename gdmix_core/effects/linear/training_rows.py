@@ -11,7 +11,7 @@ from gdmix_core.data.frame import Frame, share_of_rows
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.scores import other_leverage, other_scores
 from gdmix_core.effects.linear.down_sampling import chosen_rows, corrected_weight
-from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.plan import CoordinateStep
 from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.large.objective import GlobalObjective
 from gdmix_core.solvers.losses import LOSS_OF_TASK
@@ -25,8 +25,7 @@ class TrainingRows:
     Under down-sampling those of the chosen rows only.
     """
 
-    def __init__(self, run: Run, step: Step, rank: int, workers: int) -> None:
-        assert step.coordinate is not None
+    def __init__(self, run: Run, step: CoordinateStep, rank: int, workers: int) -> None:
         self.settings = run.config.coordinates[step.coordinate]
         assert self.settings.fixed_effect is not None
         self._loss = LOSS_OF_TASK[run.config.task]

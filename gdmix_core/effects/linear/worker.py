@@ -16,7 +16,7 @@ from gdmix_core.workers.tensorflow_all_reduce import TensorFlowAllReduce, place_
 
 def work(root: str, step_id: str, threads: int) -> None:
     run = Run.open(root)
-    step = run.plan[step_id]
+    step = run.plan.of_coordinate(step_id)
     rank, workers = place_in_cluster()
     wanted = settings_of(run, step).workers
     if workers != wanted:

@@ -1,0 +1,1 @@
+"""A coordinate that a function of the user's own trains."""

@@ -11,7 +11,7 @@ from typing import Any
 from gdmix_core.effects.python.trainer_input import TrainerInput
 from gdmix_core.errors import StepError
 
-log = logging.getLogger("gdmix_core.python_model")
+log = logging.getLogger(__name__)
 
 Trainer = Callable[[TrainerInput], Mapping[str, Any]]
 

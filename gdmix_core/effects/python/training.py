@@ -21,29 +21,28 @@ from gdmix_core.data.scores import other_scores, remove_score_parts
 from gdmix_core.effects.python.trainer_function import Trainer, trainer_function
 from gdmix_core.effects.python.trainer_input import TrainerInput
 from gdmix_core.errors import StepError
-from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.once import once
+from gdmix_core.pipeline.plan import CoordinateStep
 from gdmix_core.pipeline.run import SPLITS, Run
 
-log = logging.getLogger("gdmix_core.python_model")
+log = logging.getLogger(__name__)
 
 FILES = "files"
 
 
-def train(run: Run, step: Step) -> dict[str, Any]:
+def train(run: Run, step: CoordinateStep) -> dict[str, Any]:
     """Calls the function, writes the scores it returns and the files it leaves; returns {function, rows, files}.
 
     Raises StepError when it cannot be imported, raises, or does not return a finite score for every row.
     """
-    assert step.pass_number is not None
-    assert step.coordinate is not None
-    if run.is_done(step):
-        log.info("%s is done already", step.id)
-        return run.result(step.id)
+    return once(run, step, lambda: _train(run, step))
+
+
+def _train(run: Run, step: CoordinateStep) -> dict[str, Any]:
     number, name = step.pass_number, step.coordinate
     model = run.config.coordinates[name].fixed_effect
     assert isinstance(model, PythonModel)
     function = trainer_function(name, model.function)
-    run.drop(step)
     frame = Frame(run)
     with tempfile.TemporaryDirectory() as folder, _previous(run, step) as previous:
         given = _input(run, step, frame, model, Path(folder), previous)
@@ -55,13 +54,11 @@ def train(run: Run, step: Step) -> dict[str, Any]:
     for split, vector in scores.items():
         storage.write_array(run.score_part(number, name, split, 0), vector)
     rows = {split: len(vector) for split, vector in scores.items()}
-    return run.commit(step, {"function": model.function, "rows": rows, "files": files})
+    return {"function": model.function, "rows": rows, "files": files}
 
 
 @contextlib.contextmanager
-def _previous(run: Run, step: Step) -> Iterator[Path | None]:
-    assert step.pass_number is not None
-    assert step.coordinate is not None
+def _previous(run: Run, step: CoordinateStep) -> Iterator[Path | None]:
     if step.pass_number == 1:
         yield None
         return
@@ -70,9 +67,9 @@ def _previous(run: Run, step: Step) -> Iterator[Path | None]:
         yield Path(folder) if Path(folder).is_dir() and any(Path(folder).iterdir()) else None
 
 
-def _input(run: Run, step: Step, frame: Frame, model: PythonModel, folder: Path, previous: Path | None) -> TrainerInput:
-    assert step.pass_number is not None
-    assert step.coordinate is not None
+def _input(
+    run: Run, step: CoordinateStep, frame: Frame, model: PythonModel, folder: Path, previous: Path | None
+) -> TrainerInput:
     splits = tuple(split for split in SPLITS if frame.rows(split))
     identity = f"{run.config.name}/{step.coordinate}/{step.pass_number}"
     return TrainerInput(

@@ -1,0 +1,1 @@
+"""The random effect: a small linear model for each entity."""

@@ -1,8 +1,8 @@
 """λ of a random effect under l2: auto: found on a pilot sample before a training, corrected by all entities after it.
 
-The fixed point of solvers/automatic_l2.py needs models, and models need λ. Before each training it is iterated to its
-end on some entities of one shard, with the offsets of this pass. The training then uses what came out, and adds up the
-same sums over all its entities; what these say of λ corrects the next pass's pilot, and is reported.
+The fixed point of solvers/empirical_bayes/fixed_point.py needs models, and models need λ. Before each training it is
+iterated to its end on some entities of one shard, with the offsets of this pass. The training then uses what came out,
+and adds up the same sums over all its entities; what these say of λ corrects the next pass's pilot, and is reported.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from gdmix_core.effects.random.entity_models import FittedModels
 from gdmix_core.effects.random.entity_problem import conditions_of
 from gdmix_core.effects.random.l2_statistics import Evidence, settle
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.pipeline.plan import Step, train_id
+from gdmix_core.pipeline.plan import CoordinateStep, train_id
 from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.empirical_bayes.fixed_point import START_VARIANCE, Mode, Sums, group_count, group_of, named_l2
 from gdmix_core.workers.cores import core_count
 
-log = logging.getLogger("gdmix_core.random_effect")
+log = logging.getLogger(__name__)
 
 # The variance of a normal sample of 1,000 is known to 4.5 %; the sums of a training over all entities correct that.
 PILOT_ENTITIES = 1_000
@@ -49,7 +49,7 @@ class _Estimate:
     sample: NDArray[np.float64]
 
 
-def prior_variance(run: Run, step: Step) -> NDArray[np.float64] | None:
+def prior_variance(run: Run, step: CoordinateStep) -> NDArray[np.float64] | None:
     """float64 [groups] σ² to train with, None where λ is given.
 
     Whoever asks first runs the pilot; as everyone would find the same, it does not matter who.
@@ -65,7 +65,7 @@ def prior_variance(run: Run, step: Step) -> NDArray[np.float64] | None:
     return found.variance
 
 
-def _read(run: Run, step: Step) -> _Estimate | None:
+def _read(run: Run, step: CoordinateStep) -> _Estimate | None:
     path = _path(run, step, "used.npz")
     if not storage.exists(path):
         return None
@@ -75,16 +75,16 @@ def _read(run: Run, step: Step) -> _Estimate | None:
         return _Estimate(stored["variance"], stored["sample"])
 
 
-def write_evidence(run: Run, step: Step, number: int, evidence: Evidence) -> None:
+def write_evidence(run: Run, step: CoordinateStep, number: int, evidence: Evidence) -> None:
     """That of one shard."""
     storage.write_array(evidence_path(run, step, number), evidence.to_array())
 
 
-def evidence_path(run: Run, step: Step, number: int) -> str:
+def evidence_path(run: Run, step: CoordinateStep, number: int) -> str:
     return _path(run, step, f"evidence-{number:05d}.npy")
 
 
-def conclude(run: Run, step: Step, shards: int) -> dict[str, Any]:
+def conclude(run: Run, step: CoordinateStep, shards: int) -> dict[str, Any]:
     """What all shards' sums say of λ: {mode, used, next}, the λ trained with and its update; {} where λ is given.
 
     Leaves the update for the next pass.
@@ -108,24 +108,19 @@ def conclude(run: Run, step: Step, shards: int) -> dict[str, Any]:
     }
 
 
-def _settings(run: Run, step: Step) -> AutomaticL2 | None:
-    assert step.coordinate is not None
+def _settings(run: Run, step: CoordinateStep) -> AutomaticL2 | None:
     return run.config.coordinates[step.coordinate].automatic
 
 
-def _path(run: Run, step: Step, name: str) -> str:
-    assert step.pass_number is not None
-    assert step.coordinate is not None
+def _path(run: Run, step: CoordinateStep, name: str) -> str:
     return run.l2(step.pass_number, step.coordinate, name)
 
 
-def _find(run: Run, step: Step, mode: Mode) -> _Estimate:
-    assert step.pass_number is not None
-    assert step.coordinate is not None
+def _find(run: Run, step: CoordinateStep, mode: Mode) -> _Estimate:
     features = Frame(run).features_of(step.coordinate)
     before, updated = None, None
     if step.pass_number > 1:
-        step_before = run.plan[train_id(step.pass_number - 1, step.coordinate)]
+        step_before = run.plan.of_coordinate(train_id(step.pass_number - 1, step.coordinate))
         before = _read(run, step_before)
         updated = storage.read_array(run.whole(_path(run, step_before, "next.npy"), step_before.id)).astype(np.float64)
     if mode == "feature":
@@ -143,9 +138,8 @@ def _find(run: Run, step: Step, mode: Mode) -> _Estimate:
     return _Estimate(sample * (updated / before.sample), sample)
 
 
-def _pilot(run: Run, step: Step, mode: Mode, start: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
+def _pilot(run: Run, step: CoordinateStep, mode: Mode, start: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
     """(σ² at the fixed point of a sample of entities, whether that was all of them)."""
-    assert step.coordinate is not None
     settings = run.config.coordinates[step.coordinate].model_copy(update={"l2": AutomaticL2(auto=mode)})
     number, stride, everyone = _sample(run, step)
     conditions = conditions_of(run, step, number, start, settings=settings)
@@ -172,7 +166,7 @@ def _pilot(run: Run, step: Step, mode: Mode, start: NDArray[np.float64]) -> tupl
     return variance, everyone
 
 
-def _sample(run: Run, step: Step) -> tuple[int, int, bool]:
+def _sample(run: Run, step: CoordinateStep) -> tuple[int, int, bool]:
     """(shard, every how many-th of its entities, whether these are all entities there are)."""
     manifest = run.result("partition")["coordinates"][step.coordinate]
     rows = {int(number): count for number, count in manifest["rows"]["training"].items()}

@@ -28,10 +28,10 @@ class FittedModels:
     """Models of E entities, and what the solver said of each.
 
     table: their coefficients; scores: float32 [n] x·θ of every row, those that trained and those that did not
-    status: uint8 [E], codes of solvers.entity_newton.STATUS_NAMES; iterations: int32 [E]; objective: float64 [E]
-    sums: float64 [4, groups], of l2: auto (solvers.automatic_l2.Sums); with no columns where λ is given
+    status: uint8 [E], codes of solvers.entity.newton.STATUS_NAMES; iterations: int32 [E]; objective: float64 [E]
+    sums: float64 [4, groups], of l2: auto (solvers.empirical_bayes.fixed_point.Sums); with no columns where λ is given
     leverage: float32 [n], posterior variance of each training row's x·θ, 0 of the others; empty where λ is given
-    residual_squares, freedom: of the noise of a linear model (solvers.automatic_l2.noise_variance); 0 where λ is given
+    residual_squares, freedom: of the noise of a linear model (noise_variance, in the same module); 0 where λ is given
     """
 
     table: CoefficientTable

@@ -19,7 +19,7 @@ from gdmix_core.effects.random.penalties import Penalties, penalties_of
 from gdmix_core.models.alignment import completed, covering
 from gdmix_core.models.initial.written import read_initial
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.plan import CoordinateStep
 from gdmix_core.pipeline.run import Run
 
 
@@ -74,10 +74,14 @@ class Conditions:
 
 
 def conditions_of(
-    run: Run, step: Step, number: int, variance: NDArray[np.float64] | None, *, settings: Coordinate | None = None
+    run: Run,
+    step: CoordinateStep,
+    number: int,
+    variance: NDArray[np.float64] | None,
+    *,
+    settings: Coordinate | None = None,
 ) -> Conditions:
     """Those of shard `number`. variance: σ² under l2: auto, else None; settings: None for the configuration's."""
-    assert step.coordinate is not None
     name, config = step.coordinate, run.config
     settings = config.coordinates[name] if settings is None else settings
     return Conditions(

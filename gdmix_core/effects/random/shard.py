@@ -21,7 +21,7 @@ from gdmix_core.effects.random.shard_markers import commit_shard, shard_marker
 from gdmix_core.models.alignment import completed
 from gdmix_core.models.native import concatenate, write_model
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.plan import CoordinateStep
 from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.empirical_bayes.fixed_point import Sums
 from gdmix_core.solvers.entity.newton import STATUS_NAMES
@@ -31,10 +31,8 @@ from gdmix_core.solvers.entity.newton import STATUS_NAMES
 PIECES = 64
 
 
-def train_shard(run: Run, step: Step, number: int, *, threads: int) -> dict[str, Any]:
+def train_shard(run: Run, step: CoordinateStep, number: int, *, threads: int) -> dict[str, Any]:
     """Writes model, scores and, last, the marker of one shard; returns the marker's counts."""
-    assert step.pass_number is not None
-    assert step.coordinate is not None
     name = step.coordinate
     settings = run.config.coordinates[name]
     assert settings.random_effect is not None

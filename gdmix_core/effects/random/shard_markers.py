@@ -9,26 +9,22 @@ from typing import Any
 from gdmix_core import storage
 from gdmix_core.effects.random.automatic_l2 import evidence_path
 from gdmix_core.pipeline import manifests
-from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.plan import CoordinateStep
 from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.entity.newton import STATUS_NAMES
 
 # What a shard says of initial models without data, as far as there are any.
 INITIAL_COUNTS = ("kept_entities", "dropped_entities", "kept_coefficients", "dropped_coefficients")
 
-log = logging.getLogger("gdmix_core.random_effect")
+log = logging.getLogger(__name__)
 
 
-def shard_marker(run: Run, step: Step, number: int) -> str:
-    assert step.pass_number is not None
-    assert step.coordinate is not None
+def shard_marker(run: Run, step: CoordinateStep, number: int) -> str:
     return run.coordinate(step.pass_number, step.coordinate, "model", f"shard-{number:05d}.json")
 
 
-def commit_shard(run: Run, step: Step, number: int, counts: dict[str, Any]) -> dict[str, Any]:
+def commit_shard(run: Run, step: CoordinateStep, number: int, counts: dict[str, Any]) -> dict[str, Any]:
     """Declares a shard's result whole, with the files that its training alone has written; returns the marker."""
-    assert step.pass_number is not None
-    assert step.coordinate is not None
     root = run.coordinate(step.pass_number, step.coordinate)
     written = [run.model(step.pass_number, step.coordinate, number), evidence_path(run, step, number)]
     paths = [path.removeprefix(f"{root}/") for path in written if storage.exists(path)]
@@ -37,7 +33,7 @@ def commit_shard(run: Run, step: Step, number: int, counts: dict[str, Any]) -> d
     return content
 
 
-def shards_to_do(run: Run, step: Step, everything: Sequence[int], mine: Sequence[int]) -> list[int]:
+def shards_to_do(run: Run, step: CoordinateStep, everything: Sequence[int], mine: Sequence[int]) -> list[int]:
     """Those of mine that are not done; all are to be done again where the vector of all shards' scores is lost."""
     todo = [number for number in mine if not is_shard_done(run, step, number)]
     # The scores of shards that are done are in the vector, which those of the others will be brought into.
@@ -45,8 +41,6 @@ def shards_to_do(run: Run, step: Step, everything: Sequence[int], mine: Sequence
     if lost is None:
         return todo
     log.warning("%s is not whole, all its shards will be trained again: %s", step.id, lost)
-    assert step.pass_number is not None
-    assert step.coordinate is not None
     run.drop(step)
     for number in everything:
         storage.remove(shard_marker(run, step, number))
@@ -54,20 +48,18 @@ def shards_to_do(run: Run, step: Step, everything: Sequence[int], mine: Sequence
     return list(mine)
 
 
-def is_shard_done(run: Run, step: Step, number: int) -> bool:
+def is_shard_done(run: Run, step: CoordinateStep, number: int) -> bool:
     path = shard_marker(run, step, number)
     if not storage.exists(path):
         return False
     content = storage.read_json(path)
     if content.get("key") != run.keys[step.id]:
         return False
-    assert step.pass_number is not None
-    assert step.coordinate is not None
     root = run.coordinate(step.pass_number, step.coordinate)
     return manifests.first_fault(root, content.get("files", {})) is None
 
 
-def summary(run: Run, step: Step, numbers: Sequence[int]) -> dict[str, Any]:
+def summary(run: Run, step: CoordinateStep, numbers: Sequence[int]) -> dict[str, Any]:
     """Sums of the shards' counts: entities by outcome, coefficients, objective; and the most iterations."""
     total: dict[str, Any] = {
         "shards": len(numbers),

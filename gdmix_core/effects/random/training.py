@@ -11,20 +11,20 @@ import numpy as np
 from gdmix_core.effects.random.automatic_l2 import conclude, prior_variance
 from gdmix_core.effects.random.shard import train_shard
 from gdmix_core.effects.random.shard_markers import describe, is_shard_done, shards_to_do, summary
-from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.plan import CoordinateStep
 from gdmix_core.pipeline.run import Run
 from gdmix_core.workers import processes, progress
 from gdmix_core.workers.cores import core_count
 
-log = logging.getLogger("gdmix_core.random_effect")
+log = logging.getLogger(__name__)
 
 
-def train(run: Run, step: Step, *, group: int | None = None) -> dict[str, Any]:
+def train(run: Run, step: CoordinateStep, *, group: int | None = None) -> dict[str, Any]:
     """Trains and scores every shard of the step that is not done; returns counts over the shards of the group.
 
     group: which of the effect's `groups` of shards; None: all. The step's marker is written when no shard is missing.
     """
-    assert step.coordinate is not None
+    run.require(step)
     effect = run.config.coordinates[step.coordinate].random_effect
     assert effect is not None
     manifest = run.result("partition")["coordinates"][step.coordinate]
@@ -47,7 +47,7 @@ def train(run: Run, step: Step, *, group: int | None = None) -> dict[str, Any]:
     return result
 
 
-def _train_shards(run: Run, step: Step, todo: Sequence[int], rows: dict[int, int]) -> None:
+def _train_shards(run: Run, step: CoordinateStep, todo: Sequence[int], rows: dict[int, int]) -> None:
     cores = core_count(run.config)
     report = progress.reporter()
     if len(todo) == 1 or cores == 1:

@@ -26,7 +26,7 @@ def main() -> None:
     try:
         run = Run.open(arguments.run)
         for number in arguments.shards:
-            train_shard(run, run.plan[arguments.step], number, threads=arguments.threads)
+            train_shard(run, run.plan.of_coordinate(arguments.step), number, threads=arguments.threads)
             processes.send({"shard": number})
     except Exception as error:
         if (found := as_user_error(error)) is not None:

@@ -6,26 +6,28 @@ import logging
 from typing import Any
 
 from gdmix_core.config.text import TextModel
-from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.once import once
+from gdmix_core.pipeline.plan import CoordinateStep
 from gdmix_core.pipeline.run import Run
 from gdmix_core.workers import progress
 from gdmix_core.workers.checkpoint import StepCheckpoint
 from gdmix_core.workers.cores import core_count
 from gdmix_core.workers.group import Event, WorkerGroup, train_together
 
-log = logging.getLogger("gdmix_core.text")
+log = logging.getLogger(__name__)
 
 
-def train(run: Run, step: Step) -> dict[str, Any]:
+def train(run: Run, step: CoordinateStep) -> dict[str, Any]:
     """Trains the network and scores all rows; returns the best metric, steps, and the curve.
 
     A step that was killed goes on from its checkpoint. Raises StepError as train_together does.
     """
-    if run.is_done(step):
-        log.info("%s is done already", step.id)
-        return run.result(step.id)
-    assert step.coordinate is not None
-    run.drop(step)
+    result = once(run, step, lambda: _train(run, step))
+    StepCheckpoint(run, step, "").remove()
+    return result
+
+
+def _train(run: Run, step: CoordinateStep) -> dict[str, Any]:
     report = progress.reporter()
 
     def on_event(event: Event) -> None:
@@ -37,12 +39,10 @@ def train(run: Run, step: Step) -> dict[str, Any]:
         step.id, result["metric"], result["best_value"], result["best_step"], result["steps"],
         result["rows_per_second"],
     )  # fmt: skip
-    committed = run.commit(step, result)
-    StepCheckpoint(run, step, "").remove()
-    return committed
+    return result
 
 
-def _group(run: Run, step: Step, settings: TextModel) -> WorkerGroup:
+def _group(run: Run, step: CoordinateStep, settings: TextModel) -> WorkerGroup:
     apart = settings.mode == "parameter_server"
     jobs = {"worker": settings.workers}
     if apart:

@@ -1,0 +1,1 @@
+"""`BayesianLinearModelAvro`, the model files of GDMix and Photon ML."""

@@ -21,7 +21,7 @@ from gdmix_core.models.native import concatenate, read_model, write_model
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.run import Run
 
-log = logging.getLogger("gdmix_core.initialize")
+log = logging.getLogger(__name__)
 
 _NAMES_SHOWN = 5
 _INTEGER = r"^(0|-?[1-9][0-9]{0,19})$"

@@ -19,7 +19,7 @@ from gdmix_core import storage
 from gdmix_core.config.pipeline import Config
 from gdmix_core.pipeline.run import Run, read_recorded
 
-log = logging.getLogger("gdmix_core.initialize")
+log = logging.getLogger(__name__)
 
 _DATE = re.compile(r"(?<!\d)(\d{4})([-_]?)(\d{2})\2(\d{2})(?!\d{3})")
 

@@ -1,0 +1,1 @@
+"""The fixed point for λ, and the derivatives that it needs."""

@@ -1,4 +1,4 @@
-"""Third derivatives of a sum over rows, for the Laplace correction of `l2: auto` (automatic_l2.py): compiled kernels.
+"""Third derivatives of a sum over rows, for the Laplace correction of `l2: auto` (fixed_point.py): compiled kernels.
 
 With w'_i = weight_i · loss'''(z_i). Each goes over the rows begin … end−1 once and overwrites `out`.
 """

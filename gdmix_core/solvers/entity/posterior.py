@@ -1,7 +1,7 @@
 """What the curvature at an entity's optimum says: variances of its coefficients, and its part in choosing λ.
 
 H = Xᵀ diag(weight · loss'') X + diag(penalty) at the solution, V = H⁻¹. The formulas of the sums are those of
-automatic_l2.py.
+empirical_bayes/fixed_point.py.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from scipy.linalg.blas import dsyrk
 
 from gdmix_core.jit import njit
 
-_ROWS_AT_A_TIME = 256  # see global_objective.py
+_ROWS_AT_A_TIME = 256  # see objective.py
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})

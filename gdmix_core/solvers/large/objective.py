@@ -2,7 +2,7 @@
 
     D(w) = Σ_i weight_i · loss(y_i, x_i·w + b + offset_i)
 
-Everything is summed in lanes (row_lanes.py): the same bits on any number of cores.
+Everything is summed in lanes (blocked_sum.py): the same bits on any number of cores.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from gdmix_core.config.bert_shape import TransformerShape
 from gdmix_core.errors import DataError
+from gdmix_core.extras import require
 from gdmix_core.text.weights import Weights
 
 # Names of the tensors, with the model's own prefix before them or not; layers are numbered.
@@ -62,6 +63,7 @@ class _Tensors:
     """The tensors of a safetensors file by name, read when asked for."""
 
     def __init__(self, path: str) -> None:
+        require("safetensors", "text", "a pretrained encoder")
         from safetensors import SafetensorError, safe_open
 
         self._path = path

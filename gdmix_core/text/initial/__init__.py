@@ -1,0 +1,1 @@
+"""The network of another run, laid out in this run's vocabularies."""

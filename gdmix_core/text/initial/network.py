@@ -25,7 +25,7 @@ from gdmix_core.text.serving.scorer import open_network
 from gdmix_core.text.starting_point import read_inputs, write_inputs
 from gdmix_core.text.training.inputs_of_data import inputs_of_data
 
-log = logging.getLogger("gdmix_core.initialize")
+log = logging.getLogger(__name__)
 
 _NAMES_SHOWN = 5
 # The two columns of a frame's bag.

@@ -1,0 +1,1 @@
+"""The layers of the network, its weights and what their shapes depend on."""

@@ -1,0 +1,1 @@
+"""A trained network as a SavedModel, and the scores it gives."""

@@ -1,0 +1,1 @@
+"""Training a network: batches, losses, updates, the training loop, one worker or many."""

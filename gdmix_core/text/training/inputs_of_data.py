@@ -11,7 +11,7 @@ from gdmix_core import storage
 from gdmix_core.config.text import TextModel
 from gdmix_core.data.frame import Frame
 from gdmix_core.models.network_files import INPUTS
-from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.plan import CoordinateStep
 from gdmix_core.pipeline.run import Run
 from gdmix_core.text.network_inputs import NetworkInputs
 from gdmix_core.text.network_rows import ROWS_AT_A_TIME
@@ -22,12 +22,11 @@ from gdmix_core.workers.all_reduce import WorkerLostError
 from gdmix_core.workers.checkpoint import StepCheckpoint
 
 
-def network_inputs(run: Run, step: Step, rank: int, barrier: Any) -> NetworkInputs:
+def network_inputs(run: Run, step: CoordinateStep, rank: int, barrier: Any) -> NetworkInputs:
     """The same for every worker: the first one finds them and leaves them beside the checkpoint for the others.
 
     barrier: returns when every worker has called it
     """
-    assert step.coordinate is not None
     path = storage.join(StepCheckpoint(run, step, INPUTS).directory, INPUTS)
     key = run.keys[step.id]
     if rank == 0 and not (storage.exists(path) and storage.read_json(path).get("key") == key):

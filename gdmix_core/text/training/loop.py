@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core.errors import StepError
-from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.plan import CoordinateStep
 from gdmix_core.pipeline.run import Run
 from gdmix_core.text.network.network import TextNetwork
 from gdmix_core.text.starting_point import model_file, weights_to_start_from
@@ -25,7 +25,7 @@ from gdmix_core.text.training.summaries import Summaries
 from gdmix_core.workers import processes
 from gdmix_core.workers.checkpoint import StepCheckpoint
 
-log = logging.getLogger("gdmix_core.text")
+log = logging.getLogger(__name__)
 
 
 _SECONDS_BETWEEN_REPORTS = 1.0
@@ -43,7 +43,7 @@ class Course:
     def __init__(
         self,
         run: Run,
-        step: Step,
+        step: CoordinateStep,
         network: TextNetwork,
         update: Update,
         group: TrainingGroup,
@@ -51,7 +51,6 @@ class Course:
         metric: WatchedMetric,
         watch: Watch,
     ) -> None:
-        assert step.coordinate is not None
         self._run, self._step, self._network, self._update, self._group = run, step, network, update, group
         self._settings = run.config.coordinates[step.coordinate].text
         self._steps, self._metric, self._watch = steps, metric, watch

@@ -12,7 +12,7 @@ from gdmix_core.data.scores import other_scores
 from gdmix_core.evaluation.evaluate import group_codes, labels
 from gdmix_core.evaluation.selection import deciding_split
 from gdmix_core.metrics.registry import parse_metric
-from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.plan import CoordinateStep
 from gdmix_core.pipeline.run import Run
 
 
@@ -22,7 +22,7 @@ class WatchedMetric:
     rows: of the split
     """
 
-    def __init__(self, run: Run, step: Step, rank: int) -> None:
+    def __init__(self, run: Run, step: CoordinateStep, rank: int) -> None:
         self._frame = frame = Frame(run)
         self.split = deciding_split(run)
         self.rows = frame.rows(self.split)

@@ -22,7 +22,7 @@ import tensorflow as tf
 from gdmix_core import storage
 from gdmix_core.data.scores import remove_score_parts
 from gdmix_core.errors import StepError
-from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.plan import CoordinateStep
 from gdmix_core.pipeline.run import Run
 from gdmix_core.text.network.network import TextNetwork
 from gdmix_core.text.network_rows import ROWS_AT_A_TIME, NetworkRows, RowReader
@@ -61,9 +61,8 @@ def serve(threads: int) -> None:
     server.join()
 
 
-def coordinate(run: Run, step: Step) -> dict[str, Any]:
+def coordinate(run: Run, step: CoordinateStep) -> dict[str, Any]:
     """Trains, scores all rows and writes the model; returns what the step's marker tells. Raises WorkerLostError."""
-    assert step.coordinate is not None
     settings = run.config.coordinates[step.coordinate].text
     remove_score_parts(run, step)
     inputs = network_inputs(run, step, 0, lambda: None)
@@ -89,7 +88,7 @@ class _Files:
     paths, rows: of each file
     """
 
-    def __init__(self, run: Run, step: Step, reader: RowReader, workers: int) -> None:
+    def __init__(self, run: Run, step: CoordinateStep, reader: RowReader, workers: int) -> None:
         folder = storage.local_path(StepCheckpoint(run, step, "").directory)
         if folder is None:
             raise StepError(
@@ -120,14 +119,13 @@ class _Training:
     def __init__(
         self,
         run: Run,
-        step: Step,
+        step: CoordinateStep,
         strategy: Any,
         local: TextNetwork,
         reader: RowReader,
         scorer: RowScores,
         files: _Files,
     ) -> None:
-        assert step.coordinate is not None
         self._settings = run.config.coordinates[step.coordinate].text
         self._task, self._files, self._local = run.config.task, files, local
         self._scorer, self._strategy = scorer, strategy
@@ -230,7 +228,7 @@ def _losing_servers() -> Iterator[None]:
         raise WorkerLostError(f"a parameter server does not answer ({str(error).splitlines()[0][:200]})") from None
 
 
-def work(run: Run, step: Step, threads: int) -> None:
+def work(run: Run, step: CoordinateStep, threads: int) -> None:
     """The part that TF_CONFIG gives this process: the chief's, a worker's or a parameter server's."""
     job = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {}).get("type")
     if job in ("worker", "ps"):

@@ -6,21 +6,19 @@ import numpy as np
 
 from gdmix_core import storage
 from gdmix_core.data.frame import share_of_rows
-from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.plan import CoordinateStep
 from gdmix_core.pipeline.run import SPLITS, Run
 from gdmix_core.text.network_rows import RowReader
 from gdmix_core.text.training.row_scores import RowScores
 from gdmix_core.workers.prefetch import ahead
 
 
-def write_scores(run: Run, step: Step, reader: RowReader, scorer: RowScores, rank: int, workers: int) -> None:
+def write_scores(run: Run, step: CoordinateStep, reader: RowReader, scorer: RowScores, rank: int, workers: int) -> None:
     """Scores this worker's share, consecutive rows of each split, as the part of its rank.
 
     In memory: the scores (4 bytes a row and class), and of the rows three pieces of network_rows.ROWS_AT_A_TIME: one
     scored, one read ahead, one being read.
     """
-    assert step.pass_number is not None
-    assert step.coordinate is not None
     for split in SPLITS:
         rows = reader.frame.rows(split)
         if rows == 0:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gdmix_core.data.frame import Frame, share_of_rows
 from gdmix_core.errors import DataError
 from gdmix_core.evaluation.evaluate import group_codes
-from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.plan import CoordinateStep
 from gdmix_core.pipeline.run import Run
 from gdmix_core.text.network.network import TextNetwork
 from gdmix_core.text.network_rows import NetworkRows, RowReader
@@ -26,10 +26,9 @@ from gdmix_core.workers.prefetch import ahead
 
 
 def train(
-    run: Run, step: Step, network: TextNetwork, reader: RowReader, scorer: RowScores, group: TrainingGroup
+    run: Run, step: CoordinateStep, network: TextNetwork, reader: RowReader, scorer: RowScores, group: TrainingGroup
 ) -> Course:
     """Trains until it is over; the course knows the best weights. Raises StepError, WorkerLostError."""
-    assert step.coordinate is not None
     settings = run.config.coordinates[step.coordinate].text
     order, rows, numbers = _own_rows(run, step, reader, group)
     update = Update(settings, network, order.steps * settings.epochs)
@@ -55,10 +54,9 @@ def train(
 
 
 def _own_rows(
-    run: Run, step: Step, reader: RowReader, group: TrainingGroup
+    run: Run, step: CoordinateStep, reader: RowReader, group: TrainingGroup
 ) -> tuple[RowOrder, NetworkRows, NDArray[np.int64]]:
     """(which rows make up a batch, this worker's rows, their numbers)."""
-    assert step.coordinate is not None
     settings = run.config.coordinates[step.coordinate].text
     frame = Frame(run)
     if settings.group is None:

@@ -10,15 +10,14 @@ from typing import Any
 
 from gdmix_core.data.scores import remove_score_parts
 from gdmix_core.errors import StepError
-from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.plan import CoordinateStep
 from gdmix_core.pipeline.run import Run
 from gdmix_core.workers import process, processes
 
 
 def work(root: str, step_id: str, threads: int) -> None:
     run = Run.open(root)
-    step = run.plan[step_id]
-    assert step.coordinate is not None
+    step = run.plan.of_coordinate(step_id)
     settings = run.config.coordinates[step.coordinate].text
     from gdmix_core.text.training.group import join_group, start_tensorflow
 
@@ -43,7 +42,7 @@ def work(root: str, step_id: str, threads: int) -> None:
     group.leave()
 
 
-def train_and_score(run: Run, step: Step, group: Any) -> dict[str, Any]:
+def train_and_score(run: Run, step: CoordinateStep, group: Any) -> dict[str, Any]:
     """Returns what the step's marker tells; the first of the group writes the model."""
     from gdmix_core.text.network.network import TextNetwork
     from gdmix_core.text.network_rows import RowReader
@@ -53,7 +52,6 @@ def train_and_score(run: Run, step: Step, group: Any) -> dict[str, Any]:
     from gdmix_core.text.training.row_scores import RowScores
     from gdmix_core.text.training.score_writing import write_scores
 
-    assert step.coordinate is not None
     settings = run.config.coordinates[step.coordinate].text
     if group.rank == 0:
         remove_score_parts(run, step)

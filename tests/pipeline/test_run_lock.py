@@ -29,7 +29,7 @@ from gdmix_core.pipeline.lock_owner import Owner
 WITHOUT_FLOCK = "run_lock._acquired = lambda *a, **k: None"
 HOLD = """
 import sys, time
-from gdmix_core import run_lock
+from gdmix_core.pipeline import run_lock
 root, step, shared, more = sys.argv[1:]
 exec(more)
 with run_lock.step(root, step, wait=0) if step else run_lock.whole_run(root, shared=bool(shared)):
@@ -151,7 +151,7 @@ def test_never_two_at_a_time(root: Path, tmp_path_factory: pytest.TempPathFactor
     inside = tmp_path_factory.mktemp("inside") / "one"
     code = """
 import os, sys, time
-from gdmix_core import advisory_lock, run_lock
+from gdmix_core.pipeline import advisory_lock, run_lock
 exec(sys.argv[3])
 for _ in range(15):
     with run_lock.whole_run(sys.argv[1], wait=100):
@@ -287,7 +287,7 @@ def test_two_commands_at_the_same_moment_then_a_kill(tmp_path: Path):
     content = {**PIPELINE, "columns": {"label": "response"}}
     content["coordinates"] = {"global": {"fixed_effect": {}, "bag": "global"}}
     (tmp_path / "p.yaml").write_text(yaml.safe_dump(content))
-    command = [sys.executable, "-m", "gdmix_core.cli.command", "validate", "p.yaml"]
+    command = [sys.executable, "-m", "gdmix_core.cli", "validate", "p.yaml"]
 
     def start() -> subprocess.Popen[str]:
         return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -22,8 +22,8 @@ from gdmix_core.config.text import TextModel
 from gdmix_core.errors import ConfigError
 from gdmix_core.pipeline.loading import check_file, load_config, override, parse_assignment, parse_config
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+REPOSITORY = Path(__file__).resolve().parents[2]
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 MINIMAL = """\
 name: ratings

@@ -17,7 +17,7 @@ from gdmix_core.workers import processes
 
 WORKER = """
 import os, sys, time
-from gdmix_core import processes
+from gdmix_core.workers import processes
 processes.become_worker()
 processes.send({"pid": os.getpid(), "stdin": sys.stdin.read()})
 print("no event")
@@ -32,7 +32,7 @@ processes.send({"end": what})
 """
 PARENT = """
 import sys, time
-from gdmix_core import processes
+from gdmix_core.workers import processes
 workers = [processes.start("a_worker", ["stay"]) for _ in range(2)]
 for worker in workers:
     if sys.argv[1] == "later":
@@ -46,7 +46,7 @@ time.sleep(600)
 def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a_worker.py").write_text(textwrap.dedent(WORKER))
     (tmp_path / "a_parent.py").write_text(textwrap.dedent(PARENT))
-    paths = [str(tmp_path), str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
+    paths = [str(tmp_path), str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in paths if path))
 
 

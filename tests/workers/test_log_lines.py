@@ -60,7 +60,7 @@ def test_steps_and_workers_look_alike(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "a_worker_that_logs.py").write_text(
         textwrap.dedent("""
             import logging, os
-            from gdmix_core.effects import worker_process
+            from gdmix_core.workers import process as worker_process
             log = logging.getLogger("gdmix_core.text")
             os.write(2, b"no text: \\xff\\n")
             worker_process.main("A test.", lambda root, step, threads: log.info("%s: 100%% [of] it", step))

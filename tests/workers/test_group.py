@@ -18,7 +18,7 @@ def test_a_frozen_server_is_missed_and_killed(tmp_path: Path, caplog: pytest.Log
     caplog.set_level(logging.WARNING)
     group = WorkerGroup(
         "step",
-        "tests.effects.beating_worker",
+        "tests.workers.beating_worker",
         ["--run", str(tmp_path), "--step", "step"],
         {"chief": 1, "worker": 1},
         restarts=1,

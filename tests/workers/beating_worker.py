@@ -1,4 +1,4 @@
-"""A process of a group for test_worker_group: python -m tests.effects.beating_worker --run FOLDER --step any.
+"""A process of a group for test_worker_group: python -m tests.workers.beating_worker --run FOLDER --step any.
 
 The chief waits for the file `served`. A server beats; the first of its processes then freezes, the second one writes
 the file.

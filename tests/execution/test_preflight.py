@@ -177,8 +177,8 @@ def test_the_command_finds_it_before_spark_and_tensorflow(tmp_path: Path, source
     effects = {"own": {"model": "python", "function": "needs_absent:train"}, "pieces": network(tmp_path)}
     (tmp_path / "p.yaml").write_text(yaml.safe_dump(content(tmp_path, source, effects)))
     script = (
-        "import sys; from gdmix_core import cli\n"
-        "try: cli.main(sys.argv[1:])\n"
+        "import sys; from gdmix_core.cli import command\n"
+        "try: command.main(sys.argv[1:])\n"
         "finally: print([m for m in ('tensorflow', 'keras', 'pyspark') if m in sys.modules])"
     )
     environment = {**os.environ, "JAVA_HOME": "/absent", "PATH": "", "PYTHONPATH": f"{tmp_path}:{os.getcwd()}"}

@@ -1,0 +1,26 @@
+"""The protocol by which every step is made once: a kill at any moment leaves a result that is whole, or none."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.run import Run
+
+log = logging.getLogger(__name__)
+
+
+def once(run: Run, step: Step, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The step's result: what its marker says if it is done, else what `work` returns, committed.
+
+    The marker of an older result goes before any of that result's files does, and the new one comes after all of its
+    own. So `work` may write in place. Raises StepError when a step that this one reads is missing or out of date.
+    """
+    run.require(step)
+    if run.is_done(step):
+        log.info("%s is done already", step.id)
+        return run.result(step.id)
+    run.drop(step)
+    return run.commit(step, work())
