@@ -37,7 +37,7 @@ def _numba_finds_one() -> bool:
         return True
     home = os.path.expanduser("~")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache") / "numba"
-    there = next((folder for folder in (cache, *cache.parents) if folder.exists()), Path("/"))
+    there = next((folder for folder in (cache, *cache.parents) if os.path.exists(folder)), Path("/"))
     return home not in ("~", "/") and os.access(there, os.W_OK)
 
 

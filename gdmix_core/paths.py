@@ -32,6 +32,12 @@ def expanded(path: str) -> str:
             f"{variable[0]} in {path!r}: environment variables are not read; use a template, such as "
             "{{ name }} with --var name=value"
         )
+    if "\0" in path:
+        raise ConfigError(f"{path!r} holds a null character, which no path can")
+    if path.startswith("file://") and not path.startswith("file:///"):
+        raise ConfigError(
+            f"{path!r} names a host; a file of this machine is a plain path, or file:///… with three slashes"
+        )
     if scheme := re.match(r"([a-z][a-z0-9+.-]+):/(?!/)", path):
         raise ConfigError(
             f"{path!r} is neither a URL, which has two slashes ({scheme[1]}://…), nor a usual path; a folder of that "

@@ -38,6 +38,9 @@ _ADVICE = {
     errno.ETXTBSY: ("the file is in use", "try again"),
     errno.EXDEV: ("it cannot be moved between file systems", "choose a place on one of them"),
     errno.EINVAL: ("the name or the call is not allowed there", "check the path"),
+    errno.EFBIG: ("the file is larger than is allowed", "raise the limit (ulimit -f), or the quota"),
+    errno.EBUSY: ("it is in use", "end what uses it, then try again"),
+    errno.ENOTCONN: ("the file system is not connected", "mount it again"),
     errno.ECONNREFUSED: ("the connection was refused", "check the endpoint, and that the service runs"),
     errno.ECONNRESET: ("the connection was cut", "try again"),
     errno.ETIMEDOUT: ("no answer in time", "check the network and the endpoint"),
@@ -120,7 +123,7 @@ def _of_driver(error: ImportError, path: str) -> GdmixError:
     package = _EXTRAS.get(scheme) or (re.search(r"nstall '?\"?([\w.-]+)", str(error)) or ["", error.name or ""])[1]
     return ConfigError(
         f"{_place(path)}the driver for {f'{scheme}://' if scheme else 'this'} is not installed ({_one_line(error)}); "
-        f"pip install {package!r}"
+        + (f"pip install {package!r}" if package else "install the package that fsspec needs for it")
     )
 
 

@@ -31,6 +31,7 @@ log = logging.getLogger("gdmix_core.partition")
 
 
 def partition(run: Run, step: Step) -> None:
+    run.require(step)
     once(run, step, lambda: _write_shards(run))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -23,9 +24,12 @@ class _Group(click.Group):
 
         from gdmix_core.workers.processes import end_on_signals
 
-        end_on_signals("ended by {name}; what is done is kept: the same command goes on from there", (
-            SIGTERM, SIGHUP, SIGINT,
-        ))  # fmt: skip
+        resumes = {"run", "validate"} & set(sys.argv[1:])
+        kept = "what is done is kept: the same command goes on from there" if resumes else "give the command again"
+        end_on_signals(f"ended by {{name}}; {kept}", (SIGTERM, SIGHUP, SIGINT))
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")  # a terminal without UTF-8 shows less, and no error
         return super().__call__(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -94,7 +98,14 @@ def _console() -> Any:
     """As wide as the terminal; in a file or a pipe wide enough for a table of several metrics."""
     from rich.console import Console
 
-    console = Console()
+    class Unwatched(Console):
+        """Who reads may go, as `head` does: the work goes on, and nothing more is shown."""
+
+        def on_broken_pipe(self) -> None:
+            self.quiet = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    console = Unwatched()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 140
     return console

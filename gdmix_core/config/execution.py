@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from gdmix_core.config.model import Model, is_recorded, refuse_without_effect
-from gdmix_core.config.secret_settings import holds_secret
+from gdmix_core.config.secret_settings import has_user_info, holds_secret
 
 # spark-submit is given these as options of its own, which win over conf.
 _OPTIONS = {"spark.master": "spark.master", "spark.driver.memory": "spark.driver_memory"}
@@ -20,6 +20,13 @@ class Spark(Model):
     master: str = "local[*]"
     driver_memory: str = Field(default="2g", pattern=r"^\d+[kmgt]$")
     conf: dict[str, str] = Field(default_factory=dict, description="Further Spark settings; no secrets.")
+
+    @field_validator("master")
+    @classmethod
+    def _without_password(cls, value: str) -> str:
+        if has_user_info(value) and not is_recorded():
+            raise ValueError("the URL holds a password, which would be written to config.yaml and to logs; take it out")
+        return value
 
     @field_validator("conf")
     @classmethod

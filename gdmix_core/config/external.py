@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from gdmix_core.config.model import Model, Paths
+from gdmix_core.config.model import Model, Paths, is_recorded
+from gdmix_core.config.secret_settings import holds_secret
 
 ImportPath = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")]
 
@@ -35,4 +37,29 @@ class PythonModel(Model):
     function: ImportPath = Field(description="package.module:function; see docs/external.md for what it is given.")
     bags: list[str] = Field(default=[], description="Bags of the input that it reads.")
     columns: list[str] = Field(default=[], description="Further columns that it reads: text or integers.")
-    settings: dict[str, Any] = Field(default_factory=dict, description="Handed to the function as they are.")
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="Handed to the function as they are; no secrets: they are written down."
+    )
+
+    @field_validator("settings")
+    @classmethod
+    def _without_secrets(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name, item in [] if is_recorded() else _texts(value):
+            if holds_secret(name, item):
+                raise ValueError(
+                    f"{name} looks like a secret, which would be written to config.yaml; let the function read it from "
+                    "the environment"
+                )
+        return value
+
+
+def _texts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """(key, text) of every text in plain data."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _texts(item, str(key))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item, name)
+    elif isinstance(value, str):
+        yield name, value

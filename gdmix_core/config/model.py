@@ -5,17 +5,37 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    ValidationInfo,
+    field_validator,
+)
 
 from gdmix_core import paths
-from gdmix_core.config.secret_settings import has_user_info
+from gdmix_core.config.secret_settings import carries_secret
 from gdmix_core.errors import ConfigError
 
 
 class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Python takes true for 1 and 1_0 for ten; YAML does not, nor does a person."""
+        field = cls.model_fields[str(info.field_name)]
+        if field.annotation in (int, float, int | None, float | None, float | Literal["none"]):
+            if isinstance(value, bool):
+                raise ValueError(f"input should be a number, not {str(value).lower()}")
+            if isinstance(value, str) and "_" in value:
+                raise ValueError("input should be a number; digits are written without a line between them")
+        return value
 
 
 def listed(value: Any) -> Any:
@@ -57,10 +77,10 @@ def with_absolute_paths() -> Iterator[None]:
 def _path(value: str) -> str:
     if is_recorded():
         return value
-    if has_user_info(value):
+    if carries_secret(value):
         raise ValueError(
-            "the URL holds a password, which would be written to config.yaml and to logs; take it out, and give "
-            "credentials by the environment, a profile, or fsspec's configuration"
+            "the URL holds a password or a signature, which would be written to config.yaml and to logs; take it out, "
+            "and give credentials by the environment, a profile, or fsspec's configuration"
         )
     try:
         value = paths.expanded(value)

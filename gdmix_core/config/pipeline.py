@@ -104,7 +104,7 @@ class Frame(Model):
 
 
 class Export(Model):
-    formats: list[Literal["native", "avro"]] = Field(default=["native", "avro"])
+    formats: list[Literal["native", "avro"]] = Field(default=["native", "avro"], min_length=1)
     sparsity_threshold: float = Field(default=0.0, ge=0, description="Avro: coefficients up to this size are left out.")
 
 

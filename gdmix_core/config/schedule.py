@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
+from itertools import pairwise
+
 from gdmix_core.config.execution import Airflow
 from gdmix_core.errors import ConfigError
 
 PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
+# croniter knows the others.
+_CRON_OF = {"@quarterly": "0 0 1 */3 *"}
 
 
 def check_schedule(airflow: Airflow, output: str, where: str) -> None:
@@ -17,13 +22,45 @@ def check_schedule(airflow: Airflow, output: str, where: str) -> None:
     schedule = airflow.schedule
     if schedule is None or schedule == "@once":
         return
-    if "{{" not in output:
+    if schedule != "@continuous" and schedule not in PRESETS:
+        _check_cron(schedule, where)
+    if _is_shared(output, schedule, airflow.start_date):
         raise ConfigError(
-            f"{where}: output: {output!r} is the same for every run of the schedule {schedule!r}, "
-            "so each would write over the last; put a date into it, for example {{ ds }}"
+            f"{where}: output: {output!r} is the same for runs of the schedule {schedule!r} that follow each other, "
+            "so each would write over the last; put a date into it, for example {{ ds }}, or {{ ts }} within a day"
         )
-    if schedule == "@continuous" or schedule in PRESETS:
-        return
+
+
+def _is_shared(output: str, schedule: str, start: datetime.date | None) -> bool:
+    """Whether two runs in a row write to one place, as far as the template names nothing but their dates."""
+    if "{{" not in output and "{%" not in output:
+        return True
+    if schedule == "@continuous":
+        return False
+    import jinja2
+    from croniter import croniter
+    from jinja2.sandbox import SandboxedEnvironment
+
+    begin = datetime.datetime.combine(start or datetime.date(2026, 1, 1), datetime.time())
+    times = croniter(_CRON_OF.get(schedule, schedule), begin)
+    moments = [times.get_next(datetime.datetime) for _ in range(3)]
+    environment = SandboxedEnvironment(undefined=jinja2.StrictUndefined)
+    try:
+        template = environment.from_string(output)
+        places = [
+            template.render(
+                ds=f"{moment:%Y-%m-%d}", ds_nodash=f"{moment:%Y%m%d}", ts=moment.isoformat(),
+                ts_nodash=f"{moment:%Y%m%dT%H%M%S}", logical_date=moment,
+                data_interval_start=moment, data_interval_end=following,
+            )
+            for moment, following in pairwise(moments)
+        ]  # fmt: skip
+    except Exception:  # It names what only Airflow knows, which may well differ.
+        return False
+    return places[0] == places[1]
+
+
+def _check_cron(schedule: str, where: str) -> None:
     from croniter import croniter
 
     try:

@@ -7,8 +7,10 @@ import re
 # The last words of a name, which say what the value is. Words are split at dots, dashes and capitals.
 _SECRET_NAMES = re.compile(
     r"(^| )("
-    r"passwords?|passwd|pass|clearpass|pwd|passphrase|secrets?|apikey|redis auth|tokens?|credentials?|jaas|"
-    r"(access|account|secret|private|shared|encryption|auth|api|storage|customer|sse|signing|master|client) "
+    r"passwords?|passwd|pass|clearpass|pwd|pgpassword|passphrase|pass phrase|secrets?|apikey|"
+    r"secretkey|keypassword|pat|bearer|redis auth|tokens?|credentials?|jaas|"
+    r"(access|account|secret|private|shared|encryption|auth|api|storage|customer|sse|signing|master|client|application|"
+    r"provided) "
     r"(id )?keys?|"
     r"key (id|secret|password)|keyid|sas|pem"
     r")( (id|value|data|string|base64|plain|content|contents))*$"
@@ -31,12 +33,14 @@ _SECRET_VALUES = re.compile(
     r"|-----BEGIN [A-Z ]*(PRIVATE KEY|CERTIFICATE)"
     r"|\bgh[pousr]_[A-Za-z0-9]{30,}|\bgithub_pat_|\bxox[abps]-|\bya29\.|\bAIza[A-Za-z0-9_-]{30,}|\bdapi[0-9a-f]{32}"
     r"|\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\."  # a JSON web token
-    r"|[?&;](password|pwd|passwd|token|secret|sig|access_token|api_?key|sharedaccesskey|accountkey)=",
+    r"|\bpassword\s*=\s*\"|\"private_key\"|\bsk-[A-Za-z0-9_-]{16,}|[?&]X-(Amz|Goog)-Signature="
+    r"|[?&;](signature|access_key|password|pwd|passwd|token|secret|sig|access_token|api_?key|sharedaccesskey|accountkey)=",
     re.IGNORECASE,
 )
 # An option of Java sets a property, which has a name of its own.
 _PROPERTIES = re.compile(r"-D([\w.-]+)=(\S+)")
-_USER_INFO = re.compile(r"[a-z][a-z0-9+.-]*://[^/@\s:]+:[^/@\s]+@", re.IGNORECASE)
+# A secret key of AWS may have slashes; a service without users has an empty one.
+_USER_INFO = re.compile(r"[a-z][a-z0-9+.-]*://[^/@\s:]*:(?![0-9]*/)[^@\s]+@", re.IGNORECASE)
 
 
 def holds_secret(name: str, value: str) -> bool:
@@ -44,7 +48,7 @@ def holds_secret(name: str, value: str) -> bool:
 
     The location of a secret (a key file, a provider's class, a lifetime, true and false) is not one.
     """
-    if has_user_info(value) or _SECRET_VALUES.search(value):
+    if carries_secret(value):
         return True
     if any(holds_secret(*each) for each in _PROPERTIES.findall(value)):
         return True
@@ -58,6 +62,11 @@ def holds_secret(name: str, value: str) -> bool:
         return not _NOT_THE_SECRET.search(_words(plain))
     words = _words(plain)
     return bool(_SECRET_NAMES.search(words)) and not _NOT_THE_SECRET.search(words)
+
+
+def carries_secret(value: str) -> bool:
+    """Whether a text has a secret in it, whatever it is the value of: a password or a signature in a URL, a key."""
+    return has_user_info(value) or _SECRET_VALUES.search(value) is not None
 
 
 def has_user_info(url: str) -> bool:

@@ -164,6 +164,9 @@ class _Nodes:
                         f"{self._at(key)}: a key is a list or a mapping; a text that begins with {{{{ needs quotes"
                     )
                 if key.tag.endswith(":merge"):
+                    if (key.tag, "<<") in first:
+                        self._twice((*at, "<<"), first[key.tag, "<<"], line)
+                    first[key.tag, "<<"] = line
                     yield from self.walk(value, at)
                     continue
                 here = (*at, key.value)

@@ -35,7 +35,6 @@ def take_over(run: Run, step: CoordinateStep, *, group: int | None = None) -> di
 
     group: of a random effect, which of its groups of shards; None: all. Returns counts, with locked: True.
     """
-    run.require(step)
     # Of a model trained here before it was locked: a locked one has no known uncertainty.
     storage.remove(run.scores(step.pass_number, step.coordinate, LEVERAGE))
     if run.config.coordinates[step.coordinate].kind == "text":

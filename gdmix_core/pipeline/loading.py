@@ -15,7 +15,7 @@ from pydantic import BaseModel, Tag, ValidationError
 from gdmix_core.config.model import with_absolute_paths
 from gdmix_core.config.pipeline import Config
 from gdmix_core.config.schedule import check_schedule
-from gdmix_core.config.secret_settings import has_user_info
+from gdmix_core.config.secret_settings import carries_secret
 from gdmix_core.config.secret_templates import refuse_secret_templates
 from gdmix_core.config.yaml_text import Document, KeyPath, Lines, parse_yaml, place_of
 from gdmix_core.errors import ConfigError
@@ -187,7 +187,7 @@ def _describe(fault: Any, where: str, lines: Lines) -> str:
     if fault["type"] == "missing":
         message = "is required"
     given = fault.get("input")
-    secret = isinstance(given, str) and has_user_info(given)
+    secret = isinstance(given, str) and carries_secret(given)
     shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) and not secret else ""
     return f"{place}: {dotted}: {message[:1].lower()}{message[1:]}{shown}"
 

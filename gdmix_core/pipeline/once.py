@@ -16,9 +16,9 @@ def once(run: Run, step: Step, work: Callable[[], dict[str, Any]]) -> dict[str, 
     """The step's result: what its marker says if it is done, else what `work` returns, committed.
 
     The marker of an older result goes before any of that result's files does, and the new one comes after all of its
-    own. So `work` may write in place. Raises StepError when a step that this one reads is missing or out of date.
+    own. So `work` may write in place. That what this step reads is done is for the caller
+    to see (Run.require): whoever carries steps out does, for all kinds at once.
     """
-    run.require(step)
     if run.is_done(step):
         log.info("%s is done already", step.id)
         return run.result(step.id)

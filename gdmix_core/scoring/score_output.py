@@ -53,6 +53,9 @@ def check_output(output: str, model: str, source: str, external: Mapping[str, Se
     """
     if output.endswith("/") or os.path.isdir(local_path(output) or "") or storage.names_in(output):
         raise DataError(f"output {output} is a folder; name a file in it")
+    local = local_path(output)
+    if local is not None and os.path.exists(local) and not os.path.isfile(local):
+        raise DataError(f"output {output} is a device or a pipe, which would be replaced; name a file")
     read = [("the input", source), ("the model", model)]
     read += [(f"the scores of {name}", path) for name, paths in external.items() for path in paths]
     for what, path in read:

@@ -78,7 +78,7 @@ def end_on_signals(message: str, signals: Sequence[signal.Signals]) -> None:
     """From now on one of the signals ends this process with all below it, within seconds, and exit code 128 + signal.
 
     message: written to standard error then. A thread of its own waits for the signal, which the interpreter's handlers
-    do not see while compiled code runs; children keep the default handlers.
+    do not see while compiled code runs; children have the default handlers.
     """
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
@@ -89,6 +89,24 @@ def end_on_signals(message: str, signals: Sequence[signal.Signals]) -> None:
         # fail because they are ended.
         signal.signal(number, lambda *_: time.sleep(60))
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+
+    # What is sent to a child that somebody's code forks (multiprocessing, a trainer) must not be taken for ours: the
+    # child gets the default handlers, and until it has them the signals wait.
+    masks = threading.local()
+
+    def before_fork() -> None:
+        masks.old = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+
+    def in_parent() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.old)
+
+    def in_child() -> None:
+        signal.set_wakeup_fd(-1)
+        for number in signals:
+            signal.signal(number, signal.SIG_DFL)
+        in_parent()
+
+    os.register_at_fork(before=before_fork, after_in_parent=in_parent, after_in_child=in_child)
 
     def end() -> None:
         while (number := os.read(reading, 1)[0]) not in signals:

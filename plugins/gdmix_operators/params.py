@@ -92,12 +92,24 @@ def check_backfill(content: Mapping[str, Any], params: Mapping[str, Any], dates:
             f"date {params['date']!r} in the conf of a backfill: all its days would read the data of that one; leave "
             "it out, as each day reads its own, or trigger a single run with it"
         )
+    if not params.get("output") and _is_shared(str(content["output"]), dates):
+        raise ConfigError(
+            f"output {content['output']!r}: all days of the backfill would write to it, each over the last; put a date "
+            "into it, for example {{ ds }}"
+        )
     for key, would in (("output", "write to it, each over the last"), ("input", "read it")):
         path = params.get(key)
         if path and (key == "output" or is_template(str(content[key]))) and is_same_next_to(path, dates):
             raise ConfigError(
                 f"{key} {path!r}: all days of the backfill would {would}; put a date into it, for example {{{{ ds }}}}"
             )
+
+
+def _is_shared(output: str, dates: Mapping[str, Any]) -> bool:
+    try:
+        return is_same_next_to(output, dates)
+    except ConfigError:  # It names more than dates, which may well differ.
+        return False
 
 
 def apply_params(content: Mapping[str, Any], params: Mapping[str, Any], dates: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,8 +54,10 @@ def render_path(text: str, dates: Mapping[str, Any]) -> str:
 
     try:
         return SandboxedEnvironment(undefined=jinja2.StrictUndefined).from_string(text).render(dates)
-    except jinja2.TemplateError as error:
-        raise ConfigError(f"path {text!r} of the trigger: {error}; usable here: {', '.join(dates)}") from None
+    except Exception as error:  # A template is a program: what its expressions raise may be anything.
+        raise ConfigError(
+            f"path {text!r} of the trigger: {type(error).__name__}: {error}; usable here: {', '.join(dates)}"
+        ) from None
 
 
 def is_template(text: str) -> bool:
@@ -74,5 +76,5 @@ def is_same_next_to(text: str, dates: Mapping[str, Any]) -> bool:
 def _day(date: str) -> datetime.date:
     try:
         return datetime.date.fromisoformat(date)
-    except ValueError:
+    except (TypeError, ValueError):
         raise ConfigError(f"date {date!r} of the trigger: expected YYYY-MM-DD") from None

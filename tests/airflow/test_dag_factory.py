@@ -56,13 +56,28 @@ def test_cron_expression_is_checked(pipeline: dict[str, Any]) -> None:
         build_dag(pipeline)
 
 
-@pytest.mark.parametrize("schedule", ["@daily", "@continuous"])
-def test_scheduled_output_needs_a_template(pipeline: dict[str, Any], schedule: str) -> None:
+@pytest.mark.parametrize(
+    ("schedule", "output"),
+    [("@daily", "runs/r"), ("@continuous", "runs/r"), ("@hourly", "runs/{{ ds }}"), ("0 6,18 * * *", "runs/{{ ds }}"),
+     ("@daily", "runs/{{ 1 }}"), ("@daily", "runs/{# {{ ds }} #}"), ("@quarterly", "runs/{{ ds[:4] }}")],
+)  # fmt: skip
+def test_scheduled_output_needs_a_template(pipeline: dict[str, Any], schedule: str, output: str) -> None:
     pipeline["airflow"]["schedule"] = schedule
-    pipeline["output"] = "runs/ratings"
-    with pytest.raises(ConfigError, match="output: 'runs/ratings' is the same for every run"):
+    pipeline["output"] = output
+    with pytest.raises(ConfigError, match=r"is the same for runs of the schedule .* that follow each other"):
         build_dag(pipeline)
     pipeline["airflow"]["schedule"] = None
+    build_dag(pipeline)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "output"),
+    [("@hourly", "runs/{{ ts }}"), ("@daily", "runs/{{ ds_nodash }}"), ("@monthly", "runs/{{ ds[:7] }}"),
+     ("@hourly", "runs/{{ macros.ds_add(ds, 1) }}"), ("@continuous", "runs/{{ ts }}"), ("@hourly", "{{ var.value }}")],
+)  # fmt: skip
+def test_outputs_that_differ_or_may(pipeline: dict[str, Any], schedule: str, output: str) -> None:
+    pipeline["airflow"]["schedule"] = schedule
+    pipeline["output"] = output
     build_dag(pipeline)
 
 

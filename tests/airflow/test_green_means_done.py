@@ -27,6 +27,7 @@ from gdmix_operators.operators.evaluate import EvaluateOperator
 from gdmix_operators.operators.export import ExportOperator
 from gdmix_operators.operators.gate import PassGateOperator
 from gdmix_operators.operators.partition import PartitionOperator
+from gdmix_operators.operators.select import SelectOperator
 from gdmix_operators.operators.train_fixed_effect import TrainFixedEffectOperator
 from gdmix_operators.operators.train_random_effect import TrainRandomEffectOperator
 from gdmix_operators.operators.validate import ValidateOperator
@@ -155,10 +156,25 @@ class TestStep:
         with pytest.raises(ConfigError, match=r"no step pass_03\.gate"):
             PassGateOperator(task_id="pass_03.gate", run=run.root).execute(NO_CONTEXT)
 
-    @pytest.mark.parametrize("group", [2, -1])
-    def test_groups_that_do_not_exist(self, shared_run: Run, group: int) -> None:
+    @pytest.mark.parametrize(
+        ("operator", "step", "meant"),
+        [
+            (SelectOperator, "export", "ExportOperator"),
+            (TrainFixedEffectOperator, "pass_01.per_user.train", "TrainRandomEffectOperator"),
+            (EvaluateOperator, "pass_01.global.train", "TrainFixedEffectOperator"),
+            (TrainRandomEffectOperator, "pass_01.global.train", "TrainFixedEffectOperator"),
+            (PartitionOperator, "export", "ExportOperator"),
+        ],
+    )
+    def test_a_step_of_another_operator(self, shared_run: Run, operator: Any, step: str, meant: str) -> None:
+        task = operator(task_id="mine", step=step, run=shared_run.root)
+        with pytest.raises(ConfigError, match=f"{step} is a step for {meant}, and this is a {operator.__name__}"):
+            task.execute(NO_CONTEXT)
+
+    @pytest.mark.parametrize("group", [2, -1, "0", 0.5, True])
+    def test_groups_that_do_not_exist(self, shared_run: Run, group: Any) -> None:
         task = TrainRandomEffectOperator(task_id="pass_01.per_user.train", run=shared_run.root, group=group)
-        with pytest.raises(ConfigError, match=rf"group {group} of per_user does not exist: .* 0 to 1"):
+        with pytest.raises(ConfigError, match=rf"group {group!r} of per_user does not exist: .* 0 to 1"):
             task.execute(NO_CONTEXT)
 
 

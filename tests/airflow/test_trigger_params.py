@@ -97,7 +97,10 @@ def test_paths_may_name_the_dates(pipeline: dict[str, Any]) -> None:
     assert (changed["input"], changed["output"]) == ("/d/2026-11-03", "s3://b/20261103")
 
 
-TRAPS = ["{{ var.value.key }}", "{{ conn.db.password }}", "{{ ds", "{{ ds.__class__.mro() }}"]
+TRAPS = [
+    "{{ var.value.key }}", "{{ conn.db.password }}", "{{ ds", "{{ ds.__class__.mro() }}", "{{ 1/0 }}", "{{ ds + 1 }}",
+    "{{ '%d' % ds }}",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", TRAPS)
@@ -129,6 +132,15 @@ def test_days_of_a_backfill_have_their_own(pipeline: dict[str, Any], params: dic
         dates = dates_of(f"2026-11-{day:02d}", f"2026-11-{day + 1:02d}" if day < 30 else "2026-12-01")
         with pytest.raises(ConfigError, match=fault):
             check_backfill(pipeline, params, dates)
+
+
+@pytest.mark.parametrize("output", ["runs/again", "runs/{{ 1 }}", "runs/{{ ds[:4] }}"])
+def test_the_yamls_own_output_is_one_of_each_day(pipeline: dict[str, Any], output: str) -> None:
+    day = dates_of("2026-11-03", "2026-11-04")
+    with pytest.raises(ConfigError, match="all days of the backfill would write to it"):
+        check_backfill({**pipeline, "output": output}, {}, day)
+    check_backfill({**pipeline, "output": output}, {"output": "runs/{{ ds }}"}, day)
+    check_backfill({**pipeline, "output": "{{ var.value.root }}/x"}, {}, day)  # who knows
 
 
 def test_what_a_backfill_may_say(pipeline: dict[str, Any]) -> None:

@@ -546,3 +546,10 @@ def test_short_forms_of_a_text_network():
     text = parse_config({**changed, "classes": 3}).coordinates["global"].text
     jsonschema.validate({**changed, "classes": 3}, Config.model_json_schema())  # editors accept what is accepted
     assert (text.document, text.encoder.type, text.optimizer.name, text.hidden) == (["title"], "gru", "lamb", [8])
+
+
+@pytest.mark.parametrize("value", [True, "1_0"])
+@pytest.mark.parametrize("key", ["passes.max", "passes.min_delta", "coordinates.global.fixed_effect.tolerance"])
+def test_a_number_is_no_boolean_and_has_no_lines_in_it(key: str, value: Any):
+    with pytest.raises(ConfigError, match=key):
+        parse_config(override(yaml.safe_load(MINIMAL), {key: value}))

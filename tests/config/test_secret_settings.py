@@ -121,3 +121,29 @@ def test_a_path_with_a_password_is_refused_and_not_shown(key):
     with pytest.raises(ConfigError, match=key) as error:
         parse_config({**BASE, key: "s3://someone:wJalr@bucket/x"})
     assert "wJalr" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"input": "https://store.blob.core.windows.net/c/x?sv=2024&sig=Zm9v"}, "input: the URL holds a password or"),
+        ({"input": "s3a://AKIDX:ab/cd@bucket/x"}, "input: the URL holds a password"),
+        ({"input": "redis://:pw@host/x"}, "input: the URL holds a password"),
+        ({"spark": {"master": "k8s://https://me:pw@host"}}, "spark.master: the URL holds a password"),
+        ({"spark": {"conf": {"spark.executorEnv.PGPASSWORD": "hunter2"}}}, "PGPASSWORD looks like a secret"),
+        ({"spark": {"conf": {"spark.hadoop.x.bearer": "hunter2"}}}, "bearer looks like a secret"),
+        (
+            {"coordinates": {"g": {"fixed_effect": {"model": "python", "function": "a:b",
+                                                    "settings": {"db": [{"password": "hunter2"}]}}}}},
+            "password looks like a secret",
+        ),
+    ],
+)  # fmt: skip
+def test_no_part_of_the_configuration_takes_one(change, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        parse_config({**BASE, **change})
+    assert not any(secret in str(error.value) for secret in ("Zm9v", "ab/cd", "pw@", "hunter2"))
+
+
+def test_ports_and_addresses_in_paths_are_none():
+    assert parse_config({**BASE, "input": "hdfs://nn:8020/data/by@day"}).input == "hdfs://nn:8020/data/by@day"

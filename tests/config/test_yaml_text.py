@@ -127,3 +127,8 @@ def test_json_is_yaml():
 def test_words_that_yaml_1_1_takes_for_booleans_have_a_hint():
     hints = parse_yaml("name: no\non: {x: 'off'}", "f").hints
     assert sorted(hints) == [("name",), ("on",)]
+
+
+def test_of_two_merges_one_would_be_lost():
+    with pytest.raises(ConfigError, match=r"p\.yaml:2: a\.<<: this key is in line 2 already"):
+        parse_yaml("b: &b {c: 1}\na: {<<: *b, <<: {d: 2}}\n", "p.yaml")

@@ -335,7 +335,7 @@ def test_a_killed_worker_is_named_and_a_new_run_completes_as_if_undisturbed(tmp_
     run = make_run(tmp_path / "killed", config, rows, rows_per_block=70)
     killed: list[int] = []
     stop = threading.Event()
-    watcher = threading.Thread(target=kill_when, args=("random_worker", killed, stop))
+    watcher = threading.Thread(target=kill_when, args=("random.worker", killed, stop))
     watcher.start()
     try:
         with pytest.raises(StepError, match=r"pass_01\.per_user\.train: .*worker \d: killed by SIGKILL"):

@@ -219,3 +219,11 @@ def test_no_run_starts_from_itself(tmp_path: Path) -> None:
     night(tmp_path, "2026-11-05", finished=False)
     with pytest.raises(ConfigError, match=r"initial_model\.path"):
         run_directory.check(config(tmp_path, "2026-11-05", "2026-11-05"))
+
+
+@pytest.mark.parametrize("damage", ["", "config: [", "\x00"])
+def test_a_damaged_night_is_passed_over(tmp_path: Path, damage: str) -> None:
+    night(tmp_path, "2026-11-02", finished=True)
+    night(tmp_path, "2026-11-03", finished=True)
+    (tmp_path / "2026-11-03" / "config.yaml").write_text(damage)
+    assert taken(tmp_path, "2026-11-04") == "2026-11-02"

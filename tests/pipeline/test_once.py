@@ -14,8 +14,8 @@ import pytest
 
 from gdmix_core.effects.linear import training
 from gdmix_core.errors import StepError
+from gdmix_core.execution.dispatch import execute
 from gdmix_core.pipeline import once, run
-from gdmix_core.pipeline.once import once as make_once
 from gdmix_core.pipeline.run import Run
 from tests.run_directory import Rows, make_run
 
@@ -100,4 +100,4 @@ def test_what_it_reads_must_be_there(tmp_path: Path) -> None:
     rows = Rows(np.array([0.0, 1.0]), bags={"f": np.eye(2)})
     made = make_run(tmp_path, {"coordinates": {"global": {"fixed_effect": {}, "bag": "f"}}}, rows)
     with pytest.raises(StepError, match=rf"pass_01.global.evaluate needs {TRAIN}, which is missing"):
-        make_once(made, made.plan["pass_01.global.evaluate"], dict)
+        execute(made, made.plan["pass_01.global.evaluate"])

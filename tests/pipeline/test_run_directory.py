@@ -293,6 +293,14 @@ def test_the_command_changes_nothing_of_a_run_that_cannot_start(tmp_path: Path, 
         }
 
 
+@pytest.mark.parametrize(
+    ("path", "message"), [("a\0b", "null character"), ("file://host/x", "names a host"), ("file://x", "names a host")]
+)
+def test_what_no_path_is(folder: Path, path: str, message: str):
+    with pytest.raises(ConfigError, match=message):
+        configuration(folder, path)
+
+
 def test_a_url_with_one_slash_is_no_folder(folder: Path):
     with pytest.raises(ConfigError, match=r"'s3:/bucket/out' is neither a URL, which has two slashes \(s3://…\)"):
         configuration(folder, "s3:/bucket/out")

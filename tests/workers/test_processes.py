@@ -123,3 +123,24 @@ def test_workers_die_with_their_parent(when):
         if is_alive(pid):
             os.kill(pid, signal.SIGKILL)
     assert ended
+
+
+FORKS = """
+import os, signal, time
+from gdmix_core.workers import processes
+processes.end_on_signals("ended by {name}", [signal.SIGTERM, signal.SIGINT])
+for _ in range(20):
+    child = os.fork()
+    if child == 0:
+        time.sleep(600)
+        os._exit(0)
+    os.kill(child, signal.SIGTERM)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM
+time.sleep(0.2)
+print("goes on")
+"""
+
+
+def test_a_signal_to_a_child_that_somebody_forks_is_the_childs_alone():
+    done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "goes on\n"), done.stderr

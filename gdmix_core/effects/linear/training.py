@@ -60,9 +60,11 @@ def _train(run: Run, step: CoordinateStep) -> dict[str, Any]:
 def _advice(run: Run, step: CoordinateStep, result: dict[str, Any]) -> str:
     """What helps a model that did not converge."""
     key = f"coordinates.{step.coordinate}"
+    unscaled = run.config.coordinates[step.coordinate].normalization == "none"
     if result["iterations"] >= settings_of(run, step).max_iterations:
-        return f"raise {key}.fixed_effect.max_iterations, or {key}.l2"
-    if run.config.coordinates[step.coordinate].normalization == "none":
+        scale = f"; features of very different sizes need {key}.normalization" if unscaled else ""
+        return f"raise {key}.fixed_effect.max_iterations, or {key}.l2{scale}"
+    if unscaled:
         return (
             "features of very different sizes do that: scale them with "
             f"{key}.normalization: standard_deviation (or max_magnitude)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import logging
 import os
@@ -79,7 +80,7 @@ def _input(
             split: frame.column(split, "offset") + other_scores(run, step, split).span(0, frame.rows(split))
             for split in splits
         },
-        settings=model.settings,
+        settings=copy.deepcopy(model.settings),
         folder=folder,
         previous=previous,
         pass_number=step.pass_number,

@@ -24,7 +24,6 @@ def train(run: Run, step: CoordinateStep, *, group: int | None = None) -> dict[s
 
     group: which of the effect's `groups` of shards; None: all. The step's marker is written when no shard is missing.
     """
-    run.require(step)
     effect = run.config.coordinates[step.coordinate].random_effect
     assert effect is not None
     manifest = run.result("partition")["coordinates"][step.coordinate]

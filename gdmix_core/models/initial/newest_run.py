@@ -17,6 +17,7 @@ from typing import Any
 
 from gdmix_core import storage
 from gdmix_core.config.pipeline import Config
+from gdmix_core.errors import GdmixError
 from gdmix_core.pipeline.run import Run, read_recorded
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def choose(config: Config) -> Choice | None:
     pipeline = _pipeline_at(named)
     if pipeline is None and set(storage.list_folder(named)) - _OF_A_RUN_TO_BE:
         return Choice(named, named)
-    pipelines = {config.name, pipeline}
+    pipelines = {config.name, pipeline} - {_DAMAGED}
     passed_over = [] if pipeline is None else [named]
     for path in _earlier(named, output):
         if _pipeline_at(path) not in pipelines:
@@ -130,12 +131,21 @@ def _is_finished(path: str) -> bool:
     return any(storage.exists(storage.join(path, name)) for name in ("export/manifest.json", "manifest.json"))
 
 
+# No pipeline is called so.
+_DAMAGED = "(damaged)"
+
+
 def _pipeline_at(path: str) -> str | None:
     """The name of the pipeline whose run, or export, lies there; "" for one that does not say, None for neither."""
     for folder in (path, path.removesuffix("/export")):
         file = storage.join(folder, "config.yaml")
         if storage.exists(file):
-            return _name_in(read_recorded(file))
+            try:
+                return _name_in(read_recorded(file))
+            except GdmixError as error:
+                # A night that was killed while it wrote: it is no model, and must not be in the way of later ones.
+                log.warning("initial_model: %s is passed over: %s", path, error)
+                return _DAMAGED
     file = storage.join(path, "manifest.json")
     return _name_in(storage.read_json(file)) if storage.exists(file) else None
 

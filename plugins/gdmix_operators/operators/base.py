@@ -15,6 +15,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
 from gdmix_core.errors import ConfigError
+from gdmix_core.paths import expanded
 from gdmix_core.pipeline.plan import Step, build_plan
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class StepOperator(BaseOperator):
                 f"{self.task_id}: no run to work on: the task {task} {there}; put ValidateOperator(task_id='validate') "
                 "before this task, in the same task group or outside it, or give the run's directory as run="
             )
-        return Run.open(root, key=self.config_key or found.get("key"))
+        return Run.open(expanded(root), key=self.config_key or found.get("key"))
 
     def validated(self, ti: Any) -> dict[str, Any]:
         """{run, key} of this task's validate; empty texts where it has returned nothing (execute says so)."""
@@ -142,11 +143,23 @@ class StepOperator(BaseOperator):
         steps = {step.id: step for step in run.plan.steps}
         for name in names:
             if name in steps:
+                self.check_kind(steps[name])
                 return steps[name]
         for name in names:
             if is_beyond(run, name):
                 raise AirflowSkipException(f"{name} is beyond this run's {run.plan.passes} pass(es)")
         raise self.unknown(run, names[-1])
+
+    def check_kind(self, step: Step) -> None:
+        """Raises ConfigError for a step that another operator carries out."""
+        from gdmix_operators.factory import OPERATORS
+
+        meant = OPERATORS[step.kind]
+        if isinstance(self, tuple(OPERATORS.values())) and not isinstance(self, meant):
+            raise ConfigError(
+                f"task {self.task_id}: {step.id} is a step for {meant.__name__}, and this is a {type(self).__name__}; "
+                "use that operator, or say which step is meant with step="
+            )
 
     def unknown(self, run: Run, name: str) -> ConfigError:
         """The error for a step that the plan does not have."""

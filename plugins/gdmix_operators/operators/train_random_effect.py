@@ -31,16 +31,19 @@ class TrainRandomEffectOperator(StepOperator):
     def announce(self, run: Run, step: Step) -> str:
         text = super().announce(run, step)
         effect = run.config.random_effects[str(step.coordinate)].random_effect
-        return text if self.group is None or effect is None else f"{text}, group {self.group + 1} of {effect.groups}"
+        if not isinstance(self.group, int) or effect is None:
+            return text
+        return f"{text}, group {self.group + 1} of {effect.groups}"
 
     def carry_out(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
         from gdmix_core.execution.dispatch import execute
 
         effect = run.config.random_effects[str(step.coordinate)].random_effect
         assert effect is not None
-        if self.group is not None and not 0 <= self.group < effect.groups:
+        whole = isinstance(self.group, int) and not isinstance(self.group, bool)
+        if self.group is not None and not (whole and 0 <= self.group < effect.groups):
             raise ConfigError(
-                f"task {self.task_id}: group {self.group} of {step.coordinate} does not exist: random_effect.groups is "
-                f"{effect.groups} in {run.root}, so its groups are 0 to {effect.groups - 1}; map the task over these"
+                f"task {self.task_id}: group {self.group!r} of {step.coordinate} does not exist: random_effect.groups "
+                f"is {effect.groups} in {run.root}, so its groups are 0 to {effect.groups - 1}; map the task over these"
             )
         return without_marks(execute(run, step, group=self.group))

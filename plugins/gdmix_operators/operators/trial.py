@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
+from gdmix_core.errors import ConfigError
 from gdmix_core.pipeline.plan import Step
 from gdmix_operators.operators.base import StepOperator
 
@@ -36,6 +37,8 @@ class TrialOperator(StepOperator):
         from gdmix_core.config.search_space import round_id, settings_of_search, trial_count, trials_of_round
 
         names = self.steps_meant()
+        if not isinstance(self.trial, int) or isinstance(self.trial, bool):
+            raise ConfigError(f"task {self.task_id}: trial must be a trial's number, not {self.trial!r}")
         for step in run.plan.rounds:
             if step.id in names and self.trial in trials_of_round(run.config, step.settings["round"]):
                 return step
