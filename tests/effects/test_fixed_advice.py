@@ -81,3 +81,13 @@ def test_what_helps_at_the_limit_of_iterations_is_to_raise_it(tmp_path: Path, ca
     assert not result["converged"]
     assert "raise coordinates.own.fixed_effect.max_iterations" in caplog.text
     assert "normalization" not in caplog.text
+
+
+def test_at_the_limit_features_of_different_sizes_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    draw = np.random.default_rng(3)
+    X = draw.normal(size=(300, 2)) * [1.0, 1e8]
+    label = (draw.random(300) < 0.5).astype(float)
+    with caplog.at_level(logging.WARNING):
+        _, result = trained(tmp_path, X, label, {"max_iterations": 1})
+    assert not result["converged"]
+    assert "scale them with coordinates.own.normalization: standard_deviation" in caplog.text

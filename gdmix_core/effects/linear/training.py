@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import numpy as np
+
 from gdmix_core.config.coordinate import FixedEffect
+from gdmix_core.data.feature_summary import summarize_bag
 from gdmix_core.data.frame import Frame
 from gdmix_core.effects.bounds import limits_of
 from gdmix_core.effects.linear.automatic_l2 import DENSE_LIMIT
@@ -62,14 +65,27 @@ def _advice(run: Run, step: CoordinateStep, result: dict[str, Any]) -> str:
     key = f"coordinates.{step.coordinate}"
     unscaled = run.config.coordinates[step.coordinate].normalization == "none"
     if result["iterations"] >= settings_of(run, step).max_iterations:
-        scale = f"; features of very different sizes need {key}.normalization" if unscaled else ""
-        return f"raise {key}.fixed_effect.max_iterations, or {key}.l2{scale}"
+        if unscaled and _sizes_differ(run, step.coordinate):
+            return f"its features are of very different sizes: scale them with {key}.normalization: standard_deviation"
+        return f"raise {key}.fixed_effect.max_iterations, or {key}.l2"
     if unscaled:
         return (
             "features of very different sizes do that: scale them with "
             f"{key}.normalization: standard_deviation (or max_magnitude)"
         )
     return f"raise {key}.fixed_effect.tolerance, or {key}.l2"
+
+
+def _sizes_differ(run: Run, coordinate: str) -> bool:
+    """Whether some feature is a thousand times as large as another, by the root of its mean square."""
+    frame = Frame(run)
+    bag = frame.bag_of(coordinate)
+    if bag is None:
+        return False
+    summary = summarize_bag(frame, bag, core_count(run.config))
+    sizes = np.sqrt(summary.variance + summary.mean**2)
+    sizes = sizes[sizes > 0]
+    return len(sizes) > 0 and float(sizes.max()) > 1e3 * float(sizes.min())
 
 
 def settings_of(run: Run, step: CoordinateStep) -> FixedEffect:
