@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from gdmix_core.effects.linear import training
-from gdmix_core.errors import StepError
+from gdmix_core.errors import ConfigError, StepError
 from gdmix_core.execution.dispatch import execute
 from gdmix_core.pipeline import once, run
 from gdmix_core.pipeline.run import Run
@@ -73,6 +73,7 @@ def test_a_kill_at_every_line(tmp_path: Path) -> None:
     older = Run.open(str(root))
     training.train(older, older.plan[TRAIN])
     kept = shutil.copytree(root, tmp_path / "kept")
+    first = results_of(root)
     newer = with_l2(root, 3.0)
     result = training.train(newer, newer.plan[TRAIN])
     whole = results_of(root)
@@ -84,7 +85,11 @@ def test_a_kill_at_every_line(tmp_path: Path) -> None:
         shutil.copytree(kept, root)
         again = with_l2(root, 3.0)
         killed = killed_at(lines, lambda: training.train(again, again.plan[TRAIN]))  # noqa: B023
-        found = Run.open(str(root))
+        # Under the older settings, too: its marker must not vouch for the newer files.
+        back = with_l2(root, 1.0)
+        if back.is_done(back.plan[TRAIN]):
+            assert results_of(root) == first
+        found = with_l2(root, 3.0)
         if found.is_done(found.plan[TRAIN]):
             assert found.result(TRAIN) == result
             assert results_of(root) == whole
@@ -101,3 +106,26 @@ def test_what_it_reads_must_be_there(tmp_path: Path) -> None:
     made = make_run(tmp_path, {"coordinates": {"global": {"fixed_effect": {}, "bag": "f"}}}, rows)
     with pytest.raises(StepError, match=rf"pass_01.global.evaluate needs {TRAIN}, which is missing"):
         execute(made, made.plan["pass_01.global.evaluate"])
+
+
+def test_what_is_refused_before_leaves_the_older_result(tmp_path: Path) -> None:
+    rows = Rows(np.array([0.0, 1.0, 1.0]), bags={"f": np.eye(3)[:, :2]})
+    root = Path(make_run(tmp_path, {"coordinates": {"global": {"fixed_effect": {}, "bag": "f"}}}, rows).root)
+    older = Run.open(str(root))
+    training.train(older, older.plan[TRAIN])
+    content = older.config.model_dump(mode="json", exclude_none=True)
+    content["coordinates"]["global"]["bounds"] = [{"name": "nobody", "lower": 0.0}]
+    newer = Run.create(type(older.config).model_validate(content))
+    with pytest.raises(ConfigError, match="matches none of the 2 features"):
+        training.train(newer, newer.plan[TRAIN])
+    back = Run.create(older.config)
+    assert back.is_done(back.plan[TRAIN])
+
+
+def test_what_is_done_is_neither_checked_nor_finished_again(tmp_path: Path) -> None:
+    rows = Rows(np.array([0.0, 1.0]), bags={"f": np.eye(2)})
+    made = make_run(tmp_path, {"coordinates": {"global": {"fixed_effect": {}, "bag": "f"}}}, rows)
+    step, said = made.plan[TRAIN], []
+    training.train(made, step)
+    result = once.once(made, step, dict, before=lambda: said.append("before"), after=lambda _: said.append("after"))
+    assert (said, result) == ([], made.result(TRAIN))
