@@ -49,7 +49,12 @@ log = logging.getLogger("gdmix_core.validate")
 def validate(run: Run, step: Step) -> None:
     layout = open_layout(run.config)
     run.input_fingerprint = layout.fingerprint
-    once(run, step, lambda: _write_frame(run, layout))
+
+    def after(manifest: dict[str, Any]) -> None:
+        rows = {name: split["rows"] for name, split in manifest["splits"].items()}
+        log.info("frame written: %s rows; report: %s", rows, report_path(run))
+
+    once(run, step, lambda: _write_frame(run, layout), after=after)
 
 
 def _write_frame(run: Run, layout: Layout) -> dict[str, Any]:
@@ -70,8 +75,6 @@ def _write_frame(run: Run, layout: Layout) -> dict[str, Any]:
         log.warning("%s", warning)
     judge(report, run.config, report_path(run))
     copy_feature_lists(run, layout)
-    rows = {name: split["rows"] for name, split in report["splits"].items()}
-    log.info("frame written: %s rows; report: %s", rows, report_path(run))
     return frame_manifest(statistics, layout, run.config)
 
 

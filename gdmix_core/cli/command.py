@@ -24,7 +24,8 @@ class _Group(click.Group):
 
         from gdmix_core.workers.processes import end_on_signals
 
-        resumes = {"run", "validate"} & set(sys.argv[1:])
+        command = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), "")
+        resumes = command in ("run", "validate")
         kept = "what is done is kept: the same command goes on from there" if resumes else "give the command again"
         end_on_signals(f"ended by {{name}}; {kept}", (SIGTERM, SIGHUP, SIGINT))
         for stream in (sys.stdout, sys.stderr):
@@ -36,7 +37,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:  # such as of `gdmix show RUN | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _show_no_more()
             sys.exit(128 + 13)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
@@ -49,6 +50,11 @@ class _Group(click.Group):
             logging.getLogger(__name__).debug("where it was raised:", exc_info=error)
             click.secho(f"error: {found}", fg="red", err=True)
             sys.exit(1)
+
+
+def _show_no_more() -> None:
+    """For an output that nobody reads any more: what is still to be written goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Path(click.ParamType):
@@ -103,7 +109,7 @@ def _console() -> Any:
 
         def on_broken_pipe(self) -> None:
             self.quiet = True
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _show_no_more()
 
     console = Unwatched()
     if not console.is_terminal and "COLUMNS" not in os.environ:

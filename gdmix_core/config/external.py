@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
 from gdmix_core.config.model import Model, Paths, is_recorded
 from gdmix_core.config.secret_settings import holds_secret
+from gdmix_core.config.yaml_text import texts_in
 
 ImportPath = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")]
 
@@ -44,22 +44,11 @@ class PythonModel(Model):
     @field_validator("settings")
     @classmethod
     def _without_secrets(cls, value: dict[str, Any]) -> dict[str, Any]:
-        for name, item in [] if is_recorded() else _texts(value):
-            if holds_secret(name, item):
+        for path, text in () if is_recorded() else texts_in(value):
+            name = next(key for key in reversed(path) if isinstance(key, str))
+            if holds_secret(name, text):
                 raise ValueError(
                     f"{name} looks like a secret, which would be written to config.yaml; let the function read it from "
                     "the environment"
                 )
         return value
-
-
-def _texts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """(key, text) of every text in plain data."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _texts(item, str(key))
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item, name)
-    elif isinstance(value, str):
-        yield name, value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -29,8 +29,10 @@ class Model(BaseModel):
     @classmethod
     def _number(cls, value: Any, info: ValidationInfo) -> Any:
         """Python takes true for 1 and 1_0 for ten; YAML does not, nor does a person."""
-        field = cls.model_fields[str(info.field_name)]
-        if field.annotation in (int, float, int | None, float | None, float | Literal["none"]):
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        # A number, or a word or nothing in its place.
+        kinds = [kind for kind in get_args(annotation) or (annotation,) if get_origin(kind) is not Literal]
+        if {int, float} & set(kinds) and set(kinds) <= {int, float, type(None)}:
             if isinstance(value, bool):
                 raise ValueError(f"input should be a number, not {str(value).lower()}")
             if isinstance(value, str) and "_" in value:

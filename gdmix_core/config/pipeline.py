@@ -1,4 +1,4 @@
-"""The pipeline's one YAML file as typed models: every key, every default, every limit stands here and in *_config.py.
+"""The pipeline's one YAML file as typed models: every key, every default, every limit stands in this room.
 
 `Config` is what the rest of the project reads. Loading, templates and error messages are in pipeline/loading.py.
 """

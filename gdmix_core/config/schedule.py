@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from itertools import pairwise
+from typing import Any
 
 from gdmix_core.config.execution import Airflow
 from gdmix_core.errors import ConfigError
@@ -31,6 +32,18 @@ def check_schedule(airflow: Airflow, output: str, where: str) -> None:
         )
 
 
+def dates_of_run(moment: datetime.datetime, start: datetime.datetime, end: datetime.datetime) -> dict[str, Any]:
+    """What the templates of a run may name of its dates; start, end: of its data interval."""
+    return {
+        "ds": f"{moment:%Y-%m-%d}",
+        "ds_nodash": f"{moment:%Y%m%d}",
+        "ts": moment.isoformat(),
+        "logical_date": moment,
+        "data_interval_start": start,
+        "data_interval_end": end,
+    }
+
+
 def _is_shared(output: str, schedule: str, start: datetime.date | None) -> bool:
     """Whether two runs in a row write to one place, as far as the template names nothing but their dates."""
     if "{{" not in output and "{%" not in output:
@@ -47,14 +60,7 @@ def _is_shared(output: str, schedule: str, start: datetime.date | None) -> bool:
     environment = SandboxedEnvironment(undefined=jinja2.StrictUndefined)
     try:
         template = environment.from_string(output)
-        places = [
-            template.render(
-                ds=f"{moment:%Y-%m-%d}", ds_nodash=f"{moment:%Y%m%d}", ts=moment.isoformat(),
-                ts_nodash=f"{moment:%Y%m%dT%H%M%S}", logical_date=moment,
-                data_interval_start=moment, data_interval_end=following,
-            )
-            for moment, following in pairwise(moments)
-        ]  # fmt: skip
+        places = [template.render(dates_of_run(moment, moment, following)) for moment, following in pairwise(moments)]
     except Exception:  # It names what only Airflow knows, which may well differ.
         return False
     return places[0] == places[1]

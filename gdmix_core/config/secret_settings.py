@@ -7,8 +7,8 @@ import re
 # The last words of a name, which say what the value is. Words are split at dots, dashes and capitals.
 _SECRET_NAMES = re.compile(
     r"(^| )("
-    r"passwords?|passwd|pass|clearpass|pwd|pgpassword|passphrase|pass phrase|secrets?|apikey|"
-    r"secretkey|keypassword|pat|bearer|redis auth|tokens?|credentials?|jaas|"
+    r"\w*passwords?|passwd|pass|clearpass|pwd|pass ?phrase|secrets?|apikey|secretkey|pat|bearer|"
+    r"redis auth|tokens?|credentials?|jaas|"
     r"(access|account|secret|private|shared|encryption|auth|api|storage|customer|sse|signing|master|client|application|"
     r"provided) "
     r"(id )?keys?|"
@@ -33,8 +33,9 @@ _SECRET_VALUES = re.compile(
     r"|-----BEGIN [A-Z ]*(PRIVATE KEY|CERTIFICATE)"
     r"|\bgh[pousr]_[A-Za-z0-9]{30,}|\bgithub_pat_|\bxox[abps]-|\bya29\.|\bAIza[A-Za-z0-9_-]{30,}|\bdapi[0-9a-f]{32}"
     r"|\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\."  # a JSON web token
-    r"|\bpassword\s*=\s*\"|\"private_key\"|\bsk-[A-Za-z0-9_-]{16,}|[?&]X-(Amz|Goog)-Signature="
-    r"|[?&;](signature|access_key|password|pwd|passwd|token|secret|sig|access_token|api_?key|sharedaccesskey|accountkey)=",
+    r"|\bpassword\s*=\s*\"|\"private_key\"|\bsk-[A-Za-z0-9_-]{16,}"
+    r"|[?&;](password|pwd|passwd|token|secret|sig|(x-(amz|goog)-)?signature|access_(token|key)|api_?key|sharedaccesskey|"
+    r"accountkey)=",
     re.IGNORECASE,
 )
 # An option of Java sets a property, which has a name of its own.

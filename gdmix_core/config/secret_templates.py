@@ -5,11 +5,11 @@ Whatever a configuration holds is written to the run's config.yaml, and shown in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from gdmix_core.config.secret_settings import holds_secret
-from gdmix_core.config.yaml_text import Lines, place_of
+from gdmix_core.config.yaml_text import KeyPath, Lines, place_of, texts_in
 from gdmix_core.errors import ConfigError
 
 # Ways to an Airflow connection, as names, attributes and keys of a template.
@@ -20,19 +20,12 @@ def _by_name(name: str) -> bool:
     return holds_secret(name, "some value")
 
 
-def texts(content: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:
+def texts(content: Any) -> Iterator[tuple[KeyPath, str]]:
     """(key path, text) of every text of plain data that may be a template."""
-    if isinstance(content, Mapping):
-        for key, value in content.items():
-            yield from texts(value, (*at, key))
-    elif isinstance(content, list | tuple):
-        for index, value in enumerate(content):
-            yield from texts(value, (*at, index))
-    elif isinstance(content, str) and ("{{" in content or "{%" in content):
-        yield at, content
+    return ((at, text) for at, text in texts_in(content) if "{{" in text or "{%" in text)
 
 
-def dotted(path: tuple[str | int, ...]) -> str:
+def dotted(path: KeyPath) -> str:
     return ".".join(map(str, path))
 
 

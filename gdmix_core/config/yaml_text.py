@@ -195,6 +195,18 @@ class _Nodes:
         return f"{self._where}:{node.start_mark.line + 1}"
 
 
+def texts_in(content: Any, at: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
+    """(key path, text) of every text in plain data."""
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            yield from texts_in(value, (*at, key))
+    elif isinstance(content, list | tuple):
+        for index, value in enumerate(content):
+            yield from texts_in(value, (*at, index))
+    elif isinstance(content, str):
+        yield at, content
+
+
 def place_of(key: KeyPath, where: str, lines: Lines) -> str:
     """The file and, where it is known, the line of a key or of the nearest one above it; or that --set has set it."""
     line = next((lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in lines), None)

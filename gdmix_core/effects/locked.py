@@ -35,17 +35,21 @@ def take_over(run: Run, step: CoordinateStep, *, group: int | None = None) -> di
 
     group: of a random effect, which of its groups of shards; None: all. Returns counts, with locked: True.
     """
-    # Of a model trained here before it was locked: a locked one has no known uncertainty.
+    settings = run.config.coordinates[step.coordinate]
+    if settings.random_effect is not None:
+        return _take_over_random(run, step, group)
+    work = _take_over_network if settings.kind == "text" else _take_over_fixed
+    return once(run, step, lambda: work(run, step))
+
+
+def _remove_leverage(run: Run, step: CoordinateStep) -> None:
+    """Of a model trained here before it was locked: a locked one has no known uncertainty."""
     storage.remove(run.scores(step.pass_number, step.coordinate, LEVERAGE))
-    if run.config.coordinates[step.coordinate].kind == "text":
-        return once(run, step, lambda: _take_over_network(run, step))
-    if run.config.coordinates[step.coordinate].fixed_effect is not None:
-        return once(run, step, lambda: _take_over_fixed(run, step))
-    return _take_over_random(run, step, group)
 
 
 def _take_over_fixed(run: Run, step: CoordinateStep) -> dict[str, Any]:
     number, name = step.pass_number, step.coordinate
+    _remove_leverage(run, step)
     frame = Frame(run)
     model = _initial(run, name, 0, pa.string())
     remove_score_parts(run, step)
@@ -70,6 +74,10 @@ def _take_over_network(run: Run, step: CoordinateStep) -> dict[str, Any]:
 
 
 def _take_over_random(run: Run, step: CoordinateStep, group: int | None) -> dict[str, Any]:
+    if run.is_done(step):
+        log.info("%s is done already", step.id)
+        return run.result(step.id)
+    _remove_leverage(run, step)
     effect = run.config.coordinates[step.coordinate].random_effect
     assert effect is not None
     everything = list(range(run.result("partition")["coordinates"][step.coordinate]["shards"]))

@@ -30,7 +30,7 @@ def evaluate(run: Run, step: CoordinateStep) -> dict[str, Any]:
 
     The model evaluated is the sum of every coordinate's latest scores, this one's among them, and the data's offset.
     """
-    return _result(once(run, step, lambda: _evaluate(run, step)))
+    return _result(once(run, step, lambda: _evaluate(run, step), after=_log_metrics))
 
 
 def _evaluate(run: Run, step: CoordinateStep) -> dict[str, Any]:
@@ -63,10 +63,13 @@ def _evaluate(run: Run, step: CoordinateStep) -> dict[str, Any]:
     trained = run.result(train_id(step.pass_number, step.coordinate))
     if "l2" in trained:
         content["l2"] = trained["l2"]
-    shown = {split: " ".join(f"{k} {_number(v)}" for k, v in found.items()) for split, found in values.items()}
-    for split, text in shown.items():
-        log.info("pass %d, %s, %s: %s", step.pass_number, step.coordinate, split, text)
     return content
+
+
+def _log_metrics(result: dict[str, Any]) -> None:
+    for split, found in result["metrics"].items():
+        text = " ".join(f"{name} {_number(value)}" for name, value in found.items())
+        log.info("pass %d, %s, %s: %s", result["pass"], result["coordinate"], split, text)
 
 
 def measure(frame: Frame, split: str, margin: NDArray[np.float64], metrics: Sequence[Metric]) -> dict[str, MetricValue]:

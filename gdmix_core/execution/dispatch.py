@@ -54,7 +54,7 @@ def _carry_out(run: Run, step: Step, group: int | None) -> dict[str, Any]:
     work = _WORK.get(step.kind)
     if work is None:
         raise StepError(f"{step.id}: runs as a Spark application: {spark_application(step)}")
-    if step.kind != "select":  # which passes were made is for it to judge
+    if step.kind not in ("gate", "select"):  # which passes were made is for them to judge
         run.require(step)
     sharded = step.kind == "train_random"
     if step.kind in _LOCKABLE and run.config.coordinates[str(step.coordinate)].locked:

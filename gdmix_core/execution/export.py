@@ -28,9 +28,11 @@ log = logging.getLogger(__name__)
 
 def export(run: Run, step: Step) -> dict[str, Any]:
     """Writes <run>/export and, last, its manifest.json; returns {path, pass, formats, models}."""
-    result = _result(run, once(run, step, lambda: _export(run)))
-    log.info("exported pass %d to %s", result["pass"], result["path"])
-    return result
+
+    def after(content: dict[str, Any]) -> None:
+        log.info("exported pass %d to %s", content["pass"], run.path("export"))
+
+    return _result(run, once(run, step, lambda: _export(run), after=after))
 
 
 def _export(run: Run) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def _of_packages(config: Config) -> Iterator[str]:
         effect, key = coordinate.fixed_effect, f"coordinates.{name}.fixed_effect"
         if isinstance(effect, TextModel):
             needed.append(("tensorflow", "text", f"{key}.model: text"))
-        elif isinstance(effect, FixedEffect) and effect.workers > 1:
+        elif isinstance(effect, FixedEffect) and effect.workers > 1 and not coordinate.locked:
             needed.append(("tensorflow", "distributed", f"{key}.workers: {effect.workers}"))
     if config.tune is not None and config.tune.method != "grid":
         needed.append(("optuna", "search", f"tune.method: {config.tune.method}"))

@@ -42,9 +42,9 @@ _WRITTEN = re.compile(
 def root_of(config: Config) -> str:
     """The directory of the configuration's run, without a slash at the end."""
     output, local = config.output, local_path(config.output)
-    if not (local if local is not None else output.partition("://")[2]).strip("/"):  # also of file:/// and s3://
-        return "/" if local is not None else output
-    return output.rstrip("/")
+    if local is None:
+        return output if not output.partition("://")[2].strip("/") else output.rstrip("/")  # s3:// stays a URL
+    return output.rstrip("/") if local.strip("/") else "/"
 
 
 def check(config: Config) -> None:

@@ -51,9 +51,9 @@ def check_output(output: str, model: str, source: str, external: Mapping[str, Se
 
     An existing file is only replaced when it holds scores.
     """
-    if output.endswith("/") or os.path.isdir(local_path(output) or "") or storage.names_in(output):
-        raise DataError(f"output {output} is a folder; name a file in it")
     local = local_path(output)
+    if output.endswith("/") or os.path.isdir(local or "") or storage.names_in(output):
+        raise DataError(f"output {output} is a folder; name a file in it")
     if local is not None and os.path.exists(local) and not os.path.isfile(local):
         raise DataError(f"output {output} is a device or a pipe, which would be replaced; name a file")
     read = [("the input", source), ("the model", model)]

@@ -11,6 +11,7 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
+from gdmix_core.config.schedule import dates_of_run
 from gdmix_core.errors import ConfigError
 
 
@@ -32,15 +33,7 @@ def run_dates(dag_run: Any, date: str | None = None) -> dict[str, Any]:
 def _dates(start: datetime.datetime, interval: tuple[datetime.datetime, datetime.datetime]) -> dict[str, Any]:
     from airflow.sdk.timezone import coerce_datetime
 
-    moment = coerce_datetime(start)
-    return {
-        "ds": f"{moment:%Y-%m-%d}",
-        "ds_nodash": f"{moment:%Y%m%d}",
-        "ts": moment.isoformat(),
-        "logical_date": moment,
-        "data_interval_start": coerce_datetime(interval[0]),
-        "data_interval_end": coerce_datetime(interval[1]),
-    }
+    return dates_of_run(coerce_datetime(start), *map(coerce_datetime, interval))
 
 
 def render_path(text: str, dates: Mapping[str, Any]) -> str:

@@ -162,6 +162,7 @@ def test_later_passes_go_over_the_rest_and_everything_follows(tmp_path: Path, ol
 def test_a_step_is_done_once_and_again_when_the_earlier_model_changes(tmp_path: Path, old: Run):
     run = finish(new_run(tmp_path, old, ["per_user", "global"]))
     files = [Path(run.model(1, name, 0)) for name in ("per_user", "global")]
+    files += [Path(run.marker(run.plan[f"pass_01.{name}.train"])) for name in ("per_user", "global")]
     stamps = [file.stat().st_mtime_ns for file in files]
     finish(Run.open(run.root))
     assert [file.stat().st_mtime_ns for file in files] == stamps

@@ -70,7 +70,7 @@ def decode(chunk: Chunk, fields: Sequence[Field]) -> dict[str, Column]:
     names = [field.name for field in fields]
     if repeated := {name for name in names if names.count(name) > 1}:
         raise ConfigError(f"field asked for twice: {', '.join(sorted(repeated))}; name each field once")
-    runs, run_ranges, kinds, counts = _find_values(chunk, [name.encode() for name in names])
+    found, run_ranges, kinds, counts = _find_values(chunk, [name.encode() for name in names])
     columns = {}
     for f, field in enumerate(fields):
         status_of_kind = np.full(4, WRONG_KIND)
@@ -79,12 +79,12 @@ def decode(chunk: Chunk, fields: Sequence[Field]) -> dict[str, Column]:
         status = status_of_kind[kinds[f]]
         offsets = np.zeros(len(chunk) + 1, np.int64)
         np.cumsum(np.where(status == OK, counts[f], 0), out=offsets[1:])
-        columns[field.name] = Column(offsets, _FILL[field.kind](chunk, runs, run_ranges[f], offsets), status)
+        columns[field.name] = Column(offsets, _FILL[field.kind](chunk, found, run_ranges[f], offsets), status)
     return columns
 
 
 def _find_values(chunk: Chunk, keys: list[bytes]) -> tuple[NDArray[Any], ...]:
-    """The first pass; its results as example_scan.find_values describes them."""
+    """The first pass; its results as scan.find_values describes them."""
     key_offsets = np.cumsum([0, *map(len, keys)], dtype=np.int64)
     key_bytes = np.array(list(b"".join(keys)), np.uint8)
     records = chunk.data, chunk.starts, chunk.lengths
@@ -92,17 +92,17 @@ def _find_values(chunk: Chunk, keys: list[bytes]) -> tuple[NDArray[Any], ...]:
     run_ranges = np.empty((*shape, 2), np.int64)
     kinds, counts = np.zeros(shape, np.uint8), np.zeros(shape, np.int64)
     # enough for packed lists and single values
-    runs = np.empty((len(keys) * len(chunk), 2), np.int64)
+    found = np.empty((len(keys) * len(chunk), 2), np.int64)
     record = run_count = 0
     while True:
         record, run_count, outcome = scan.find_values(
-            *records, key_bytes, key_offsets, record, run_count, runs, run_ranges, kinds, counts
+            *records, key_bytes, key_offsets, record, run_count, found, run_ranges, kinds, counts
         )
         if outcome != scan.MORE_RUNS:
             break
-        runs = np.concatenate([runs, np.empty((len(runs) + 1024, 2), np.int64)])
+        found = np.concatenate([found, np.empty((len(found) + 1024, 2), np.int64)])
     _raise_problem(chunk, record, outcome)
-    return runs, run_ranges, kinds, counts
+    return found, run_ranges, kinds, counts
 
 
 def _int64_values(chunk: Chunk, *found: NDArray[np.int64]) -> NDArray[np.int64]:

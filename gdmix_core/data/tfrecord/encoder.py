@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gdmix_core.data.ragged import Bag
-from gdmix_core.data.tfrecord import layout as layout
+from gdmix_core.data.tfrecord import layout
 from gdmix_core.data.tfrecord.decoder import OK, Column, Kind
 from gdmix_core.data.tfrecord.files import EncodedRecords, write_records
 from gdmix_core.errors import DataError

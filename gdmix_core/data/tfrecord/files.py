@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core.data.byte_streams import ByteSource, compression_of, is_url, open_sink, open_source, stored_bytes
-from gdmix_core.data.tfrecord import frames as frames
+from gdmix_core.data.tfrecord import frames
 from gdmix_core.errors import DataError
 
 # How files begin that are often taken for plain TFRecord files, and what to do about them

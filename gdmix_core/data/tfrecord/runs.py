@@ -28,7 +28,7 @@ def fill_int64(
     offsets:    int64 [n + 1], by the first pass's counts; a row without values is not looked at
     values:     int64 [offsets[n]], filled
 
-    Returns the row where it stopped and a problem code of protobuf_wire, or n and 0.
+    Returns the row where it stopped and a problem code of wire_format, or n and 0.
     """
     for r in range(len(run_ranges)):
         out = offsets[r]

@@ -95,7 +95,7 @@ def find_values(
 
     Returns the record where it stopped, the runs in use before that record, and why: DONE, behind the last
     record; MORE_RUNS, to be called again for that record with a longer array; or a problem code of
-    protobuf_wire.
+    wire_format.
     """
     empty_key = _field_of_key(data, 0, 0, keys, key_offsets)
     remembered_start = np.zeros(_REMEMBERED, np.int64)

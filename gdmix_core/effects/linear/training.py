@@ -33,13 +33,16 @@ def train(run: Run, step: CoordinateStep) -> dict[str, Any]:
 
     A step that was killed goes on from its checkpoint.
     """
-    result = once(run, step, lambda: _train(run, step))
-    Checkpoint(run, step).remove()
-    return result
+    return once(
+        run,
+        step,
+        lambda: _train(run, step),
+        before=lambda: check_settings(run, step.coordinate),
+        after=lambda _: Checkpoint(run, step).remove(),
+    )
 
 
 def _train(run: Run, step: CoordinateStep) -> dict[str, Any]:
-    check_settings(run, step.coordinate)
     result = _train_with_workers(run, step) if settings_of(run, step).workers > 1 else _train_alone(run, step)
     if result["unbounded"]:
         log.warning(

@@ -36,13 +36,18 @@ def train(run: Run, step: CoordinateStep) -> dict[str, Any]:
 
     Raises StepError when it cannot be imported, raises, or does not return a finite score for every row.
     """
-    return once(run, step, lambda: _train(run, step))
-
-
-def _train(run: Run, step: CoordinateStep) -> dict[str, Any]:
-    number, name = step.pass_number, step.coordinate
-    model = run.config.coordinates[name].fixed_effect
+    model = run.config.coordinates[step.coordinate].fixed_effect
     assert isinstance(model, PythonModel)
+    return once(
+        run,
+        step,
+        lambda: _train(run, step, model),
+        before=lambda: trainer_function(step.coordinate, model.function),
+    )
+
+
+def _train(run: Run, step: CoordinateStep, model: PythonModel) -> dict[str, Any]:
+    number, name = step.pass_number, step.coordinate
     function = trainer_function(name, model.function)
     frame = Frame(run)
     with tempfile.TemporaryDirectory() as folder, _previous(run, step) as previous:

@@ -22,9 +22,7 @@ def train(run: Run, step: CoordinateStep) -> dict[str, Any]:
 
     A step that was killed goes on from its checkpoint. Raises StepError as train_together does.
     """
-    result = once(run, step, lambda: _train(run, step))
-    StepCheckpoint(run, step, "").remove()
-    return result
+    return once(run, step, lambda: _train(run, step), after=lambda _: StepCheckpoint(run, step, "").remove())
 
 
 def _train(run: Run, step: CoordinateStep) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def solve_entities(
     other_leverage: NDArray[np.float64],
     leverage: NDArray[np.float32],
 ) -> None:
-    """As entity_newton.solve_entities, with l1, lower and upper float64 [all coefficients] (infinite: no bound).
+    """As newton.solve_entities, with l1, lower and upper float64 [all coefficients] (infinite: no bound).
 
     An entity has converged when no entry of the least subgradient that the bounds let act is above its goal.
     """

@@ -179,7 +179,7 @@ def _accumulate(
         last_row = min(first_row + _ROWS_AT_A_TIME, end)
         for i in range(first_row, last_row):
             z = offset[i] + bias
-            # Unsigned positions: see dense_newton.hessian.
+            # Unsigned positions: see dense_step.hessian.
             for s in range(np.uint64(offsets[i]), np.uint64(offsets[i + 1])):
                 z += values[s] * w[np.uint64(indices[s]) + np.uint64(1)]
             work[i - first_row] = z
