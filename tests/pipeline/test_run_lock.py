@@ -97,7 +97,9 @@ def test_a_killed_owner_holds_nothing(root: Path):
 
 def test_a_process_forked_off_keeps_no_lock(tmp_path: Path):
     """As a trainer of the user's may fork; it lives on when the owner is killed."""
-    code = HOLD.replace("    print(", "    import os; print(os.fork(), flush=True)\n    print(")
+    # A line is one write: with PYTHONUNBUFFERED, print makes two, and those of two processes may mix.
+    forks = '    import os\n    os.write(1, b"%d\\n" % os.fork())\n    os.write(1, b"held\\n")\n'
+    code = HOLD.replace('    print("held", flush=True)\n', forks)
     arguments = [sys.executable, "-c", code, str(tmp_path), "", "", ""]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
