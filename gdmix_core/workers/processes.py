@@ -1,7 +1,8 @@
 """Worker processes of a step: started alike, watched together, and gone when their parent is.
 
 A worker inherits the process group (whoever kills a task's group kills its workers), gets no standard input (in an
-Airflow task that is the supervisor's socket), and asks the kernel to end it when its parent dies.
+Airflow task that is the supervisor's socket), and asks the kernel to end it when its parent dies. One that runs code
+of the user's own leads a group of its own, whose processes all end with it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1
 
 _show: Callable[[str], None] | None = None
+# Of a worker: the pipe to its parent.
+_events: IO[str] | None = None
 _handing_on: dict[subprocess.Popen[str], threading.Thread] = {}
+_ending_groups: dict[subprocess.Popen[str], threading.Thread] = {}
 _running: set[subprocess.Popen[str]] = set()
 # Reentrant: an operator's on_kill runs in a signal handler, which may interrupt the very code that holds it.
 _lock = threading.RLock()
@@ -121,8 +125,17 @@ def end_on_signals(message: str, signals: Sequence[signal.Signals]) -> None:
     threading.Thread(target=end, daemon=True).start()
 
 
-def start(module: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-    """Starts `python -m module arguments`. Its standard output carries events, a JSON object a line."""
+def start(
+    module: str,
+    arguments: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    *,
+    leads_group: bool = False,
+) -> subprocess.Popen[str]:
+    """Starts `python -m module arguments`. Its standard output carries events, a JSON object a line.
+
+    leads_group: the worker leads a process group of its own, and what is left of the group is killed at its end
+    """
     process = subprocess.Popen(
         # -P: a file of the working directory, such as random.py, is not taken for a module.
         [sys.executable, "-P", "-m", module, *arguments],
@@ -132,13 +145,28 @@ def start(module: str, arguments: Sequence[str], environment: Mapping[str, str] 
         text=True,
         errors="replace",  # a reader that stopped at a byte would leave the worker before a full pipe
         env={**os.environ, **(environment or {})},
+        process_group=0 if leads_group else None,
     )
+    if leads_group:
+        ending = _ending_groups[process] = threading.Thread(target=_end_group, args=(process.pid,), daemon=True)
+        ending.start()
     if _show is not None:
         shown = _handing_on[process] = threading.Thread(target=_hand_on, args=(process.stderr, _show), daemon=True)
         shown.start()
     with _lock:
         _running.add(process)
     return process
+
+
+def _end_group(leader: int) -> None:
+    """Kills what is left of a process group when its leader ends.
+
+    The leader is left to be reaped: until then no other group can have its number.
+    """
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_PID, leader, os.WEXITED | os.WNOWAIT)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def show_lines(show: Callable[[str], None] | None) -> None:
@@ -178,6 +206,8 @@ def wait_all(
                 continue
             with lock:
                 on_event(number, event)
+        if (ending := _ending_groups.pop(process, None)) is not None:
+            ending.join()
         code = process.wait()
         if (shown := _handing_on.pop(process, None)) is not None:
             shown.join(_SECONDS_FOR_LAST_LINES)  # a child of the worker's own may keep the pipe open
@@ -251,6 +281,8 @@ def describe_exit(code: int) -> str:
 def become_worker(step: str = "", worker: str = "") -> None:
     """Call first in a worker: ties its life to its parent's and sends its log to standard error.
 
+    What the worker prints goes there too: standard output's pipe is for events alone, and no child inherits it.
+
     step, worker: what its lines say of where they come from, such as "worker 1"
     """
     if _LIBC is not None:
@@ -259,13 +291,18 @@ def become_worker(step: str = "", worker: str = "") -> None:
             sys.exit(1)
     # Ctrl-C goes to the whole group; the parent decides, and ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    global _events
+    _events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    sys.stdout.flush()
+    os.dup2(2, 1)
     log_lines.to_standard_error(logging.INFO, step, worker)
 
 
 def send(event: Event) -> None:
     """Hands an event to the parent. Ends the process if there is no parent any more."""
     try:
-        sys.stdout.write(json.dumps(event) + "\n")
-        sys.stdout.flush()
+        events = _events or sys.stdout
+        events.write(json.dumps(event) + "\n")
+        events.flush()
     except BrokenPipeError:
         os._exit(1)

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,6 +63,30 @@ def broken(given: TrainerInput) -> Any:
     if given.settings["what"] == "unknown bag":
         given.bag("training", "per_user")
     return scores[given.settings["what"]]
+
+
+def kills(given: TrainerInput) -> dict[str, Any]:
+    """Starts processes (one in a session of its own), prints, leaves the folder, then does what settings.what says."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    apart = given.settings["what"] == "returns"
+    started = [subprocess.Popen(["sleep", "600"], start_new_session=new) for new in {False, apart}]
+    forked = os.fork()
+    if not forked:
+        time.sleep(600)
+        os._exit(0)
+    pids = Path(given.settings["pids"])
+    pids.with_suffix(".new").write_text(" ".join(map(str, [os.getpid(), forked, *(p.pid for p in started)])))
+    pids.with_suffix(".new").rename(pids)
+    print('{"outcome": "mine"}', flush=True)
+    os.chdir("/")
+    match given.settings["what"]:
+        case "ends the process":
+            os._exit(0)
+        case "is killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "stays":
+            time.sleep(600)
+    return {split: np.zeros(given.rows(split)) for split in given.splits}
 
 
 def of_two(given: TrainerInput, settings: dict[str, Any]) -> dict[str, Any]:

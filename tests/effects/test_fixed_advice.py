@@ -46,12 +46,39 @@ def test_features_that_separate_the_labels_are_told(tmp_path: Path, caplog: pyte
     assert (shown.doubtful, "without a finite optimum" in shown.details) == (True, True)
 
 
-def test_with_a_penalty_there_is_an_optimum(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+@pytest.mark.parametrize("rows_without_features", [0, 5])
+def test_separation_is_seen_wherever_the_solver_stops(tmp_path: Path, rows_without_features: int):
+    """Long before the loss is negligible; rows whose loss no coefficient changes say nothing against it."""
+    X, label = separated()
+    X[:rows_without_features] = 0.0
+    _, result = trained(tmp_path, X, label, {"tolerance": 1e-2}, l2=0.0, intercept=False)
+    assert result["objective"] > 0.1
+    assert (result["converged"], result["unbounded"]) == (True, True)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"l2": 1e-3},
+        {"l1": 1e-3, "l2": 0.0},
+        {"bounds": [{"name": "feature", "lower": -9.0, "upper": 9.0}], "l2": 0.0},
+    ],
+)
+def test_what_holds_the_coefficients_makes_an_optimum(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, settings: dict[str, Any]
+):
     X, label = separated()
     with caplog.at_level(logging.WARNING):
-        _, result = trained(tmp_path, X, label, l2=1e-3)
-    assert (result["unbounded"], result["converged"]) == (False, True)
+        _, result = trained(tmp_path, X, label, {"max_iterations": 500}, **settings, intercept=False)
+    assert not result["unbounded"]
     assert "separate" not in caplog.text
+
+
+def test_one_row_on_the_other_side_makes_an_optimum(tmp_path: Path):
+    X, label = separated()
+    label[0] = 1.0 - label[0]
+    _, result = trained(tmp_path, X, label, l2=0.0)
+    assert (result["unbounded"], result["converged"]) == (False, True)
 
 
 def badly_scaled() -> tuple[np.ndarray, np.ndarray]:

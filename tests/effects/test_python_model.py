@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from run_directory import Rows, make_run
+from waiting import wait_for
 
 from gdmix_core import storage
 from gdmix_core.data.frame import Frame
-from gdmix_core.effects.python.training import _previous
+from gdmix_core.effects.python import training as python_training
 from gdmix_core.errors import StepError
 from gdmix_core.execution import dispatch
 from gdmix_core.pipeline.run import Run
@@ -67,8 +71,11 @@ def ridge_oracle(rows: Rows, offset: np.ndarray, l2: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("remote", [False, True])
-def test_two_passes_with_offsets_files_and_export(tmp_path: Path, remote: bool):
-    root = f"memory://own-trainer/{tmp_path.name}" if remote else tmp_path
+def test_two_passes_with_offsets_files_and_export(tmp_path: Path, monkeypatch, remote: bool):
+    root: Path | str = tmp_path
+    if remote:  # whose files no other process sees
+        root = f"memory://own-trainer/{tmp_path.name}"
+        monkeypatch.setattr(python_training, "_train", lambda run, step, path: python_training.make_scores(run, step))
     run = run_of(root, "own_trainers:ridge", passes=2, l2=0.7)
     training, validation = rows_of(ROWS, 0), rows_of(30, 1)
     walk(run, "pass_01.own.evaluate")
@@ -104,7 +111,7 @@ def test_a_pass_before_that_left_nothing(tmp_path: Path):
     """Neither here nor on an object store, which has no empty folders."""
     for root in (str(tmp_path), f"memory://own-trainer-without-files/{tmp_path.name}"):
         run = run_of(root, "own_trainers:constant", passes=2)
-        with _previous(run, run.plan["pass_02.own.train"]) as previous:
+        with python_training._previous(run, run.plan["pass_02.own.train"]) as previous:
             assert previous is None
 
 
@@ -141,15 +148,67 @@ def test_what_is_done_is_not_done_again_and_older_files_go(tmp_path: Path):
         ("unknown bag", "raised KeyError: .*per_user is none of the bags of coordinate own: global"),
     ],
 )
-def test_a_trainer_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str, message: str):
+def test_a_trainer_that_fails(tmp_path: Path, capfd: pytest.CaptureFixture[str], what: str, message: str):
     run = run_of(tmp_path, "own_trainers:broken", validation=False, what=what)
     step = run.plan["pass_01.own.train"]
-    with caplog.at_level(logging.ERROR), pytest.raises(StepError, match=message) as error:
+    with pytest.raises(StepError, match=message) as error:
         dispatch.execute(run, step)
     assert str(error.value).startswith("coordinate own: own_trainers:broken")
     assert not run.is_done(step)
     if "raised" in message:
-        assert "in broken\n" in caplog.text  # the line of the user's code
+        assert "in broken\n" in capfd.readouterr().err  # the line of the user's code
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("ends the process", "own_trainers:kills ended its process before it returned any scores"),
+        ("is killed", r"own_trainers:kills: worker 0: killed by SIGKILL \(out of memory\?\)"),
+    ],
+)
+def test_a_trainer_whose_process_ends_before_it(tmp_path: Path, what: str, message: str):
+    run = run_of(tmp_path, "own_trainers:kills", validation=False, what=what, pids=str(tmp_path / "pids"))
+    step = run.plan["pass_01.own.train"]
+    with pytest.raises(StepError, match=message):
+        dispatch.execute(run, step)
+    assert not run.is_done(step)
+    assert_ended(tmp_path / "pids")
+
+
+def test_what_a_trainer_starts_and_prints(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    """Nothing that it has started outlives it, and what it prints is taken for nothing else."""
+    run = run_of(tmp_path, "own_trainers:kills", validation=False, what="returns", pids=str(tmp_path / "pids"))
+    step = run.plan["pass_01.own.train"]
+    before = Path.cwd()
+    assert dispatch.execute(run, step)["rows"] == {"training": ROWS}
+    assert_ended(tmp_path / "pids")
+    assert Path.cwd() == before
+    assert '{"outcome": "mine"}' in capfd.readouterr().err
+
+
+def test_a_trainer_ends_with_the_run(tmp_path: Path):
+    """kill -9 of the process that waits for it; the trainer ignores the signal that it gets then."""
+    run = run_of(tmp_path, "own_trainers:kills", validation=False, what="stays", pids=str(tmp_path / "pids"))
+    code = (
+        "from gdmix_core.execution import dispatch; from gdmix_core.pipeline.run import Run; "
+        f"run = Run.open({run.root!r}); dispatch.execute(run, run.plan['pass_01.own.train'])"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment) as process:
+        wait_for("the trainer", lambda: (tmp_path / "pids").exists() or None, every=0.05)
+        process.kill()
+    assert_ended(tmp_path / "pids")
+
+
+def assert_ended(pids: Path) -> None:
+    for pid in map(int, pids.read_text().split()):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            wait_for(
+                f"the end of {pid}",
+                lambda process=process: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE or None,
+                every=0.05,
+            )
 
 
 def test_other_numbers_than_floats_are_scores_too(tmp_path: Path):

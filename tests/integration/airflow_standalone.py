@@ -9,18 +9,18 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import psutil
 from free_ports import free_ports
+from waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 _MARK = "GDMIX_TEST_STANDALONE"
 _LIBC = ctypes.CDLL(None)
-T = TypeVar("T")
 
 
 def airflow_environment(home: Path, dags: Path) -> dict[str, str]:
@@ -53,16 +53,6 @@ def airflow(environment: Mapping[str, str], *arguments: str) -> str:
     )
     assert done.returncode == 0, f"airflow {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}"
     return done.stdout
-
-
-def wait_for(what: str, poll: Callable[[], T | None], timeout: float = 420, every: float = 0.5) -> T:
-    """Calls poll `every` so many seconds until it returns something; fails with `what` after `timeout` seconds."""
-    end = time.monotonic() + timeout
-    while time.monotonic() < end:
-        if (found := poll()) is not None:
-            return found
-        time.sleep(every)
-    raise AssertionError(f"waited {timeout:.0f} s in vain for {what}")
 
 
 class Standalone:

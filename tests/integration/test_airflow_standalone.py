@@ -16,7 +16,8 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from airflow_standalone import Standalone, airflow, wait_for
+from airflow_standalone import Standalone, airflow
+from waiting import wait_for
 
 from gdmix_core.samples.generated import generate_sample, write_generated
 

@@ -13,8 +13,8 @@ import fsspec
 import pyarrow.parquet as pq
 import pytest
 import synthetic_input as synthetic
-from airflow_standalone import wait_for
 from free_ports import free_ports
+from waiting import wait_for
 
 from gdmix_core import storage
 from gdmix_core.config.pipeline import Config

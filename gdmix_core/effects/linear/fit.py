@@ -31,8 +31,8 @@ from gdmix_core.solvers.empirical_bayes.fixed_point import (
     noise_variance,
     updated_variance,
 )
-from gdmix_core.solvers.entity.newton import NEGLIGIBLE_LOSS
 from gdmix_core.solvers.large.minimum import Minimum
+from gdmix_core.solvers.large.objective import score_bag
 from gdmix_core.workers.all_reduce import AllReduce, SharedObjective
 from gdmix_core.workers.checkpoint import Checkpoint, Iterate
 
@@ -106,7 +106,7 @@ class _Fit:
             "hessian_products": self._start.hessian_products + self._data.hessian_products,
             "solver": "newton_cg" if self._problem.newton else "lbfgs",
             "converged": minimum.converged,
-            "unbounded": self._separates(minimum, l2),
+            "unbounded": self._separates(l2, w),
             "message": minimum.message,
             "coefficients": len(w),
             **about_l2,
@@ -171,17 +171,26 @@ class _Fit:
         free = np.count_nonzero(self._problem.strength == 0) - (0 if self._settings.intercept else 1)
         return noise_variance(squares, rows - free - float(np.sum(sums.count - sums.shrunk)))
 
-    def _separates(self, minimum: Minimum, l2: NDArray[np.float64] | float) -> bool:
-        """Whether there is no finite optimum: nothing that the model uses has a penalty, and the loss is all but zero.
+    def _separates(self, l2: NDArray[np.float64] | float, w: NDArray[np.float64]) -> bool:
+        """Whether there is no finite optimum: the loss of no row grows, and that of some falls, along w for ever.
 
-        A row on the wrong side of the plane alone would cost log 2 times its weight. Of a Poisson loss, whose value may
-        be anything, labels that are all 0 are found before training.
+        So it is where each row is on its label's side of the plane, and neither penalties nor bounds hold w. The loss of
+        a linear model and the smoothed hinge have an optimum there too. Of a Poisson loss, whose value may be anything,
+        labels that are all 0 are found before training.
         """
-        if self._run.config.task in ("linear_regression", "poisson_regression"):
+        if self._run.config.task != "logistic_regression":
             return False
-        penalised = self._problem.strength * l2 > 0
-        negligible = max(NEGLIGIBLE_LOSS * self._total_weight, 1e-3 * min(1.0, self._total_weight))
-        return not np.any(penalised & (minimum.w != 0)) and minimum.objective <= negligible
+        problem = self._problem
+        held = (problem.strength * l2 > 0) | (problem.precision > 0) | (problem.constraints.l1 > 0)
+        held |= np.isfinite(np.where(w > 0, problem.upper, problem.lower))
+        if np.any(held & (w != 0)):
+            return False
+        scores = score_bag(self._rows.bag, w, self._settings.intercept)
+        towards = np.where(self._rows.label == 1.0, scores, -scores)
+        # A label between the classes has its own optimum.
+        against = (towards < 0) | ((scores != 0) & (self._rows.label != 0.0) & (self._rows.label != 1.0))
+        counts = self._group.sum(np.array([np.count_nonzero(against), np.count_nonzero(towards > 0)], np.float64))
+        return bool(counts[0] == 0 and counts[1] > 0)
 
     def _model(
         self, minimum: Minimum, l2: NDArray[np.float64] | float

@@ -46,8 +46,8 @@ def _train(run: Run, step: CoordinateStep) -> dict[str, Any]:
     result = _train_with_workers(run, step) if settings_of(run, step).workers > 1 else _train_alone(run, step)
     if result["unbounded"]:
         log.warning(
-            "%s: the features separate the labels, so the model has no finite optimum; it is stopped where the loss "
-            "was all but zero. Set coordinates.%s.l2 above 0, or regularize_intercept: true",
+            "%s: the features separate the labels, so the model has no finite optimum; its coefficients would "
+            "grow for ever. Set coordinates.%s.l2 above 0, or regularize_intercept: true",
             step.id, step.coordinate,
         )  # fmt: skip
     elif not result["converged"]:

@@ -1,12 +1,17 @@
-"""A coordinate trained by a function of the user's own, whose scores are checked and kept like any other's."""
+"""A coordinate trained by a function of the user's own, whose scores are checked and kept like any other's.
+
+The function is called in a process of its own: what it does to that, such as ending it, is not done to the run.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import copy
 import hashlib
+import json
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,6 +30,7 @@ from gdmix_core.errors import StepError
 from gdmix_core.pipeline.once import once
 from gdmix_core.pipeline.plan import CoordinateStep
 from gdmix_core.pipeline.run import SPLITS, Run
+from gdmix_core.workers import processes
 
 log = logging.getLogger(__name__)
 
@@ -36,18 +42,36 @@ def train(run: Run, step: CoordinateStep) -> dict[str, Any]:
 
     Raises StepError when it cannot be imported, raises, or does not return a finite score for every row.
     """
+    path = _model(run, step).function
+    return once(run, step, lambda: _train(run, step, path), before=lambda: trainer_function(step.coordinate, path))
+
+
+def _model(run: Run, step: CoordinateStep) -> PythonModel:
     model = run.config.coordinates[step.coordinate].fixed_effect
     assert isinstance(model, PythonModel)
-    return once(
-        run,
-        step,
-        lambda: _train(run, step, model),
-        before=lambda: trainer_function(step.coordinate, model.function),
-    )
+    return model
 
 
-def _train(run: Run, step: CoordinateStep, model: PythonModel) -> dict[str, Any]:
-    number, name = step.pass_number, step.coordinate
+def _train(run: Run, step: CoordinateStep, path: str) -> dict[str, Any]:
+    # The modules that are found here are found there, whatever has put their folders on the path.
+    arguments = ["--run", run.root, "--step", step.id, "--path", json.dumps(sys.path)]
+    worker = processes.start("gdmix_core.effects.python.worker", arguments, leads_group=True)
+    told: dict[str, Any] = {}
+    (code,) = processes.wait_all([worker], lambda _, event: told.update(event))
+    where = f"coordinate {step.coordinate}: {path}"
+    if "error" in told:
+        raise StepError(told["error"])
+    if code != 0:
+        raise processes.explain((code,), (), where)
+    if "outcome" not in told:
+        raise StepError(f"{where} ended its process before it returned any scores; let it return, or raise an error")
+    outcome: dict[str, Any] = told["outcome"]
+    return outcome
+
+
+def make_scores(run: Run, step: CoordinateStep) -> dict[str, Any]:
+    """Calls the function in this process, writes what it returns and leaves. Returns {function, rows, files}."""
+    number, name, model = step.pass_number, step.coordinate, _model(run, step)
     function = trainer_function(name, model.function)
     frame = Frame(run)
     with tempfile.TemporaryDirectory() as folder, _previous(run, step) as previous:
@@ -107,7 +131,7 @@ def _call(name: str, path: str, function: Trainer, given: TrainerInput) -> Any:
             f"coordinate {name}: {path} raised {type(error).__name__}: {error}; its traceback is in the log"
         ) from error
     finally:
-        # What it has changed of this process is not the run's affair.
+        # Files of the run that are written after it lie where they would have, and are as readable.
         os.chdir(folder)
         os.umask(mask)
 
