@@ -12,6 +12,7 @@ import io
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from gdmix_core.errors import DataError, GdmixError
 from gdmix_core.paths import is_url, local_path
-from gdmix_core.system_errors import REFUSALS, as_user_error
+from gdmix_core.system_errors import REFUSALS, as_user_error, refused_by_driver
 
 
 def join(base: str, *parts: str) -> str:
@@ -55,6 +56,8 @@ def _naming(path: str, *, inside: bool = False) -> Iterator[None]:
         if inside and not (isinstance(error, OSError) and error.errno in REFUSALS):
             raise
         found = as_user_error(error, path)
+        if found is None and is_url(path) and not inside:
+            found = refused_by_driver(error, path)
         if found is None:
             raise
         raise found from error
@@ -101,6 +104,8 @@ def open_for_read(path: str) -> Iterator[IO[bytes]]:
     with _naming(path):
         try:
             if local is not None:
+                if not stat.S_ISREG(os.stat(local).st_mode) and not os.path.isdir(local):
+                    raise DataError(f"{path}: a pipe or a device, not a file; write its content to a file first")
                 file: IO[bytes] = open(local, "rb")  # noqa: SIM115
             else:
                 filesystem, key = _remote(path)
@@ -188,8 +193,8 @@ def _local_entry(entry: os.DirEntry[str]) -> Entry:
     if entry.is_dir():
         return Entry(entry.name, "folder")
     if entry.is_file():
-        stat = entry.stat()
-        return Entry(entry.name, "file", stat.st_size, str(stat.st_mtime_ns))
+        found = entry.stat()
+        return Entry(entry.name, "file", found.st_size, str(found.st_mtime_ns))
     return Entry(entry.name, "special")
 
 
@@ -230,10 +235,10 @@ def change_stamp(path: str) -> tuple[int, str] | None:
     local = local_path(path)
     if local is not None:
         try:
-            stat = os.stat(local)
+            found = os.stat(local)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return stat.st_size, str(stat.st_mtime_ns)
+        return found.st_size, str(found.st_mtime_ns)
     filesystem, key = _remote(path)
     try:
         info = filesystem.info(key)
@@ -349,7 +354,7 @@ def read_json(path: str) -> Any:
             return json.loads(file.read().decode("utf-8-sig"))
         except UnicodeDecodeError as error:
             raise as_user_error(error, path) from None  # type: ignore[misc]
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path}: not valid JSON ({error}); it is damaged, or was edited by hand") from None
 
 

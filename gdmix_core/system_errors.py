@@ -95,6 +95,15 @@ def as_user_error(error: BaseException, path: str = "") -> GdmixError | None:
     return None
 
 
+def refused_by_driver(error: Exception, path: str) -> GdmixError:
+    """For a URL: whatever its driver raises, and for it may be any type, is a refusal of what the URL asks for."""
+    scheme = path.partition("://")[0]
+    return ConfigError(
+        f"{_place(path)}the driver of {scheme}:// cannot do this ({type(error).__name__}: {_one_line(error)}); "
+        "check the URL, and what fsspec's configuration says of this scheme"
+    )
+
+
 def _of_system(error: OSError, path: str) -> GdmixError:
     names = [name for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
     named = ", ".join(name.decode(errors="replace") if isinstance(name, bytes) else name for name in names)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from gdmix_core import storage
-from gdmix_core.errors import DataError
+from gdmix_core.errors import DataError, GdmixError
 
 
 def fail_half_way(path: str, error: BaseException) -> None:
@@ -89,6 +91,36 @@ def test_json_that_is_none_names_the_file(tmp_path: Path):
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(DataError, match=r"x\.json: not valid JSON"):
         storage.read_json(str(tmp_path / "x.json"))
+
+
+def test_json_deeper_than_the_parser_goes(tmp_path: Path):
+    (tmp_path / "x.json").write_text("[" * 200_000)
+    with pytest.raises(DataError, match=r"x\.json: not valid JSON"):
+        storage.read_json(str(tmp_path / "x.json"))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / "x.json")
+    with pytest.raises(DataError, match=r"x\.json: a pipe or a device, not a file"):
+        storage.read_json(str(tmp_path / "x.json"))
+
+
+@pytest.mark.parametrize("url", ["dbfs://x/y", "http://[/y", "reference://x", "dir://x", "sftp://h/x"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        storage.exists,
+        storage.list_entries,
+        storage.read_json,
+        storage.remove,
+        storage.paths_within,
+        lambda url: storage.write_json(url, {}),
+    ],
+)
+def test_a_url_that_its_driver_cannot_take_is_one_sentence(url: str, call: Callable[[str], Any]):
+    with pytest.raises(GdmixError, match=f"{url.partition(':')[0]}:") as error:
+        call(url)
+    assert "\n" not in str(error.value)
 
 
 def test_join():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -33,6 +33,12 @@ class Spark(Model):
     def _effective(cls, value: dict[str, str]) -> dict[str, str]:
         for key in [] if is_recorded() else sorted(_OPTIONS.keys() & value.keys()):
             raise ValueError(f"{key} has no effect in conf; set {_OPTIONS[key]} of this configuration")
+        for key in [] if is_recorded() else value:
+            if not key.startswith("spark."):
+                raise ValueError(
+                    f"{key} has no effect: Spark reads settings that begin with spark. alone (Hadoop's as "
+                    f"spark.hadoop.{key})"
+                )
         return value
 
     @field_validator("conf", mode="before", json_schema_input_type=dict[str, str | int | float | bool])
@@ -80,18 +86,22 @@ class Airflow(Model):
     schedule: str | None = Field(
         default=None, description="Cron expression or preset such as @daily; none: by trigger only."
     )
-    start_date: datetime.date | None = None
+    start_date: datetime.date | None = Field(
+        default=None, ge=datetime.date(1970, 1, 1), lt=datetime.date(2200, 1, 1), description="First day of the data."
+    )
     catchup: bool = False
     max_active_runs: int = Field(default=1, ge=1)
     retries: int = Field(default=2, ge=0)
-    retry_delay_seconds: int = Field(default=60, ge=0)
-    tags: list[str] = Field(default=["gdmix"])
+    retry_delay_seconds: int = Field(default=60, ge=0, le=7 * 86_400)
+    tags: list[Annotated[str, Field(min_length=1, max_length=100)]] = Field(default=["gdmix"])
     spark_connection: str = Field(default="spark_local", description="Airflow connection of spark-submit.")
 
     @model_validator(mode="after")
     def _scheduled_since(self) -> Airflow:
         if self.schedule is not None and self.start_date is None:
             raise ValueError("a schedule needs a start_date")
+        if self.schedule == "@continuous" and self.max_active_runs > 1:
+            raise ValueError("runs of the schedule @continuous follow one another: max_active_runs must be 1")
         return self
 
     @model_validator(mode="after")

@@ -28,8 +28,11 @@ class Model(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Python takes true for 1 and 1_0 for ten; YAML does not, nor does a person."""
+        """Python takes true for 1, no for false and 1_0 for ten; YAML does not, nor does a person."""
         annotation = cls.model_fields[str(info.field_name)].annotation
+        # A template makes a text of all that it renders.
+        if annotation is bool and str(value).lower() not in ("true", "false"):
+            raise ValueError("input should be true or false")
         # A number, or a word or nothing in its place.
         kinds = [kind for kind in get_args(annotation) or (annotation,) if get_origin(kind) is not Literal]
         if {int, float} & set(kinds) and set(kinds) <= {int, float, type(None)}:

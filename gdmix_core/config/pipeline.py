@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.config.execution import Airflow, Engine, Spark
-from gdmix_core.config.model import Model, Path, is_recorded
+from gdmix_core.config.model import Model, Path, is_recorded, refuse_without_effect
 from gdmix_core.config.tune import Tune
 from gdmix_core.errors import ConfigError
 from gdmix_core.metrics.registry import DEFAULT_METRIC, metrics_of, parse_metric
@@ -77,6 +77,8 @@ class InitialModel(Model):
     def _somewhere(self) -> InitialModel:
         if self.path is None and not self.coordinates:
             raise ValueError("needs path (a run or its export) or coordinates (Avro files of coordinates)")
+        if self.path is None:
+            refuse_without_effect(self, ["required"], "without path: the files of coordinates must be there")
         return self
 
     @property
@@ -98,6 +100,12 @@ class Checks(Model):
         "first metric that is undefined in every pass.",
     )
 
+    @model_validator(mode="after")
+    def _effective(self) -> Checks:
+        if self.on_error == "fail":
+            refuse_without_effect(self, ["max_dropped"], "with on_error: fail, which drops nothing; use on_error: drop")
+        return self
+
 
 class Frame(Model):
     rows_per_block: int = Field(default=500_000, ge=1, description="Target rows of one block of the frame.")
@@ -106,6 +114,12 @@ class Frame(Model):
 class Export(Model):
     formats: list[Literal["native", "avro"]] = Field(default=["native", "avro"], min_length=1)
     sparsity_threshold: float = Field(default=0.0, ge=0, description="Avro: coefficients up to this size are left out.")
+
+    @model_validator(mode="after")
+    def _effective(self) -> Export:
+        if "avro" not in self.formats:
+            refuse_without_effect(self, ["sparsity_threshold"], "without avro among the formats; leave it out")
+        return self
 
 
 class Config(Model):

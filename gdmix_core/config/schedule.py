@@ -50,16 +50,15 @@ def _is_shared(output: str, schedule: str, start: datetime.date | None) -> bool:
         return True
     if schedule == "@continuous":
         return False
-    import jinja2
     from croniter import croniter
-    from jinja2.sandbox import SandboxedEnvironment
+
+    from gdmix_core.config.templates import environment
 
     begin = datetime.datetime.combine(start or datetime.date(2026, 1, 1), datetime.time())
     times = croniter(_CRON_OF.get(schedule, schedule), begin)
     moments = [times.get_next(datetime.datetime) for _ in range(3)]
-    environment = SandboxedEnvironment(undefined=jinja2.StrictUndefined)
     try:
-        template = environment.from_string(output)
+        template = environment().from_string(output)
         places = [template.render(dates_of_run(moment, moment, following)) for moment, following in pairwise(moments)]
     except Exception:  # It names what only Airflow knows, which may well differ.
         return False
@@ -72,6 +71,7 @@ def _check_cron(schedule: str, where: str) -> None:
     try:
         if len(croniter(schedule).expanded) > 6:
             raise ValueError("more than six fields")
+        croniter(schedule, datetime.datetime(2026, 1, 1)).get_next()  # raises for a day that no month has
     except (ValueError, KeyError, AttributeError) as error:  # all of croniter's own are ValueErrors
         raise ConfigError(
             f"{where}: airflow.schedule: {schedule!r} is neither a cron expression nor a preset "

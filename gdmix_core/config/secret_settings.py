@@ -24,10 +24,13 @@ _SECRET_PREFIXES = re.compile(
 )
 # What such a word stands in without being the secret itself: where it is, how long it holds, who provides it.
 _NOT_THE_SECRET = re.compile(
-    r"(provider|class|enabled|disabled|file|path|location|dir|directory|lifetime|interval|timeout|ttl|max|min|size|type|"
-    r"algorithm|length|renewal|ratio|store|store type|service|issuer|endpoint|url|uri|server|factory|mapping|impl|"
-    r"protocol|required|secret name|name)$|secret key ref "
+    r"(^| )(provider|class|enabled|disabled|file|path|location|dir|directory|lifetime|interval|timeout|ttl|max|min|"
+    r"size|type|algorithm|length|renewal|ratio|store|store type|service|issuer|endpoint|url|uri|server|factory|mapping|"
+    r"impl|protocol|required|mechanism|regex|pattern|secret name|name)$|secret key ref "
 )
+# Names of which there may be so many, and those of a mapping that has a secret's place for each.
+_COUNTED = re.compile(r"(^| )(tokens|passes|credentials)$")
+_NAMES_OF_MANY = ("secrets", "credentials", "tokens", "pass", "pat")
 _SECRET_VALUES = re.compile(
     r"\b(AKIA|ASIA|AGPA|AROA)[A-Z0-9]{16}\b"  # AWS's key ids
     r"|-----BEGIN [A-Z ]*(PRIVATE KEY|CERTIFICATE)"
@@ -53,16 +56,19 @@ def holds_secret(name: str, value: str) -> bool:
         return True
     if any(holds_secret(*each) for each in _PROPERTIES.findall(value)):
         return True
-    if value.strip().lower() in ("true", "false", "") or (
-        re.fullmatch(r"[0-9.]+\s*[a-z]{0,4}", value.strip())
-        and not (_words(name).endswith(("password", "passphrase", "pwd", "secret")))
-    ):
-        return False
     plain = re.sub(r"^spark\.(hadoop|hive)\.", "", name)
-    if _SECRET_PREFIXES.search(plain):
-        return not _NOT_THE_SECRET.search(_words(plain))
     words = _words(plain)
-    return bool(_SECRET_NAMES.search(words)) and not _NOT_THE_SECRET.search(words)
+    number = re.fullmatch(r"[0-9.]+\s*[a-z]{0,4}", value.strip())
+    if value.strip().lower() in ("true", "false", "") or (number and _COUNTED.search(words)):
+        return False
+    if _NOT_THE_SECRET.search(words):
+        return False
+    # What the secret is of may follow its name: an account, a bucket, a host.
+    parts = plain.split(".")
+    owners = (_words(".".join(parts[:count])) for count in range(1, len(parts)))
+    return bool(_SECRET_NAMES.search(words) or _SECRET_PREFIXES.search(plain)) or any(
+        _SECRET_NAMES.search(owner) and not owner.endswith(_NAMES_OF_MANY) for owner in owners
+    )
 
 
 def carries_secret(value: str) -> bool:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from gdmix_core.config.model import Model
+from gdmix_core.config.model import Model, refuse_without_effect
 
 # Airflow maps no more tasks than that by default (core.max_map_length), and nobody reads a longer table.
 MOST_TRIALS = 1000
@@ -63,6 +63,8 @@ class Tune(Model):
             raise ValueError("a grid tries every combination: leave trials out, or use random or bayesian")
         if self.method == "grid" and any(isinstance(values, Range) for values in self.parameters.values()):
             raise ValueError("a grid needs lists of values; for a range use method: random or bayesian")
+        if self.method == "grid":
+            refuse_without_effect(self, ["seed"], "with method: grid, which draws nothing; leave it out")
         if self.method != "grid" and self.trials is None:
             raise ValueError(f"method {self.method} needs trials: how many to make")
         return self

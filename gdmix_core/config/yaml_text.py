@@ -30,6 +30,7 @@ _SCALARS = {
     "float": r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
     "merge": r"<<",
 }
+_TAGS = {f"tag:yaml.org,2002:{name}" for name in (*_SCALARS, "str", "seq", "map")}
 # What YAML 1.1 takes for a boolean, as other readers of the same file may.
 _BOOLEANS_OF_1_1 = re.compile(r"y|n|yes|no|on|off", re.IGNORECASE)
 
@@ -140,6 +141,9 @@ class _Nodes:
                 raise ConfigError(f"{self._at(node)}: an alias stands for what it is a part of")
             return self._sizes[key]
         self._sizes[key] = -1
+        if node.tag not in _TAGS:
+            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+            raise ConfigError(f"{self._at(node)}: the tag {tag} makes what no setting can be; leave it out")
         children = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
         size = 1 + (sum(map(self.measure, children)) if isinstance(node, yaml.CollectionNode) else 0)
         if size > _MOST_VALUES:

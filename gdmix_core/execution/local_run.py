@@ -125,8 +125,12 @@ def metrics_table(run: Run) -> Table:
         marked = f"{name} ★" if chosen else name
         table.add_row(str(number), marked, *cells, style="bold" if chosen else None, end_section=last)
     if best:
-        table.caption = f"★ best by {best['metric']}: pass {best['pass']}{', exported' if run.trial is None else ''}"
+        table.caption = f"★ best by {best['metric']}: pass {best['pass']}{', exported' if _is_exported(run) else ''}"
     return table
+
+
+def _is_exported(run: Run) -> bool:
+    return run.trial is None and run.is_done(run.plan["export"])
 
 
 def _shown_l2(l2: dict[str, Any] | None) -> str:

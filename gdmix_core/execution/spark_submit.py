@@ -28,7 +28,14 @@ DEFAULT_CONF = {"spark.ui.enabled": "false", "spark.log.level": "ERROR", "spark.
 _SHOWN_LINES = 5
 # What the JVM says, and what it means to whoever started the run.
 _REASONS = (
-    (r'Cannot run program "([^"]+)"', "Spark cannot start {0}; let PYSPARK_PYTHON name the Python of gdmix-airflow"),
+    (
+        r'Cannot run program "([^"]+)"',
+        "Spark cannot start {0}; let PYSPARK_PYTHON name the Python of gdmix-airflow",
+    ),
+    (
+        r"(\S+/bin/)spark-(?:class|submit): No such file",
+        "no Spark is in {0}; unset SPARK_HOME",
+    ),
     (r"\[PYTHON_VERSION_MISMATCH\] ([^\n]+)", "{0}; set PYSPARK_PYTHON and PYSPARK_DRIVER_PYTHON to one Python"),
     (r"UnsupportedClassVersionError", "this Java is too old for Spark; set JAVA_HOME to the folder of a Java 17"),
     (r"OutOfMemoryError: ([^\n]+)", "the JVM is out of memory ({0}); raise spark.driver_memory"),
@@ -89,7 +96,8 @@ def environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
     """Variables for spark-submit: the same interpreter and the same packages on the driver and in local workers."""
     variables = dict(os.environ if base is None else base)
     variables.setdefault("PYSPARK_PYTHON", sys.executable)
-    variables.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    if not Path(variables.get("PYSPARK_DRIVER_PYTHON", "")).name.startswith("python"):
+        variables["PYSPARK_DRIVER_PYTHON"] = sys.executable  # a notebook's program starts no application
     root = str(Path(__file__).resolve().parents[2])
     paths = [path for path in variables.get("PYTHONPATH", "").split(os.pathsep) if path]
     # Our packages before all others: nothing of the user's runs in these jobs, and a folder may have the name of ours.

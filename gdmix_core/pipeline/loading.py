@@ -137,19 +137,20 @@ def render(
     if not isinstance(content, str) or not any(sign in content for sign in ("{{", "{%", "{#")):
         return content
     import jinja2
-    from jinja2.sandbox import SandboxedEnvironment
+
+    from gdmix_core.config.templates import environment
 
     place = f"{place_of(at, where, lines or {})}: {'.'.join(map(str, at))}: template {content!r}"
     try:
-        template = SandboxedEnvironment(undefined=jinja2.StrictUndefined).from_string(content)
+        template = environment().from_string(content)
         return template.render({"macros": _Macros, **variables})
     except jinja2.UndefinedError as error:
         if keep_unknown:
             return content
         hint = "give it with --var NAME=VALUE, for example --var ds=2026-11-01"
         raise ConfigError(f"{place}: {error}; {hint}") from None
-    except ConfigError:
-        raise
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from None
     except Exception as error:  # A template is a program: what its expressions raise may be anything.
         raise ConfigError(
             f"{place}: {type(error).__name__}: {str(error).rstrip('.')}; correct the expression"

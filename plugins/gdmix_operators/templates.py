@@ -68,6 +68,6 @@ def is_same_next_to(text: str, dates: Mapping[str, Any]) -> bool:
 
 def _day(date: str) -> datetime.date:
     try:
-        return datetime.date.fromisoformat(date)
+        return datetime.datetime.strptime(date, "%Y-%m-%d").date()
     except (TypeError, ValueError):
         raise ConfigError(f"date {date!r} of the trigger: expected YYYY-MM-DD") from None

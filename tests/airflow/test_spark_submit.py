@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from gdmix_core.config.pipeline import Config
+from gdmix_core.execution import spark_submit
 from gdmix_core.pipeline.run import Run
 from gdmix_operators.spark_submit import spark_submit_hook
 
@@ -58,6 +59,23 @@ def test_cluster_uses_its_own_python(pipeline: dict[str, Any], monkeypatch: pyte
     found, environment = command(pipeline)
     assert found[found.index("--master") + 1] == "spark://master:7077"
     assert environment == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "driver"),
+    [
+        ("jupyter", sys.executable),
+        ("/opt/bin/ipython3", sys.executable),
+        ("/opt/bin/python3.11", "/opt/bin/python3.11"),
+    ],
+)
+def test_a_notebooks_program_is_no_driver(given: str, driver: str) -> None:
+    assert spark_submit.environment({"PYSPARK_DRIVER_PYTHON": given})["PYSPARK_DRIVER_PYTHON"] == driver
+
+
+def test_a_folder_without_spark_is_named() -> None:
+    said = "/x/bin/spark-submit: line 27: /old/bin/spark-class: No such file or directory"
+    assert spark_submit.reason(said) == "no Spark is in /old/bin/; unset SPARK_HOME"
 
 
 def test_spark_submit_off_the_path(pipeline: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

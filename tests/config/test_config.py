@@ -251,6 +251,32 @@ def test_a_template_that_is_none(tmp_path: Path):
         load_config(write(tmp_path, MINIMAL.replace("{{ ds }}", "{{ ds")), {"ds": "1"})
 
 
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{% for a in range(900) %}{% for b in range(900) %}x{% endfor %}{% endfor %}", "a loop within a loop"),
+        ("{% for a in range(10 ** 9) %}x{% endfor %}", "a range of 1,000,000,000 numbers"),
+        ("{{ 'x' * 10 ** 9 }}", "a product of 1,000,000,000 items"),
+        ("{{ 9 ** (9 ** 9) }}", "a power of 387420489"),
+        ("{{ (7 ** 60) ** 60 ** 1 }}", "a product of numbers of 169 bits"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "macros"),
+        ("{% include 'x' %}", "macros and other files"),
+        ("{{ 1 / 0 }}", "ZeroDivisionError"),
+    ],
+)
+def test_a_template_that_would_compute_for_ever(tmp_path: Path, template: str, message: str):
+    path = write(tmp_path, MINIMAL.replace("data/{{ ds }}", json.dumps(template)))
+    for read in (load_config, check_file):
+        with pytest.raises(ConfigError, match=rf"pipeline\.yaml:2: input: template .*{message}"):
+            read(path, {"ds": "1"}, {})
+
+
+def test_a_template_may_compute(tmp_path: Path):
+    template = "{% for part in ds.split('-') %}/{{ part }}{% endfor %}{{ '-' * 2 }}{{ 2 ** 3 * 5 }}"
+    path = write(tmp_path, MINIMAL.replace("data/{{ ds }}", json.dumps(template)))
+    assert load_config(path, {"ds": "2026-11-01"}).input == "/2026/11/01--40"
+
+
 def test_a_check_leaves_templates_whose_variables_are_not_given(tmp_path: Path):
     path = write(tmp_path, MINIMAL.replace("runs/{{ ds }}", "runs/{{ other }}"))
     assert check_file(path, {}, {}).input == "data/{{ ds }}"
@@ -487,6 +513,20 @@ def test_a_runs_own_configuration_is_accepted_again(effect: dict[str, Any]):
         ({"spark": {"conf": {"spark.driver.memory": "4g"}}}, r"has no effect in conf; set spark\.driver_memory"),
         ({"airflow": {"catchup": True}}, "airflow: catchup has no effect without a schedule"),
         ({"airflow": {"retries": 0, "retry_delay_seconds": 5}}, "retry_delay_seconds has no effect with retries: 0"),
+        ({"spark": {"conf": {"fs.s3a.endpoint": "x"}}}, "fs.s3a.endpoint has no effect.* spark.hadoop.fs.s3a.endpoint"),
+        ({"checks": {"max_dropped": 0.5}}, "max_dropped has no effect with on_error: fail"),
+        (
+            {"export": {"formats": ["native"], "sparsity_threshold": 0.1}},
+            "sparsity_threshold has no effect",
+        ),
+        (
+            {"tune": {"parameters": {"coordinates.global.l2": [1, 2]}, "seed": 3}},
+            "seed has no effect with method",
+        ),
+        (
+            {"initial_model": {"coordinates": {"global": "x.avro"}, "required": False}},
+            "required has no effect without path",
+        ),
     ],
 )
 def test_a_key_of_where_it_runs_that_nothing_would_come_of(changes: dict[str, Any], message: str):
@@ -546,6 +586,30 @@ def test_short_forms_of_a_text_network():
     text = parse_config({**changed, "classes": 3}).coordinates["global"].text
     jsonschema.validate({**changed, "classes": 3}, Config.model_json_schema())  # editors accept what is accepted
     assert (text.document, text.encoder.type, text.optimizer.name, text.hidden) == (["title"], "gru", "lamb", [8])
+
+
+@pytest.mark.parametrize(
+    ("airflow", "message"),
+    [
+        ({"tags": ["x" * 101]}, "tags.0.* at most 100"),
+        ({"retry_delay_seconds": 10**12}, "retry_delay_seconds.* less than or equal"),
+        ({"schedule": "@continuous", "max_active_runs": 2, "start_date": "2026-11-01"}, "max_active_runs must be 1"),
+        ({"schedule": "@daily", "start_date": "9999-11-01"}, "start_date"),
+        ({"schedule": "0 0 31 2 *", "start_date": "2026-11-01"}, "neither a cron expression nor a preset"),
+    ],
+)
+def test_what_airflow_would_refuse_is_refused(tmp_path: Path, airflow: dict[str, Any], message: str):
+    path = write(tmp_path, MINIMAL + yaml.safe_dump({"airflow": airflow}))
+    with pytest.raises(ConfigError, match=message):
+        check_file(path, {}, {})
+
+
+@pytest.mark.parametrize("value", ["no", "off", "y", 1, 0, "x"])
+def test_a_boolean_is_true_or_false(value: Any):
+    with pytest.raises(ConfigError, match=r"intercept: input should be true or false \(given"):
+        parse_config(override(yaml.safe_load(MINIMAL), {"coordinates.global.intercept": value}))
+    for text in ("true", "True", True):  # a template makes a text
+        parse_config(override(yaml.safe_load(MINIMAL), {"coordinates.global.intercept": text}))
 
 
 @pytest.mark.parametrize("value", [True, "1_0"])

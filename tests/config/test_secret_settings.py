@@ -45,6 +45,10 @@ SECRETS = (
     "spark.kubernetes.driverEnv.DB_PASSWORD",
     "spark.hadoop.hadoop.security.credential.clearpass",
     "spark.ui.pwd",
+    "spark.sql.catalog.c.adls.sas-token.prodstore",
+    "spark.hadoop.fs.ftp.password.files.example.com",
+    "spark.hadoop.account.key.prodstore",
+    "spark.hadoop.fs.s3a.bucket.secret.access.key.eu",
 )
 
 VALUES = {
@@ -76,6 +80,9 @@ PLAIN = {
     "spark.ssl.keyStore": "/etc/keystore", "spark.ssl.keyStoreType": "JKS",
     "spark.authenticate": "true", "spark.io.encryption.keySizeBits": "256",
     "spark.sql.shuffle.partitions": "8",
+    "spark.max.tokens": "4096",
+    "spark.kubernetes.driver.secrets.mine": "/etc/secrets",
+    "spark.kafka.clusters.c.sasl.token.mechanism": "SCRAM-SHA-512",
     "spark.driver.extraJavaOptions": "-Xss8m -Dtoken.file=/run/token -Djavax.net.ssl.trustStore=/etc/store",
 }  # fmt: skip
 
@@ -83,6 +90,7 @@ PLAIN = {
 @pytest.mark.parametrize("name", SECRETS)
 def test_a_secret_is_one_by_its_name(name):
     assert holds_secret(name, "abcX9")
+    assert holds_secret(name, "12345678")
 
 
 @pytest.mark.parametrize(("name", "value"), VALUES.items())

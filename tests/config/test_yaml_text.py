@@ -103,6 +103,8 @@ def _bomb() -> str:
         ("a: {{ ds }}", "f:1: .*quotes"),
         ("? [a]\n: 1", "a key is a list"),
         ("a: !!python/name:os.system", "f:1: "),
+        ("metrics: !!set {auc, logloss}", "f:1: the tag !!set makes what no setting can be"),
+        ("a: 1\nb: !!binary aGk=", "f:2: the tag !!binary"),
         ("a: 1\n---\nb: 2", "f:2: .*another document"),
         ("a:\n\tb: 1", "f:2: "),
         ("a: 'x", "f:1: "),
