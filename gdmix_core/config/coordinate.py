@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from math import inf
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field, Tag, field_validator, model_validator
 
+from gdmix_core.config.effect import EffectSettings
 from gdmix_core.config.external import ExternalModel, PythonModel
 from gdmix_core.config.model import Model, chosen_by, known, refuse_without_effect
 from gdmix_core.config.text import TextModel
 
 
-class Convergence(Model):
+class Convergence(EffectSettings):
     tolerance: float = Field(
         default=1e-6, gt=0, description="Stop at gradient max-norm <= tolerance x max(1, sum of weights)."
     )
@@ -23,6 +24,11 @@ class Convergence(Model):
 
 class FixedEffect(Convergence):
     """One global model, linear in its features."""
+
+    kind: ClassVar[str] = "linear"
+    training: ClassVar[str] = "train_fixed"
+    has_coefficients: ClassVar[bool] = True
+    without_result: ClassVar[tuple[str, ...]] = ("restarts",)
 
     model: Literal["linear"] = "linear"
     max_iterations: int = Field(default=500, ge=1, description="Iterations after which it counts as not converged.")
@@ -62,7 +68,6 @@ AnyFixedEffect = Annotated[
     BeforeValidator(_no_text_unsaid),
 ]
 
-KINDS_WITH_COEFFICIENTS = ("linear", "random")
 # Settings of a coordinate that only a model with coefficients has.
 _OF_LINEAR_MODELS = (
     "bag", "l2", "l1", "alpha", "bounds", "intercept", "regularize_intercept", "normalization", "variances", "locked",
@@ -84,6 +89,12 @@ class Samples(Model):
 
 class RandomEffect(Convergence):
     """One small model per entity."""
+
+    kind: ClassVar[str] = "random"
+    training: ClassVar[str] = "train_random"
+    has_coefficients: ClassVar[bool] = True
+    is_sharded: ClassVar[bool] = True
+    without_result: ClassVar[tuple[str, ...]] = ("groups",)
 
     entity: str = Field(description="Column with the entity's id, integer or string.")
     shards: int | Literal["auto"] = Field(default="auto", description="Number of shards, or auto: by rows_per_shard.")
@@ -154,6 +165,12 @@ class Bound(Model):
         return self
 
 
+# All kinds of effects, by name: a new one is a line here, its settings, and its folder below gdmix_core/effects.
+KINDS: dict[str, type[EffectSettings]] = {
+    effect.kind: effect for effect in (FixedEffect, RandomEffect, TextModel, ExternalModel, PythonModel)
+}
+
+
 class Coordinate(Model):
     """One effect of the model: fixed_effect or random_effect."""
 
@@ -198,7 +215,7 @@ class Coordinate(Model):
             # A run's own config.yaml spells out every default.
             fields = type(self).model_fields
             defaults = {name: fields[name].get_default(call_default_factory=True) for name in _OF_LINEAR_MODELS}
-            if self.kind == "text":
+            if self.effect.lockable:
                 del defaults["locked"]
             foreign = [name for name, default in defaults.items() if getattr(self, name) != default]
             if foreign == ["locked"]:
@@ -228,19 +245,26 @@ class Coordinate(Model):
         return self
 
     @property
-    def kind(self) -> Literal["linear", "text", "external", "python", "random"]:
-        """What sort of model it is; linear: a linear fixed effect."""
-        return "random" if self.fixed_effect is None else self.fixed_effect.model
+    def effect(self) -> EffectSettings:
+        """The settings of its effect, whichever it is."""
+        effect = self.random_effect if self.fixed_effect is None else self.fixed_effect
+        assert effect is not None
+        return effect
+
+    @property
+    def kind(self) -> str:
+        """What sort of model it is: a key of KINDS; linear: a linear fixed effect."""
+        return self.effect.kind
 
     @property
     def has_coefficients(self) -> bool:
         """Whether its models are coefficients of features: with a penalty, and a prior."""
-        return self.kind in KINDS_WITH_COEFFICIENTS
+        return self.effect.has_coefficients
 
     @property
     def takes_initial_model(self) -> bool:
         """Whether it starts from its model in initial_model, or is that model."""
-        return self.has_coefficients or (self.kind == "text" and (self.locked or self.text.warm_start))
+        return self.locked or self.effect.starts_from_initial
 
     @property
     def linear(self) -> FixedEffect:
@@ -257,21 +281,17 @@ class Coordinate(Model):
     @property
     def trained_once(self) -> bool:
         """Whether its model, and so its scores, are given and the same in every pass."""
-        return self.locked or self.kind == "external"
+        return self.locked or self.effect.is_given
 
     @property
     def bags(self) -> tuple[str, ...]:
         """The bags of the input that it reads."""
-        if isinstance(self.fixed_effect, TextModel | PythonModel):
-            return tuple(self.fixed_effect.bags)
-        return () if self.bag is None else (self.bag,)
+        return self.effect.read_bags if self.bag is None else (self.bag,)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Scalar columns that it reads as features (text, ids), beside uid, label, weight and offset."""
-        if isinstance(self.fixed_effect, TextModel):
-            return self.fixed_effect.fields
-        return tuple(self.fixed_effect.columns) if isinstance(self.fixed_effect, PythonModel) else ()
+        return self.effect.read_columns
 
     @property
     def reads_data(self) -> bool:
@@ -281,7 +301,13 @@ class Coordinate(Model):
     @property
     def group(self) -> str | None:
         """The column whose rows it ranks together."""
-        return self.fixed_effect.group if isinstance(self.fixed_effect, TextModel) else None
+        return self.effect.ranked_within
+
+    def to_score(self) -> Coordinate:
+        """Without what only training needs."""
+        if self.fixed_effect is None:
+            return self
+        return self.model_copy(update={"fixed_effect": self.fixed_effect.to_score()})
 
     @property
     def automatic(self) -> AutomaticL2 | None:

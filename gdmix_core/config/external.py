@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from gdmix_core.config.model import Model, Paths, is_recorded
+from gdmix_core.config.effect import EffectSettings
+from gdmix_core.config.model import Paths, is_recorded
 from gdmix_core.config.secret_settings import holds_secret
 from gdmix_core.config.yaml_text import texts_in
 
 ImportPath = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")]
 
 
-class ExternalModel(Model):
+class ExternalModel(EffectSettings):
     """Scores of a model that is trained elsewhere, a score a uid; joined in validate, the same in every pass."""
+
+    kind: ClassVar[str] = "external"
+    training: ClassVar[str] = "train_external"
+    is_given: ClassVar[bool] = True
 
     model: Literal["external"]
     scores: Paths = Field(
@@ -29,9 +34,17 @@ class ExternalModel(Model):
         default="error", description="error: a uid without a score breaks a rule of validate; zero: its score is 0."
     )
 
+    @property
+    def joined_scores(self) -> dict[str, Any]:
+        return self.model_dump(mode="json")
 
-class PythonModel(Model):
+
+class PythonModel(EffectSettings):
     """A trainer of the user's own: a function that is given the frame and the offsets, and returns scores."""
+
+    kind: ClassVar[str] = "python"
+    training: ClassVar[str] = "train_python"
+    watches_files: ClassVar[bool] = True
 
     model: Literal["python"]
     function: ImportPath = Field(description="package.module:function; see docs/external.md for what it is given.")
@@ -52,3 +65,14 @@ class PythonModel(Model):
                     "the environment"
                 )
         return value
+
+    @property
+    def read_bags(self) -> tuple[str, ...]:
+        return tuple(self.bags)
+
+    @property
+    def read_columns(self) -> tuple[str, ...]:
+        return tuple(self.columns)
+
+    def to_score(self) -> PythonModel:
+        return self.model_copy(update={"bags": [], "columns": []})

@@ -194,10 +194,10 @@ class Config(Model):
             raise ValueError(f"initial_model.coordinates names {min(unknown)}, which is no coordinate of this pipeline")
         for name in self.initial_model.coordinates if self.initial_model else ():
             if not self.coordinates[name].has_coefficients:
-                kind = self.coordinates[name].kind
+                effect = self.coordinates[name].effect
                 raise ValueError(
-                    f"initial_model.coordinates names {name}, whose model is {kind}: it has no coefficients"
-                    + ("; a network is found in initial_model.path" if kind == "text" else "")
+                    f"initial_model.coordinates names {name}, whose model is {effect.kind}: it has no coefficients"
+                    + ("; a network is found in initial_model.path" if effect.is_network else "")
                 )
         return self
 
@@ -205,8 +205,8 @@ class Config(Model):
     def _effective(self) -> Config:
         idle = [name for name, c in self.coordinates.items() if not c.reads_data and c.data != "."]
         if idle and len(idle) < len(self.coordinates) and not is_recorded():  # alone it says where uids and labels are
-            external = self.coordinates[idle[0]].kind == "external"
-            why = "scores are found by uid" if external else "without bags and columns nothing is read there"
+            given = self.coordinates[idle[0]].effect.is_given
+            why = "scores are found by uid" if given else "without bags and columns nothing is read there"
             raise ValueError(f"coordinate {idle[0]}: data has no effect: {why}; leave it out")
         return self
 
@@ -233,7 +233,7 @@ class Config(Model):
     def _prior_of_coefficients(self) -> Config:
         """A network has no Gaussian prior: it would silently have none where it alone is trained."""
         trained = [c for c in self.coordinates.values() if not c.trained_once]
-        networks = [name for name, c in self.coordinates.items() if c.kind == "text" and not c.locked]
+        networks = [name for name, c in self.coordinates.items() if c.effect.is_network and not c.locked]
         weighted = self.initial_model is not None and self.initial_model.prior_weight > 0
         if weighted and networks and not any(c.has_coefficients for c in trained):
             raise ValueError(
@@ -249,7 +249,7 @@ class Config(Model):
             raise ValueError("task multiclass_classification needs classes, their number (beside task)")
         if self.task != "multiclass_classification" and self.classes is not None:
             raise ValueError(f"classes is for task multiclass_classification, not {self.task}")
-        if self.task in TASKS_OF_CLASSES and [c.kind for c in self.coordinates.values()] != ["text"]:
+        if self.task in TASKS_OF_CLASSES and [c.effect.gives_classes for c in self.coordinates.values()] != [True]:
             raise ValueError(
                 f"task {self.task} gives a score for each class, to which no other coordinate can add: "
                 "it needs exactly one coordinate, a fixed effect with model: text"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, Tag, field_validator, model_validator
 
+from gdmix_core.config.effect import EffectSettings
 from gdmix_core.config.model import Model, Names, Path, chosen_by, known, listed, refuse_without_effect
 
 Interaction = Literal["cosine", "dot", "hadamard", "difference", "concat"]
@@ -106,12 +107,20 @@ class Optimizer(Model):
         return self
 
 
-class TextModel(Model):
+class TextModel(EffectSettings):
     """A network over text, id fields and wide features, which scores a row.
 
     Text and id fields are columns of the input that hold a string (or integer); ids are separated by blanks. Bags are
     named as in the input. The wide features also enter the score linearly, beside the network.
     """
+
+    kind: ClassVar[str] = "text"
+    training: ClassVar[str] = "train_text"
+    is_network: ClassVar[bool] = True
+    gives_classes: ClassVar[bool] = True
+    uses_metric: ClassVar[bool] = True
+    watches_files: ClassVar[bool] = True
+    without_result: ClassVar[tuple[str, ...]] = ("restarts", "tensorboard")
 
     model: Literal["text"]
     document: Names = Field(default=[], description="Text columns of what is scored, such as its title.")
@@ -267,6 +276,22 @@ class TextModel(Model):
     @property
     def bags(self) -> tuple[str, ...]:
         return (*self.dense, *self.sparse)
+
+    @property
+    def starts_from_initial(self) -> bool:
+        return self.warm_start
+
+    @property
+    def read_bags(self) -> tuple[str, ...]:
+        return self.bags
+
+    @property
+    def read_columns(self) -> tuple[str, ...]:
+        return self.fields
+
+    @property
+    def ranked_within(self) -> str | None:
+        return self.group
 
     @property
     def linear_bags(self) -> tuple[str, ...]:

@@ -134,3 +134,8 @@ def shard_rows(run: Run, coordinate: str, split: str, shard: int) -> NDArray[np.
     with storage.open_for_read(run.whole(run.shard(coordinate, split, shard), "partition")) as file:
         rows: NDArray[np.int64] = pq.read_table(file, columns=["row"])["row"].to_numpy()
     return rows
+
+
+def remove_leverage(run: Run, step: CoordinateStep) -> None:
+    """Of a model trained here before it was locked: a locked one has no known uncertainty."""
+    storage.remove(run.scores(step.pass_number, step.coordinate, LEVERAGE))

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
+from gdmix_core import storage
 from gdmix_core.data.frame import Frame
-from gdmix_core.effects.initial_scores import write_initial_scores
+from gdmix_core.effects.effect import effect_of
 from gdmix_core.effects.text.initial_networks import prepare_networks
 from gdmix_core.models.initial import newest_run
 from gdmix_core.models.initial.layout import lay_out
@@ -17,7 +20,7 @@ from gdmix_core.models.initial.network import EarlierNetwork
 from gdmix_core.pipeline import run_directory
 from gdmix_core.pipeline.once import once
 from gdmix_core.pipeline.plan import Step
-from gdmix_core.pipeline.run import Run
+from gdmix_core.pipeline.run import SPLITS, Run
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +59,10 @@ def _lay_out(
         model = models.get(name)
         if isinstance(model, EarlierModel):
             counts[name] = lay_out(run, frame, name, model)
-            write_initial_scores(run, name)
+            write_initial_scores(run, frame, name)
         elif model is None and models and coordinate.takes_initial_model:
             log.warning("%s: the initial model has none; it starts from nothing", name)
-        elif coordinate.kind == "text" and not coordinate.takes_initial_model:
+        elif coordinate.effect.is_network and not coordinate.takes_initial_model:
             log.info("%s: starts anew (warm_start: false)", name)
     if any(isinstance(model, EarlierNetwork) for model in models.values()):
         counts |= prepare_networks(run, step)
@@ -68,3 +71,13 @@ def _lay_out(
 
 def _result(counts: dict[str, Any]) -> dict[str, Any]:
     return {"coordinates": counts, "models": sum(described["models"] for described in counts.values())}
+
+
+def write_initial_scores(run: Run, frame: Frame, name: str) -> None:
+    """What the initial model of a coordinate gives every row: it is part of the others' offsets until it is trained."""
+    effect = effect_of(run.config.coordinates[name].kind)
+    for split in SPLITS:
+        if frame.rows(split):
+            found = effect.initial_scores(run, frame, name, split)
+            scores = np.zeros(frame.rows(split), np.float32) if found is None else found
+            storage.write_array(run.scores(0, name, split), scores)

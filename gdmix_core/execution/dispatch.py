@@ -7,34 +7,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gdmix_core.effects.effect import effect_of
 from gdmix_core.errors import StepError
 from gdmix_core.pipeline import run_lock
-from gdmix_core.pipeline.plan import Step, StepKind
+from gdmix_core.pipeline.plan import CoordinateStep, Step
 from gdmix_core.pipeline.run import Run
 
 SPARK_STEPS = ("validate", "partition")
 
 
-_WORK: Mapping[StepKind, str] = {
+_WORK: Mapping[str, str] = {
     "initialize": "gdmix_core.effects.initialize:initialize",
     "summarize": "gdmix_core.effects.normalization:summarize",
-    "train_fixed": "gdmix_core.effects.linear.training:train",
-    "train_text": "gdmix_core.effects.text.training:train",
-    "train_external": "gdmix_core.effects.external.training:train",
-    "train_python": "gdmix_core.effects.python.training:train",
-    "train_random": "gdmix_core.effects.random.training:train",
     "evaluate": "gdmix_core.evaluation.evaluate:evaluate",
     "gate": "gdmix_core.evaluation.selection:pass_pays",
     "select": "gdmix_core.evaluation.selection:select",
     "export": "gdmix_core.execution.export:export",
 }
-_LOCKABLE = ("train_fixed", "train_text", "train_random")
 
 
 def execute(run: Run, step: Step, *, group: int | None = None) -> dict[str, Any]:
     """Runs a step that needs no Spark and returns a small JSON-able summary of its result.
 
-    A step that is done already is not done again. group: for train_random, which of the configuration's groups of
+    A step that is done already is not done again. group: for the training of a random effect, which of its groups of
     shards; for trials, the number of one trial of the round; None: all of them. Raises StepError when a step it
     reads is missing, or another process works on it.
     """
@@ -51,18 +46,20 @@ def _carry_out(run: Run, step: Step, group: int | None) -> dict[str, Any]:
         from gdmix_core.search.selection import select_trial
 
         return select_trial(run, step)
+    if isinstance(step, CoordinateStep) and step.trains:
+        run.require(step)
+        coordinate = run.config.coordinates[step.coordinate]
+        effect = effect_of(coordinate.kind)
+        return (effect.use_initial if coordinate.locked else effect.train)(run, step, group=group)
     work = _WORK.get(step.kind)
     if work is None:
         raise StepError(f"{step.id}: runs as a Spark application: {spark_application(step)}")
     if step.kind not in ("gate", "select"):  # which passes were made is for them to judge
         run.require(step)
-    sharded = step.kind == "train_random"
-    if step.kind in _LOCKABLE and run.config.coordinates[str(step.coordinate)].locked:
-        work, sharded = "gdmix_core.effects.locked:take_over", True
     module, _, name = work.partition(":")
     # Imported when it is needed: a task of Airflow loads what its own step works with.
     function = getattr(importlib.import_module(module), name)
-    result: dict[str, Any] = function(run, step, group=group) if sharded else function(run, step)
+    result: dict[str, Any] = function(run, step)
     return result
 
 

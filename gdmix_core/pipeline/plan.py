@@ -11,37 +11,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.config.pipeline import Config
 from gdmix_core.config.search_space import round_count, round_id
 from gdmix_core.pipeline import step_settings
 
-StepKind = Literal[
-    "validate",
-    "partition",
-    "summarize",
-    "initialize",
-    "gate",
-    "train_fixed",
-    "train_text",
-    "train_external",
-    "train_python",
-    "train_random",
-    "evaluate",
-    "trials",
-    "select",
-    "export",
-]
-
-_TRAINING_OF_KIND: dict[str, StepKind] = {
-    "linear": "train_fixed",
-    "random": "train_random",
-    "text": "train_text",
-    "external": "train_external",
-    "python": "train_python",
-}
 _AFTER_PASSES = ("trials", "select", "export")
 
 # Raise when a change of the code changes results: older results are then computed again.
@@ -53,12 +29,14 @@ class Step:
     """One unit of work.
 
     id: unique, dotted: `pass_01.global.train`
+    kind: validate, partition, summarize, initialize, gate, trials, evaluate, select, export, or of a training what its
+    effect's settings say
     reads: ids of the steps whose results it reads
     settings: the part of the configuration that its result depends on (plain data)
     """
 
     id: str
-    kind: StepKind
+    kind: str
     reads: tuple[str, ...] = ()
     pass_number: int | None = None
     coordinate: str | None = None
@@ -130,7 +108,7 @@ class Plan:
                 upstream += [
                     files for name, files in sorted((watched or {}).items()) if name in step.settings["coordinates"]
                 ]
-            if watched and step.kind in ("train_text", "train_python", "trials"):
+            if watched and (step.kind == "trials" or (isinstance(step, CoordinateStep) and step.trains)):
                 upstream += [files for name, files in sorted(watched.items()) if step.coordinate in (name, None)]
             content = json.dumps([FORMAT_VERSION, step.kind, dict(step.settings), upstream], sort_keys=True)
             keys[step.id] = hashlib.sha256(content.encode()).hexdigest()[:24]
@@ -216,7 +194,7 @@ def pass_of_model(config: Config, pass_number: int, coordinate: str) -> int:
 def _search_steps(config: Config, data: dict[str, Any], shared: list[Step], rounds: int) -> list[Step]:
     """In place of passes: rounds of trials, which make the passes, each in a run of its own within this one."""
     settings = {key: data[key] for key in ("task", "passes", "metrics", "tune", "initial_model")}
-    settings["coordinates"] = {name: step_settings.of_effect(c) for name, c in data["coordinates"].items()}
+    settings["coordinates"] = {name: step_settings.of_coordinate(config, data, name) for name in data["coordinates"]}
     steps: list[Step] = []
     for number in range(1, rounds + 1):
         reads = tuple(step.id for step in [*shared, *steps])
@@ -241,20 +219,19 @@ def latest_scores(config: Config, pass_number: int, coordinate: str) -> dict[str
 
 
 def _coordinate_steps(config: Config, data: dict[str, Any], number: int, name: str) -> list[Step]:
-    settings = data["coordinates"][name]
-    fixed = settings["fixed_effect"] is not None
     offsets = tuple(evaluate_id(p, other) for other, p in latest_scores(config, number, name).items() if p > 0)
     warm_start = (train_id(number - 1, name),) if number > 1 else ()
     statistics = ("summarize",) if name in normalized(config) else ()
     initial = ("initialize",) if number == 1 and config.initial_model is not None else ()
-    own = {"task": data["task"], "coordinate": name, "effect": step_settings.of_effect(settings)}
+    effect = config.coordinates[name].effect
+    own = {"task": data["task"], "coordinate": name, "effect": step_settings.of_coordinate(config, data, name)}
     own |= step_settings.of_initial_model(config)
-    if config.coordinates[name].kind == "text":  # stops early, and keeps its weights, by the primary metric
+    if effect.uses_metric:
         own |= {"metric": data["metrics"][0], "classes": data["classes"]}
     train = CoordinateStep(
         train_id(number, name),
-        _TRAINING_OF_KIND[config.coordinates[name].kind],
-        ("validate" if fixed else "partition", *statistics, *initial, *offsets, *warm_start),
+        effect.training,
+        ("partition" if effect.is_sharded else "validate", *statistics, *initial, *offsets, *warm_start),
         number,
         name,
         own,

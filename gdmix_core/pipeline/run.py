@@ -225,7 +225,7 @@ class Run:
 
     @property
     def _may_watch(self) -> bool:
-        return any(coordinate.kind in ("text", "python") for coordinate in self.config.coordinates.values())
+        return any(coordinate.effect.watches_files for coordinate in self.config.coordinates.values())
 
     @cached_property
     def keys(self) -> dict[str, str]:

@@ -9,15 +9,13 @@ from gdmix_core.config.text_start import settings_of_start
 from gdmix_core.metrics.registry import parse_metric
 
 
-def of_effect(coordinate: dict[str, Any]) -> dict[str, Any]:
+def of_coordinate(config: Config, data: dict[str, Any], name: str) -> dict[str, Any]:
     """Without what changes where and how the work is done, but not its result."""
-    settings = dict(coordinate)
-    if settings["random_effect"] is not None:
-        settings["random_effect"] = {k: v for k, v in settings["random_effect"].items() if k != "groups"}
-    if settings["fixed_effect"] is not None:
-        without = ("restarts", "tensorboard")
-        settings["fixed_effect"] = {k: v for k, v in settings["fixed_effect"].items() if k not in without}
-    return settings
+    without = config.coordinates[name].effect.without_result
+    return {
+        key: {k: v for k, v in value.items() if k not in without} if key.endswith("_effect") and value else value
+        for key, value in data["coordinates"][name].items()
+    }
 
 
 def of_validate(config: Config, data: dict[str, Any]) -> dict[str, Any]:
@@ -29,7 +27,7 @@ def of_validate(config: Config, data: dict[str, Any]) -> dict[str, Any]:
             "bags": list(c.bags),
             "entity": c.random_effect.entity if c.random_effect else None,
             "columns": list(c.columns),
-            "external": c.fixed_effect.model_dump(mode="json") if c.fixed_effect and c.kind == "external" else None,
+            "external": c.effect.joined_scores,
         }
         for name, c in config.coordinates.items()
     ]
@@ -63,7 +61,7 @@ def of_initialize(config: Config, data: dict[str, Any]) -> dict[str, Any]:
     } | {
         name: settings_of_start(config, name)
         for name, coordinate in config.coordinates.items()
-        if coordinate.kind == "text" and coordinate.takes_initial_model
+        if coordinate.effect.is_network and coordinate.takes_initial_model
     }
     return {
         "path": initial.path,

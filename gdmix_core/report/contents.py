@@ -13,6 +13,8 @@ from gdmix_core.config.pipeline import TASKS_OF_CLASSES
 from gdmix_core.config.search_space import searched, shown_name, shown_values
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.ingest.validation import report_path
+from gdmix_core.effects.effect import effect_of
+from gdmix_core.effects.outcome import Outcome, of_locked
 from gdmix_core.evaluation.selection import deciding_split, evaluated
 from gdmix_core.metrics.registry import shown_value
 from gdmix_core.pipeline.plan import train_id
@@ -26,13 +28,13 @@ class Evaluation:
     """The whole model after a coordinate was trained.
 
     metrics: {split: {metric: value or None}}; matrices: {split: {metric: rows}}
-    l2: λ by l2: auto, {used, next}, or None; training: the marker of the coordinate's training
+    l2: λ by l2: auto, {used, next}, or None; training: the marker of the coordinate's training; outcome: how it ended
     best: whether it ends the pass that was selected
     """
 
     pass_number: int
     coordinate: str
-    kind: str
+    outcome: Outcome
     metrics: Mapping[str, Mapping[str, float | None]]
     matrices: Mapping[str, Mapping[str, list[list[float]]]]
     l2: Mapping[str, Any] | None
@@ -146,15 +148,15 @@ def _configuration(run: Run) -> str:
 def _evaluations(run: Run) -> Iterator[Evaluation]:
     best = run.result("select")["pass"] if run.is_done(run.plan["select"]) else None
     for number, name, last, result in evaluated(run):
-        coordinate = run.config.coordinates[name]
+        coordinate, training = run.config.coordinates[name], run.result(train_id(number, name))
         yield Evaluation(
             pass_number=number,
             coordinate=name,
-            kind="locked" if coordinate.locked else coordinate.kind,
+            outcome=of_locked(training) if coordinate.locked else effect_of(coordinate.kind).outcome(training),
             metrics=result["metrics"],
             matrices=result.get("matrices", {}),
             l2=result.get("l2"),
-            training=run.result(train_id(number, name)),
+            training=training,
             ends_pass=last,
             best=last and number == best,
         )

@@ -76,7 +76,6 @@ def render(report: Report) -> str:
     from markupsafe import Markup
 
     from gdmix_core.report import plots
-    from gdmix_core.report.outcomes import outcome
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.lstrip_blocks = True
@@ -92,7 +91,7 @@ def render(report: Report) -> str:
         metrics=metrics,
         colour=colour,
         automatic=any(one.l2 for one in report.evaluations),
-        outcomes=[(one, outcome(one)) for one in report.evaluations],
+        outcomes=[(one, one.outcome) for one in report.evaluations],
         metric_plots=[
             plots.metric_plot(name, report.evaluations, report.split, colour, _arrow(name))
             for name in (metrics if several else [])

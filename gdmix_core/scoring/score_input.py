@@ -20,12 +20,13 @@ from gdmix_core.data.ingest.record_checks import checks_of
 from gdmix_core.data.ingest.records import Records, read_records, read_uids
 from gdmix_core.data.ingest.scalar_columns import number_columns
 from gdmix_core.data.ingest.source import Layout, Source, open_layout
+from gdmix_core.effects.effect import effect_of
+from gdmix_core.effects.scorer import Batch, Format
 from gdmix_core.errors import DataError
 from gdmix_core.models.exported import open_export
 from gdmix_core.pipeline.loading import parse_config
 from gdmix_core.scoring.score_files import exceeds_long
 from gdmix_core.scoring.score_output import ScoresFormat, check_output, open_output, scores_format
-from gdmix_core.scoring.scorers import Batch, Format, load_scorer
 
 _FEWEST_ROWS = 1024  # of a batch, but the last
 
@@ -76,7 +77,10 @@ def score_input(
         raise DataError(
             f"{source}: no {split} files to score; expected {DIRECTORIES[split]} with TFRecord or Parquet files"
         )
-    models = [load_scorer(export, name, config, layout, kind, external.get(name)) for name in config.coordinates]
+    models = [
+        effect_of(coordinate.kind).scorer(export, name, config, layout, kind, external.get(name))
+        for name, coordinate in config.coordinates.items()
+    ]
     seen: Seen = {source.number: {} for source in layout.sources}
     joined = [_Everything(s, config, layout, split, seen) for s in layout.sources[1:]]
     rows = 0
@@ -114,13 +118,10 @@ def score_input(
 
 def _config_to_score(content: Mapping[str, Any], source: str, where: str) -> Config:
     """Of the new data only what a score depends on is read: nothing that metrics or the user's own trainers need."""
-    coordinates = {name: dict(coordinate) for name, coordinate in content["coordinates"].items()}
-    for coordinate in coordinates.values():
-        effect = coordinate.get("fixed_effect") or {}
-        if effect.get("model") == "python":
-            coordinate["fixed_effect"] = {**effect, "bags": [], "columns": []}
     with as_recorded():
-        return parse_config({**content, "input": source, "metrics": [], "coordinates": coordinates}, where=where)
+        config = parse_config({**content, "input": source, "metrics": []}, where=where)
+    coordinates = {name: coordinate.to_score() for name, coordinate in config.coordinates.items()}
+    return config.model_copy(update={"coordinates": coordinates})
 
 
 def _exceeds_long(layout: Layout, config: Config, split: str) -> bool:

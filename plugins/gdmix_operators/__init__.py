@@ -11,36 +11,36 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gdmix_operators.factory import add_pipeline as add_pipeline
     from gdmix_operators.factory import build_dag as build_dag
-    from gdmix_operators.operators.evaluate import EvaluateOperator as EvaluateOperator
-    from gdmix_operators.operators.export import ExportOperator as ExportOperator
-    from gdmix_operators.operators.gate import PassGateOperator as PassGateOperator
-    from gdmix_operators.operators.initialize import InitializeOperator as InitializeOperator
     from gdmix_operators.operators.partition import PartitionOperator as PartitionOperator
-    from gdmix_operators.operators.select import SelectOperator as SelectOperator
-    from gdmix_operators.operators.summarize import SummarizeOperator as SummarizeOperator
-    from gdmix_operators.operators.take_external_scores import TakeExternalScoresOperator as TakeExternalScoresOperator
-    from gdmix_operators.operators.train_fixed_effect import TrainFixedEffectOperator as TrainFixedEffectOperator
-    from gdmix_operators.operators.train_python_effect import TrainPythonEffectOperator as TrainPythonEffectOperator
+    from gdmix_operators.operators.steps import EvaluateOperator as EvaluateOperator
+    from gdmix_operators.operators.steps import ExportOperator as ExportOperator
+    from gdmix_operators.operators.steps import InitializeOperator as InitializeOperator
+    from gdmix_operators.operators.steps import PassGateOperator as PassGateOperator
+    from gdmix_operators.operators.steps import SelectOperator as SelectOperator
+    from gdmix_operators.operators.steps import SummarizeOperator as SummarizeOperator
+    from gdmix_operators.operators.steps import TakeExternalScoresOperator as TakeExternalScoresOperator
+    from gdmix_operators.operators.steps import TrainFixedEffectOperator as TrainFixedEffectOperator
+    from gdmix_operators.operators.steps import TrainPythonEffectOperator as TrainPythonEffectOperator
+    from gdmix_operators.operators.steps import TrainTextEffectOperator as TrainTextEffectOperator
     from gdmix_operators.operators.train_random_effect import TrainRandomEffectOperator as TrainRandomEffectOperator
-    from gdmix_operators.operators.train_text_effect import TrainTextEffectOperator as TrainTextEffectOperator
     from gdmix_operators.operators.trial import TrialOperator as TrialOperator
     from gdmix_operators.operators.validate import ValidateOperator as ValidateOperator
 
 _HOMES = {
     "add_pipeline": "factory",
     "build_dag": "factory",
-    "EvaluateOperator": "operators.evaluate",
-    "ExportOperator": "operators.export",
-    "InitializeOperator": "operators.initialize",
+    "EvaluateOperator": "operators.steps",
+    "ExportOperator": "operators.steps",
+    "InitializeOperator": "operators.steps",
     "PartitionOperator": "operators.partition",
-    "PassGateOperator": "operators.gate",
-    "SelectOperator": "operators.select",
-    "SummarizeOperator": "operators.summarize",
-    "TakeExternalScoresOperator": "operators.take_external_scores",
-    "TrainFixedEffectOperator": "operators.train_fixed_effect",
-    "TrainPythonEffectOperator": "operators.train_python_effect",
+    "PassGateOperator": "operators.steps",
+    "SelectOperator": "operators.steps",
+    "SummarizeOperator": "operators.steps",
+    "TakeExternalScoresOperator": "operators.steps",
+    "TrainFixedEffectOperator": "operators.steps",
+    "TrainPythonEffectOperator": "operators.steps",
     "TrainRandomEffectOperator": "operators.train_random_effect",
-    "TrainTextEffectOperator": "operators.train_text_effect",
+    "TrainTextEffectOperator": "operators.steps",
     "TrialOperator": "operators.trial",
     "ValidateOperator": "operators.validate",
 }

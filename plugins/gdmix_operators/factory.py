@@ -30,27 +30,29 @@ from gdmix_core.config.search_space import trials_of_round
 from gdmix_core.config.secret_templates import refuse_secret_templates
 from gdmix_core.errors import ConfigError, DataError, ReplacedRunError
 from gdmix_core.pipeline.loading import line_numbers, load_yaml, parse_config
-from gdmix_core.pipeline.plan import Step, StepKind, build_plan
+from gdmix_core.pipeline.plan import CoordinateStep, Step, build_plan
 from gdmix_operators.airflow_secrets import names_secret
 from gdmix_operators.operators.base import StepOperator
-from gdmix_operators.operators.evaluate import EvaluateOperator
-from gdmix_operators.operators.export import ExportOperator
-from gdmix_operators.operators.gate import PassGateOperator
-from gdmix_operators.operators.initialize import InitializeOperator
 from gdmix_operators.operators.partition import PartitionOperator
-from gdmix_operators.operators.select import SelectOperator
-from gdmix_operators.operators.summarize import SummarizeOperator
-from gdmix_operators.operators.take_external_scores import TakeExternalScoresOperator
-from gdmix_operators.operators.train_fixed_effect import TrainFixedEffectOperator
-from gdmix_operators.operators.train_python_effect import TrainPythonEffectOperator
+from gdmix_operators.operators.steps import (
+    EvaluateOperator,
+    ExportOperator,
+    InitializeOperator,
+    PassGateOperator,
+    SelectOperator,
+    SummarizeOperator,
+    TakeExternalScoresOperator,
+    TrainFixedEffectOperator,
+    TrainPythonEffectOperator,
+    TrainTextEffectOperator,
+)
 from gdmix_operators.operators.train_random_effect import TrainRandomEffectOperator
-from gdmix_operators.operators.train_text_effect import TrainTextEffectOperator
 from gdmix_operators.operators.trial import TrialOperator
 from gdmix_operators.operators.validate import ValidateOperator
 from gdmix_operators.params import trigger_params
 from gdmix_operators.templates import is_template
 
-OPERATORS: dict[StepKind, type[StepOperator]] = {
+OPERATORS: dict[str, type[StepOperator]] = {
     "validate": ValidateOperator,
     "partition": PartitionOperator,
     "summarize": SummarizeOperator,
@@ -66,6 +68,12 @@ OPERATORS: dict[StepKind, type[StepOperator]] = {
     "select": SelectOperator,
     "export": ExportOperator,
 }
+
+
+def operator_of(step: Step) -> type[StepOperator]:
+    """The class that carries out a step; for the training of a kind of effect without one of its own, every step's."""
+    return OPERATORS.get(step.kind, StepOperator)
+
 
 # Trying again helps against a lost connection or a killed process, not against a wrong input or setting, nor against
 # another run that has taken this one's directory.
@@ -199,15 +207,14 @@ def _group(path: str, groups: dict[str, TaskGroup]) -> TaskGroup:
 
 
 def _task(step: Step, config: Config, content: Mapping[str, Any], arguments: dict[str, Any]) -> Any:
-    operator = OPERATORS[step.kind]
+    operator = operator_of(step)
     if step.kind == "validate":
         return operator(config=content, **arguments)
     if step.kind == "trials":
         trials = list(trials_of_round(config, step.settings["round"]))
         return operator.partial(map_index_template="{{ task.shown_as }}", **arguments).expand(trial=trials)
-    if step.kind == "train_random":
-        effect = config.coordinates[str(step.coordinate)].random_effect
-        assert effect is not None
+    effect = config.coordinates[step.coordinate].random_effect if isinstance(step, CoordinateStep) else None
+    if effect is not None and step.kind == effect.training:
         label = f"group {{{{ task.group + 1 }}}} of {effect.groups}"
         return operator.partial(map_index_template=label, **arguments).expand(group=list(range(effect.groups)))
     return operator(**arguments)

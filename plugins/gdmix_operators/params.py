@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow.sdk import Param
 
-from gdmix_core.config.coordinate import Coordinate
+from gdmix_core.config.coordinate import KINDS, Coordinate
 from gdmix_core.config.pipeline import Config
 from gdmix_core.config.search_space import first_trial, l2_lists, searched
 from gdmix_core.errors import ConfigError
@@ -130,7 +130,7 @@ def _penalized(content: Mapping[str, Any]) -> list[str]:
     effects = {
         name: (coordinate or {}).get("fixed_effect") or {} for name, coordinate in content["coordinates"].items()
     }
-    return [name for name, effect in effects.items() if effect.get("model", "linear") == "linear"]
+    return [name for name, effect in effects.items() if KINDS[effect.get("model", "linear")].has_coefficients]
 
 
 def _set(content: Mapping[str, Any], changes: dict[str, Any], path: str, value: float) -> None:

@@ -10,8 +10,7 @@ from typing import Any
 from airflow.sdk.execution_time import macros
 
 from gdmix_operators.factory import build_dag
-from gdmix_operators.operators.take_external_scores import TakeExternalScoresOperator
-from gdmix_operators.operators.train_python_effect import TrainPythonEffectOperator
+from gdmix_operators.operators.steps import TakeExternalScoresOperator, TrainPythonEffectOperator
 
 
 def test_external_scores_come_first_and_once_and_their_files_are_a_template(pipeline: dict[str, Any]) -> None:

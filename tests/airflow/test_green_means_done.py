@@ -23,12 +23,14 @@ from gdmix_core.execution import dispatch
 from gdmix_core.pipeline.run import Run
 from gdmix_operators.factory import RETRY_POLICY, add_pipeline, build_dag
 from gdmix_operators.operators.base import StepOperator
-from gdmix_operators.operators.evaluate import EvaluateOperator
-from gdmix_operators.operators.export import ExportOperator
-from gdmix_operators.operators.gate import PassGateOperator
 from gdmix_operators.operators.partition import PartitionOperator
-from gdmix_operators.operators.select import SelectOperator
-from gdmix_operators.operators.train_fixed_effect import TrainFixedEffectOperator
+from gdmix_operators.operators.steps import (
+    EvaluateOperator,
+    ExportOperator,
+    PassGateOperator,
+    SelectOperator,
+    TrainFixedEffectOperator,
+)
 from gdmix_operators.operators.train_random_effect import TrainRandomEffectOperator
 from gdmix_operators.operators.validate import ValidateOperator
 

@@ -25,8 +25,8 @@ from gdmix_core.samples.generated import generate_sample, write_generated
 from gdmix_core.workers import processes
 from gdmix_operators.factory import build_dag
 from gdmix_operators.operators.base import StepOperator, summary
-from gdmix_operators.operators.evaluate import EvaluateOperator
 from gdmix_operators.operators.partition import PartitionOperator
+from gdmix_operators.operators.steps import EvaluateOperator
 from gdmix_operators.operators.validate import ValidateOperator
 
 RATINGS = 160

@@ -13,7 +13,7 @@ from gdmix_core.errors import ConfigError, DataError, StepError
 from gdmix_core.pipeline import run_lock
 from gdmix_core.pipeline.run import Run
 from gdmix_operators.factory import build_dag
-from gdmix_operators.operators.evaluate import EvaluateOperator
+from gdmix_operators.operators.steps import EvaluateOperator
 
 COORDINATES = {"global": {"fixed_effect": {}, "bag": "f"}}
 

@@ -26,7 +26,7 @@ from gdmix_core.pipeline.plan import build_plan
 from gdmix_core.pipeline.run import Run
 from gdmix_core.workers import processes
 from gdmix_operators.factory import build_dag
-from gdmix_operators.operators.select import SelectOperator
+from gdmix_operators.operators.steps import SelectOperator
 from gdmix_operators.operators.trial import TrialOperator
 from gdmix_operators.params import apply_params, trigger_params
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gdmix_operators.factory import build_dag
-from gdmix_operators.operators.summarize import SummarizeOperator
+from gdmix_operators.operators.steps import SummarizeOperator
 
 
 def test_task_before_the_first_training(pipeline: dict[str, Any]) -> None:

@@ -12,7 +12,6 @@ import pytest
 from gdmix_core.execution import dispatch
 from gdmix_core.pipeline.run import Run
 from gdmix_core.report.contents import read_report
-from gdmix_core.report.outcomes import outcome
 from tests.run_directory import Rows, make_run
 
 
@@ -42,7 +41,7 @@ def test_features_that_separate_the_labels_are_told(tmp_path: Path, caplog: pyte
     assert np.isfinite(result["objective"])
     assert "the features separate the labels" in caplog.text
     assert "coordinates.own.l2 above 0" in caplog.text
-    shown = outcome(read_report(run).evaluations[0])
+    shown = read_report(run).evaluations[0].outcome
     assert (shown.doubtful, "without a finite optimum" in shown.details) == (True, True)
 
 

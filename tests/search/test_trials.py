@@ -196,7 +196,7 @@ def keys(**changes: Any) -> dict[str, str]:
         ({"spark": {"master": "local[1]"}, "airflow": {"retries": 9}, "engine": "local", "output": "x"}, set()),
         ({"export": {"formats": ["avro"]}}, {"export"}),
         ({"passes": {"max": 3}}, {"round_01", "select", "export"}),
-        ({"tune": {"parallel": 2, "seed": 1}}, {"round_01", "select", "export"}),
+        ({"tune": {"parallel": 3}}, {"round_01", "select", "export"}),
         ({"metrics": ["auc"]}, {"round_01", "select", "export"}),
         ({"frame": {"rows_per_block": 9}}, {"validate", "partition", "round_01", "select", "export"}),
     ],

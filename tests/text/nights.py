@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gdmix_core import storage
 from gdmix_core.data.frame import Frame
-from gdmix_core.effects.initial_scores import write_initial_scores
+from gdmix_core.effects.initialize import write_initial_scores
 from gdmix_core.execution import dispatch
 from gdmix_core.models.initial.layout import lay_out
 from gdmix_core.models.initial.locate import EarlierModel, find_earlier, fingerprint
@@ -102,7 +102,7 @@ def initialize_here(run: Run) -> dict[str, Any]:
     for name, model in models.items():
         if isinstance(model, EarlierModel):
             counts[name] = lay_out(run, Frame(run), name, model)
-            write_initial_scores(run, name)
+            write_initial_scores(run, Frame(run), name)
         else:
             counts[name] = prepare(run, name, model)
     run.commit(run.plan["initialize"], {"coordinates": counts, "initial_fingerprint": files})

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from gdmix_core import storage
-from gdmix_core.config.coordinate import KINDS_WITH_COEFFICIENTS, Coordinate
+from gdmix_core.config.coordinate import KINDS, Coordinate
 from gdmix_core.config.pipeline import Config
 from gdmix_core.data.feature_list import FeatureList, read_feature_list
 from gdmix_core.data.ingest.input_files import flat_files
@@ -206,10 +206,10 @@ def _in_export(config: Config, export: str) -> dict[str, EarlierModel | EarlierN
     for name, coordinate in config.coordinates.items():
         described = manifest["coordinates"].get(name)
         kind = None if described is None else described.get("kind", "linear")
-        if coordinate.takes_initial_model and kind == coordinate.kind == "text":
+        if coordinate.takes_initial_model and coordinate.effect.is_network and kind == coordinate.kind:
             opened.coordinate_files(name)
             found[name] = find_network(export, manifest, name, config)
-        if not coordinate.has_coefficients or kind not in KINDS_WITH_COEFFICIENTS:
+        if not coordinate.has_coefficients or kind not in KINDS or not KINDS[kind].has_coefficients:
             continue
         if (described["entity"] is None) != (coordinate.fixed_effect is not None):
             kind = "a fixed effect" if described["entity"] is None else f"a random effect of {described['entity']}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from gdmix_core import storage
 from gdmix_core.data.feature_list import FeatureList, read_feature_list
 from gdmix_core.data.frame import Frame
-from gdmix_core.models.native import read_model
+from gdmix_core.models.native import concatenate, read_model
 from gdmix_core.models.network_files import features_file
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.run import Run
@@ -48,3 +50,8 @@ def model_features(run: Run, frame: Frame, coordinate: str) -> FeatureList:
     if frame.bag_of(coordinate) and run.config.initial_model is not None and storage.exists(extended):
         return read_feature_list(run.whole(extended, "initialize"))
     return frame.feature_list_of(coordinate)
+
+
+def initial_table(run: Run, coordinate: str, number: int, entity_type: pa.DataType) -> CoefficientTable:
+    """The initial models of a shard; an empty table where none of its entities has one."""
+    return read_initial(run, coordinate, number) or concatenate([], entity_type)

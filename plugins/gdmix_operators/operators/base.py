@@ -152,9 +152,9 @@ class StepOperator(BaseOperator):
 
     def check_kind(self, step: Step) -> None:
         """Raises ConfigError for a step that another operator carries out."""
-        from gdmix_operators.factory import OPERATORS
+        from gdmix_operators.factory import OPERATORS, operator_of
 
-        meant = OPERATORS[step.kind]
+        meant = operator_of(step)
         if isinstance(self, tuple(OPERATORS.values())) and not isinstance(self, meant):
             raise ConfigError(
                 f"task {self.task_id}: {step.id} is a step for {meant.__name__}, and this is a {type(self).__name__}; "

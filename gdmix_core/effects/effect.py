@@ -1,0 +1,85 @@
+"""What every kind of effect can do: the same doors for each, and nobody else asks which kind it is."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gdmix_core.config.coordinate import Coordinate
+from gdmix_core.config.pipeline import Config
+from gdmix_core.errors import DataError
+from gdmix_core.pipeline.plan import CoordinateStep
+from gdmix_core.pipeline.run import Run
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from gdmix_core.data.frame import Frame
+    from gdmix_core.data.ingest.source import Layout
+    from gdmix_core.effects.outcome import Outcome
+    from gdmix_core.effects.scorer import Format, Scorer
+    from gdmix_core.models.exported import Export
+
+
+class Effect:
+    """One kind of effect. Its doors import what they need: a process loads what its own step works with."""
+
+    def packages(self, name: str, coordinate: Coordinate) -> Iterator[tuple[str, str, str]]:
+        """(module, extra that brings it, key that asks for it) of what training needs beside the base."""
+        yield from ()
+
+    def preflight(
+        self, name: str, coordinate: Coordinate, config: Config, *, data_here: bool
+    ) -> Iterator[tuple[str, Callable[[], object]]]:
+        """(key, look) of what training needs: look raises an error where it is not there.
+
+        data_here: whether this process sees the files that validate reads
+        """
+        yield from ()
+
+    def files(self, name: str, coordinate: Coordinate) -> dict[str, str]:
+        """What it is → path, of the files beside the input on whose content the result of training depends."""
+        return {}
+
+    def train(self, run: Run, step: CoordinateStep, *, group: int | None = None) -> dict[str, Any]:
+        """Trains the coordinate and scores all rows. Returns what its marker says, of the group of shards if any."""
+        raise NotImplementedError
+
+    def use_initial(self, run: Run, step: CoordinateStep, *, group: int | None = None) -> dict[str, Any]:
+        """Does for a locked coordinate what training does: its model and scores are those of the initial model."""
+        raise NotImplementedError
+
+    def initial_scores(self, run: Run, frame: Frame, name: str, split: str) -> NDArray[np.float32] | None:
+        """float32 [rows]: what the coordinate's initial coefficients give the rows of a split; None without any."""
+        raise NotImplementedError
+
+    def export(self, run: Run, frame: Frame, pass_number: int, name: str, directory: str) -> int:
+        """Writes the coordinate's models of a pass to a directory of the export; returns how many they are."""
+        raise NotImplementedError
+
+    def scorer(
+        self, export: Export, name: str, config: Config, layout: Layout, kind: Format, given: Sequence[str] | None
+    ) -> Scorer:
+        """What scores new data by an export. given: files with the coordinate's scores of these data, if any.
+
+        Raises DataError when they are needed and not given, or given and not needed.
+        """
+        if given is not None:
+            own = config.coordinates[name].kind
+            raise DataError(f"coordinate {name}: its model is {own} and scores the data itself; give no scores for it")
+        return self._scorer(export, name, config, layout, kind)
+
+    def _scorer(self, export: Export, name: str, config: Config, layout: Layout, kind: Format) -> Scorer:
+        raise NotImplementedError
+
+    def outcome(self, marker: Mapping[str, Any]) -> Outcome:
+        """How training ended, for the report. marker: what training returned"""
+        raise NotImplementedError
+
+
+def effect_of(kind: str) -> Effect:
+    """The effect of a kind: EFFECT of its folder."""
+    effect: Effect = importlib.import_module(f"gdmix_core.effects.{kind}.effect").EFFECT
+    return effect

@@ -1,0 +1,67 @@
+"""One linear model of all rows as the fixed effect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gdmix_core.config.coordinate import Coordinate
+from gdmix_core.config.pipeline import Config
+from gdmix_core.data.frame import Frame
+from gdmix_core.data.ingest.source import Layout
+from gdmix_core.effects.effect import Effect
+from gdmix_core.effects.outcome import Outcome, iterations, whole
+from gdmix_core.effects.scorer import Format, Scorer
+from gdmix_core.models.exported import Export
+from gdmix_core.pipeline.plan import CoordinateStep
+from gdmix_core.pipeline.run import Run
+
+
+class LinearEffect(Effect):
+    def packages(self, name: str, coordinate: Coordinate) -> Iterator[tuple[str, str, str]]:
+        workers = coordinate.linear.workers
+        if workers > 1 and not coordinate.locked:
+            yield "tensorflow", "distributed", f"coordinates.{name}.fixed_effect.workers: {workers}"
+
+    def train(self, run: Run, step: CoordinateStep, *, group: int | None = None) -> dict[str, Any]:
+        from gdmix_core.effects.linear.training import train
+
+        return train(run, step)
+
+    def use_initial(self, run: Run, step: CoordinateStep, *, group: int | None = None) -> dict[str, Any]:
+        from gdmix_core.effects.linear.locked import use_initial
+
+        return use_initial(run, step)
+
+    def initial_scores(self, run: Run, frame: Frame, name: str, split: str) -> NDArray[np.float32] | None:
+        from gdmix_core.effects.linear.locked import initial_scores
+
+        return initial_scores(run, frame, name, split)
+
+    def export(self, run: Run, frame: Frame, pass_number: int, name: str, directory: str) -> int:
+        from gdmix_core.effects.model_files import export_coefficients
+
+        return export_coefficients(run, frame, pass_number, name, directory)
+
+    def _scorer(self, export: Export, name: str, config: Config, layout: Layout, kind: Format) -> Scorer:
+        from gdmix_core.effects.coefficient_scorer import coefficient_scorer
+
+        return coefficient_scorer(export, name, config, layout, kind)
+
+    def outcome(self, marker: Mapping[str, Any]) -> Outcome:
+        unbounded = marker.get("unbounded", False)
+        return Outcome(
+            kind="fixed effect",
+            models="1",
+            coefficients=whole(marker["coefficients"]),
+            converged="yes" if marker["converged"] else "no",
+            details=f"{iterations(marker)}, gradient {marker['gradient']:.2g} (goal {marker['goal']:.2g})"
+            + (", without a finite optimum" if unbounded else ""),
+            doubtful=not marker["converged"] or unbounded,
+        )
+
+
+EFFECT = LinearEffect()

@@ -1,0 +1,72 @@
+"""A model that a function of the user's own trains: its scores, and the files that it leaves."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from gdmix_core.config.coordinate import Coordinate
+from gdmix_core.config.external import PythonModel
+from gdmix_core.config.pipeline import Config
+from gdmix_core.data.frame import Frame
+from gdmix_core.data.ingest.source import Layout
+from gdmix_core.effects.effect import Effect
+from gdmix_core.effects.outcome import Outcome, other_values
+from gdmix_core.effects.python.trainer_function import trainer_function
+from gdmix_core.effects.scorer import Format, Scorer
+from gdmix_core.models.exported import Export
+from gdmix_core.pipeline.plan import CoordinateStep
+from gdmix_core.pipeline.run import Run
+
+
+class PythonEffect(Effect):
+    def preflight(
+        self, name: str, coordinate: Coordinate, config: Config, *, data_here: bool
+    ) -> Iterator[tuple[str, Callable[[], object]]]:
+        # Imported, as the step itself will do: only so it shows that what it imports is there, too.
+        yield "function", partial(trainer_function, name, _settings(coordinate).function)
+
+    def files(self, name: str, coordinate: Coordinate) -> dict[str, str]:
+        """The source of the module that is named, and of the one that the function comes from; not of what these
+        import."""
+        path = _settings(coordinate).function
+        function = inspect.unwrap(trainer_function(name, path))
+        modules = [path.partition(":")[0]]
+        if inspect.isfunction(function) or inspect.isclass(function):
+            modules.append(function.__module__)
+        files = {module: getattr(sys.modules.get(module), "__file__", None) for module in modules}
+        return {f"module: {module}": file for module, file in files.items() if file and os.path.exists(file)}
+
+    def train(self, run: Run, step: CoordinateStep, *, group: int | None = None) -> dict[str, Any]:
+        from gdmix_core.effects.python.training import train
+
+        return train(run, step)
+
+    def export(self, run: Run, frame: Frame, pass_number: int, name: str, directory: str) -> int:
+        from gdmix_core.effects.model_files import export_files
+        from gdmix_core.effects.python.training import FILES
+
+        export_files(run, frame, pass_number, name, directory, FILES)
+        return 1
+
+    def scorer(
+        self, export: Export, name: str, config: Config, layout: Layout, kind: Format, given: Sequence[str] | None
+    ) -> Scorer:
+        from gdmix_core.effects.external.given_scores import given_scores
+
+        return given_scores(name, config, layout, given)
+
+    def outcome(self, marker: Mapping[str, Any]) -> Outcome:
+        return Outcome("own trainer", details=other_values(marker))
+
+
+def _settings(coordinate: Coordinate) -> PythonModel:
+    assert isinstance(coordinate.effect, PythonModel)
+    return coordinate.effect
+
+
+EFFECT = PythonEffect()

@@ -1,0 +1,70 @@
+"""One small linear model for each entity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gdmix_core.config.pipeline import Config
+from gdmix_core.data.frame import Frame
+from gdmix_core.data.ingest.source import Layout
+from gdmix_core.effects.effect import Effect
+from gdmix_core.effects.outcome import Outcome, iterations, whole
+from gdmix_core.effects.scorer import Format, Scorer
+from gdmix_core.models.exported import Export
+from gdmix_core.pipeline.plan import CoordinateStep
+from gdmix_core.pipeline.run import Run
+
+
+class RandomEffect(Effect):
+    def train(self, run: Run, step: CoordinateStep, *, group: int | None = None) -> dict[str, Any]:
+        from gdmix_core.effects.random.training import train
+
+        return train(run, step, group=group)
+
+    def use_initial(self, run: Run, step: CoordinateStep, *, group: int | None = None) -> dict[str, Any]:
+        from gdmix_core.effects.random.locked import use_initial
+
+        return use_initial(run, step, group=group)
+
+    def initial_scores(self, run: Run, frame: Frame, name: str, split: str) -> NDArray[np.float32] | None:
+        from gdmix_core.effects.random.locked import initial_scores
+
+        return initial_scores(run, frame, name, split)
+
+    def export(self, run: Run, frame: Frame, pass_number: int, name: str, directory: str) -> int:
+        from gdmix_core.effects.model_files import export_coefficients
+
+        return export_coefficients(run, frame, pass_number, name, directory)
+
+    def _scorer(self, export: Export, name: str, config: Config, layout: Layout, kind: Format) -> Scorer:
+        from gdmix_core.effects.coefficient_scorer import coefficient_scorer
+
+        return coefficient_scorer(export, name, config, layout, kind)
+
+    def outcome(self, marker: Mapping[str, Any]) -> Outcome:
+        trained = marker["entities"] - marker["no_data"]
+        converged = marker["converged"]
+        left = [
+            f"{marker[name]:,} {word}"
+            for name, word in (
+                ("iteration_limit", "at the iteration limit"),
+                ("unbounded", "without a finite optimum"),
+                ("no_data", "without training rows"),
+            )
+            if marker[name]
+        ]
+        return Outcome(
+            kind="random effect",
+            models=whole(marker["entities"]),
+            coefficients=whole(marker["coefficients"]),
+            converged=f"{converged:,} of {trained:,}",
+            details=", ".join([*left, f"at most {iterations(marker)}"]),
+            doubtful=converged < trained,
+        )
+
+
+EFFECT = RandomEffect()
