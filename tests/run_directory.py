@@ -29,6 +29,8 @@ from gdmix_core.data.shards import rows_to_shuffle, shard_count, shuffle_schema,
 from gdmix_core.pipeline.loading import parse_config
 from gdmix_core.pipeline.run import SPLITS, Run
 from gdmix_core.pipeline.run_directory import clear
+from gdmix_core.training_context import TrainingContext
+from gdmix_core.workers.checkpoint import IterateCheckpoint
 
 
 @dataclass
@@ -206,3 +208,9 @@ def _shuffled(frame: Frame, coordinate: str, effect: RandomEffect, shards: int) 
     for split in SPLITS:
         for path, first_row, _ in frame.blocks(split):
             yield from rows_to_shuffle(frame, coordinate, effect, split, path, first_row, shards)
+
+
+def checkpoint_of(run: Run, step_id: str = "pass_01.global.train") -> IterateCheckpoint:
+    """Of a fixed effect's training."""
+    context = TrainingContext(run, run.plan.of_coordinate(step_id))
+    return IterateCheckpoint(context.folder("checkpoint"), context.key)

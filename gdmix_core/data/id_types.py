@@ -65,12 +65,15 @@ def plain_ids(ids: Any) -> pa.Array:
     try:
         array = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
         array = plain(array if isinstance(array, pa.Array) else pa.array(array))
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
         raise DataError(f"ids: not an array of integers or strings ({error})") from None
     if len(array) == 0 and pa.types.is_null(array.type):
         return pa.array([], pa.string())
     if is_text(array.type):
-        array = array.cast(pa.string())
+        try:
+            array = array.cast(pa.string())
+        except pa.ArrowInvalid:
+            raise DataError("ids: some are not UTF-8 text; decode them first, or write them in hexadecimal") from None
     elif pa.types.is_integer(array.type):
         array = array if array.type in (pa.uint64(), pa.int64()) else array.cast(pa.int64())
     else:

@@ -76,12 +76,6 @@ def other_leverage(run: Run, step: CoordinateStep) -> ScoreSum:
     return ScoreSum(run, known, LEVERAGE)
 
 
-def remove_score_parts(run: Run, step: CoordinateStep) -> None:
-    """Of an earlier training of the step: another number of workers may have left parts that nobody would overwrite."""
-    for split in SPLITS:
-        storage.remove(run.coordinate(step.pass_number, step.coordinate, "scores", split))
-
-
 def assemble(run: Run, step: CoordinateStep) -> None:
     """Makes scores/<split>.npy of a trained coordinate out of the parts its workers wrote, and removes the parts."""
     number, name = step.pass_number, step.coordinate
@@ -134,8 +128,3 @@ def shard_rows(run: Run, coordinate: str, split: str, shard: int) -> NDArray[np.
     with storage.open_for_read(run.whole(run.shard(coordinate, split, shard), "partition")) as file:
         rows: NDArray[np.int64] = pq.read_table(file, columns=["row"])["row"].to_numpy()
     return rows
-
-
-def remove_leverage(run: Run, step: CoordinateStep) -> None:
-    """Of a model trained here before it was locked: a locked one has no known uncertainty."""
-    storage.remove(run.scores(step.pass_number, step.coordinate, LEVERAGE))

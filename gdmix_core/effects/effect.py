@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.config.pipeline import Config
 from gdmix_core.errors import DataError
-from gdmix_core.pipeline.plan import CoordinateStep
-from gdmix_core.pipeline.run import Run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +19,8 @@ if TYPE_CHECKING:
     from gdmix_core.effects.outcome import Outcome
     from gdmix_core.effects.scorer import Format, Scorer
     from gdmix_core.models.exported import Export
+    from gdmix_core.pipeline.run import Run
+    from gdmix_core.training_context import TrainingContext
 
 
 class Effect:
@@ -43,11 +43,11 @@ class Effect:
         """What it is → path, of the files beside the input on whose content the result of training depends."""
         return {}
 
-    def train(self, run: Run, step: CoordinateStep, *, group: int | None = None) -> dict[str, Any]:
+    def train(self, context: TrainingContext, *, group: int | None = None) -> dict[str, Any]:
         """Trains the coordinate and scores all rows. Returns what its marker says, of the group of shards if any."""
         raise NotImplementedError
 
-    def use_initial(self, run: Run, step: CoordinateStep, *, group: int | None = None) -> dict[str, Any]:
+    def use_initial(self, context: TrainingContext, *, group: int | None = None) -> dict[str, Any]:
         """Does for a locked coordinate what training does: its model and scores are those of the initial model."""
         raise NotImplementedError
 
@@ -55,8 +55,8 @@ class Effect:
         """float32 [rows]: what the coordinate's initial coefficients give the rows of a split; None without any."""
         raise NotImplementedError
 
-    def export(self, run: Run, frame: Frame, pass_number: int, name: str, directory: str) -> int:
-        """Writes the coordinate's models of a pass to a directory of the export; returns how many they are."""
+    def export(self, context: TrainingContext, directory: str) -> int:
+        """Writes the models that the step has made to a directory of the export; returns how many they are."""
         raise NotImplementedError
 
     def scorer(

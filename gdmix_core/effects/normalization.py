@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.data.feature_summary import read_summary, summarize_bag, write_summary
 from gdmix_core.data.frame import Frame
 from gdmix_core.pipeline.once import once
 from gdmix_core.pipeline.plan import Step, normalized
 from gdmix_core.pipeline.run import Run
+from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers.cores import core_count
 
 
@@ -36,15 +36,14 @@ def _summarize(run: Run) -> dict[str, Any]:
     return {"rows": frame.rows("training"), "bags": counts}
 
 
-def scaling(run: Run, coordinate: str, settings: Coordinate) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def scaling(context: TrainingContext) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(factor, shift), each float64 [features]: training sees x' = (x − shift) · factor.
 
     factor is 1 where the statistic it is made of is 0 (features never seen, constants) or not finite. shift is 0 but
     for standardization. Raises StepError when normalization is asked for and the step `summarize` has not been run.
     """
-    frame = Frame(run)
-    key = frame.bag_of(coordinate)
-    features = frame.features_of(coordinate)
+    settings, features, run = context.settings, context.features, context.run
+    key = context.frame.bag_of(context.name)
     if key is None or settings.normalization == "none":
         return np.ones(features), np.zeros(features)
     run.result("summarize")

@@ -12,6 +12,7 @@ from gdmix_core.errors import StepError
 from gdmix_core.pipeline import run_lock
 from gdmix_core.pipeline.plan import CoordinateStep, Step
 from gdmix_core.pipeline.run import Run
+from gdmix_core.training_context import TrainingContext
 
 SPARK_STEPS = ("validate", "partition")
 
@@ -50,7 +51,7 @@ def _carry_out(run: Run, step: Step, group: int | None) -> dict[str, Any]:
         run.require(step)
         coordinate = run.config.coordinates[step.coordinate]
         effect = effect_of(coordinate.kind)
-        return (effect.use_initial if coordinate.locked else effect.train)(run, step, group=group)
+        return (effect.use_initial if coordinate.locked else effect.train)(TrainingContext(run, step), group=group)
     work = _WORK.get(step.kind)
     if work is None:
         raise StepError(f"{step.id}: runs as a Spark application: {spark_application(step)}")

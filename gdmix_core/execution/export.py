@@ -9,9 +9,10 @@ from gdmix_core.data.frame import Frame
 from gdmix_core.effects.effect import effect_of
 from gdmix_core.pipeline import run_directory
 from gdmix_core.pipeline.once import once
-from gdmix_core.pipeline.plan import Step, pass_of_model
+from gdmix_core.pipeline.plan import Step, pass_of_model, train_id
 from gdmix_core.pipeline.run import Run
 from gdmix_core.search.selection import selected_run
+from gdmix_core.training_context import TrainingContext
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,8 @@ def _export(run: Run) -> dict[str, Any]:
 
 def _export_coordinate(run: Run, frame: Frame, best: int, name: str, directory: str) -> dict[str, Any]:
     settings = run.config.coordinates[name]
-    models = effect_of(settings.kind).export(run, frame, pass_of_model(run.config, best, name), name, directory)
+    training = run.plan.of_coordinate(train_id(pass_of_model(run.config, best, name), name))
+    models = effect_of(settings.kind).export(TrainingContext(run, training), directory)
     entity = None if settings.random_effect is None else settings.random_effect.entity
     return {
         "kind": settings.kind,

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gdmix_core.data.id_types import among
+from gdmix_core.errors import DataError
 from gdmix_core.jit import njit
 from gdmix_core.models.table import CoefficientTable
 
@@ -87,8 +88,14 @@ def completed(
 
 
 def positions(entities: pa.Array, ids: pa.Array) -> NDArray[np.int64]:
-    """int64: where each id is among the entities, or −1."""
-    found = pc.index_in(among(ids, entities.type), value_set=entities, skip_nulls=True).fill_null(-1)
+    """int64: where each id is among the entities, or −1. Raises DataError for texts among integers."""
+    try:
+        wanted = among(ids, entities.type)
+    except pa.ArrowInvalid:
+        raise DataError(
+            f"ids are {ids.type}, but the models' entities are {entities.type}; give both in one type"
+        ) from None
+    found = pc.index_in(wanted, value_set=entities, skip_nulls=True).fill_null(-1)
     return found.to_numpy(zero_copy_only=False).astype(np.int64)
 
 

@@ -13,6 +13,7 @@ from gdmix_core.pipeline import manifests
 log = logging.getLogger(__name__)
 
 _ADVICE = "copy the whole export again, or make it anew (take it away and run its pipeline)"
+_DESCRIBED = {"entity", "entity_type", "bag", "models"}
 SUFFIXES = {"native": ".parquet", "avro": ".avro"}
 
 
@@ -70,4 +71,14 @@ def open_export(model: str) -> Export:
     manifest = storage.read_json(path)
     if not isinstance(manifest, dict) or not {"config", "formats", "coordinates"} <= set(manifest):
         raise DataError(f"{path}: not the manifest of an export; {_ADVICE}")
+    described, config = manifest["coordinates"], manifest["config"]
+    wanted = config.get("coordinates") if isinstance(config, dict) else None
+    if (
+        not isinstance(described, dict)
+        or not isinstance(wanted, dict)
+        or set(described) != set(wanted)
+        or not all(isinstance(each, dict) and set(each) >= _DESCRIBED for each in described.values())
+        or not isinstance(manifest.get("contents", {}), dict)
+    ):
+        raise DataError(f"{path}: its coordinates are not those of its configuration: it is damaged; {_ADVICE}")
     return Export(directory, manifest)

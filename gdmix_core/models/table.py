@@ -7,11 +7,13 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gdmix_core.errors import DataError
 
 INTERCEPT_INDEX = -1
+_LARGEST_FEATURE = np.iinfo(np.int32).max
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,12 @@ class CoefficientTable:
             array = getattr(self, name)
             if array is not None and array.dtype.kind not in kinds:
                 raise ValueError(f"{name} cannot be {array.dtype}")
+        if entries and (self.features.max() > _LARGEST_FEATURE or self.features.min() < INTERCEPT_INDEX):
+            raise ValueError(f"features must be from {INTERCEPT_INDEX} to {_LARGEST_FEATURE}")
+        for name, dtype in (("offsets", np.int64), ("features", np.int32), ("means", np.float64)):
+            object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype))
+        if self.variances is not None:
+            object.__setattr__(self, "variances", np.ascontiguousarray(self.variances, np.float64))
 
     def check(self, where: str, *, features: int | None = None, intercept: bool | None = None) -> None:
         """Raises DataError for a table that no training writes, so that a file is damaged, or another's.
@@ -82,7 +90,13 @@ class CoefficientTable:
 
     @cached_property
     def _fault(self) -> str | None:
-        """What is wrong with indices or means, if anything is."""
+        """What is wrong with entities, indices or means, if anything is."""
+        if self.entities.null_count:
+            return f"{self.entities.null_count} entities are null"
+        if len(pc.unique(self.entities)) < len(self.entities):
+            counts = pc.value_counts(self.entities)
+            twice = counts.filter(pc.greater(counts.field("counts"), 1))
+            return f"entity {twice[0]['values'].as_py()!r} has {twice[0]['counts']} models"
         inside = np.ones(len(self.features), bool)
         inside[self.offsets[self._with_coefficients]] = False
         wrong = np.zeros(len(self.features), bool)

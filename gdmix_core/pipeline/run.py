@@ -263,14 +263,17 @@ class Run:
 
     def lost_scores(self, step: CoordinateStep, *, verified: bool = False) -> str | None:
         """Which score vector of a trained coordinate is gone or of another size, after its evaluation made it of the
-        parts that training left; None where there is nothing wrong. verified: also looks at their contents."""
+        parts that training left; None where there is nothing wrong.
+
+        verified: also looks at their contents, as is always done where they are about to be evaluated anew
+        """
         evaluation = self._evaluation_of(step)
         path = self.marker(evaluation)
         if not storage.exists(path):
             return None
         content = storage.read_json(path)
         fault = self._fault(evaluation, content)
-        if fault is None and verified:
+        if fault is None and (verified or content.get("key") != self.keys[evaluation.id]):
             root, _ = self._holds(evaluation)
             try:
                 manifests.verify_all(root, content.get("contents", {}), "it is made again")

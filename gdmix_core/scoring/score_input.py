@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gdmix_core import paths, storage
 from gdmix_core.config.model import as_recorded
@@ -113,6 +114,10 @@ def score_input(
             write(pa.Table.from_arrays([records.uid, *columns], schema=schema), records)
             rows += len(records.uid)
         require_seen(seen, layout)
+        for other in joined:
+            other.require_all_used(layout.sources[0].path)
+        if rows == 0:
+            raise DataError(f"{source}: no {split} rows to score; look for what should have written them")
     return rows, unknown
 
 
@@ -193,7 +198,16 @@ class _Everything:
         found = list(_batches(source, config, layout, split, seen))
         self._path = source.path
         uid_type = arrow_type(layout.uid_type)
-        self._uids = IdIndex(pa.concat_arrays([pa.array([], uid_type), *(r.uid for r in found)]))
+        uids = pa.concat_arrays([pa.array([], uid_type), *(r.uid for r in found)])
+        self._uids = IdIndex(uids)
+        if len(pc.unique(uids)) < len(uids):
+            counts = pc.value_counts(uids)
+            twice = counts.filter(pc.greater(counts.field("counts"), 1))
+            raise DataError(
+                f"{source.path}: uid {twice[0]['values'].as_py()} has {twice[0]['counts']} records ({len(twice)} uids "
+                "have several); keep one of each"
+            )
+        self._all, self._used = uids, np.zeros(len(uids), np.bool_)
         self._ids = {name: pa.concat_arrays([r.ids[name] for r in found]) for name in source.ids} if found else {}
         self._bags = {
             bag.key: bags.concatenate([r.bags[bag.key] for r in found], bag.numpy_dtype) for bag in source.bags
@@ -208,8 +222,18 @@ class _Everything:
                 f"{self._path}: uid {uid[int(absent[0])].as_py()} is missing ({len(absent)} are); every directory must "
                 "have it"
             )
+        self._used[rows] = True
         at = pa.array(rows)
         return Records(
             uid, {name: values.take(at) for name, values in self._ids.items()},
             bags={key: bags.take(bag, rows) for key, bag in self._bags.items()},
         )  # fmt: skip
+
+    def require_all_used(self, first: str) -> None:
+        """Raises DataError for uids that the first directory does not have: its rows are those that are scored."""
+        left = np.flatnonzero(~self._used)
+        if len(left):
+            raise DataError(
+                f"{first}: uid {self._all[int(left[0])].as_py()} is missing, which {self._path} has ({len(left)} are); "
+                "every directory must have it"
+            )

@@ -11,13 +11,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gdmix_core.data import bags
-from gdmix_core.data.frame import Frame
 from gdmix_core.data.ragged import Bag
-from gdmix_core.data.scores import other_scores
-from gdmix_core.pipeline.plan import CoordinateStep
-from gdmix_core.pipeline.run import Run
 from gdmix_core.text.serving.scorer import dense_rows, sparse_entries
 from gdmix_core.text.tokens.distinct_texts import DistinctTexts, distinct_texts, encode
+from gdmix_core.training_context import TrainingContext
 
 # Rows read and scored at once. Beside the network itself, this is what bounds the memory of scoring.
 ROWS_AT_A_TIME = 65_536
@@ -87,11 +84,11 @@ class NetworkRows:
 class RowReader:
     """Reads the rows of a step's coordinate. tokenize: of a TextNetwork; (field, string [n]) → int32 [n, T]."""
 
-    def __init__(self, run: Run, step: CoordinateStep, tokenize: Callable[[str, Any], Any], outputs: int) -> None:
-        self.frame = Frame(run)
-        self._run, self._step = run, step
-        self._settings = run.config.coordinates[step.coordinate].text
-        self._keys = self.frame.bags_of(step.coordinate)
+    def __init__(self, context: TrainingContext, tokenize: Callable[[str, Any], Any], outputs: int) -> None:
+        self.frame = context.frame
+        self._context = context
+        self._settings = context.settings.text
+        self._keys = self.frame.bags_of(context.name)
         self._label_bag: str | None = self.frame.manifest.get("label_bag")
         self._tokenize = tokenize
         self._outputs = outputs
@@ -138,7 +135,7 @@ class RowReader:
             return np.concatenate([np.empty(0), *(piece[name].to_numpy() for piece in pieces)])
 
         offset = number("offset")
-        others = other_scores(self._run, self._step, split)
+        others = self._context.other_scores(split)
         offset += others.span(int(rows[0]), int(rows[-1]) + 1) if _is_span(rows) else others.gather(rows)
         return NetworkRows(
             texts={field: self._texts(field, pieces) for field in self._settings.fields},

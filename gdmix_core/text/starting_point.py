@@ -5,27 +5,21 @@ from __future__ import annotations
 from gdmix_core import storage
 from gdmix_core.models.initial.written import initial_network
 from gdmix_core.models.network_files import INPUTS, WEIGHTS
-from gdmix_core.pipeline.plan import CoordinateStep, train_id
-from gdmix_core.pipeline.run import Run
 from gdmix_core.text.network_inputs import NetworkInputs
+from gdmix_core.training_context import TrainingContext
 
 
-def model_file(run: Run, step: CoordinateStep, name: str) -> str:
-    """A file or folder beside the step's marker."""
-    return run.coordinate(step.pass_number, step.coordinate, "model", name)
-
-
-def inputs_to_start_from(run: Run, step: CoordinateStep) -> NetworkInputs | None:
+def inputs_to_start_from(context: TrainingContext) -> NetworkInputs | None:
     """Of the network before, whether its weights are taken or not; None without one."""
-    path = _file_before(run, step, INPUTS)
+    path = _file_before(context, INPUTS)
     return None if path is None else read_inputs(path)
 
 
-def weights_to_start_from(run: Run, step: CoordinateStep) -> str | None:
+def weights_to_start_from(context: TrainingContext) -> str | None:
     """The file with trained weights, of the same names and shapes; None where training starts from new ones."""
-    if not run.config.coordinates[step.coordinate].text.warm_start:
+    if not context.settings.text.warm_start:
         return None
-    return _file_before(run, step, WEIGHTS)
+    return _file_before(context, WEIGHTS)
 
 
 def read_inputs(path: str) -> NetworkInputs:
@@ -39,8 +33,8 @@ def write_inputs(path: str, inputs: NetworkInputs) -> None:
         file.write(inputs.to_json().encode())
 
 
-def _file_before(run: Run, step: CoordinateStep, name: str) -> str | None:
-    if step.pass_number > 1:
-        return model_file(run, run.plan.of_coordinate(train_id(step.pass_number - 1, step.coordinate)), name)
-    folder = initial_network(run, step.coordinate)
+def _file_before(context: TrainingContext, name: str) -> str | None:
+    if context.previous is not None:
+        return context.previous.model_file(name)
+    folder = initial_network(context.run, context.name)
     return None if folder is None else storage.join(folder, name)

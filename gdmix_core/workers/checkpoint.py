@@ -14,8 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core import storage
-from gdmix_core.pipeline.plan import CoordinateStep
-from gdmix_core.pipeline.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -25,15 +23,15 @@ _SHARE = 0.05
 
 
 class StepCheckpoint:
-    """Arrays in passes/<nn>/<coordinate>/checkpoint/, with the key of the step they belong to.
+    """Arrays in a directory, with the key of the step they belong to.
 
     A directory of its own, so that what a killed writer left behind goes with it.
     """
 
-    def __init__(self, run: Run, step: CoordinateStep, name: str) -> None:
-        self.directory = run.coordinate(step.pass_number, step.coordinate, "checkpoint")
-        self.path = storage.join(self.directory, name)
-        self._key = run.keys[step.id]
+    def __init__(self, directory: str, key: str, name: str) -> None:
+        self.directory = directory
+        self.path = storage.join(directory, name)
+        self._key = key
         self._next_write = 0.0
 
     def read_arrays(self) -> dict[str, NDArray[Any]] | None:
@@ -81,11 +79,11 @@ class Iterate:
     variance: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
 
-class Checkpoint(StepCheckpoint):
+class IterateCheckpoint(StepCheckpoint):
     """iterate.npz, the latest coefficients of a fixed effect."""
 
-    def __init__(self, run: Run, step: CoordinateStep) -> None:
-        super().__init__(run, step, "iterate.npz")
+    def __init__(self, directory: str, key: str) -> None:
+        super().__init__(directory, key, "iterate.npz")
 
     def read(self) -> Iterate | None:
         """None where there is none, or one of other settings or other input."""

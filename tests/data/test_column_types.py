@@ -197,6 +197,26 @@ def test_a_column_of_nothing_is_absent_and_an_empty_file_has_no_types(tmp_path: 
     assert (records.violations != 0).all()
 
 
+def test_lists_that_are_all_empty_have_no_type(tmp_path: Path) -> None:
+    """As pandas writes them."""
+    empty = pa.array([[]] * ROWS)
+    assert empty.type == pa.list_(pa.null())
+    config = write_input(tmp_path, [{**COLUMNS, "f_indices": empty, "f_values": empty}, COLUMNS])
+    layout = open_layout(config)
+    (records,) = read_records(layout.pieces[0], layout.sources[0], config)
+    assert not records.violations.any()
+    assert all(len(records.bags[key].indices) == 0 for key, bag in layout.bags.items() if bag.name == "f")
+
+
+def test_a_column_that_a_file_has_twice_is_named(tmp_path: Path) -> None:
+    config = write_input(tmp_path, [COLUMNS])
+    table = pa.table(COLUMNS)
+    path = tmp_path / "trainingData" / "part-0.parquet"
+    pq.write_table(table.append_column("user", table["user"]), path)
+    with pytest.raises(DataError, match=r"part-0\.parquet: it has 2 columns named user; keep one"):
+        open_layout(config)
+
+
 BIG = [2**64 - 1 - i for i in range(ROWS)]
 
 

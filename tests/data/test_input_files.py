@@ -194,6 +194,11 @@ def test_the_columns_that_folders_give(tmp_path: Path, suffix: str, dtype: str, 
 def test_a_column_of_folders_that_is_no_number_or_is_in_the_file_too(tmp_path: Path, suffix: str):
     config = partitioned(tmp_path, suffix, dtype="long")
     data = tmp_path / "input" / "trainingData"
+    for odd in ("1_000", "٣", " 7", str(2**64 - 1)):
+        (data / "day=11").rename(data / f"day={odd}")
+        with pytest.raises(DataError, match=rf"day={odd}: .* describes day as long, and '{odd}' is not one"):
+            open_layout(config)
+        (data / f"day={odd}").rename(data / "day=11")
     (data / "day=11").rename(data / "day=2026-11-02")
     with pytest.raises(DataError, match=r"day=2026-11-02: .* describes day as long, and '2026-11-02' is not one"):
         open_layout(config)

@@ -265,6 +265,77 @@ def test_penalties_priors_and_tasks_that_do_not_fit():
         fit_entity_models(ROWS, SETTINGS, TASK, FEATURES, prior=Prior(table, np.nan))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"l2": [-1.0, 1, 1, 1]}, r"penalties\.l2: must be 0 or more"),
+        ({"l1": [np.nan, 1, 1, 1]}, r"penalties\.l1: must be finite"),
+        ({"lower": [0.0, 0, 2, 0], "upper": [1.0, 1, 1, 1]}, r"penalties\.lower: must be at most penalties\.upper"),
+        ({"upper": [np.nan, 1, 1, 1]}, r"penalties\.upper: must be a number"),
+        ({"variance": [1.0, 0.0], "group": [0, 0, 1, 1]}, r"penalties\.variance: must be above 0"),
+        ({"variance": [1.0, 2.0], "group": [0, 0, 1, 2]}, r"penalties\.group: must be from 0 to 1"),
+        ({"variance": [1.0]}, r"penalties\.group: 0 values, but 4 are needed"),
+    ],
+)
+def test_penalties_that_no_model_can_have(change: dict[str, Any], message: str):
+    with pytest.raises(DataError, match=message):
+        replace(penalties_of(SETTINGS, FEATURES), **{name: np.array(values) for name, values in change.items()})
+
+
+def test_a_bound_on_one_side_holds():
+    free = fit_entity_models(ROWS, SETTINGS, TASK, FEATURES).table.means
+    for name, bound in (("upper", -0.1), ("lower", 0.1)):
+        penalties = replace(penalties_of(SETTINGS, FEATURES), **{name: np.full(FEATURES + 1, bound)})
+        held = fit_entity_models(ROWS, SETTINGS, TASK, FEATURES, penalties=penalties).table.means
+        assert not np.all(free <= bound if name == "upper" else free >= bound)
+        assert np.all(held <= bound if name == "upper" else held >= bound)
+
+
+def test_tables_of_other_types_mean_the_same():
+    whole = fit_entity_models(ROWS, SETTINGS, TASK, FEATURES).table
+    other = CoefficientTable(
+        whole.entities, whole.offsets.astype(np.uint64), whole.features.astype(">i8"), whole.means.astype(">f8")
+    )
+    expected = score_entity_rows(ROWS, whole, SETTINGS)
+    np.testing.assert_array_equal(score_entity_rows(ROWS, other, SETTINGS), expected)
+    twice = replace(whole, entities=pa.array(["e0", "e1", "e1", "e3"]))
+    with pytest.raises(DataError, match="entity 'e1' has 2 models"):
+        score_entity_rows(ROWS, twice, SETTINGS)
+    with pytest.raises(DataError, match="1 entities are null"):
+        score_entity_rows(ROWS, replace(whole, entities=pa.array(["e0", None, "e2", "e3"])), SETTINGS)
+    with pytest.raises(ValueError, match="features must be from -1 to"):
+        replace(whole, features=whole.features.astype(np.int64) + 2**31)
+
+
+@pytest.mark.parametrize("ids", [pa.array([b"\xff", b"b", b"c", b"d"]), ["\ud800", "b", "c", "d"]])
+def test_ids_that_are_not_text(ids: Any):
+    with pytest.raises(DataError, match="ids: "):
+        fit_entity_models(replace(ROWS, ids=ids), SETTINGS, TASK, FEATURES)
+
+
+def test_texts_are_not_looked_up_among_integers():
+    models = fit_entity_models(replace(ROWS, ids=pa.array([1, 2, 3, 4])), SETTINGS, TASK, FEATURES).table
+    with pytest.raises(DataError, match="ids are string, but the models' entities are int64"):
+        score_entity_rows(ROWS, models, SETTINGS)
+
+
+def test_the_global_objective_takes_points_of_its_size():
+    data = GlobalObjective(0, ROWS.bag, 3, ROWS.label, ROWS.weight, ROWS.offset, intercept=True, threads=1)
+    for call in (data.product, data.third_product, data.diagonal, data.hessian, data.leverage_gradient):
+        with pytest.raises(DataError, match="call move_to"):
+            call(*[np.zeros(4)] * {data.third_product: 2, data.diagonal: 0, data.hessian: 0}.get(call, 1))
+    data.move_to(np.zeros(4))
+    for call in (data.value_and_gradient, data.move_to, data.product, data.scores, data.leverage_gradient):
+        with pytest.raises(DataError, match="the intercept and 3 features, not"):
+            call(np.zeros(3))
+    expected = data.value_and_gradient(np.array([1.0, 2.0, 3.0, 4.0]))
+    found = data.value_and_gradient(np.array([1, 2, 3, 4]))
+    assert found[0] == expected[0]
+    for loss in (99, "logistic_regression", True):
+        with pytest.raises(ConfigError, match="loss must be one of"):
+            GlobalObjective(loss, ROWS.bag, 3, ROWS.label, ROWS.weight, ROWS.offset, intercept=True, threads=1)
+
+
 def test_models_of_another_kind_are_not_scored_with():
     whole = fit_entity_models(ROWS, SETTINGS, TASK, FEATURES).table
     with pytest.raises(DataError, match="the model of entity 'e0' has an intercept, and the coordinate has none"):

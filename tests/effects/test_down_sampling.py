@@ -13,6 +13,7 @@ from gdmix_core.effects.linear import training
 from gdmix_core.effects.linear.down_sampling import chosen_rows, corrected_weight
 from gdmix_core.effects.linear.training_rows import TrainingRows
 from gdmix_core.models.native import read_model
+from gdmix_core.training_context import TrainingContext
 from tests.effects.penalized_oracle import Oracle
 from tests.run_directory import Rows, make_run
 
@@ -35,7 +36,7 @@ def config(task: str, share: float) -> dict[str, Any]:
 def test_the_model_is_that_of_the_chosen_rows_weighted_up(tmp_path: Path, task: str) -> None:
     rows, share = data(), 0.3
     run = make_run(tmp_path, config(task, share), rows, rows)
-    result = training.train(run, run.plan[STEP])
+    result = training.train(TrainingContext(run, run.plan[STEP]))
     y, weight = np.asarray(rows.label), np.asarray(rows.weight)
     chosen = chosen_rows(pa.array(rows.uid), y, task, share)
     classes = task in ("logistic_regression", "smoothed_hinge")
@@ -59,8 +60,8 @@ def test_the_model_is_that_of_the_chosen_rows_weighted_up(tmp_path: Path, task: 
 def test_the_same_rows_however_many_workers_share_them(tmp_path: Path) -> None:
     run = make_run(tmp_path, config("logistic_regression", 0.25), data())
     step = run.plan[STEP]
-    alone = TrainingRows(run, step, 0, 1)
-    shared = [TrainingRows(run, step, rank, 3) for rank in range(3)]
+    alone = TrainingRows(TrainingContext(run, step), 0, 1)
+    shared = [TrainingRows(TrainingContext(run, step), rank, 3) for rank in range(3)]
     for name in ("label", "weight", "offset"):
         np.testing.assert_array_equal(getattr(alone, name), np.concatenate([getattr(rows, name) for rows in shared]))
     np.testing.assert_array_equal(alone.bag.values, np.concatenate([rows.bag.values for rows in shared]))

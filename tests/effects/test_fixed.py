@@ -15,10 +15,11 @@ from gdmix_core import storage
 from gdmix_core.effects.linear import training
 from gdmix_core.execution.dispatch import execute
 from gdmix_core.pipeline.run import SPLITS, Run
+from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers import progress
-from gdmix_core.workers.checkpoint import Checkpoint, Iterate
+from gdmix_core.workers.checkpoint import Iterate
 from tests.effects.global_optimum import coefficients, design_matrix, problem_of
-from tests.run_directory import Rows, make_run
+from tests.run_directory import Rows, checkpoint_of, make_run
 
 TASKS = ("logistic_regression", "linear_regression", "poisson_regression")
 
@@ -48,7 +49,7 @@ def config(task: str = "logistic_regression", effect: dict[str, Any] | None = No
 
 
 def train(run: Run) -> dict[str, Any]:
-    return training.train(run, run.plan["pass_01.global.train"])
+    return training.train(TrainingContext(run, run.plan["pass_01.global.train"]))
 
 
 def scores(run: Run, split: str) -> NDArray[np.float32]:
@@ -187,7 +188,7 @@ def test_a_killed_step_goes_on_from_its_checkpoint(tmp_path: Path, caplog: pytes
     caplog.set_level(logging.INFO)
     run, training, validation = slow_to_converge(tmp_path)
     killed_after(run, 8)
-    stored = Checkpoint(run, run.plan["pass_01.global.train"]).read()
+    stored = checkpoint_of(run).read()
     assert stored is not None
     assert 1 <= stored.iterations <= 8
     problem = problem_of(run, "global", training)
@@ -213,8 +214,7 @@ def test_a_checkpoint_of_other_settings_is_ignored(tmp_path: Path, caplog: pytes
     run, training, validation = slow_to_converge(tmp_path)
     killed_after(run, 8)
     again = make_run(tmp_path, config("poisson_regression", l2=2.0), training, validation)
-    step = again.plan["pass_01.global.train"]
-    assert Checkpoint(again, step).read() is None
+    assert checkpoint_of(again).read() is None
     assert_optimal(again, train(again), training, validation)
     assert "goes on" not in caplog.text
 
@@ -229,10 +229,9 @@ def test_an_unreadable_checkpoint_is_told_and_ignored(tmp_path: Path, caplog: py
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
     run, _, _ = slow_to_converge(tmp_path)
-    step = run.plan["pass_01.global.train"]
     w = np.random.default_rng(13).normal(size=41)
-    Checkpoint(run, step).offer(Iterate(w, 17, 23))
-    stored = Checkpoint(run, step).read()
+    checkpoint_of(run).offer(Iterate(w, 17, 23))
+    stored = checkpoint_of(run).read()
     assert stored is not None
     np.testing.assert_array_equal(stored.w, w)
     assert (stored.iterations, stored.evaluations) == (17, 23)

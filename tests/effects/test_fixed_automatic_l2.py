@@ -23,6 +23,7 @@ from gdmix_core.solvers.large.newton_cg import minimize
 from gdmix_core.solvers.large.objective import GlobalObjective
 from gdmix_core.solvers.large.scaling import Penalty, ScaledObjective, Scaling
 from gdmix_core.solvers.losses import LOSS_OF_TASK
+from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers.all_reduce import Alone, SharedObjective
 from tests.run_directory import Rows, make_run
 
@@ -50,7 +51,7 @@ def train(root: Path, content: dict[str, Any], data: Rows) -> tuple[dict[str, An
     run = make_run(root, content, data)
     if "summarize" in [step.id for step in run.plan.steps]:
         execute(run, run.plan["summarize"])
-    result = training.train(run, run.plan[STEP])
+    result = training.train(TrainingContext(run, run.plan[STEP]))
     return result, read_model(run.model(1, "global", 0)).means
 
 

@@ -21,6 +21,7 @@ from gdmix_core.execution.dispatch import execute
 from gdmix_core.models.native import read_model, write_model
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.run import Run
+from gdmix_core.training_context import TrainingContext
 from tests.effects.penalized_oracle import Oracle
 from tests.run_directory import Rows, make_run
 
@@ -74,7 +75,7 @@ def train(run: Run) -> tuple[dict[str, Any], NDArray[np.float64]]:
     """(result, coefficients with the intercept first)."""
     if "summarize" in [step.id for step in run.plan.steps]:
         execute(run, run.plan["summarize"])
-    result = training.train(run, run.plan["pass_01.global.train"])
+    result = training.train(TrainingContext(run, run.plan["pass_01.global.train"]))
     model = read_model(run.model(1, "global", 0))
     w = np.zeros(max(FEATURES, model.features.max() + 1) + 1)
     w[model.features + 1] = model.means

@@ -16,10 +16,11 @@ from gdmix_core.execution.dispatch import execute
 from gdmix_core.models.native import read_model, write_model
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.run import Run
+from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers import progress
 from gdmix_core.workers.all_reduce import Alone
-from gdmix_core.workers.checkpoint import Checkpoint, Iterate
-from tests.run_directory import Rows, make_run
+from gdmix_core.workers.checkpoint import Iterate
+from tests.run_directory import Rows, checkpoint_of, make_run
 from tests.workers.test_all_reduce import in_group
 
 STEP = "pass_01.global.train"
@@ -76,8 +77,8 @@ def train(run: Run, workers: int) -> tuple[list[dict[str, Any]], CoefficientTabl
     step = run.plan[STEP]
 
     def work(group: Any) -> dict[str, Any]:
-        rows = TrainingRows(run, step, group.rank, group.workers)
-        return fit(run, step, rows, group, threads=1, on_iteration=lambda number, objective: None)
+        rows = TrainingRows(TrainingContext(run, step), group.rank, group.workers)
+        return fit(TrainingContext(run, step), rows, group, threads=1, on_iteration=lambda number, objective: None)
 
     outcomes = in_group(workers, work) if workers > 1 else [work(Alone())]
     return outcomes, read_model(run.model(1, "global", 0))
@@ -107,7 +108,7 @@ def test_the_same_bytes_on_any_number_of_threads(tmp_path: Path, case: str) -> N
     written = []
     for processes in (1, 3):
         run = make(tmp_path / str(processes), case, processes)
-        result = training.train(run, run.plan[STEP])
+        result = training.train(TrainingContext(run, run.plan[STEP]))
         written.append((Path(run.model(1, "global", 0)).read_bytes(), {k: v for k, v in result.items() if k != "key"}))
     assert written[0] == written[1]
 
@@ -129,13 +130,13 @@ def test_a_killed_step_goes_on_from_its_checkpoint(tmp_path: Path, case: str) ->
     progress.listen(kill)
     try:
         with pytest.raises(KilledError):
-            training.train(run, run.plan[STEP])
+            training.train(TrainingContext(run, run.plan[STEP]))
     finally:
         progress.listen(None)
-    stored = Checkpoint(run, run.plan[STEP]).read()
+    stored = checkpoint_of(run).read()
     assert stored is not None
     assert 0 < stored.iterations <= at
-    result = training.train(run, run.plan[STEP])
+    result = training.train(TrainingContext(run, run.plan[STEP]))
     assert result["converged"]
     assert result["iterations"] > stored.iterations
     assert result["evaluations"] > stored.evaluations
@@ -147,7 +148,7 @@ def test_a_killed_step_goes_on_from_its_checkpoint(tmp_path: Path, case: str) ->
 
 def test_a_checkpoint_keeps_all_that_was_counted(tmp_path: Path) -> None:
     run = make(tmp_path, "auto")
-    checkpoint = Checkpoint(run, run.plan[STEP])
+    checkpoint = checkpoint_of(run)
     checkpoint.offer(Iterate(np.arange(3.0), 17, 23, 29, np.array([0.5, 2.0])))
     stored = checkpoint.read()
     assert stored is not None

@@ -25,11 +25,11 @@ from gdmix_core.errors import StepError
 from gdmix_core.execution.dispatch import execute
 from gdmix_core.models.native import read_model
 from gdmix_core.pipeline.run import SPLITS, Run
+from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers import processes, progress
-from gdmix_core.workers.checkpoint import Checkpoint
 from gdmix_core.workers.process import TOLD_TO_END
 from tests.effects.worker_processes import wait_until, workers_of
-from tests.run_directory import Rows, make_run
+from tests.run_directory import Rows, checkpoint_of, make_run
 
 pytestmark = [
     pytest.mark.tensorflow,
@@ -59,7 +59,7 @@ def make(
 
 
 def train(run: Run) -> dict[str, Any]:
-    return training.train(run, run.plan[STEP])
+    return training.train(TrainingContext(run, run.plan[STEP]))
 
 
 def scores(run: Run, split: str) -> NDArray[np.float32]:
@@ -155,7 +155,7 @@ def test_killed_parent_and_killed_worker_cost_only_time(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     run = make(tmp_path, workers=2, restarts=1)
-    checkpoint = Checkpoint(run, run.plan[STEP])
+    checkpoint = checkpoint_of(run)
     program = f"from tests.effects.test_fixed_workers import *; train(Run.open({run.root!r}))"
     parent = subprocess.Popen(
         [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -21,6 +21,7 @@ from gdmix_core.errors import StepError
 from gdmix_core.execution.dispatch import execute
 from gdmix_core.pipeline.plan import build_plan
 from gdmix_core.pipeline.run import Run
+from gdmix_core.training_context import TrainingContext
 from tests.run_directory import Rows, make_run
 
 
@@ -98,8 +99,9 @@ def test_scaling(tmp_path: Path, normalization: str) -> None:
     dense = X.toarray()
     content = config("standardization")
     run = summarized(tmp_path, content, X)
-    chosen = run.config.coordinates["global"].model_copy(update={"normalization": normalization})
-    factor, shift = scaling(run, "global", chosen)
+    context = TrainingContext(run, run.plan["pass_01.global.train"])
+    context.settings = context.settings.model_copy(update={"normalization": normalization})
+    factor, shift = scaling(context)
     scaled = (dense - shift) * factor
     varying = np.ones(12, bool)
     varying[[3, 4]] = False
@@ -119,7 +121,7 @@ def test_scaling(tmp_path: Path, normalization: str) -> None:
 def test_scaling_needs_the_summary(tmp_path: Path) -> None:
     run = make_run(tmp_path, config(), Rows(label=np.zeros(20), bags={"global": matrix(20)}))
     with pytest.raises(StepError, match="step summarize has not been run"):
-        scaling(run, "global", run.config.coordinates["global"])
+        scaling(TrainingContext(run, run.plan["pass_01.global.train"]))
 
 
 def test_in_the_plan_only_where_something_is_scaled(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from gdmix_core.effects.python import training as python_training
 from gdmix_core.errors import StepError
 from gdmix_core.execution import dispatch
 from gdmix_core.pipeline.run import Run
+from gdmix_core.training_context import TrainingContext
 
 ROWS, FEATURES = 90, 5
 
@@ -75,7 +76,7 @@ def test_two_passes_with_offsets_files_and_export(tmp_path: Path, monkeypatch, r
     root: Path | str = tmp_path
     if remote:  # whose files no other process sees
         root = f"memory://own-trainer/{tmp_path.name}"
-        monkeypatch.setattr(python_training, "_train", lambda run, step, path: python_training.make_scores(run, step))
+        monkeypatch.setattr(python_training, "_train", lambda context, path: python_training.make_scores(context))
     run = run_of(root, "own_trainers:ridge", passes=2, l2=0.7)
     training, validation = rows_of(ROWS, 0), rows_of(30, 1)
     walk(run, "pass_01.own.evaluate")
@@ -111,7 +112,7 @@ def test_a_pass_before_that_left_nothing(tmp_path: Path):
     """Neither here nor on an object store, which has no empty folders."""
     for root in (str(tmp_path), f"memory://own-trainer-without-files/{tmp_path.name}"):
         run = run_of(root, "own_trainers:constant", passes=2)
-        with python_training._previous(run, run.plan["pass_02.own.train"]) as previous:
+        with python_training._previous(TrainingContext(run, run.plan["pass_02.own.train"])) as previous:
             assert previous is None
 
 

@@ -17,7 +17,7 @@ import pytest
 from run_directory import Rows, make_run
 from scipy import optimize
 
-from gdmix_core import storage
+from gdmix_core import storage, training_context
 from gdmix_core.data import shards
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.hashing import hash_ids
@@ -27,6 +27,7 @@ from gdmix_core.evaluation.evaluate import evaluate
 from gdmix_core.models.native import read_model
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.run import Run
+from gdmix_core.training_context import TrainingContext
 
 FEATURES = 5
 TRAIN = "pass_01.per_user.train"
@@ -51,7 +52,7 @@ def coordinates(**effect: Any) -> dict[str, Any]:
 def trained(root: Path, rows: Rows, validation: Rows | None = None, *, processes: int = 1, **effect: Any) -> Run:
     config = {**coordinates(**effect), "engine": {"local": {"processes": processes}}}
     run = make_run(root, config, rows, validation, rows_per_block=70)
-    training.train(run, run.plan[TRAIN])
+    training.train(TrainingContext(run, run.plan[TRAIN]))
     return run
 
 
@@ -173,7 +174,7 @@ def test_an_intercept_only_effect(tmp_path: Path):
     config = coordinates()
     del config["coordinates"]["per_user"]["bag"]
     run = make_run(tmp_path, config, rows, rows_per_block=70)
-    training.train(run, run.plan[TRAIN])
+    training.train(TrainingContext(run, run.plan[TRAIN]))
     bare = Rows(rows.label, rows.weight, rows.offset, bags={"per_user": np.zeros((300, 0))})
     for user, model in models(run).items():
         assert model[0] == [-1]
@@ -193,7 +194,7 @@ def test_processes_threads_and_chunks_change_no_byte(tmp_path: Path, monkeypatch
     runs = [trained(tmp_path / "one", rows, validation)]
     runs.append(trained(tmp_path / "two", rows, validation, processes=2))
     monkeypatch.setattr(shards, "_BATCH_ROWS", 16)
-    monkeypatch.setattr(shard, "ROWS_AT_A_TIME", 20)
+    monkeypatch.setattr(training_context, "ROWS_AT_A_TIME", 20)
     monkeypatch.setattr(shard, "PIECES", 5)
     runs.append(trained(tmp_path / "small", rows, validation))
     for run in runs:
@@ -218,7 +219,7 @@ def test_the_order_of_shard_rows_of_another_block_size_is_the_same(tmp_path: Pat
     runs = []
     for size in (40, 1000):
         run = make_run(tmp_path / str(size), coordinates(samples={"max": 25}), rows, rows_per_block=size)
-        training.train(run, run.plan[TRAIN])
+        training.train(TrainingContext(run, run.plan[TRAIN]))
         runs.append(run)
     assert models(runs[0]) == models(runs[1])
 
@@ -233,9 +234,9 @@ def stamps(run: Run) -> dict[str, int]:
 def test_shards_that_are_done_are_not_trained_again(tmp_path: Path):
     run = trained(tmp_path, make_rows(300))
     before = stamps(run)
-    Path(shard_markers.shard_marker(run, run.plan[TRAIN], 1)).unlink()
+    Path(shard_markers.shard_marker(TrainingContext(run, run.plan[TRAIN]), 1)).unlink()
     again = Run.open(run.root)
-    training.train(again, again.plan[TRAIN])
+    training.train(TrainingContext(again, again.plan[TRAIN]))
     after = stamps(run)
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {"shard-00001.parquet", "shard-00001.json"}
@@ -245,9 +246,9 @@ def test_a_group_trains_its_own_shards_and_the_last_one_commits(tmp_path: Path):
     config = coordinates(shards=5, groups=2)
     run = make_run(tmp_path, config, make_rows(300))
     step = run.plan[TRAIN]
-    assert training.train(run, step, group=1)["shards"] == 2
+    assert training.train(TrainingContext(run, step), group=1)["shards"] == 2
     assert not run.is_done(step)
-    assert training.train(run, step, group=0)["shards"] == 3
+    assert training.train(TrainingContext(run, step), group=0)["shards"] == 3
     assert run.is_done(step)
     assert run.result(TRAIN)["shards"] == 5
 
@@ -263,14 +264,14 @@ def test_a_changed_setting_trains_again_and_changing_back_gives_the_first_models
     scores_of(run, "training")
     first = files_of(run, "passes")
     other = with_l2(run, 3.0)
-    training.train(other, other.plan[TRAIN])
+    training.train(TrainingContext(other, other.plan[TRAIN]))
     scores_of(other, "training")
     assert (
         files_of(other, "passes")["01/per_user/model/shard-00000.parquet"]
         != first["01/per_user/model/shard-00000.parquet"]
     )
     back = with_l2(run, 0.5)
-    training.train(back, back.plan[TRAIN])
+    training.train(TrainingContext(back, back.plan[TRAIN]))
     scores_of(back, "training")
     assert files_of(back, "passes") == first
 
@@ -291,9 +292,9 @@ def test_a_shard_killed_under_another_setting_is_not_taken_for_done(tmp_path: Pa
     with monkeypatch.context() as patch:
         patch.setattr(shard, "write_model", killed)
         with pytest.raises(KeyboardInterrupt):
-            training.train(other, other.plan[TRAIN])
+            training.train(TrainingContext(other, other.plan[TRAIN]))
     back = with_l2(run, 0.5)
-    training.train(back, back.plan[TRAIN])
+    training.train(TrainingContext(back, back.plan[TRAIN]))
     scores_of(back, "training")
     found = files_of(back, "passes")
     assert {name: found.get(name) for name in first} == first
@@ -305,7 +306,7 @@ def test_parts_left_of_another_number_of_shards_do_no_harm(tmp_path: Path):
     again = make_run(tmp_path, coordinates(shards=2), rows, rows_per_block=70)
     shutil.rmtree(again.path("shards", "per_user"))
     again = make_run(tmp_path, coordinates(shards=2), rows, rows_per_block=70)
-    training.train(again, again.plan[TRAIN])
+    training.train(TrainingContext(again, again.plan[TRAIN]))
     fresh = trained(tmp_path / "fresh", rows, shards=2)
     assert run.root == again.root
     assert np.array_equal(scores_of(again, "training"), scores_of(fresh, "training"))
@@ -339,14 +340,14 @@ def test_a_killed_worker_is_named_and_a_new_run_completes_as_if_undisturbed(tmp_
     watcher.start()
     try:
         with pytest.raises(StepError, match=r"pass_01\.per_user\.train: .*worker \d: killed by SIGKILL"):
-            training.train(run, run.plan[TRAIN])
+            training.train(TrainingContext(run, run.plan[TRAIN]))
     finally:
         stop.set()
         watcher.join()
     assert killed
     assert not run.is_done(run.plan[TRAIN])
     again = Run.open(run.root)
-    training.train(again, again.plan[TRAIN])
+    training.train(TrainingContext(again, again.plan[TRAIN]))
     fresh = trained(tmp_path / "fresh", rows)
     scores_of(again, "training")
     scores_of(fresh, "training")
@@ -358,7 +359,7 @@ def test_an_error_in_a_worker_reaches_the_caller(tmp_path: Path):
     run = make_run(tmp_path, config, make_rows(300), rows_per_block=70)
     Path(run.shard("per_user", "training", 1)).write_bytes(b"PAR1 is all that is left")
     with pytest.raises(StepError, match=r"shard-00001\.parquet"):
-        training.train(run, run.plan[TRAIN])
+        training.train(TrainingContext(run, run.plan[TRAIN]))
 
 
 def test_the_iteration_limit_is_counted(tmp_path: Path):
@@ -378,12 +379,16 @@ def test_worker_needs_no_standard_input(tmp_path: Path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ['{"shard": 0}', '{"shard": 2}']
-    assert [shard_markers.is_shard_done(run, run.plan[TRAIN], n) for n in range(3)] == [True, False, True]
+    assert [shard_markers.is_shard_done(TrainingContext(run, run.plan[TRAIN]), n) for n in range(3)] == [
+        True,
+        False,
+        True,
+    ]
 
 
 def test_spread_gives_every_shard_once_and_the_largest_first():
     rows = {0: 10, 1: 500, 2: 20, 3: 490, 4: 0}
-    parts = training.spread([0, 1, 2, 3, 4], rows, 2)
+    parts = training.balance_shards([0, 1, 2, 3, 4], rows, 2)
     assert sorted(number for part in parts for number in part) == [0, 1, 2, 3, 4]
     assert {part[0] for part in parts} == {1, 3}
 

@@ -19,6 +19,7 @@ from gdmix_core.execution.dispatch import execute
 from gdmix_core.pipeline.plan import build_plan
 from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.empirical_bayes.fixed_point import LARGEST_VARIANCE, LEAST_VARIANCE
+from gdmix_core.training_context import TrainingContext
 from tests.run_directory import Rows, make_run
 from tests.solvers import loss_formulas
 
@@ -103,7 +104,7 @@ def test_scaled_features_have_the_prior_in_common(tmp_path: Path):
     by_hand = Rows(rows.label, rows.weight, rows.offset, ids=rows.ids, bags={"per_user": X / size})
     run = make_run(tmp_path / "scaled", automatic(normalization="standard_deviation"), rows)
     execute(run, run.plan["summarize"])
-    training.train(run, run.plan[TRAIN])
+    training.train(TrainingContext(run, run.plan[TRAIN]))
     other = trained(tmp_path / "by hand", automatic(), by_hand)
     for key in ("used", "next"):
         assert run.result(TRAIN)["l2"][key] == pytest.approx(other.result(TRAIN)["l2"][key], rel=1e-5)
@@ -152,7 +153,7 @@ def test_processes_and_groups_change_no_byte(tmp_path: Path):
         written.append(files_of(run))
     grouped = make_run(tmp_path / "groups", automatic(shards=3, groups=3), rows, validation, rows_per_block=70)
     for group in (2, 0, 1):
-        training.train(grouped, grouped.plan[TRAIN], group=group)
+        training.train(TrainingContext(grouped, grouped.plan[TRAIN]), group=group)
     scores_of(grouped, "training")
     written.append(files_of(grouped))
     for other in written[1:]:
@@ -164,9 +165,9 @@ def test_a_shard_trained_again_gives_the_same_bytes(tmp_path: Path):
     rows = make_rows(400, users=30)
     run = trained(tmp_path, automatic(shards=3), rows)
     before = files_of(run)
-    Path(shard_markers.shard_marker(run, run.plan[TRAIN], 1)).unlink()
+    Path(shard_markers.shard_marker(TrainingContext(run, run.plan[TRAIN]), 1)).unlink()
     again = Run.open(run.root)
-    training.train(again, again.plan[TRAIN])
+    training.train(TrainingContext(again, again.plan[TRAIN]))
     assert files_of(again) == before
 
 
@@ -244,7 +245,7 @@ def carried_out(root: Path, config: dict[str, Any], rows: Rows) -> Run:
     run = make_run(root, config, rows, rows_per_block=200)
     for step in build_plan(run.config).steps:
         if step.kind == "train_random":
-            training.train(run, step)
+            training.train(TrainingContext(run, step))
         elif step.kind == "evaluate":
             evaluate(run, step)
     return run

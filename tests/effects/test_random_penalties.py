@@ -26,6 +26,7 @@ from gdmix_core.errors import ConfigError, DataError, StepError
 from gdmix_core.execution.dispatch import execute
 from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.entity import posterior
+from gdmix_core.training_context import TrainingContext
 from tests.run_directory import Rows, make_run
 
 TASKS = ("logistic_regression", "linear_regression", "poisson_regression", "smoothed_hinge")
@@ -34,7 +35,7 @@ TASKS = ("logistic_regression", "linear_regression", "poisson_regression", "smoo
 def scaled(root: Path, config: dict[str, Any], rows: Rows) -> Run:
     run = make_run(root, config, rows, rows_per_block=70)
     execute(run, run.plan["summarize"])
-    training.train(run, run.plan[TRAIN])
+    training.train(TrainingContext(run, run.plan[TRAIN]))
     return run
 
 
@@ -144,7 +145,7 @@ def test_bounds_are_in_the_features_own_units(tmp_path: Path):
 def test_normalization_needs_the_statistics(tmp_path: Path):
     run = make_run(tmp_path, configured(normalization="max_magnitude"), make_rows(100))
     with pytest.raises(StepError, match="summarize has not been run"):
-        training.train(run, run.plan[TRAIN])
+        training.train(TrainingContext(run, run.plan[TRAIN]))
 
 
 def strongest(rows: Rows, chosen: np.ndarray, count: int) -> set[int]:

@@ -18,6 +18,7 @@ from gdmix_core.evaluation.evaluate import evaluate
 from gdmix_core.models.native import read_model, write_model
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.run import Run
+from gdmix_core.training_context import TrainingContext
 from tests.run_directory import Rows, make_run
 from tests.solvers import loss_formulas
 
@@ -68,7 +69,7 @@ def trained(root: Path, config: dict[str, Any], rows: Rows, validation: Rows | N
     run = make_run(root, config, rows, validation, rows_per_block=70)
     if initial:
         write_initial(run, initial["initial"], variances=initial.get("variances", True))
-    training.train(run, run.plan[TRAIN])
+    training.train(TrainingContext(run, run.plan[TRAIN]))
     return run
 
 

@@ -196,6 +196,42 @@ def test_a_lost_score_vector_is_made_again(caplog):
     assert "scores/validation.npy is missing" in caplog.text
 
 
+def test_scores_are_not_evaluated_anew_before_they_are_known_to_be_whole(caplog):
+    """With other metrics the evaluation is made again, of the vector that the older one vouched for."""
+    root = Path(mkdtemp(dir=finished()))
+    shutil.copytree(finished() / "run", root / "run")
+    run = Run.open(str(root / "run"))
+    before = run.result("pass_01.per_user.evaluate")["metrics"]
+    path = Path(run.scores(1, "per_user", "training"))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-4] + bytes(4))
+    metrics = [*run.config.metrics, "mse"]
+    with caplog.at_level(logging.WARNING):
+        finish(Run.create(run.config.model_copy(update={"metrics": metrics, "output": str(root / "run")})))
+    assert path.read_bytes() == whole
+    after = Run.open(str(root / "run")).result("pass_01.per_user.evaluate")["metrics"]
+    assert {name: after["training"][name] for name in before["training"]} == before["training"]
+    assert "per_user.train is not whole" in caplog.text
+
+
+@pytest.mark.parametrize("change", ["coordinate of the configuration", "coordinate", "key", "type"])
+def test_a_manifest_that_contradicts_itself_is_refused(change: str):
+    model = Path(mkdtemp(dir=finished())) / "export"
+    shutil.copytree(finished() / "run/export", model)
+    manifest = json.loads((model / "manifest.json").read_text())
+    if change == "coordinate of the configuration":
+        del manifest["config"]["coordinates"]["per_user"]
+    elif change == "coordinate":
+        del manifest["coordinates"]["per_user"]
+    elif change == "key":
+        del manifest["coordinates"]["per_user"]["models"]
+    else:
+        manifest["coordinates"] = list(manifest["coordinates"])
+    (model / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match=r"manifest\.json: its coordinates are not those of its configuration"):
+        score(model, "native")
+
+
 def test_an_export_of_an_earlier_version_is_checked_by_its_counts(caplog):
     model = Path(mkdtemp(dir=finished())) / "export"
     shutil.copytree(finished() / "run/export", model)

@@ -17,6 +17,7 @@ from gdmix_core.errors import ConfigError, StepError
 from gdmix_core.execution.dispatch import execute
 from gdmix_core.pipeline import once, run
 from gdmix_core.pipeline.run import Run
+from gdmix_core.training_context import TrainingContext
 from tests.run_directory import Rows, make_run
 
 TRAIN = "pass_01.global.train"
@@ -71,11 +72,11 @@ def test_a_kill_at_every_line(tmp_path: Path) -> None:
     settings = {"coordinates": {"global": {"fixed_effect": {}, "bag": "f", "l2": 1.0}}}
     root = Path(make_run(tmp_path, settings, rows).root)
     older = Run.open(str(root))
-    training.train(older, older.plan[TRAIN])
+    training.train(TrainingContext(older, older.plan[TRAIN]))
     kept = shutil.copytree(root, tmp_path / "kept")
     first = results_of(root)
     newer = with_l2(root, 3.0)
-    result = training.train(newer, newer.plan[TRAIN])
+    result = training.train(TrainingContext(newer, newer.plan[TRAIN]))
     whole = results_of(root)
 
     lines = 0
@@ -84,7 +85,7 @@ def test_a_kill_at_every_line(tmp_path: Path) -> None:
         shutil.rmtree(root)
         shutil.copytree(kept, root)
         again = with_l2(root, 3.0)
-        killed = killed_at(lines, lambda: training.train(again, again.plan[TRAIN]))  # noqa: B023
+        killed = killed_at(lines, lambda: training.train(TrainingContext(again, again.plan[TRAIN])))  # noqa: B023
         # Under the older settings, too: its marker must not vouch for the newer files.
         back = with_l2(root, 1.0)
         if back.is_done(back.plan[TRAIN]):
@@ -94,7 +95,10 @@ def test_a_kill_at_every_line(tmp_path: Path) -> None:
             assert found.result(TRAIN) == result
             assert results_of(root) == whole
         # What a checkpoint saves is not evaluated again.
-        assert {**training.train(found, found.plan[TRAIN]), "evaluations": 0} == {**result, "evaluations": 0}
+        assert {**training.train(TrainingContext(found, found.plan[TRAIN])), "evaluations": 0} == {
+            **result,
+            "evaluations": 0,
+        }
         assert results_of(root) == whole
         if not killed:
             break
@@ -112,12 +116,12 @@ def test_what_is_refused_before_leaves_the_older_result(tmp_path: Path) -> None:
     rows = Rows(np.array([0.0, 1.0, 1.0]), bags={"f": np.eye(3)[:, :2]})
     root = Path(make_run(tmp_path, {"coordinates": {"global": {"fixed_effect": {}, "bag": "f"}}}, rows).root)
     older = Run.open(str(root))
-    training.train(older, older.plan[TRAIN])
+    training.train(TrainingContext(older, older.plan[TRAIN]))
     content = older.config.model_dump(mode="json", exclude_none=True)
     content["coordinates"]["global"]["bounds"] = [{"name": "nobody", "lower": 0.0}]
     newer = Run.create(type(older.config).model_validate(content))
     with pytest.raises(ConfigError, match="matches none of the 2 features"):
-        training.train(newer, newer.plan[TRAIN])
+        training.train(TrainingContext(newer, newer.plan[TRAIN]))
     back = Run.create(older.config)
     assert back.is_done(back.plan[TRAIN])
 
@@ -126,6 +130,6 @@ def test_what_is_done_is_neither_checked_nor_finished_again(tmp_path: Path) -> N
     rows = Rows(np.array([0.0, 1.0]), bags={"f": np.eye(2)})
     made = make_run(tmp_path, {"coordinates": {"global": {"fixed_effect": {}, "bag": "f"}}}, rows)
     step, said = made.plan[TRAIN], []
-    training.train(made, step)
+    training.train(TrainingContext(made, step))
     result = once.once(made, step, dict, before=lambda: said.append("before"), after=lambda _: said.append("after"))
     assert (said, result) == ([], made.result(TRAIN))

@@ -23,24 +23,30 @@ from gdmix_core.scoring.score_input import score_input
 DATA = synthetic.make_rows(60, seed=2)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+def trained(folder: Path, **of_coordinates: dict[str, Any]) -> str:
+    """The export of a model; of_coordinates: further keys by coordinate."""
     data = synthetic.make_rows(200, seed=1)
     bags = {name: synthetic.dense(data[name], size) for name, size in synthetic.FEATURES.items()}
     rows = Rows(data["response"], data["weight"], data["offset"], ids={"user_id": data["user_id"]}, bags=bags)
+    coordinates: dict[str, Any] = {
+        "global": {"fixed_effect": {}, "bag": "global"},
+        "per_user": {"random_effect": {"entity": "user_id", "shards": 2}, "bag": "per_user"},
+    }
     config = {
         "columns": {"label": "response", "weight": "weight", "offset": "offset"},
-        "coordinates": {
-            "global": {"fixed_effect": {}, "bag": "global"},
-            "per_user": {"random_effect": {"entity": "user_id", "shards": 2}, "bag": "per_user"},
-        },
+        "coordinates": {name: {**each, **of_coordinates.get(name, {})} for name, each in coordinates.items()},
         "engine": {"local": {"processes": 1}},
     }
     names = {name: [(f"{name}_{i}", "") for i in range(size)] for name, size in synthetic.FEATURES.items()}
-    run = make_run(tmp_path_factory.mktemp("model"), config, rows, feature_names=names)
+    run = make_run(folder, config, rows, feature_names=names)
     for step in run.plan.steps[2:]:
         dispatch.execute(run, step)
     return run.path("export")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return trained(tmp_path_factory.mktemp("model"))
 
 
 def renamed(source: Path, bag: str, *numbers: int) -> None:
@@ -122,3 +128,31 @@ def test_small_files_are_scored_as_one(model: str, tmp_path: Path):
     score_input(model, str(source), str(tmp_path / "one.parquet"))
     score_input(model, str(many), str(tmp_path / "many.parquet"))
     assert pq.read_table(tmp_path / "one.parquet").equals(pq.read_table(tmp_path / "many.parquet"))
+
+
+def test_directories_that_are_joined_have_the_same_uids_once(model: str, tmp_path: Path):
+    apart = trained(tmp_path / "apart", **{name: {"data": name} for name in ("global", "per_user")})
+
+    def score(**rows: list[int]) -> Any:
+        for name in ("global", "per_user"):
+            synthetic.write_directory(
+                tmp_path / "new" / name, synthetic.select_rows(DATA, rows.get(name, range(60))), suffix=".parquet"
+            )
+        score_input(apart, str(tmp_path / "new"), str(tmp_path / "apart.parquet"))
+        return pq.read_table(tmp_path / "apart.parquet")
+
+    score_input(model, str(synthetic.write_directory(tmp_path / "one", DATA)), str(tmp_path / "one.parquet"))
+    assert score().sort_by("uid").equals(pq.read_table(tmp_path / "one.parquet").sort_by("uid"))
+    with pytest.raises(DataError, match=r"new/per_user: uid \d+ has 2 records \(1 uids have several\)"):
+        score(per_user=[*range(60), 2])
+    with pytest.raises(DataError, match=r"new/per_user: uid \d+ is missing \(1 are\)"):
+        score(per_user=[*range(59)])
+    with pytest.raises(DataError, match=r"new/global: uid \d+ is missing, which .*per_user has \(10 are\)"):
+        score(**{"global": [*range(50)]})
+
+
+def test_no_rows_are_an_error(model: str, tmp_path: Path):
+    source = synthetic.write_directory(tmp_path / "input", synthetic.select_rows(DATA, []), suffix=".parquet")
+    with pytest.raises(DataError, match="no training rows to score"):
+        score_input(model, str(source), str(tmp_path / "s.parquet"))
+    assert not (tmp_path / "s.parquet").exists()

@@ -20,6 +20,7 @@ from gdmix_core.pipeline.run import Run
 from gdmix_core.text.initial.network import prepare
 from gdmix_core.text.training.group import OneWorker
 from gdmix_core.text.training.worker import train_and_score
+from gdmix_core.training_context import TrainingContext
 from tests.run_directory import Rows, make_run
 from tests.text.text_runs import EVERYTHING, NETWORK
 
@@ -116,7 +117,7 @@ def walk(run: Run, upto: str = "export") -> Run:
             continue
         if step.kind == "train_text" and not run.config.coordinates[str(step.coordinate)].locked:
             run.require(step)
-            run.commit(step, train_and_score(run, step, OneWorker()))
+            run.commit(step, train_and_score(TrainingContext(run, step), OneWorker()))
         else:
             dispatch.execute(run, step)
         if step.id == upto:

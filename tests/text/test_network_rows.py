@@ -22,6 +22,7 @@ from gdmix_core.text.tokens.distinct_texts import distinct_texts, encode
 from gdmix_core.text.training.inputs_of_data import inputs_of_data
 from gdmix_core.text.training.packed_rows import RowsInGraph, pack
 from gdmix_core.text.training.row_order import OrderOfGroups, OrderOfRows, permutation
+from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers.prefetch import ahead
 from tests.effects.worker_processes import wait_until
 from tests.text.text_runs import EVERYTHING, STEP, WORDS, text_rows, text_run
@@ -104,11 +105,11 @@ def test_what_is_read_packed_and_batched_is_what_lies_in_the_frame(tmp_path: Pat
     data = text_rows(450, 30)
     run = text_run(tmp_path, data, **EVERYTHING)
     settings = run.config.coordinates["global"].text
-    inputs = inputs_of_data(run, "global")
+    inputs = inputs_of_data(run.config, Frame(run), "global")
     assert sorted(inputs.tokens) == sorted(WORDS)
     assert inputs.bags == {"context": 2, "tags": 6}
     network = TextNetwork(settings, inputs)
-    reader = RowReader(run, run.plan[STEP], network.tokenize, 1)
+    reader = RowReader(TrainingContext(run, run.plan[STEP]), network.tokenize, 1)
     whole = reader.read("training", 150, 430)
     picked = np.array([279, 3, 3, 100, 0])
     numbers = 150 + picked

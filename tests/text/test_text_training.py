@@ -22,13 +22,13 @@ from gdmix_core.text import network_rows
 from gdmix_core.text.network.network import TextNetwork
 from gdmix_core.text.network_inputs import NetworkInputs
 from gdmix_core.text.network_rows import RowReader
-from gdmix_core.text.starting_point import model_file
 from gdmix_core.text.training import loop, row_scores
 from gdmix_core.text.training.group import OneWorker
 from gdmix_core.text.training.losses import loss_sums
 from gdmix_core.text.training.row_order import OrderOfGroups
 from gdmix_core.text.training.train_step import as_tensors
 from gdmix_core.text.training.worker import train_and_score
+from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers import processes
 from tests.run_directory import Rows
 from tests.text.text_runs import EVERYTHING, STEP, scores, text_rows, text_run
@@ -37,14 +37,14 @@ pytestmark = pytest.mark.tensorflow
 
 
 def train(run: Run, step_id: str = STEP) -> dict[str, Any]:
-    return train_and_score(run, run.plan[step_id], OneWorker())
+    return train_and_score(TrainingContext(run, run.plan[step_id]), OneWorker())
 
 
 def trained_network(run: Run, step_id: str = STEP) -> TextNetwork:
     step = run.plan[step_id]
-    with storage.open_for_read(model_file(run, step, "network_inputs.json")) as file:
+    with storage.open_for_read(TrainingContext(run, step).model_file("network_inputs.json")) as file:
         network = TextNetwork(run.config.coordinates["global"].text, NetworkInputs.from_json(file.read().decode()))
-    network.load_weights(model_file(run, step, "weights.npz"))
+    network.load_weights(TrainingContext(run, step).model_file("weights.npz"))
     return network
 
 
@@ -57,7 +57,7 @@ def test_every_row_is_scored_in_order_as_the_saved_model_scores_it(
     splits = {"training": text_rows(503, 1), "validation": text_rows(211, 2)}
     run = text_run(tmp_path, splits["training"], splits["validation"], **EVERYTHING, epochs=1, tensorboard=True)
     result = train(run)
-    model = tf.saved_model.load(model_file(run, run.plan[STEP], "saved_model"))
+    model = tf.saved_model.load(TrainingContext(run, run.plan[STEP]).model_file("saved_model"))
     for split, rows in splits.items():
         tags = sp.csr_matrix(rows.bags["tags"])
         longest = int(np.diff(tags.indptr).max())
@@ -81,7 +81,7 @@ def test_every_row_is_scored_in_order_as_the_saved_model_scores_it(
         roc_auc_score(splits["validation"].label, margin, sample_weight=weights), abs=1e-6
     )
     assert result["steps"] == 8  # the last batch, of 503 − 7 · 64 rows, is one of them
-    events = storage.list_files(model_file(run, run.plan[STEP], "tensorboard"))
+    events = storage.list_files(TrainingContext(run, run.plan[STEP]).model_file("tensorboard"))
     assert len(events) == 1
 
 
@@ -204,7 +204,7 @@ def test_workers_hold_whole_groups_and_their_sums_are_those_of_one(tmp_path: Pat
     assert result["curve"][1]["loss"] < result["curve"][0]["loss"]
     codes = group_codes(Frame(run), "training", "search")
     network = trained_network(run)
-    reader = RowReader(run, run.plan[STEP], network.tokenize, 1)
+    reader = RowReader(TrainingContext(run, run.plan[STEP]), network.tokenize, 1)
 
     def sums(workers: int) -> NDArray[np.float64]:
         """[steps, 2] of an epoch, added up over the workers."""

@@ -18,6 +18,7 @@ from gdmix_core.effects.linear.fit import fit
 from gdmix_core.effects.linear.training_rows import TrainingRows
 from gdmix_core.errors import StepError
 from gdmix_core.pipeline.run import Run
+from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers.all_reduce import Alone, SharedObjective
 from gdmix_core.workers.tensorflow_all_reduce import TensorFlowAllReduce, place_in_cluster
 from tests.run_directory import Rows, make_run
@@ -108,8 +109,8 @@ def result_of(run: Run, workers: int) -> tuple[list[dict[str, Any]], dict[str, N
     step = run.plan["pass_01.global.train"]
 
     def work(group: Any) -> dict[str, Any]:
-        rows = TrainingRows(run, step, group.rank, group.workers)
-        return fit(run, step, rows, group, threads=1, on_iteration=lambda number, objective: None)
+        rows = TrainingRows(TrainingContext(run, step), group.rank, group.workers)
+        return fit(TrainingContext(run, step), rows, group, threads=1, on_iteration=lambda number, objective: None)
 
     outcomes = in_group(workers, work) if workers > 1 else [work(Alone())]
     scores = {}

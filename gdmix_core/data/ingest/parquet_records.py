@@ -15,6 +15,7 @@ from gdmix_core.data.tfrecord.decoder import MISSING, OK, WRONG_KIND, Column, Fi
 from gdmix_core.errors import DataError
 
 _BATCH_ROWS = 65_536
+_EMPTY = {"int64": pa.int64(), "float": pa.float64(), "bytes": pa.large_binary()}
 _HELD = {"int64": "integer", "float": "real", "bytes": "text"}
 
 
@@ -46,6 +47,8 @@ def _column(batch: pa.RecordBatch, name: str, field: Field) -> Column:
     kind = array.type.value_type if listed else array.type
     if pa.types.is_null(array.type):  # what pandas writes where every value is None
         return _absent(rows, field, MISSING)
+    if listed and pa.types.is_null(kind) and not array.flatten().null_count:  # pandas, where every list is empty
+        array, kind = array.cast(pa.large_list(_EMPTY[field.kind])), _EMPTY[field.kind]
     if not holds(kind, _HELD[field.kind]):
         return _absent(rows, field, WRONG_KIND)
     null = array.is_null().to_numpy(zero_copy_only=False)

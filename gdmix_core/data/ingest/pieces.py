@@ -66,6 +66,11 @@ def open_file(file: InputFile) -> Opened:
         with storage.open_for_read(file.path) as opened:
             parquet = pq.ParquetFile(opened)
             sizes = [parquet.metadata.row_group(n).total_byte_size for n in range(parquet.num_row_groups)]
+            names = parquet.schema_arrow.names
+            if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+                raise DataError(
+                    f"{file.path}: it has {names.count(twice[0])} columns named {twice[0]}; keep one, or rename them"
+                )
             return Opened(_merged(sizes), parquet.schema_arrow if parquet.metadata.num_rows else None)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(f"{file.path}: not a readable Parquet file: {error}") from None
@@ -191,10 +196,17 @@ def _typed(wanted: Wanted, value: str, path: str) -> Constant:
         return None
     try:
         if tensor.type == "integer":
-            return int(np.int64(int(value)))
-        return float(value) if tensor.type == "real" else value
+            return int(np.int64(int(_plain_number(value))))
+        return float(_plain_number(value)) if tensor.type == "real" else value
     except (ValueError, OverflowError):
         raise DataError(
             f"{path}: {tensor.name}={value}: {metadata_file(wanted.directory)} describes {tensor.name} as "
             f"{tensor.dtype}, and {value!r} is not one; describe it as string, or rename the folder"
         ) from None
+
+
+def _plain_number(value: str) -> str:
+    """As people write one. Python reads more: other scripts' digits, lines between them, blanks around."""
+    if not value.isascii() or "_" in value or value != value.strip():
+        raise ValueError(value)
+    return value

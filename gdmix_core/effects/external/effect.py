@@ -9,14 +9,12 @@ from typing import Any
 from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.config.external import ExternalModel
 from gdmix_core.config.pipeline import Config
-from gdmix_core.data.frame import Frame
 from gdmix_core.data.ingest.source import Layout
 from gdmix_core.effects.effect import Effect
 from gdmix_core.effects.outcome import Outcome
 from gdmix_core.effects.scorer import Format, Scorer
 from gdmix_core.models.exported import Export
-from gdmix_core.pipeline.plan import CoordinateStep
-from gdmix_core.pipeline.run import Run
+from gdmix_core.training_context import TrainingContext
 
 
 class ExternalEffect(Effect):
@@ -29,15 +27,15 @@ class ExternalEffect(Effect):
         for path in coordinate.effect.scores if data_here else ():
             yield "scores", partial(score_files_at, name, path.rstrip("/"))
 
-    def train(self, run: Run, step: CoordinateStep, *, group: int | None = None) -> dict[str, Any]:
+    def train(self, context: TrainingContext, *, group: int | None = None) -> dict[str, Any]:
         from gdmix_core.effects.external.training import train
 
-        return train(run, step)
+        return train(context)
 
-    def export(self, run: Run, frame: Frame, pass_number: int, name: str, directory: str) -> int:
+    def export(self, context: TrainingContext, directory: str) -> int:
         from gdmix_core.effects.model_files import export_files
 
-        export_files(run, frame, pass_number, name, directory, "")
+        export_files(context, directory, "")
         return 0
 
     def scorer(

@@ -8,33 +8,30 @@ from typing import Any
 import numpy as np
 
 from gdmix_core import storage
-from gdmix_core.data.frame import Frame
-from gdmix_core.data.scores import remove_score_parts
-from gdmix_core.pipeline.once import once
-from gdmix_core.pipeline.plan import CoordinateStep
-from gdmix_core.pipeline.run import SPLITS, Run
+from gdmix_core.pipeline.run import SPLITS
+from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers import progress
 
 log = logging.getLogger(__name__)
 
 
-def train(run: Run, step: CoordinateStep) -> dict[str, Any]:
+def train(context: TrainingContext) -> dict[str, Any]:
     """Copies the frame's scores of the coordinate, block by block; returns {external: True, rows: {split: rows}}."""
-    return once(run, step, lambda: _copy(run, step))
+    return context.once(lambda: _copy(context))
 
 
-def _copy(run: Run, step: CoordinateStep) -> dict[str, Any]:
-    number, name = step.pass_number, step.coordinate
-    frame = Frame(run)
+def _copy(context: TrainingContext) -> dict[str, Any]:
+    name = context.name
+    frame = context.frame
     column = frame.score_column(name)
     report = progress.reporter()
-    remove_score_parts(run, step)
+    context.remove_score_parts()
     for split in SPLITS:
         blocks = len(frame.blocks(split))
         for part, (_, table) in enumerate(frame.read(split, [column])):
             scores = table[column].to_numpy().astype(np.float32, copy=False)
-            storage.write_array(run.score_part(number, name, split, part), scores)
-            report(part + 1, blocks, step.id)
+            storage.write_array(context.score_part(split, part), scores)
+            report(part + 1, blocks, context.id)
     rows = {split: frame.rows(split) for split in SPLITS}
-    log.info("%s: %s external scores", step.id, rows)
+    log.info("%s: %s external scores", context.id, rows)
     return {"external": True, "rows": rows}

@@ -12,15 +12,12 @@ from threadpoolctl import threadpool_limits
 
 from gdmix_core import storage
 from gdmix_core.config.coordinate import Coordinate
-from gdmix_core.data.scores import remove_score_parts
 from gdmix_core.effects.linear.automatic_l2 import ROUNDS, sums_at
 from gdmix_core.effects.linear.initial_model import EarlierModel
 from gdmix_core.effects.linear.model import first_coefficients, write_result
 from gdmix_core.effects.linear.posterior_variances import coefficient_variances
 from gdmix_core.effects.linear.problem import FixedProblem
 from gdmix_core.effects.linear.training_rows import TrainingRows
-from gdmix_core.pipeline.plan import CoordinateStep, train_id
-from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.empirical_bayes.fixed_point import (
     START_VARIANCE,
     FixedPoint,
@@ -33,15 +30,15 @@ from gdmix_core.solvers.empirical_bayes.fixed_point import (
 )
 from gdmix_core.solvers.large.minimum import Minimum
 from gdmix_core.solvers.large.objective import score_bag
+from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers.all_reduce import AllReduce, SharedObjective
-from gdmix_core.workers.checkpoint import Checkpoint, Iterate
+from gdmix_core.workers.checkpoint import Iterate, IterateCheckpoint
 
 log = logging.getLogger(__name__)
 
 
 def fit(
-    run: Run,
-    step: CoordinateStep,
+    context: TrainingContext,
     rows: TrainingRows,
     group: AllReduce,
     *,
@@ -54,31 +51,30 @@ def fit(
     """
     # BLAS rounds by its number of threads: with one, a result does not depend on the machine's cores.
     with threadpool_limits(1, "blas"):
-        return _Fit(run, step, rows, group, threads, on_iteration).go()
+        return _Fit(context, rows, group, threads, on_iteration).go()
 
 
 class _Fit:
     def __init__(
         self,
-        run: Run,
-        step: CoordinateStep,
+        context: TrainingContext,
         rows: TrainingRows,
         group: AllReduce,
         threads: int,
         on_iteration: Callable[[int, float], None],
     ) -> None:
-        self._run, self._step, self._rows, self._group = run, step, rows, group
-        self._settings = run.config.coordinates[step.coordinate]
+        self._context, self._rows, self._group = context, rows, group
+        self._settings = context.settings
         self._report = on_iteration
-        self._checkpoint = Checkpoint(run, step)
-        earlier = EarlierModel.read(run, step.coordinate, rows.features)
+        self._checkpoint = IterateCheckpoint(context.folder("checkpoint"), context.key)
+        earlier = EarlierModel.read(context)
         self._unseen = self._without_rows(earlier)
-        self._keeps = run.config.initial_model is not None and run.config.initial_model.keeps_features
+        self._keeps = context.config.initial_model is not None and context.config.initial_model.keeps_features
         self._earlier = earlier if self._keeps else earlier.without(self._unseen)
         self._dropped = earlier.size - self._earlier.size
-        self._problem = FixedProblem.of(run, step.coordinate, self._earlier)
+        self._problem = FixedProblem.of(context, self._earlier)
         self._data = SharedObjective(rows.objective(threads), group)
-        self._variance = _first_variance(run, step, self._settings, rows.features)
+        self._variance = _first_variance(context, self._settings, rows.features)
         self._start, self._total_weight = self._agree_on_start()
         effect = self._settings.linear
         self._most = effect.max_iterations
@@ -87,7 +83,7 @@ class _Fit:
 
     def go(self) -> dict[str, Any]:
         if self._group.rank == 0:
-            remove_score_parts(self._run, self._step)
+            self._context.remove_score_parts()
         l2: NDArray[np.float64] | float
         about_l2: dict[str, Any] = {}
         if self._settings.automatic is None:
@@ -96,7 +92,7 @@ class _Fit:
         else:
             minimum, l2, about_l2 = self._solve_for_l2()
         w, variances = self._model(minimum, l2)
-        write_result(self._run, self._step, self._rows, w, variances, self._earlier.beyond)
+        write_result(self._context, self._rows, w, variances, self._earlier.beyond)
         return {
             "objective": minimum.objective,
             "gradient": minimum.gradient,
@@ -145,13 +141,13 @@ class _Fit:
             sums = sums_at(objective, minimum.w, strength, groups, point.variance, mode)
             updated = updated_variance(sums, point.variance, mode, self._noise(minimum, sums))
             point.advance(updated)
-            log.info("%s: round %d of l2: auto, λ changes by %.2g", self._step.id, round_number, point.change)
+            log.info("%s: round %d of l2: auto, λ changes by %.2g", self._context.id, round_number, point.change)
             if point.converged:
                 break
         else:
-            log.warning("%s: after %d rounds λ still changes by %.2g", self._step.id, ROUNDS, point.change)
+            log.warning("%s: after %d rounds λ still changes by %.2g", self._context.id, ROUNDS, point.change)
         if self._group.rank == 0:
-            storage.write_array(_next_variance(self._run, self._step), updated)
+            storage.write_array(self._context.l2_file("next.npy"), updated)
         told = {
             "mode": mode,
             "used": named_l2(mode, self._variance, sums.count),
@@ -163,7 +159,7 @@ class _Fit:
 
     def _noise(self, minimum: Minimum, sums: Sums) -> float:
         """φ of a linear model, 1 of any other."""
-        if self._run.config.task != "linear_regression":
+        if self._context.config.task != "linear_regression":
             return 1.0
         squares = 2.0 * self._data.value_and_gradient(self._problem.to_original(minimum.w))[0]
         rows = float(self._group.sum(np.array([self._rows.freedom()]))[0])
@@ -178,7 +174,7 @@ class _Fit:
         of a linear model and the smoothed hinge have an optimum there too. Of a Poisson loss, whose value may be
         anything, labels that are all 0 are found before training.
         """
-        if self._run.config.task != "logistic_regression":
+        if self._context.config.task != "logistic_regression":
             return False
         problem = self._problem
         held = (problem.strength * l2 > 0) | (problem.precision > 0) | (problem.constraints.l1 > 0)
@@ -218,8 +214,8 @@ class _Fit:
         if self._group.rank == 0:
             found = self._checkpoint.read()
             if found is not None:
-                log.info("%s goes on from its checkpoint, after %d iterations", self._step.id, found.iterations)
-            w = first_coefficients(self._run, self._step, self._rows.features, self._earlier)
+                log.info("%s goes on from its checkpoint, after %d iterations", self._context.id, found.iterations)
+            w = first_coefficients(self._context, self._rows.features, self._earlier)
             own = found or Iterate(self._problem.scaling.to_scaled(w), variance=self._variance)
         counts = [self._rows.total_weight, own.iterations, own.evaluations, own.hessian_products]
         total = self._group.sum(np.concatenate([counts, own.variance, own.w]))
@@ -235,7 +231,7 @@ class _Fit:
         return np.concatenate([[False], seen == 0]) & earlier.known
 
     def _about_earlier(self) -> dict[str, Any]:
-        if self._run.config.initial_model is None:
+        if self._context.config.initial_model is None:
             return {}
         return {
             "initial": {
@@ -247,16 +243,11 @@ class _Fit:
         }
 
 
-def _first_variance(run: Run, step: CoordinateStep, settings: Coordinate, features: int) -> NDArray[np.float64]:
+def _first_variance(context: TrainingContext, settings: Coordinate, features: int) -> NDArray[np.float64]:
     """1/λ of each group to start from: what the pass before ended with. Empty where λ is given."""
     if settings.automatic is None:
         return np.empty(0)
     variance = np.full(group_count(settings.automatic.auto, features), START_VARIANCE)
-    if step.pass_number > 1:
-        before = run.plan.of_coordinate(train_id(step.pass_number - 1, step.coordinate))
-        variance = storage.read_array(run.whole(_next_variance(run, before), before.id)).astype(np.float64)
+    if (before := context.previous) is not None:
+        variance = storage.read_array(before.whole(before.l2_file("next.npy"))).astype(np.float64)
     return variance
-
-
-def _next_variance(run: Run, step: CoordinateStep) -> str:
-    return run.l2(step.pass_number, step.coordinate, "next.npy")

@@ -8,9 +8,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core.models.initial.written import read_initial
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.pipeline.run import Run
+from gdmix_core.training_context import TrainingContext
 
 
 @dataclass(frozen=True)
@@ -28,9 +27,9 @@ class EarlierModel:
     beyond: tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.float64]]
 
     @classmethod
-    def read(cls, run: Run, name: str, features: int) -> EarlierModel:
-        table = read_initial(run, name, 0)
-        return cls.none(features) if table is None else cls.of(table, features, run.config.coordinates[name].intercept)
+    def read(cls, context: TrainingContext) -> EarlierModel:
+        table, features = context.initial_model(0), context.features
+        return cls.none(features) if table is None else cls.of(table, features, context.settings.intercept)
 
     @classmethod
     def none(cls, features: int) -> EarlierModel:

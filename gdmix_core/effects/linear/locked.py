@@ -11,41 +11,38 @@ from numpy.typing import NDArray
 from gdmix_core import storage
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.ragged import Bag
-from gdmix_core.data.scores import remove_leverage, remove_score_parts
 from gdmix_core.models.initial.written import initial_table, read_initial
 from gdmix_core.models.native import write_model
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.pipeline.once import once
-from gdmix_core.pipeline.plan import CoordinateStep
 from gdmix_core.pipeline.run import SPLITS, Run
 from gdmix_core.solvers.large.objective import score_bag
+from gdmix_core.training_context import TrainingContext
 
 
-def use_initial(run: Run, step: CoordinateStep) -> dict[str, Any]:
+def use_initial(context: TrainingContext) -> dict[str, Any]:
     """Writes the model and the scores of all rows; returns counts, with locked: True."""
-    return once(run, step, lambda: _copy(run, step))
+    return context.once(lambda: _copy(context))
 
 
-def _copy(run: Run, step: CoordinateStep) -> dict[str, Any]:
-    number, name = step.pass_number, step.coordinate
-    remove_leverage(run, step)
-    frame = Frame(run)
-    model = initial_table(run, name, 0, pa.string())
-    remove_score_parts(run, step)
+def _copy(context: TrainingContext) -> dict[str, Any]:
+    context.remove_leverage()
+    frame, name, intercept = context.frame, context.name, context.settings.intercept
+    model = initial_table(context.run, name, 0, pa.string())
+    context.remove_score_parts()
     for split in SPLITS:
         if frame.rows(split):
-            storage.write_array(run.score_part(number, name, split, 0), _scores(run, frame, name, model, split))
-    write_model(run.model(number, name, 0), model)
+            storage.write_array(context.score_part(split, 0), _scores(frame, name, model, split, intercept))
+    write_model(context.model(0), model)
     return {"locked": True, "coefficients": len(model.features)}
 
 
 def initial_scores(run: Run, frame: Frame, name: str, split: str) -> NDArray[np.float32] | None:
     """float32 [rows]: what the initial model gives the rows of a split; None without one."""
     model = read_initial(run, name, 0)
-    return None if model is None else _scores(run, frame, name, model, split)
+    return None if model is None else _scores(frame, name, model, split, run.config.coordinates[name].intercept)
 
 
-def _scores(run: Run, frame: Frame, name: str, model: CoefficientTable, split: str) -> NDArray[np.float32]:
+def _scores(frame: Frame, name: str, model: CoefficientTable, split: str, intercept: bool) -> NDArray[np.float32]:
     """Features beyond the frame's list meet no row."""
     key = frame.bag_of(name)
     features = max(frame.features_of(name), int(model.features.max(initial=-1)) + 1)
@@ -54,5 +51,5 @@ def _scores(run: Run, frame: Frame, name: str, model: CoefficientTable, split: s
     parts = [np.empty(0, np.float32)]
     for _, first, rows in frame.blocks(split):
         bag = frame.bag(split, key, first, first + rows) if key else Bag.empty(rows)
-        parts.append(score_bag(bag, w, run.config.coordinates[name].intercept))
+        parts.append(score_bag(bag, w, intercept))
     return np.concatenate(parts)

@@ -9,20 +9,19 @@ from numpy.typing import NDArray
 from gdmix_core import storage
 from gdmix_core.effects.linear.initial_model import EarlierModel
 from gdmix_core.effects.linear.training_rows import TrainingRows
-from gdmix_core.effects.previous_model import previous_model
 from gdmix_core.models.native import write_model
 from gdmix_core.models.table import INTERCEPT_INDEX, CoefficientTable
-from gdmix_core.pipeline.plan import CoordinateStep
-from gdmix_core.pipeline.run import SPLITS, Run
+from gdmix_core.pipeline.run import SPLITS
 from gdmix_core.solvers.large.objective import score_bag
+from gdmix_core.training_context import TrainingContext
 
 GLOBAL = "global"  # the one entity of a fixed effect
 
 
-def first_coefficients(run: Run, step: CoordinateStep, features: int, earlier: EarlierModel) -> NDArray[np.float64]:
+def first_coefficients(context: TrainingContext, features: int, earlier: EarlierModel) -> NDArray[np.float64]:
     """float64 [features + 1], in the features' units: the earlier pass's (or trial's); in the first pass those of the
     initial model, or zeros."""
-    before = previous_model(run, step, 0)
+    before = context.start_model(0)
     if before is None:
         return earlier.means.copy()
     w = np.zeros(features + 1)
@@ -32,8 +31,7 @@ def first_coefficients(run: Run, step: CoordinateStep, features: int, earlier: E
 
 
 def write_result(
-    run: Run,
-    step: CoordinateStep,
+    context: TrainingContext,
     rows: TrainingRows,
     w: NDArray[np.float64],
     variances: NDArray[np.float64] | None,
@@ -44,11 +42,11 @@ def write_result(
     w, variances: float64 [features + 1]; beyond: (indices, means, variances) of features that this run's list does not
     have
     """
-    number, name, intercept = step.pass_number, step.coordinate, rows.settings.intercept
+    intercept = rows.settings.intercept
     for split in SPLITS:
         if rows.frame.rows(split):
             scores = score_bag(rows.to_score(split), w, intercept)
-            storage.write_array(run.score_part(number, name, split, rows.rank), scores)
+            storage.write_array(context.score_part(split, rows.rank), scores)
     if rows.rank == 0:
         first = INTERCEPT_INDEX if intercept else 0
         indices = np.concatenate([np.arange(first, rows.features, dtype=np.int32), beyond[0]])
@@ -61,4 +59,4 @@ def write_result(
             np.concatenate([w[first + 1 :], beyond[1]]),
             None if variances is None else np.concatenate([variances[first + 1 :], beyond[2]]),
         )
-        write_model(run.model(number, name, 0), table)
+        write_model(context.model(0), table)

@@ -8,17 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core.data.frame import Frame
 from gdmix_core.effects.bounds import limits_of
 from gdmix_core.effects.linear.initial_model import EarlierModel
 from gdmix_core.effects.normalization import scaling
-from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.large.lbfgs import minimize as lbfgs
 from gdmix_core.solvers.large.minimum import Minimum
 from gdmix_core.solvers.large.newton_cg import minimize as newton_cg
 from gdmix_core.solvers.large.nonsmooth import Constraints
 from gdmix_core.solvers.large.projected_newton import minimize as projected_newton
 from gdmix_core.solvers.large.scaling import Penalty, ScaledObjective, Scaling
+from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers.all_reduce import DataTerm
 
 OnIteration = Callable[[int, float, NDArray[np.float64]], None]
@@ -46,21 +45,20 @@ class FixedProblem:
     history: int
 
     @classmethod
-    def of(cls, run: Run, name: str, earlier: EarlierModel) -> FixedProblem:
+    def of(cls, context: TrainingContext, earlier: EarlierModel) -> FixedProblem:
         """earlier: without what the configuration drops.
 
         Raises ConfigError for wrong bounds, StepError where the statistics that a normalization needs are missing.
         """
-        settings = run.config.coordinates[name]
-        assert settings.fixed_effect is not None
-        scale = Scaling.of_features(*scaling(run, name, settings))
-        weight = run.config.initial_model.prior_weight if run.config.initial_model else 0.0
+        settings, initial = context.settings, context.config.initial_model
+        scale = Scaling.of_features(*scaling(context))
+        weight = initial.prior_weight if initial else 0.0
         penalised = np.ones(len(scale.factor))
         if not (settings.intercept and settings.regularize_intercept):
             penalised[0] = 0.0
         has_prior = earlier.known & (weight > 0.0)
         certain = earlier.usable_variance & has_prior
-        lower, upper = _bounds(run, name, len(penalised))
+        lower, upper = _bounds(context, len(penalised))
         # Only the intercept is ever shifted, and it is then not bounded.
         l1 = settings.l1_weight * penalised
         constraints = Constraints(l1, lower / scale.factor, upper / scale.factor)
@@ -113,9 +111,7 @@ class FixedProblem:
         )  # fmt: skip
 
 
-def _bounds(run: Run, name: str, size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    settings = run.config.coordinates[name]
-    if not settings.bounds:
+def _bounds(context: TrainingContext, size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if not context.settings.bounds:
         return np.full(size, -np.inf), np.full(size, np.inf)
-    frame = Frame(run)
-    return limits_of(name, settings, frame.feature_list_of(name))
+    return limits_of(context.name, context.settings, context.frame.feature_list_of(context.name))

@@ -9,66 +9,60 @@ import numpy as np
 
 from gdmix_core.config.coordinate import FixedEffect
 from gdmix_core.data.feature_summary import summarize_bag
-from gdmix_core.data.frame import Frame
 from gdmix_core.effects.bounds import limits_of
 from gdmix_core.effects.linear.automatic_l2 import DENSE_LIMIT
 from gdmix_core.effects.linear.fit import fit
 from gdmix_core.effects.linear.posterior_variances import FULL_LIMIT
 from gdmix_core.effects.linear.training_rows import TrainingRows
 from gdmix_core.errors import ConfigError
-from gdmix_core.pipeline.once import once
-from gdmix_core.pipeline.plan import CoordinateStep
-from gdmix_core.pipeline.run import Run
+from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers import progress
 from gdmix_core.workers.all_reduce import Alone
-from gdmix_core.workers.checkpoint import Checkpoint
-from gdmix_core.workers.cores import core_count
+from gdmix_core.workers.checkpoint import IterateCheckpoint
 from gdmix_core.workers.group import Event, WorkerGroup, train_together
 
 log = logging.getLogger(__name__)
 
 
-def train(run: Run, step: CoordinateStep) -> dict[str, Any]:
+def train(context: TrainingContext) -> dict[str, Any]:
     """Trains and scores the fixed effect; returns objective, iterations and whether it converged.
 
     A step that was killed goes on from its checkpoint.
     """
-    return once(
-        run,
-        step,
-        lambda: _train(run, step),
-        before=lambda: check_settings(run, step.coordinate),
-        after=lambda _: Checkpoint(run, step).remove(),
+    return context.once(
+        lambda: _train(context),
+        before=lambda: check_settings(context),
+        after=lambda _: IterateCheckpoint(context.folder("checkpoint"), context.key).remove(),
     )
 
 
-def _train(run: Run, step: CoordinateStep) -> dict[str, Any]:
-    result = _train_with_workers(run, step) if settings_of(run, step).workers > 1 else _train_alone(run, step)
+def _train(context: TrainingContext) -> dict[str, Any]:
+    result = _train_with_workers(context) if settings_of(context).workers > 1 else _train_alone(context)
     if result["unbounded"]:
         log.warning(
             "%s: the features separate the labels, so the model has no finite optimum; its coefficients would "
             "grow for ever. Set coordinates.%s.l2 above 0, or regularize_intercept: true",
-            step.id, step.coordinate,
+            context.id, context.name,
         )  # fmt: skip
     elif not result["converged"]:
         log.warning(
             "%s did not converge: gradient %.3g after %d iterations (goal %.3g): %s; %s",
-            step.id, result["gradient"], result["iterations"], result["goal"], result["message"],
-            _advice(run, step, result),
+            context.id, result["gradient"], result["iterations"], result["goal"], result["message"],
+            _advice(context, result),
         )  # fmt: skip
     log.info(
         "%s: objective %.8g, %d iterations, gradient %.2g",
-        step.id, result["objective"], result["iterations"], result["gradient"],
+        context.id, result["objective"], result["iterations"], result["gradient"],
     )  # fmt: skip
     return result
 
 
-def _advice(run: Run, step: CoordinateStep, result: dict[str, Any]) -> str:
+def _advice(context: TrainingContext, result: dict[str, Any]) -> str:
     """What helps a model that did not converge."""
-    key = f"coordinates.{step.coordinate}"
-    unscaled = run.config.coordinates[step.coordinate].normalization == "none"
-    if result["iterations"] >= settings_of(run, step).max_iterations:
-        if unscaled and _sizes_differ(run, step.coordinate):
+    key = f"coordinates.{context.name}"
+    unscaled = context.settings.normalization == "none"
+    if result["iterations"] >= settings_of(context).max_iterations:
+        if unscaled and _sizes_differ(context):
             return f"its features are of very different sizes: scale them with {key}.normalization: standard_deviation"
         return f"raise {key}.fixed_effect.max_iterations, or {key}.l2"
     if unscaled:
@@ -79,46 +73,46 @@ def _advice(run: Run, step: CoordinateStep, result: dict[str, Any]) -> str:
     return f"raise {key}.fixed_effect.tolerance, or {key}.l2"
 
 
-def _sizes_differ(run: Run, coordinate: str) -> bool:
+def _sizes_differ(context: TrainingContext) -> bool:
     """Whether some feature is a thousand times as large as another, by the root of its mean square."""
-    frame = Frame(run)
-    bag = frame.bag_of(coordinate)
+    frame = context.frame
+    bag = frame.bag_of(context.name)
     if bag is None:
         return False
-    summary = summarize_bag(frame, bag, core_count(run.config))
+    summary = summarize_bag(frame, bag, context.cores)
     sizes = np.sqrt(summary.variance + summary.mean**2)
     sizes = sizes[sizes > 0]
     return len(sizes) > 0 and float(sizes.max()) > 1e3 * float(sizes.min())
 
 
-def settings_of(run: Run, step: CoordinateStep) -> FixedEffect:
-    return run.config.coordinates[step.coordinate].linear
+def settings_of(context: TrainingContext) -> FixedEffect:
+    return context.settings.linear
 
 
-def _train_alone(run: Run, step: CoordinateStep) -> dict[str, Any]:
+def _train_alone(context: TrainingContext) -> dict[str, Any]:
     report = progress.reporter()
-    most = settings_of(run, step).max_iterations
+    most = settings_of(context).max_iterations
 
     def on_iteration(number: int, objective: float) -> None:
-        report(number, most, f"{step.id}: objective {objective:.6g}")
+        report(number, most, f"{context.id}: objective {objective:.6g}")
 
-    rows = TrainingRows(run, step, rank=0, workers=1)
-    return fit(run, step, rows, Alone(), threads=core_count(run.config), on_iteration=on_iteration)
+    rows = TrainingRows(context, rank=0, workers=1)
+    return fit(context, rows, Alone(), threads=context.cores, on_iteration=on_iteration)
 
 
-def _train_with_workers(run: Run, step: CoordinateStep) -> dict[str, Any]:
+def _train_with_workers(context: TrainingContext) -> dict[str, Any]:
     """Returns the outcome of `fit`. Raises StepError as train_together does."""
-    effect = settings_of(run, step)
+    effect = settings_of(context)
     report = progress.reporter()
 
     def on_event(event: Event) -> None:
-        report(event["iteration"], effect.max_iterations, f"{step.id}: objective {event['objective']:.6g}")
+        report(event["iteration"], effect.max_iterations, f"{context.id}: objective {event['objective']:.6g}")
 
-    threads = max(1, core_count(run.config) // effect.workers)
+    threads = max(1, context.cores // effect.workers)
     group = WorkerGroup(
-        step.id,
+        context.id,
         "gdmix_core.effects.linear.worker",
-        ["--run", run.root, "--step", step.id, "--threads", str(threads)],
+        ["--run", context.run.root, "--step", context.id, "--threads", str(threads)],
         {"worker": effect.workers},
         effect.restarts,
         # Every worker does the optimiser's vector arithmetic; with one thread all get the same bits.
@@ -127,14 +121,12 @@ def _train_with_workers(run: Run, step: CoordinateStep) -> dict[str, Any]:
     return train_together(group, on_event)
 
 
-def check_settings(run: Run, name: str) -> None:
+def check_settings(context: TrainingContext) -> None:
     """Raises ConfigError, before any row is read, for bounds that do not fit the features and for what takes too much
     memory with so many of them."""
-    settings = run.config.coordinates[name]
-    frame = Frame(run)
-    features = frame.features_of(name)
+    settings, features, name = context.settings, context.features, context.name
     if settings.bounds:
-        limits_of(name, settings, frame.feature_list_of(name))
+        limits_of(name, settings, context.frame.feature_list_of(name))
     if settings.variances == "full" and features > FULL_LIMIT:
         raise ConfigError(
             f"coordinate {name}: variances: full needs the inverse of a {features} x {features} matrix; up to "

@@ -6,15 +6,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from gdmix_core.config.pipeline import Task
 from gdmix_core.data import bags
-from gdmix_core.data.frame import Frame, share_of_rows
+from gdmix_core.data.frame import share_of_rows
 from gdmix_core.data.ragged import Bag
-from gdmix_core.data.scores import other_leverage, other_scores
 from gdmix_core.effects.linear.down_sampling import chosen_rows, corrected_weight
-from gdmix_core.pipeline.plan import CoordinateStep
-from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.large.objective import GlobalObjective
 from gdmix_core.solvers.losses import LOSS_OF_TASK
+from gdmix_core.training_context import TrainingContext
 
 
 class TrainingRows:
@@ -25,25 +24,25 @@ class TrainingRows:
     Under down-sampling those of the chosen rows only.
     """
 
-    def __init__(self, run: Run, step: CoordinateStep, rank: int, workers: int) -> None:
-        self.settings = run.config.coordinates[step.coordinate]
+    def __init__(self, context: TrainingContext, rank: int, workers: int) -> None:
+        self.settings = context.settings
         assert self.settings.fixed_effect is not None
-        self._loss = LOSS_OF_TASK[run.config.task]
+        self._loss = LOSS_OF_TASK[context.config.task]
         self.rank, self.workers = rank, workers
-        self.frame = Frame(run)
-        self._key = self.frame.bag_of(step.coordinate)
-        self.features = self.frame.features_of(step.coordinate)
+        self.frame = context.frame
+        self._key = self.frame.bag_of(context.name)
+        self.features = context.features
         start, stop = self.span("training")
         self.label = self.frame.column("training", "label", start, stop)
         self.weight = self.frame.column("training", "weight", start, stop)
         self.offset = self.frame.column("training", "offset", start, stop)
-        self.offset += other_scores(run, step, "training").span(start, stop)
+        self.offset += context.other_scores("training").span(start, stop)
         self.bag = self.bag_of("training")
         self._share = self.settings.linear.downsampling
         if self._share < 1.0:
-            self._down_sample(run, start, stop)
+            self._down_sample(context.config.task, start, stop)
         self.total_weight = float(np.sum(self.weight))
-        self._run, self._step = run, step
+        self._context = context
 
     def span(self, split: str) -> tuple[int, int]:
         """(first row, row after the last one) of this worker's share."""
@@ -63,7 +62,7 @@ class TrainingRows:
     def freedom(self) -> float:
         """Rows less the effective coefficients that other coordinates spend on them, as far as these are known."""
         start, stop = self.span("training")
-        spent = other_leverage(self._run, self._step).span(start, stop)
+        spent = self._context.other_leverage().span(start, stop)
         # Rows are chosen by a hash, so that those left out had the average share of what is spent on all.
         share = len(self.label) / max(1, stop - start)
         return len(self.label) - share * float(self.frame.column("training", "weight", start, stop) @ spent)
@@ -79,12 +78,12 @@ class TrainingRows:
             intercept=self.settings.intercept, threads=threads,
         )  # fmt: skip
 
-    def _down_sample(self, run: Run, start: int, stop: int) -> None:
+    def _down_sample(self, task: Task, start: int, stop: int) -> None:
         parts = [
             chunk for _, table in self.frame.read("training", ["uid"], start, stop) for chunk in table["uid"].chunks
         ]
         uid = pa.concat_arrays([pa.array([], self.frame.id_type("uid")), *parts])
-        rows = np.flatnonzero(chosen_rows(uid, self.label, run.config.task, self._share))
+        rows = np.flatnonzero(chosen_rows(uid, self.label, task, self._share))
         self.bag = bags.take(self.bag, rows)
         self.label, self.offset = self.label[rows], self.offset[rows]
-        self.weight = corrected_weight(self.weight[rows], self.label, run.config.task, self._share)
+        self.weight = corrected_weight(self.weight[rows], self.label, task, self._share)

@@ -9,27 +9,26 @@ from gdmix_core.effects.linear.fit import fit
 from gdmix_core.effects.linear.training import settings_of
 from gdmix_core.effects.linear.training_rows import TrainingRows
 from gdmix_core.errors import StepError
-from gdmix_core.pipeline.run import Run
+from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers import process, processes
 from gdmix_core.workers.tensorflow_all_reduce import TensorFlowAllReduce, place_in_cluster
 
 
 def work(root: str, step_id: str, threads: int) -> None:
-    run = Run.open(root)
-    step = run.plan.of_coordinate(step_id)
+    context = TrainingContext.open(root, step_id)
     rank, workers = place_in_cluster()
-    wanted = settings_of(run, step).workers
+    wanted = settings_of(context).workers
     if workers != wanted:
         raise StepError(f"{step_id}: TF_CONFIG names {workers} workers, but fixed_effect.workers is {wanted}")
     # Before the group meets: what is wrong with the data is then told before TensorFlow's import.
-    rows = TrainingRows(run, step, rank, workers)
+    rows = TrainingRows(context, rank, workers)
     group = TensorFlowAllReduce()
 
     def on_iteration(number: int, objective: float) -> None:
         if rank == 0:
             processes.send({"iteration": number, "objective": objective})
 
-    outcome = fit(run, step, rows, group, threads=threads, on_iteration=on_iteration)
+    outcome = fit(context, rows, group, threads=threads, on_iteration=on_iteration)
     # Only when everyone's scores are written is there an outcome.
     group.barrier()
     if rank == 0:

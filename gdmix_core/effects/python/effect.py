@@ -12,15 +12,13 @@ from typing import Any
 from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.config.external import PythonModel
 from gdmix_core.config.pipeline import Config
-from gdmix_core.data.frame import Frame
 from gdmix_core.data.ingest.source import Layout
 from gdmix_core.effects.effect import Effect
 from gdmix_core.effects.outcome import Outcome, other_values
 from gdmix_core.effects.python.trainer_function import trainer_function
 from gdmix_core.effects.scorer import Format, Scorer
 from gdmix_core.models.exported import Export
-from gdmix_core.pipeline.plan import CoordinateStep
-from gdmix_core.pipeline.run import Run
+from gdmix_core.training_context import TrainingContext
 
 
 class PythonEffect(Effect):
@@ -41,16 +39,16 @@ class PythonEffect(Effect):
         files = {module: getattr(sys.modules.get(module), "__file__", None) for module in modules}
         return {f"module: {module}": file for module, file in files.items() if file and os.path.exists(file)}
 
-    def train(self, run: Run, step: CoordinateStep, *, group: int | None = None) -> dict[str, Any]:
+    def train(self, context: TrainingContext, *, group: int | None = None) -> dict[str, Any]:
         from gdmix_core.effects.python.training import train
 
-        return train(run, step)
+        return train(context)
 
-    def export(self, run: Run, frame: Frame, pass_number: int, name: str, directory: str) -> int:
+    def export(self, context: TrainingContext, directory: str) -> int:
         from gdmix_core.effects.model_files import export_files
         from gdmix_core.effects.python.training import FILES
 
-        export_files(run, frame, pass_number, name, directory, FILES)
+        export_files(context, directory, FILES)
         return 1
 
     def scorer(

@@ -23,13 +23,11 @@ from numpy.typing import NDArray
 from gdmix_core import storage
 from gdmix_core.config.external import PythonModel
 from gdmix_core.data.frame import Frame
-from gdmix_core.data.scores import other_scores, remove_score_parts
 from gdmix_core.effects.python.trainer_function import Trainer, trainer_function
 from gdmix_core.effects.python.trainer_input import TrainerInput
 from gdmix_core.errors import StepError
-from gdmix_core.pipeline.once import once
-from gdmix_core.pipeline.plan import CoordinateStep
-from gdmix_core.pipeline.run import SPLITS, Run
+from gdmix_core.pipeline.run import SPLITS
+from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers import processes
 
 log = logging.getLogger(__name__)
@@ -37,28 +35,28 @@ log = logging.getLogger(__name__)
 FILES = "files"
 
 
-def train(run: Run, step: CoordinateStep) -> dict[str, Any]:
+def train(context: TrainingContext) -> dict[str, Any]:
     """Calls the function, writes the scores it returns and the files it leaves; returns {function, rows, files}.
 
     Raises StepError when it cannot be imported, raises, or does not return a finite score for every row.
     """
-    path = _model(run, step).function
-    return once(run, step, lambda: _train(run, step, path), before=lambda: trainer_function(step.coordinate, path))
+    path = _model(context).function
+    return context.once(lambda: _train(context, path), before=lambda: trainer_function(context.name, path))
 
 
-def _model(run: Run, step: CoordinateStep) -> PythonModel:
-    model = run.config.coordinates[step.coordinate].fixed_effect
+def _model(context: TrainingContext) -> PythonModel:
+    model = context.settings.fixed_effect
     assert isinstance(model, PythonModel)
     return model
 
 
-def _train(run: Run, step: CoordinateStep, path: str) -> dict[str, Any]:
+def _train(context: TrainingContext, path: str) -> dict[str, Any]:
     # The modules that are found here are found there, whatever has put their folders on the path.
-    arguments = ["--run", run.root, "--step", step.id, "--path", json.dumps(sys.path)]
+    arguments = ["--run", context.run.root, "--step", context.id, "--path", json.dumps(sys.path)]
     worker = processes.start("gdmix_core.effects.python.worker", arguments, leads_group=True)
     told: dict[str, Any] = {}
     (code,) = processes.wait_all([worker], lambda _, event: told.update(event))
-    where = f"coordinate {step.coordinate}: {path}"
+    where = f"coordinate {context.name}: {path}"
     if "error" in told:
         raise StepError(told["error"])
     if code != 0:
@@ -69,53 +67,53 @@ def _train(run: Run, step: CoordinateStep, path: str) -> dict[str, Any]:
     return outcome
 
 
-def make_scores(run: Run, step: CoordinateStep) -> dict[str, Any]:
+def make_scores(context: TrainingContext) -> dict[str, Any]:
     """Calls the function in this process, writes what it returns and leaves. Returns {function, rows, files}."""
-    number, name, model = step.pass_number, step.coordinate, _model(run, step)
+    name, model = context.name, _model(context)
     function = trainer_function(name, model.function)
-    frame = Frame(run)
-    with tempfile.TemporaryDirectory() as folder, _previous(run, step) as previous:
-        given = _input(run, step, frame, model, Path(folder), previous)
-        log.info("%s: calling %s for %s rows", step.id, model.function, {s: given.rows(s) for s in given.splits})
+    frame = context.frame
+    with tempfile.TemporaryDirectory() as folder, _previous(context) as previous:
+        given = _input(context, frame, model, Path(folder), previous)
+        log.info("%s: calling %s for %s rows", context.id, model.function, {s: given.rows(s) for s in given.splits})
         scores = _checked(name, model.function, _call(name, model.function, function, given), given)
-        storage.remove(run.coordinate(number, name, "model", FILES))
-        files = storage.copy_directory(folder, run.coordinate(number, name, "model", FILES))
-    remove_score_parts(run, step)
+        storage.remove(context.model_file(FILES))
+        files = storage.copy_directory(folder, context.model_file(FILES))
+    context.remove_score_parts()
     for split, vector in scores.items():
-        storage.write_array(run.score_part(number, name, split, 0), vector)
+        storage.write_array(context.score_part(split, 0), vector)
     rows = {split: len(vector) for split, vector in scores.items()}
     return {"function": model.function, "rows": rows, "files": files}
 
 
 @contextlib.contextmanager
-def _previous(run: Run, step: CoordinateStep) -> Iterator[Path | None]:
-    if step.pass_number == 1:
+def _previous(context: TrainingContext) -> Iterator[Path | None]:
+    if context.previous is None:
         yield None
         return
-    with storage.local_copy(run.coordinate(step.pass_number - 1, step.coordinate, "model", FILES)) as folder:
+    with storage.local_copy(context.previous.model_file(FILES)) as folder:
         # Of a remote folder that does not exist the copy is an empty one.
         yield Path(folder) if Path(folder).is_dir() and any(Path(folder).iterdir()) else None
 
 
 def _input(
-    run: Run, step: CoordinateStep, frame: Frame, model: PythonModel, folder: Path, previous: Path | None
+    context: TrainingContext, frame: Frame, model: PythonModel, folder: Path, previous: Path | None
 ) -> TrainerInput:
     splits = tuple(split for split in SPLITS if frame.rows(split))
-    identity = f"{run.config.name}/{step.coordinate}/{step.pass_number}"
+    identity = f"{context.config.name}/{context.name}/{context.pass_number}"
     return TrainerInput(
         splits=splits,
         files={split: [path for path, _, _ in frame.blocks(split)] for split in splits},
         offsets={
-            split: frame.column(split, "offset") + other_scores(run, step, split).span(0, frame.rows(split))
+            split: frame.column(split, "offset") + context.other_scores(split).span(0, frame.rows(split))
             for split in splits
         },
         settings=copy.deepcopy(model.settings),
         folder=folder,
         previous=previous,
-        pass_number=step.pass_number,
+        pass_number=context.pass_number,
         seed=int.from_bytes(hashlib.sha256(identity.encode()).digest()[:4], "big") >> 1,  # below 2**31
-        task=run.config.task,
-        coordinate=step.coordinate,
+        task=context.config.task,
+        coordinate=context.name,
         _frame=frame,
     )
 

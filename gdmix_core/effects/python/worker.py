@@ -29,12 +29,11 @@ def main() -> None:
     processes.end_on_signals("the trainer was ended by {name}", (signal.SIGTERM,))
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     from gdmix_core.effects.python.training import make_scores
-    from gdmix_core.pipeline.run import Run
     from gdmix_core.system_errors import as_user_error
+    from gdmix_core.training_context import TrainingContext
 
     try:
-        run = Run.open(arguments.run)
-        outcome = make_scores(run, run.plan.of_coordinate(arguments.step))
+        outcome = make_scores(TrainingContext.open(arguments.run, arguments.step))
         processes.send({"outcome": outcome})
     except Exception as error:
         found = as_user_error(error)

@@ -18,17 +18,13 @@ from numpy.typing import NDArray
 
 from gdmix_core import storage
 from gdmix_core.config.coordinate import AutomaticL2
-from gdmix_core.data.entity_rows import ROWS_AT_A_TIME, EntityRows, read_entity_rows
-from gdmix_core.data.frame import Frame
-from gdmix_core.data.scores import other_leverage, other_scores
+from gdmix_core.data.entity_rows import EntityRows
 from gdmix_core.effects.random.entity_models import FittedModels
-from gdmix_core.effects.random.entity_problem import conditions_of
+from gdmix_core.effects.random.entity_problem import coordinate_penalties, entity_problem
 from gdmix_core.effects.random.l2_statistics import Evidence, settle
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.pipeline.plan import CoordinateStep, train_id
-from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.empirical_bayes.fixed_point import START_VARIANCE, Mode, Sums, group_count, group_of, named_l2
-from gdmix_core.workers.cores import core_count
+from gdmix_core.training_context import TrainingContext
 
 log = logging.getLogger(__name__)
 
@@ -49,56 +45,56 @@ class _Estimate:
     sample: NDArray[np.float64]
 
 
-def prior_variance(run: Run, step: CoordinateStep) -> NDArray[np.float64] | None:
+def prior_variance(context: TrainingContext) -> NDArray[np.float64] | None:
     """float64 [groups] σ² to train with, None where λ is given.
 
     Whoever asks first runs the pilot; as everyone would find the same, it does not matter who.
     """
-    settings = _settings(run, step)
+    settings = context.settings.automatic
     if settings is None:
         return None
-    found = _read(run, step)
+    found = _read(context)
     if found is None:
-        found = _find(run, step, settings.auto)
-        with storage.open_for_write(_path(run, step, "used.npz")) as file:
-            np.savez(file, key=run.keys[step.id], variance=found.variance, sample=found.sample)
+        found = _find(context, settings.auto)
+        with storage.open_for_write(context.l2_file("used.npz")) as file:
+            np.savez(file, key=context.key, variance=found.variance, sample=found.sample)
     return found.variance
 
 
-def _read(run: Run, step: CoordinateStep) -> _Estimate | None:
-    path = _path(run, step, "used.npz")
+def _read(context: TrainingContext) -> _Estimate | None:
+    path = context.l2_file("used.npz")
     if not storage.exists(path):
         return None
     with storage.open_for_read(path) as file, np.load(io.BytesIO(file.read())) as stored:
-        if str(stored["key"]) != run.keys[step.id]:
+        if str(stored["key"]) != context.key:
             return None
         return _Estimate(stored["variance"], stored["sample"])
 
 
-def write_evidence(run: Run, step: CoordinateStep, number: int, evidence: Evidence) -> None:
+def write_evidence(context: TrainingContext, number: int, evidence: Evidence) -> None:
     """That of one shard."""
-    storage.write_array(evidence_path(run, step, number), evidence.to_array())
+    storage.write_array(evidence_path(context, number), evidence.to_array())
 
 
-def evidence_path(run: Run, step: CoordinateStep, number: int) -> str:
-    return _path(run, step, f"evidence-{number:05d}.npy")
+def evidence_path(context: TrainingContext, number: int) -> str:
+    return context.l2_file(f"evidence-{number:05d}.npy")
 
 
-def conclude(run: Run, step: CoordinateStep, shards: int) -> dict[str, Any]:
+def update_l2(context: TrainingContext) -> dict[str, Any]:
     """What all shards' sums say of λ: {mode, used, next}, the λ trained with and its update; {} where λ is given.
 
     Leaves the update for the next pass.
     """
-    settings = _settings(run, step)
-    used = prior_variance(run, step)
+    settings = context.settings.automatic
+    used = prior_variance(context)
     if settings is None or used is None:
         return {}
     evidence = Evidence(Sums.zero(len(used)))
-    for number in range(shards):
-        evidence += Evidence.from_array(storage.read_array(evidence_path(run, step, number)))
-    updated = evidence.updated(used, settings.auto, run.config.task)
+    for number in range(context.partition["shards"]):
+        evidence += Evidence.from_array(storage.read_array(evidence_path(context, number)))
+    updated = evidence.updated(used, settings.auto, context.config.task)
     count = evidence.sums.count
-    storage.write_array(_path(run, step, "next.npy"), updated)
+    storage.write_array(context.l2_file("next.npy"), updated)
     return {
         "l2": {
             "mode": settings.auto,
@@ -108,67 +104,60 @@ def conclude(run: Run, step: CoordinateStep, shards: int) -> dict[str, Any]:
     }
 
 
-def _settings(run: Run, step: CoordinateStep) -> AutomaticL2 | None:
-    return run.config.coordinates[step.coordinate].automatic
-
-
-def _path(run: Run, step: CoordinateStep, name: str) -> str:
-    return run.l2(step.pass_number, step.coordinate, name)
-
-
-def _find(run: Run, step: CoordinateStep, mode: Mode) -> _Estimate:
-    features = Frame(run).features_of(step.coordinate)
+def _find(context: TrainingContext, mode: Mode) -> _Estimate:
+    features = context.features
     before, updated = None, None
-    if step.pass_number > 1:
-        step_before = run.plan.of_coordinate(train_id(step.pass_number - 1, step.coordinate))
-        before = _read(run, step_before)
-        updated = storage.read_array(run.whole(_path(run, step_before, "next.npy"), step_before.id)).astype(np.float64)
+    if (previous := context.previous) is not None:
+        before = _read(previous)
+        updated = storage.read_array(previous.whole(previous.l2_file("next.npy"))).astype(np.float64)
     if mode == "feature":
         if updated is None:
             # Each feature alone has too few of the sample's entities: all begin with what they have in common.
-            both, _ = _pilot(run, step, "intercept_slopes", np.full(2, START_VARIANCE))
+            both, _ = _pilot(context, "intercept_slopes", np.full(2, START_VARIANCE))
             updated = both[group_of("intercept_slopes", np.arange(-1, features, dtype=np.int32))]
         return _Estimate(updated, updated)
     # The sample's own answer of the pass before is nearer to its next one than that of all entities.
     start = np.full(group_count(mode, features), START_VARIANCE) if before is None else before.sample
-    sample, everyone = _pilot(run, step, mode, start)
+    sample, everyone = _pilot(context, mode, start)
     if everyone or before is None or updated is None:
         return _Estimate(sample, sample)
     # By how much all entities differed from the sample in the pass before, they will in this one.
     return _Estimate(sample * (updated / before.sample), sample)
 
 
-def _pilot(run: Run, step: CoordinateStep, mode: Mode, start: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
+def _pilot(context: TrainingContext, mode: Mode, start: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
     """(σ² at the fixed point of a sample of entities, whether that was all of them)."""
-    settings = run.config.coordinates[step.coordinate].model_copy(update={"l2": AutomaticL2(auto=mode)})
-    number, stride, everyone = _sample(run, step)
-    conditions = conditions_of(run, step, number, start, settings=settings)
-    threads = core_count(run.config)
-    leverage, others = other_leverage(run, step), other_scores(run, step, "training")
+    settings = context.settings.model_copy(update={"l2": AutomaticL2(auto=mode)})
+    number, stride, everyone = _sample(context)
+    problem = entity_problem(
+        context, number, coordinate_penalties(context, start, settings=settings), settings=settings
+    )
+    threads = context.cores
+    leverage, others = context.other_leverage(), context.other_scores("training")
     pieces = [
         piece
-        for rows in read_entity_rows(run, step.coordinate, "training", number, others, ROWS_AT_A_TIME, leverage)
+        for rows in context.entity_rows("training", number, others, leverage)
         for piece in rows.every(stride).cut(_PIECES)
     ]
 
     def fit(rows: EntityRows, models: CoefficientTable | None, variance: NDArray[np.float64]) -> FittedModels:
-        return conditions.with_variance(variance).fit_anew(rows, models)
+        return problem.with_variance(variance).fit_anew(rows, models)
 
     with ThreadPoolExecutor(threads) as pool:
         variance, rounds, evidence = settle(
-            pieces, fit, start, mode, run.config.task, pool, EXACT if everyone else SAMPLED
+            pieces, fit, start, mode, context.config.task, pool, EXACT if everyone else SAMPLED
         )
     log.info(
         "%s: l2 %s after %d rounds on %s",
-        step.id, named_l2(mode, variance, evidence.sums.count), rounds,
+        context.id, named_l2(mode, variance, evidence.sums.count), rounds,
         "all entities" if everyone else f"{sum(map(len, pieces))} entities of shard {number}",
     )  # fmt: skip
     return variance, everyone
 
 
-def _sample(run: Run, step: CoordinateStep) -> tuple[int, int, bool]:
+def _sample(context: TrainingContext) -> tuple[int, int, bool]:
     """(shard, every how many-th of its entities, whether these are all entities there are)."""
-    manifest = run.result("partition")["coordinates"][step.coordinate]
+    manifest = context.partition
     rows = {int(number): count for number, count in manifest["rows"]["training"].items()}
     number = max(sorted(rows), key=lambda n: rows[n], default=0)
     share = rows.get(number, 0) / max(1, sum(rows.values()))

@@ -15,30 +15,30 @@ from gdmix_core.effects.effect import Effect
 from gdmix_core.effects.outcome import Outcome, iterations, whole
 from gdmix_core.effects.scorer import Format, Scorer
 from gdmix_core.models.exported import Export
-from gdmix_core.pipeline.plan import CoordinateStep
 from gdmix_core.pipeline.run import Run
+from gdmix_core.training_context import TrainingContext
 
 
 class RandomEffect(Effect):
-    def train(self, run: Run, step: CoordinateStep, *, group: int | None = None) -> dict[str, Any]:
+    def train(self, context: TrainingContext, *, group: int | None = None) -> dict[str, Any]:
         from gdmix_core.effects.random.training import train
 
-        return train(run, step, group=group)
+        return train(context, group=group)
 
-    def use_initial(self, run: Run, step: CoordinateStep, *, group: int | None = None) -> dict[str, Any]:
+    def use_initial(self, context: TrainingContext, *, group: int | None = None) -> dict[str, Any]:
         from gdmix_core.effects.random.locked import use_initial
 
-        return use_initial(run, step, group=group)
+        return use_initial(context, group=group)
 
     def initial_scores(self, run: Run, frame: Frame, name: str, split: str) -> NDArray[np.float32] | None:
         from gdmix_core.effects.random.locked import initial_scores
 
         return initial_scores(run, frame, name, split)
 
-    def export(self, run: Run, frame: Frame, pass_number: int, name: str, directory: str) -> int:
+    def export(self, context: TrainingContext, directory: str) -> int:
         from gdmix_core.effects.model_files import export_coefficients
 
-        return export_coefficients(run, frame, pass_number, name, directory)
+        return export_coefficients(context, directory)
 
     def _scorer(self, export: Export, name: str, config: Config, layout: Layout, kind: Format) -> Scorer:
         from gdmix_core.effects.coefficient_scorer import coefficient_scorer

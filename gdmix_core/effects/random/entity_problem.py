@@ -10,21 +10,17 @@ from numpy.typing import NDArray
 from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.config.pipeline import InitialModel, Task
 from gdmix_core.data.entity_rows import EntityRows
-from gdmix_core.data.frame import Frame
 from gdmix_core.effects.bounds import limits_of
 from gdmix_core.effects.normalization import scaling
-from gdmix_core.effects.previous_model import previous_model
 from gdmix_core.effects.random.entity_models import FittedModels, Prior, fit_entity_models, score_entity_rows
 from gdmix_core.effects.random.penalties import Penalties, penalties_of
 from gdmix_core.models.alignment import completed, covering
-from gdmix_core.models.initial.written import read_initial
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.pipeline.plan import CoordinateStep
-from gdmix_core.pipeline.run import Run
+from gdmix_core.training_context import TrainingContext
 
 
 @dataclass(frozen=True)
-class Conditions:
+class EntityProblem:
     """features: length of the feature list; earlier: models to start from; initial: those of initial_model."""
 
     settings: Coordinate
@@ -68,38 +64,33 @@ class Conditions:
     def keeps_features(self) -> bool:
         return self.choice is not None and self.choice.keeps_features
 
-    def with_variance(self, variance: NDArray[np.float64]) -> Conditions:
+    def with_variance(self, variance: NDArray[np.float64]) -> EntityProblem:
         """The same under other prior variances of l2: auto."""
         return replace(self, penalties=self.penalties.with_variance(variance))
 
 
-def conditions_of(
-    run: Run,
-    step: CoordinateStep,
-    number: int,
-    variance: NDArray[np.float64] | None,
-    *,
-    settings: Coordinate | None = None,
-) -> Conditions:
-    """Those of shard `number`. variance: σ² under l2: auto, else None; settings: None for the configuration's."""
-    name, config = step.coordinate, run.config
-    settings = config.coordinates[name] if settings is None else settings
-    return Conditions(
-        settings,
-        config.task,
-        Frame(run).features_of(name),
-        _penalties(run, name, settings, variance),
-        previous_model(run, step, number),
-        read_initial(run, name, number) if config.initial_model is not None else None,
-        config.initial_model,
+def entity_problem(
+    context: TrainingContext, number: int, penalties: Penalties, *, settings: Coordinate | None = None
+) -> EntityProblem:
+    """That of shard `number`. settings: None for the configuration's."""
+    return EntityProblem(
+        context.settings if settings is None else settings,
+        context.config.task,
+        context.features,
+        penalties,
+        context.start_model(number),
+        context.initial_model(number),
+        context.config.initial_model,
     )
 
 
-def _penalties(run: Run, name: str, settings: Coordinate, variance: NDArray[np.float64] | None) -> Penalties:
-    frame = Frame(run)
-    features = frame.features_of(name)
-    factor = scaling(run, name, settings)[0] if settings.normalization != "none" else None
+def coordinate_penalties(
+    context: TrainingContext, variance: NDArray[np.float64] | None, *, settings: Coordinate | None = None
+) -> Penalties:
+    """Those of all shards. variance: σ² under l2: auto, else None; settings: None for the configuration's."""
+    settings = context.settings if settings is None else settings
+    factor = scaling(context)[0] if settings.normalization != "none" else None
     bounded = None
     if settings.bounds:
-        bounded = limits_of(name, settings, frame.feature_list_of(name))
-    return penalties_of(settings, features, variance=variance, factor=factor, limits=bounded)
+        bounded = limits_of(context.name, settings, context.frame.feature_list_of(context.name))
+    return penalties_of(settings, context.features, variance=variance, factor=factor, limits=bounded)

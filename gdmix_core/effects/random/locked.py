@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,16 +14,16 @@ from numpy.typing import NDArray
 from gdmix_core import storage
 from gdmix_core.data.entity_rows import ROWS_AT_A_TIME, read_entity_rows
 from gdmix_core.data.frame import Frame
-from gdmix_core.data.scores import remove_leverage, shard_rows
+from gdmix_core.data.scores import shard_rows
 from gdmix_core.data.shards import read_entities
 from gdmix_core.effects.random.entity_models import score_entity_rows
-from gdmix_core.effects.random.shard_markers import commit_shard, is_shard_done, shard_marker, shards_to_do
+from gdmix_core.effects.random.shard_markers import commit_shard, once_by_shards, shard_marker
 from gdmix_core.models.initial.written import initial_table, read_initial
 from gdmix_core.models.native import write_model
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.pipeline.plan import CoordinateStep
 from gdmix_core.pipeline.run import SPLITS, Run
 from gdmix_core.solvers.entity.newton import STATUS_NAMES
+from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers import progress
 from gdmix_core.workers.cores import core_count
 
@@ -31,57 +32,48 @@ log = logging.getLogger(__name__)
 _PIECES = 8  # of the rows held at a time, spread over the threads
 
 
-def use_initial(run: Run, step: CoordinateStep, *, group: int | None = None) -> dict[str, Any]:
+def use_initial(context: TrainingContext, *, group: int | None = None) -> dict[str, Any]:
     """Writes models, scores of all rows, and markers of the shards of the group; returns counts, with locked: True.
 
     group: which of the effect's groups of shards; None: all
     """
-    if run.is_done(step):
-        log.info("%s is done already", step.id)
-        return run.result(step.id)
-    remove_leverage(run, step)
-    effect = run.config.coordinates[step.coordinate].random_effect
-    assert effect is not None
-    everything = list(range(run.result("partition")["coordinates"][step.coordinate]["shards"]))
-    mine = everything if group is None else everything[group :: effect.groups]
-    todo = shards_to_do(run, step, everything, mine)
-    if todo:
-        run.drop(step)
-    report = progress.reporter()
-    with ThreadPoolExecutor(core_count(run.config)) as pool:
-        for done, number in enumerate(todo):
-            _use_initial_shard(run, step, number, pool)
-            report(done + 1, len(todo), step.id)
-    if all(is_shard_done(run, step, number) for number in everything):
-        run.commit(step, _summary(run, step, everything))
-    result = _summary(run, step, mine)
-    log.info("%s: %d locked models, %d coefficients", step.id, result["entities"], result["coefficients"])
+    result = once_by_shards(
+        context, group, lambda todo: _use_shards(context, todo), lambda numbers: _total_counts(context, numbers)
+    )
+    log.info("%s: %d locked models, %d coefficients", context.id, result["entities"], result["coefficients"])
     return result
 
 
-def _use_initial_shard(run: Run, step: CoordinateStep, number: int, pool: ThreadPoolExecutor) -> None:
-    name = step.coordinate
-    settings = run.config.coordinates[name]
-    assert settings.random_effect is not None
-    initial = run.config.initial_model
+def _use_shards(context: TrainingContext, todo: Sequence[int]) -> None:
+    context.remove_leverage()
+    report = progress.reporter()
+    with ThreadPoolExecutor(context.cores) as pool:
+        for done, number in enumerate(todo):
+            _use_shard(context, number, pool)
+            report(done + 1, len(todo), context.id)
+
+
+def _use_shard(context: TrainingContext, number: int, pool: ThreadPoolExecutor) -> None:
+    effect, initial, name = context.settings.random_effect, context.config.initial_model, context.name
+    assert effect is not None
     assert initial is not None
-    model = initial_table(run, name, number, Frame(run).id_type(settings.random_effect.entity))
+    model = initial_table(context.run, name, number, context.frame.id_type(effect.entity))
     if initial.entities_without_data == "drop":
-        model = _with_training_rows(run, name, number, model)
-    storage.remove(shard_marker(run, step, number))
+        model = _with_training_rows(context, number, model)
+    storage.remove(shard_marker(context, number))
     for split in SPLITS:
-        scores = _scores(run, name, model, split, number, pool)
+        scores = _scores(context.run, name, model, split, number, pool)
         if len(scores):
-            storage.write_array(run.score_part(step.pass_number, name, split, number), scores)
-    write_model(run.model(step.pass_number, name, number), model)
+            storage.write_array(context.score_part(split, number), scores)
+    write_model(context.model(number), model)
     counts = {"entities": len(model), "coefficients": len(model.features)}
-    commit_shard(run, step, number, {**counts, **_NOTHING_TRAINED})
+    commit_shard(context, number, {**counts, **_NOTHING_TRAINED})
 
 
-def _with_training_rows(run: Run, name: str, number: int, model: CoefficientTable) -> CoefficientTable:
+def _with_training_rows(context: TrainingContext, number: int, model: CoefficientTable) -> CoefficientTable:
     """The models of those entities that have training rows in the shard."""
     kept = np.zeros(len(model), np.bool_)
-    for table in read_entities(run, name, "training", number, ROWS_AT_A_TIME):
+    for table in read_entities(context.run, context.name, "training", number, ROWS_AT_A_TIME):
         kept |= pc.is_in(model.entities, value_set=table["entity"]).to_numpy(zero_copy_only=False)
     return model.take(np.flatnonzero(kept))
 
@@ -90,8 +82,8 @@ def _with_training_rows(run: Run, name: str, number: int, model: CoefficientTabl
 _NOTHING_TRAINED: dict[str, Any] = {"locked": True, "objective": 0.0, "iterations": 0} | dict.fromkeys(STATUS_NAMES, 0)
 
 
-def _summary(run: Run, step: CoordinateStep, numbers: list[int]) -> dict[str, Any]:
-    counts = [storage.read_json(shard_marker(run, step, number)) for number in numbers]
+def _total_counts(context: TrainingContext, numbers: Sequence[int]) -> dict[str, Any]:
+    counts = [storage.read_json(shard_marker(context, number)) for number in numbers]
     totals = {key: sum(c[key] for c in counts) for key in ("entities", "coefficients")}
     return {"shards": len(numbers), **totals, **_NOTHING_TRAINED}
 

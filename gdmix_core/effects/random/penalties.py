@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core.config.coordinate import Coordinate
+from gdmix_core.data.checked_arrays import integers, reals, refuse
+from gdmix_core.errors import DataError
 from gdmix_core.solvers.empirical_bayes.fixed_point import START_VARIANCE, group_count, group_of
 
 
@@ -20,6 +22,8 @@ class Penalties:
     lower, upper: float64 [features + 1], or None where nothing is bounded
     variance:     float64 [groups] prior variances σ² that l2 was made from, empty where λ is given
     group:        int32 [features + 1] which of them; empty likewise
+
+    Raises DataError for arrays that do not fit together, weights below 0, and bounds that leave nothing between them.
     """
 
     l2: NDArray[np.float64]
@@ -28,6 +32,30 @@ class Penalties:
     upper: NDArray[np.float64] | None
     variance: NDArray[np.float64]
     group: NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        """Kernels index by groups, and take every number as it is."""
+        entries = len(self.l2)
+        arrays: dict[str, NDArray | None] = {
+            name: None if values is None else reals(values, f"penalties.{name}", entries)
+            for name, values in (("l2", self.l2), ("l1", self.l1))
+        }
+        for name, array in arrays.items():
+            if array is not None:
+                refuse(array < 0.0, array, f"penalties.{name}", "0 or more")
+        if self.lower is not None or self.upper is not None:
+            lower, upper = (
+                np.full(entries, end) if values is None else _ends(values, f"penalties.{name}", entries)
+                for name, values, end in (("lower", self.lower, -np.inf), ("upper", self.upper, np.inf))
+            )
+            refuse(lower > upper, lower, "penalties.lower", "at most penalties.upper")
+            arrays |= {"lower": lower, "upper": upper}
+        variance = reals(self.variance, "penalties.variance")
+        refuse(variance <= 0.0, variance, "penalties.variance", "above 0")
+        group = integers(self.group, "penalties.group", entries if len(variance) else 0)
+        refuse((group < 0) | (group >= len(variance)), group, "penalties.group", f"from 0 to {len(variance) - 1}")
+        for name, array in (arrays | {"variance": variance, "group": group.astype(np.int32)}).items():
+            object.__setattr__(self, name, array)
 
     def with_variance(self, variance: NDArray[np.float64]) -> Penalties:
         """The same under other prior variances of l2: auto."""
@@ -74,3 +102,12 @@ def penalties_of(
     bounded = limits is not None and bool(np.isfinite(limits[0]).any() or np.isfinite(limits[1]).any())
     lower, upper = limits if limits is not None and bounded else (None, None)
     return Penalties(l2 / scale**2, None if l1 is None else l1 / scale, lower, upper, own, group)
+
+
+def _ends(values: NDArray[np.float64], what: str, length: int) -> NDArray[np.float64]:
+    """Bounds, which may be infinite."""
+    array = np.ascontiguousarray(values, np.float64)
+    if array.shape != (length,):
+        raise DataError(f"{what}: must be of shape [{length}], not {list(array.shape)}")
+    refuse(np.isnan(array), array, what, "a number, or infinite where there is no bound")
+    return array

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gdmix_core import storage
 from gdmix_core.effects.random.automatic_l2 import evidence_path
 from gdmix_core.pipeline import manifests
-from gdmix_core.pipeline.plan import CoordinateStep
-from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.entity.newton import STATUS_NAMES
+from gdmix_core.training_context import TrainingContext
 
 # What a shard says of initial models without data, as far as there are any.
 INITIAL_COUNTS = ("kept_entities", "dropped_entities", "kept_coefficients", "dropped_coefficients")
@@ -19,47 +18,74 @@ INITIAL_COUNTS = ("kept_entities", "dropped_entities", "kept_coefficients", "dro
 log = logging.getLogger(__name__)
 
 
-def shard_marker(run: Run, step: CoordinateStep, number: int) -> str:
-    return run.coordinate(step.pass_number, step.coordinate, "model", f"shard-{number:05d}.json")
+def shard_marker(context: TrainingContext, number: int) -> str:
+    return context.model_file(f"shard-{number:05d}.json")
 
 
-def commit_shard(run: Run, step: CoordinateStep, number: int, counts: dict[str, Any]) -> dict[str, Any]:
+def commit_shard(context: TrainingContext, number: int, counts: dict[str, Any]) -> dict[str, Any]:
     """Declares a shard's result whole, with the files that its training alone has written; returns the marker."""
-    root = run.coordinate(step.pass_number, step.coordinate)
-    written = [run.model(step.pass_number, step.coordinate, number), evidence_path(run, step, number)]
+    root = context.folder()
+    written = [context.model(number), evidence_path(context, number)]
     paths = [path.removeprefix(f"{root}/") for path in written if storage.exists(path)]
-    content = {"key": run.keys[step.id], **counts, "files": manifests.describe(root, paths)}
-    storage.write_json(shard_marker(run, step, number), content)
+    content = {"key": context.key, **counts, "files": manifests.describe(root, paths)}
+    storage.write_json(shard_marker(context, number), content)
     return content
 
 
-def shards_to_do(run: Run, step: CoordinateStep, everything: Sequence[int], mine: Sequence[int]) -> list[int]:
+def once_by_shards(
+    context: TrainingContext,
+    group: int | None,
+    work: Callable[[list[int]], object],
+    summarize: Callable[[Sequence[int]], dict[str, Any]],
+    finish: Callable[[], dict[str, Any]] = dict,
+) -> dict[str, Any]:
+    """As `once`, of a step that is made shard by shard, and by several tasks; returns the summary of the group's.
+
+    group: which of the effect's `groups` of shards; None: all. work: makes shards and their markers; finish: what the
+    step's own marker, which is written when no shard is missing, says beside the summary of all
+    """
+    effect = context.settings.random_effect
+    assert effect is not None
+    everything = list(range(context.partition["shards"]))
+    mine = everything if group is None else everything[group :: effect.groups]
+    todo = _shards_to_do(context, everything, mine)
+    if len(todo) < len(mine):
+        log.info("%s: %d of %d shards are done already", context.id, len(mine) - len(todo), len(mine))
+    if todo:
+        context.drop()
+        work(todo)
+    if not context.is_done and all(is_shard_done(context, number) for number in everything):
+        context.commit(summarize(everything) | finish())
+    return summarize(mine)
+
+
+def _shards_to_do(context: TrainingContext, everything: Sequence[int], mine: Sequence[int]) -> list[int]:
     """Those of mine that are not done; all are to be done again where the vector of all shards' scores is lost."""
-    todo = [number for number in mine if not is_shard_done(run, step, number)]
+    todo = [number for number in mine if not is_shard_done(context, number)]
     # The scores of shards that are done are in the vector, which those of the others will be brought into.
-    lost = run.lost_scores(step, verified=0 < len(todo) < len(everything))
+    lost = context.run.lost_scores(context.step, verified=0 < len(todo) < len(everything))
     if lost is None:
         return todo
-    log.warning("%s is not whole, all its shards will be trained again: %s", step.id, lost)
-    run.drop(step)
+    log.warning("%s is not whole, all its shards will be trained again: %s", context.id, lost)
+    context.drop()
     for number in everything:
-        storage.remove(shard_marker(run, step, number))
-    storage.remove(run.coordinate(step.pass_number, step.coordinate, "scores"))
+        storage.remove(shard_marker(context, number))
+    storage.remove(context.folder("scores"))
     return list(mine)
 
 
-def is_shard_done(run: Run, step: CoordinateStep, number: int) -> bool:
-    path = shard_marker(run, step, number)
+def is_shard_done(context: TrainingContext, number: int) -> bool:
+    path = shard_marker(context, number)
     if not storage.exists(path):
         return False
     content = storage.read_json(path)
-    if content.get("key") != run.keys[step.id]:
+    if content.get("key") != context.key:
         return False
-    root = run.coordinate(step.pass_number, step.coordinate)
+    root = context.folder()
     return manifests.first_fault(root, content.get("files", {})) is None
 
 
-def summary(run: Run, step: CoordinateStep, numbers: Sequence[int]) -> dict[str, Any]:
+def total_counts(context: TrainingContext, numbers: Sequence[int]) -> dict[str, Any]:
     """Sums of the shards' counts: entities by outcome, coefficients, objective; and the most iterations."""
     total: dict[str, Any] = {
         "shards": len(numbers),
@@ -70,7 +96,7 @@ def summary(run: Run, step: CoordinateStep, numbers: Sequence[int]) -> dict[str,
     }
     total |= dict.fromkeys(STATUS_NAMES, 0)
     for number in numbers:
-        counts = storage.read_json(shard_marker(run, step, number))
+        counts = storage.read_json(shard_marker(context, number))
         for key in ("entities", "coefficients", "objective", *STATUS_NAMES):
             total[key] += counts[key]
         for key in INITIAL_COUNTS:

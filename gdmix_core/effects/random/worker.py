@@ -9,9 +9,9 @@ import argparse
 import os
 import sys
 
-from gdmix_core.effects.random.shard import train_shard
-from gdmix_core.pipeline.run import Run
+from gdmix_core.effects.random.shard import ShardTraining
 from gdmix_core.system_errors import as_user_error
+from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers import processes
 
 
@@ -24,9 +24,9 @@ def main() -> None:
     arguments = parser.parse_args()
     processes.become_worker(arguments.step, f"shards {','.join(map(str, arguments.shards))}")
     try:
-        run = Run.open(arguments.run)
+        shards = ShardTraining(TrainingContext.open(arguments.run, arguments.step))
         for number in arguments.shards:
-            train_shard(run, run.plan.of_coordinate(arguments.step), number, threads=arguments.threads)
+            shards.train(number, threads=arguments.threads)
             processes.send({"shard": number})
     except Exception as error:
         if (found := as_user_error(error)) is not None:

@@ -11,7 +11,6 @@ from gdmix_core import storage
 from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.config.pipeline import Config
 from gdmix_core.config.text import TextModel
-from gdmix_core.data.frame import Frame
 from gdmix_core.data.ingest.source import Layout
 from gdmix_core.effects.effect import Effect
 from gdmix_core.effects.outcome import Outcome, whole
@@ -19,8 +18,7 @@ from gdmix_core.effects.scorer import Format, Scorer
 from gdmix_core.errors import DataError
 from gdmix_core.models.exported import Export
 from gdmix_core.models.network_files import INPUTS, SAVED_MODEL, WEIGHTS
-from gdmix_core.pipeline.plan import CoordinateStep
-from gdmix_core.pipeline.run import Run
+from gdmix_core.training_context import TrainingContext
 
 
 class TextEffect(Effect):
@@ -45,21 +43,21 @@ class TextEffect(Effect):
         read = [path for path in encoder_files(folder) if os.path.exists(path)] if folder is not None else []
         return files | {f"encoder: {os.path.basename(path)}": path for path in read}
 
-    def train(self, run: Run, step: CoordinateStep, *, group: int | None = None) -> dict[str, Any]:
+    def train(self, context: TrainingContext, *, group: int | None = None) -> dict[str, Any]:
         from gdmix_core.effects.text.training import train
 
-        return train(run, step)
+        return train(context)
 
-    def use_initial(self, run: Run, step: CoordinateStep, *, group: int | None = None) -> dict[str, Any]:
+    def use_initial(self, context: TrainingContext, *, group: int | None = None) -> dict[str, Any]:
         from gdmix_core.effects.text.locked import use_initial
 
-        return use_initial(run, step)
+        return use_initial(context)
 
-    def export(self, run: Run, frame: Frame, pass_number: int, name: str, directory: str) -> int:
+    def export(self, context: TrainingContext, directory: str) -> int:
         from gdmix_core.effects.model_files import export_files
 
         # What a later run starts from; a locked network may come from an export that has none.
-        export_files(run, frame, pass_number, name, directory, SAVED_MODEL, beside=(WEIGHTS, INPUTS))
+        export_files(context, directory, SAVED_MODEL, beside=(WEIGHTS, INPUTS))
         return 1
 
     def _scorer(self, export: Export, name: str, config: Config, layout: Layout, kind: Format) -> Scorer:

@@ -5,24 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from gdmix_core import storage
-from gdmix_core.data.scores import remove_score_parts
-from gdmix_core.pipeline.once import once
-from gdmix_core.pipeline.plan import CoordinateStep
-from gdmix_core.pipeline.run import SPLITS, Run
+from gdmix_core.pipeline.run import SPLITS
+from gdmix_core.training_context import TrainingContext
 
 
-def use_initial(run: Run, step: CoordinateStep) -> dict[str, Any]:
+def use_initial(context: TrainingContext) -> dict[str, Any]:
     """Copies what initialize has laid out and computed; returns locked: True."""
-    return once(run, step, lambda: _copy(run, step))
+    return context.once(lambda: _copy(context))
 
 
-def _copy(run: Run, step: CoordinateStep) -> dict[str, Any]:
-    number, name = step.pass_number, step.coordinate
+def _copy(context: TrainingContext) -> dict[str, Any]:
+    run, name = context.run, context.name
     # And what only a network that was trained here leaves.
-    storage.remove(run.coordinate(number, name, "model"))
-    remove_score_parts(run, step)
+    storage.remove(context.folder("model"))
+    context.remove_score_parts()
     for split in SPLITS:
         if storage.exists(run.scores(0, name, split)):
-            storage.copy_file(run.scores(0, name, split), run.score_part(number, name, split, 0))
-    storage.copy_directory(run.initial_network(name), run.coordinate(number, name, "model"))
+            storage.copy_file(run.scores(0, name, split), context.score_part(split, 0))
+    storage.copy_directory(run.initial_network(name), context.folder("model"))
     return {"locked": True}

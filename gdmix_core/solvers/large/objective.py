@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 
 from gdmix_core.data.checked_arrays import reals
 from gdmix_core.data.ragged import Bag
+from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.jit import njit
 from gdmix_core.solvers.empirical_bayes import third_derivatives
 from gdmix_core.solvers.large import curvature
 from gdmix_core.solvers.large.blocked_sum import RowLanes
-from gdmix_core.solvers.losses import loss_terms
+from gdmix_core.solvers.losses import LOSS_OF_TASK, loss_terms
+
+LOSSES = frozenset(LOSS_OF_TASK.values())
 
 
 class GlobalObjective:
@@ -50,6 +53,8 @@ class GlobalObjective:
             reals(array, f"{name} (of {rows} rows of the bag)", rows)
             for name, array in (("label", label), ("weight", weight), ("offset", offset))
         )
+        if loss not in LOSSES or isinstance(loss, bool):
+            raise ConfigError(f"loss must be one of {sorted(LOSSES)} (LOSS_OF_TASK of the task), not {loss!r}")
         self._loss, self._intercept = loss, intercept
         self._rows = (bag.offsets, bag.indices, bag.values)
         self._told = (label, weight, offset)
@@ -61,6 +66,7 @@ class GlobalObjective:
         self._at: NDArray[np.float64] | None = None
 
     def value_and_gradient(self, w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        w = self._of_coefficients(w, "w")
         self._at = w.copy()
         return self._lanes.sum(
             lambda begin, end, out: _accumulate(
@@ -73,8 +79,25 @@ class GlobalObjective:
         if self._at is None or not np.array_equal(self._at, w):
             self.value_and_gradient(w)
 
+    def _of_coefficients(self, values: NDArray[np.float64], what: str, dimensions: int = 1) -> NDArray[np.float64]:
+        """As the kernels take it. It need not be finite: a step may be too far, which the loss then says."""
+        array = np.ascontiguousarray(values, np.float64)
+        if array.shape != (self._size,) * dimensions:
+            raise DataError(
+                f"{what}: must be of shape {[self._size] * dimensions}, the intercept and {self._size - 1} features, "
+                f"not {list(array.shape)}"
+            )
+        return array
+
+    def _moved(self) -> NDArray[np.float64]:
+        if self._at is None:
+            raise DataError("second derivatives are those at a w: call move_to(w) first")
+        return self._at
+
     def product(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
         """Hessian times v, float64 [features + 1]."""
+        self._moved()
+        v = self._of_coefficients(v, "v")
         _, total = self._lanes.sum(
             lambda begin, end, out: curvature.product(self._intercept, *self._rows, self._curvature, begin, end, v, out)
         )
@@ -82,6 +105,7 @@ class GlobalObjective:
 
     def diagonal(self) -> NDArray[np.float64]:
         """float64 [2, features + 1]: the Hessian's diagonal, and its first row (that of the intercept)."""
+        self._moved()
         lanes = RowLanes(len(self._curvature), 2 * self._size, self._pool)
         _, total = lanes.sum(
             lambda begin, end, out: curvature.diagonal(
@@ -92,6 +116,7 @@ class GlobalObjective:
 
     def hessian(self) -> NDArray[np.float64]:
         """float64 [features + 1, features + 1], symmetric. Needs three times its memory."""
+        self._moved()
         lanes = RowLanes(len(self._curvature), self._size * self._size, self._pool)
         offsets = self._rows[0]
         dense = offsets[-1] > _DENSE_SHARE * (len(offsets) - 1) * self._size
@@ -109,26 +134,29 @@ class GlobalObjective:
 
     def third_product(self, q: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
         """The third derivative in the directions q and v: Σ_i weight_i loss''' (x_i·q) (x_i·v) x_i."""
+        at, q, v = self._moved(), self._of_coefficients(q, "q"), self._of_coefficients(v, "v")
         _, weight, offset = self._told
         _, total = self._lanes.sum(
             lambda begin, end, out: third_derivatives.product(
-                self._loss, self._intercept, *self._rows, weight, offset, begin, end, self._at, q, v, out
+                self._loss, self._intercept, *self._rows, weight, offset, begin, end, at, q, v, out
             )
         )
         return total
 
     def leverage_gradient(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
         """Σ_i weight_i loss''' (x_i·V x_i) x_i, with V float64 [features + 1, features + 1] symmetric."""
+        at, V = self._moved(), self._of_coefficients(V, "V", dimensions=2)
         _, weight, offset = self._told
         _, total = self._lanes.sum(
             lambda begin, end, out: third_derivatives.leverage_gradient(
-                self._loss, self._intercept, *self._rows, weight, offset, begin, end, self._at, V, out
+                self._loss, self._intercept, *self._rows, weight, offset, begin, end, at, V, out
             )
         )
         return total
 
     def scores(self, w: NDArray[np.float64]) -> NDArray[np.float32]:
         """float32 [n]: x·w + b, without offset."""
+        w = self._of_coefficients(w, "w")
         scores = np.empty(len(self._curvature), np.float32)
         _score(self._intercept, *self._rows, w, scores)
         return scores

@@ -77,7 +77,7 @@ def _lay_out(run: Run, name: str, earlier: EarlierNetwork) -> dict[str, Any]:
     """Weights and inputs with which training begins as a later pass does with those of the pass before."""
     frame = Frame(run)
     settings = run.config.coordinates[name].text
-    inputs = inputs_of_data(run, name)
+    inputs = inputs_of_data(run.config, frame, name)
     label = frame.manifest.get("label_bag")
     here = Vocabularies(
         inputs,

@@ -8,29 +8,27 @@ from typing import Any
 import numpy as np
 
 from gdmix_core import storage
-from gdmix_core.config.text import TextModel
+from gdmix_core.config.pipeline import Config
 from gdmix_core.data.frame import Frame
 from gdmix_core.models.network_files import INPUTS
-from gdmix_core.pipeline.plan import CoordinateStep
-from gdmix_core.pipeline.run import Run
 from gdmix_core.text.network_inputs import NetworkInputs
 from gdmix_core.text.network_rows import ROWS_AT_A_TIME
 from gdmix_core.text.starting_point import inputs_to_start_from
 from gdmix_core.text.tokens.distinct_texts import encode
 from gdmix_core.text.tokens.vocabulary import TokenCounter, given_tokens
+from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers.all_reduce import WorkerLostError
-from gdmix_core.workers.checkpoint import StepCheckpoint
 
 
-def network_inputs(run: Run, step: CoordinateStep, rank: int, barrier: Any) -> NetworkInputs:
+def network_inputs(context: TrainingContext, rank: int, barrier: Any) -> NetworkInputs:
     """The same for every worker: the first one finds them and leaves them beside the checkpoint for the others.
 
     barrier: returns when every worker has called it
     """
-    path = storage.join(StepCheckpoint(run, step, INPUTS).directory, INPUTS)
-    key = run.keys[step.id]
+    path = storage.join(context.checkpoint(INPUTS).directory, INPUTS)
+    key = context.key
     if rank == 0 and not (storage.exists(path) and storage.read_json(path).get("key") == key):
-        found = inputs_to_start_from(run, step) or inputs_of_data(run, step.coordinate)
+        found = inputs_to_start_from(context) or inputs_of_data(context.config, context.frame, context.name)
         storage.write_json(path, {"key": key, "inputs": json.loads(found.to_json())})
     barrier()
     if not storage.exists(path):
@@ -38,9 +36,8 @@ def network_inputs(run: Run, step: CoordinateStep, rank: int, barrier: Any) -> N
     return NetworkInputs.from_json(json.dumps(storage.read_json(path)["inputs"]))
 
 
-def inputs_of_data(run: Run, coordinate: str) -> NetworkInputs:
-    settings = run.config.coordinates[coordinate].text
-    frame = Frame(run)
+def inputs_of_data(config: Config, frame: Frame, coordinate: str) -> NetworkInputs:
+    settings = config.coordinates[coordinate].text
     given = given_tokens(settings)
     words = TokenCounter(settings.vocabulary)
     ids = {field: TokenCounter(settings.vocabulary, ids=True) for field in settings.id_fields}
@@ -55,15 +52,14 @@ def inputs_of_data(run: Run, coordinate: str) -> NetworkInputs:
         tokens=words.tokens() if given is None else given,
         ids={field: counter.tokens() for field, counter in ids.items()},
         bags={bag: frame.feature_count(keys[bag]) for bag in settings.bags},
-        outputs=outputs_of(run, settings),
+        outputs=outputs_of(config, frame),
     )
 
 
-def outputs_of(run: Run, settings: TextModel) -> int:
+def outputs_of(config: Config, frame: Frame) -> int:
     """Scores of a row."""
-    if run.config.task == "multiclass_classification":
-        assert run.config.classes is not None
-        return run.config.classes
-    frame = Frame(run)
+    if config.task == "multiclass_classification":
+        assert config.classes is not None
+        return config.classes
     key = frame.manifest.get("label_bag")
     return 1 if key is None else frame.feature_count(key)

@@ -13,17 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core.errors import StepError
-from gdmix_core.pipeline.plan import CoordinateStep
-from gdmix_core.pipeline.run import Run
 from gdmix_core.text.network.network import TextNetwork
-from gdmix_core.text.starting_point import model_file, weights_to_start_from
+from gdmix_core.text.starting_point import weights_to_start_from
 from gdmix_core.text.training.group import TrainingGroup
 from gdmix_core.text.training.monitored_metric import WatchedMetric
 from gdmix_core.text.training.optimizer import Update
 from gdmix_core.text.training.state import TrainingState
 from gdmix_core.text.training.summaries import Summaries
+from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers import processes
-from gdmix_core.workers.checkpoint import StepCheckpoint
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +40,7 @@ class Course:
 
     def __init__(
         self,
-        run: Run,
-        step: CoordinateStep,
+        context: TrainingContext,
         network: TextNetwork,
         update: Update,
         group: TrainingGroup,
@@ -51,11 +48,11 @@ class Course:
         metric: WatchedMetric,
         watch: Watch,
     ) -> None:
-        self._run, self._step, self._network, self._update, self._group = run, step, network, update, group
-        self._settings = run.config.coordinates[step.coordinate].text
+        self._context, self._network, self._update, self._group = context, network, update, group
+        self._settings = context.settings.text
         self._steps, self._metric, self._watch = steps, metric, watch
         self._first = group.rank == 0
-        self._checkpoint = StepCheckpoint(run, step, "training.npz")
+        self._checkpoint = context.checkpoint("training.npz")
         self._best = network.get_weights()
         self.state = TrainingState()
         self._warm = False  # whether the weights to begin with are trained ones
@@ -65,7 +62,7 @@ class Course:
         self._evaluated_after = {max(1, round(steps * k / wanted)) for k in range(1, wanted + 1)}
         self._summaries: Summaries | None = None
         if self._first and self._settings.tensorboard:
-            self._summaries = Summaries(model_file(run, step, "tensorboard"), self._metric.name, self.state.curve)
+            self._summaries = Summaries(context.model_file("tensorboard"), self._metric.name, self.state.curve)
         self._since: float | None = None
         self._next_report = 0.0
 
@@ -84,7 +81,7 @@ class Course:
             state = self.state
             state.best_value, state.best_step = self._metric.of(*self._watch(), self._group), 0
             if self._first:
-                log.info("%s: starts at %s %s", self._step.id, self._metric.name, _shown(state.best_value))
+                log.info("%s: starts at %s %s", self._context.id, self._metric.name, _shown(state.best_value))
 
     def taken(self, rows: int, sums: Callable[[], tuple[float, float]]) -> bool:
         """To be called after every batch. rows: of the batch; sums: (Σ w · loss, Σ w) since the last evaluation.
@@ -164,8 +161,8 @@ class Course:
             for variable, value in zip(self._update.variables, _numbered(stored, "optimizer"), strict=True):
                 variable.assign(value)
             if self._first:
-                log.info("%s goes on from its checkpoint, after %d steps", self._step.id, self.state.steps)
-        elif (trained := weights_to_start_from(self._run, self._step)) is not None:
+                log.info("%s goes on from its checkpoint, after %d steps", self._context.id, self.state.steps)
+        elif (trained := weights_to_start_from(self._context)) is not None:
             self._network.load_weights(trained)
             self._best = self._network.get_weights()
             self._warm = True
@@ -189,8 +186,9 @@ class Course:
         self.state.loss, self.state.weight = sums
         if not math.isfinite(self.state.mean_loss):
             raise StepError(
-                f"{self._step.id}: the training loss is {self.state.mean_loss} after {self.state.steps} steps; lower "
-                "optimizer.learning_rate, clip harder (optimizer.gradient_norm), or look for extreme feature values"
+                f"{self._context.id}: the training loss is {self.state.mean_loss} after {self.state.steps} steps; "
+                "lower optimizer.learning_rate, clip harder (optimizer.gradient_norm), or look for extreme "
+                "feature values"
             )
 
     def _check_same_weights(self) -> None:
@@ -203,8 +201,8 @@ class Course:
         # A sum of 32-bit integers is exact in float64.
         if self._group.sum(np.array([float(own)]))[0] != float(own) * self._group.workers:
             raise StepError(
-                f"{self._step.id}: worker {self._group.rank} has other weights than the rest after {self.state.steps} "
-                "steps; all workers need the same TensorFlow and the same kind of processor or GPU"
+                f"{self._context.id}: worker {self._group.rank} has other weights than the rest after "
+                f"{self.state.steps} steps; all workers need the same TensorFlow and the same kind of processor or GPU"
             )
 
     def _add_point(self, value: float | None) -> None:
@@ -230,13 +228,13 @@ class Course:
         best = "the best so far" if state.worse == 0 else f"best {state.best_value:.5f} at step {state.best_step}"
         log.info(
             "%s: step %d of %d, epoch %.2f of %d: loss %.5f, %s %s %s (%s), learning rate %.3g%s",
-            self._step.id, state.steps, self.total_steps, point["epoch"], self._settings.epochs, point["loss"],
+            self._context.id, state.steps, self.total_steps, point["epoch"], self._settings.epochs, point["loss"],
             self._metric.split, self._metric.name, "undefined" if undefined else _shown(point["metric"]),
             "so far the last weights count" if undefined else best, point["learning_rate"],
             "" if speed is None else f", {speed:.0f} rows/s",
         )  # fmt: skip
         if state.over and state.epoch < self._settings.epochs:
-            log.info("%s: no better %s for %d evaluations: stops", self._step.id, self._metric.name, state.worse)
+            log.info("%s: no better %s for %d evaluations: stops", self._context.id, self._metric.name, state.worse)
 
     def _report(self) -> None:
         state = self.state

@@ -7,13 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core.data.frame import Frame
-from gdmix_core.data.scores import other_scores
 from gdmix_core.evaluation.evaluate import group_codes, labels
 from gdmix_core.evaluation.selection import deciding_split
 from gdmix_core.metrics.registry import parse_metric
-from gdmix_core.pipeline.plan import CoordinateStep
-from gdmix_core.pipeline.run import Run
+from gdmix_core.training_context import TrainingContext
 
 
 class WatchedMetric:
@@ -22,17 +19,17 @@ class WatchedMetric:
     rows: of the split
     """
 
-    def __init__(self, run: Run, step: CoordinateStep, rank: int) -> None:
-        self._frame = frame = Frame(run)
-        self.split = deciding_split(run)
+    def __init__(self, context: TrainingContext, rank: int) -> None:
+        self._frame = frame = context.frame
+        self.split = deciding_split(context.run)
         self.rows = frame.rows(self.split)
-        self._metric = parse_metric(run.config.metrics[0])
+        self._metric = parse_metric(context.config.metrics[0])
         self._rank = rank
         if rank == 0:
             self._label = labels(frame, self.split)
             self._weight = frame.column(self.split, "weight")
             self._offset = frame.column(self.split, "offset")
-            self._offset += other_scores(run, step, self.split).span(0, self.rows)
+            self._offset += context.other_scores(self.split).span(0, self.rows)
             column = self._metric.column
             self._groups = {} if column is None else {column: group_codes(frame, self.split, column)}
 

@@ -20,10 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from gdmix_core import storage
-from gdmix_core.data.scores import remove_score_parts
 from gdmix_core.errors import StepError
-from gdmix_core.pipeline.plan import CoordinateStep
-from gdmix_core.pipeline.run import Run
 from gdmix_core.text.network.network import TextNetwork
 from gdmix_core.text.network_rows import ROWS_AT_A_TIME, NetworkRows, RowReader
 from gdmix_core.text.serving.model_folder import write_model
@@ -37,9 +34,9 @@ from gdmix_core.text.training.row_order import permutation
 from gdmix_core.text.training.row_scores import RowScores
 from gdmix_core.text.training.score_writing import write_scores
 from gdmix_core.text.training.train_step import divided, gradient_sums
+from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers import processes
 from gdmix_core.workers.all_reduce import WorkerLostError
-from gdmix_core.workers.checkpoint import StepCheckpoint
 from gdmix_core.workers.process import send_beats
 
 # Files for each worker and epoch at least, so that none has much to wait for at its end.
@@ -61,24 +58,24 @@ def serve(threads: int) -> None:
     server.join()
 
 
-def coordinate(run: Run, step: CoordinateStep) -> dict[str, Any]:
+def coordinate(context: TrainingContext) -> dict[str, Any]:
     """Trains, scores all rows and writes the model; returns what the step's marker tells. Raises WorkerLostError."""
-    settings = run.config.coordinates[step.coordinate].text
-    remove_score_parts(run, step)
-    inputs = network_inputs(run, step, 0, lambda: None)
-    packer = RowReader(run, step, TextNetwork(settings, inputs).tokenize, inputs.outputs)
-    with _Files(run, step, packer, settings.workers) as files, _losing_servers():
+    settings = context.settings.text
+    context.remove_score_parts()
+    inputs = network_inputs(context, 0, lambda: None)
+    packer = RowReader(context, TextNetwork(settings, inputs).tokenize, inputs.outputs)
+    with _Files(context, packer, settings.workers) as files, _losing_servers():
         _wait_for_servers()
         # What TensorFlow made before it joins a cluster is gone then: tables of tokens, variables.
         strategy = tf.distribute.ParameterServerStrategy(tf.distribute.cluster_resolver.TFConfigClusterResolver())
         local = TextNetwork(settings, inputs)
-        reader = RowReader(run, step, local.tokenize, inputs.outputs)
+        reader = RowReader(context, local.tokenize, inputs.outputs)
         scorer = RowScores(local)
-        course = _Training(run, step, strategy, local, reader, scorer, files).go()
+        course = _Training(context, strategy, local, reader, scorer, files).go()
         outcome = course.finish()
     local.set_weights(course.best, local.weight_names)
-    write_scores(run, step, reader, scorer, rank=0, workers=1)
-    write_model(run, step, local)
+    write_scores(context, reader, scorer, rank=0, workers=1)
+    write_model(context, local)
     return outcome
 
 
@@ -88,12 +85,12 @@ class _Files:
     paths, rows: of each file
     """
 
-    def __init__(self, run: Run, step: CoordinateStep, reader: RowReader, workers: int) -> None:
-        folder = storage.local_path(StepCheckpoint(run, step, "").directory)
+    def __init__(self, context: TrainingContext, reader: RowReader, workers: int) -> None:
+        folder = storage.local_path(context.checkpoint("").directory)
         if folder is None:
             raise StepError(
-                f"{step.id}: mode parameter_server trains from files that TensorFlow reads by itself, so `output` must "
-                "be a folder that every worker sees, not a URL; or use mode: synchronous"
+                f"{context.id}: mode parameter_server trains from files that TensorFlow reads by itself, so `output` "
+                "must be a folder that every worker sees, not a URL; or use mode: synchronous"
             )
         self._folder = os.path.join(folder, "rows")
         self._reader = reader
@@ -118,16 +115,15 @@ class _Files:
 class _Training:
     def __init__(
         self,
-        run: Run,
-        step: CoordinateStep,
+        context: TrainingContext,
         strategy: Any,
         local: TextNetwork,
         reader: RowReader,
         scorer: RowScores,
         files: _Files,
     ) -> None:
-        self._settings = run.config.coordinates[step.coordinate].text
-        self._task, self._files, self._local = run.config.task, files, local
+        self._settings = context.settings.text
+        self._task, self._files, self._local = context.config.task, files, local
         self._scorer, self._strategy = scorer, strategy
         self._steps = [-(-rows // self._settings.batch) for rows in files.rows]
         total = sum(self._steps) * self._settings.epochs
@@ -135,11 +131,9 @@ class _Training:
             self._network = TextNetwork(self._settings, local.inputs)
             self._update = Update(self._settings, self._network, total)
         self._coordinator = tf.distribute.coordinator.ClusterCoordinator(self._strategy)
-        metric = WatchedMetric(run, step, rank=0)
+        metric = WatchedMetric(context, rank=0)
         self._watched: NetworkRows = reader.read(metric.split, 0, metric.rows)
-        self._course = Course(
-            run, step, self._network, self._update, OneWorker(), sum(self._steps), metric, self._watch
-        )
+        self._course = Course(context, self._network, self._update, OneWorker(), sum(self._steps), metric, self._watch)
         self._function = tf.function(
             self._train_file, input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([2], tf.int32)]
         )
@@ -228,12 +222,12 @@ def _losing_servers() -> Iterator[None]:
         raise WorkerLostError(f"a parameter server does not answer ({str(error).splitlines()[0][:200]})") from None
 
 
-def work(run: Run, step: CoordinateStep, threads: int) -> None:
+def work(context: TrainingContext, threads: int) -> None:
     """The part that TF_CONFIG gives this process: the chief's, a worker's or a parameter server's."""
     job = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {}).get("type")
     if job in ("worker", "ps"):
         serve(threads)
     elif job == "chief":
-        processes.send({"outcome": coordinate(run, step)})
+        processes.send({"outcome": coordinate(context)})
     else:
-        raise StepError(f"{step.id}: mode parameter_server needs TF_CONFIG with jobs chief, worker and ps")
+        raise StepError(f"{context.id}: mode parameter_server needs TF_CONFIG with jobs chief, worker and ps")

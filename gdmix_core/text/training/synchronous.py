@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core.data.frame import Frame, share_of_rows
+from gdmix_core.data.frame import share_of_rows
 from gdmix_core.errors import DataError
 from gdmix_core.evaluation.evaluate import group_codes
-from gdmix_core.pipeline.plan import CoordinateStep
-from gdmix_core.pipeline.run import Run
 from gdmix_core.text.network.network import TextNetwork
 from gdmix_core.text.network_rows import NetworkRows, RowReader
 from gdmix_core.text.training.group import TrainingGroup
@@ -22,24 +20,25 @@ from gdmix_core.text.training.optimizer import Update
 from gdmix_core.text.training.row_order import OrderOfGroups, OrderOfRows, RowOrder
 from gdmix_core.text.training.row_scores import RowScores
 from gdmix_core.text.training.train_step import TrainStep, as_tensors
+from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers.prefetch import ahead
 
 
 def train(
-    run: Run, step: CoordinateStep, network: TextNetwork, reader: RowReader, scorer: RowScores, group: TrainingGroup
+    context: TrainingContext, network: TextNetwork, reader: RowReader, scorer: RowScores, group: TrainingGroup
 ) -> Course:
     """Trains until it is over; the course knows the best weights. Raises StepError, WorkerLostError."""
-    settings = run.config.coordinates[step.coordinate].text
-    order, rows, numbers = _own_rows(run, step, reader, group)
+    settings = context.settings.text
+    order, rows, numbers = _own_rows(context, reader, group)
     update = Update(settings, network, order.steps * settings.epochs)
-    metric = WatchedMetric(run, step, group.rank)
+    metric = WatchedMetric(context, group.rank)
     watched, which = rows, numbers
     if metric.split == "validation":
         start, stop = share_of_rows(metric.rows, group.rank, group.workers)
         watched, which = reader.read("validation", start, stop), np.arange(start, stop)
-    course = Course(run, step, network, update, group, order.steps, metric, lambda: (scorer.of(watched), which))
+    course = Course(context, network, update, group, order.steps, metric, lambda: (scorer.of(watched), which))
     course.begin()
-    step_of_training = TrainStep(network, update, run.config.task, group)
+    step_of_training = TrainStep(network, update, context.config.task, group)
     state = course.state
     step_of_training.sums = state.loss, state.weight
     while not state.over:
@@ -54,11 +53,11 @@ def train(
 
 
 def _own_rows(
-    run: Run, step: CoordinateStep, reader: RowReader, group: TrainingGroup
+    context: TrainingContext, reader: RowReader, group: TrainingGroup
 ) -> tuple[RowOrder, NetworkRows, NDArray[np.int64]]:
     """(which rows make up a batch, this worker's rows, their numbers)."""
-    settings = run.config.coordinates[step.coordinate].text
-    frame = Frame(run)
+    settings = context.settings.text
+    frame = context.frame
     if settings.group is None:
         total = frame.rows("training")
         start, stop = share_of_rows(total, group.rank, group.workers)
@@ -69,7 +68,7 @@ def _own_rows(
     rows = reader.read_chosen("training", together.rows, codes)
     if settings.loss == "listwise" and np.any(rows.label < 0.0):
         raise DataError(
-            f"coordinate {step.coordinate}: loss listwise takes labels as shares of a group's attention, and a row has "
+            f"coordinate {context.name}: loss listwise takes labels as shares of a group's attention, and a row has "
             f"{rows.label.min():g}; use labels of 0 or more, or loss: pairwise"
         )
     return together, rows, together.rows

@@ -8,17 +8,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from gdmix_core.data.scores import remove_score_parts
 from gdmix_core.errors import StepError
-from gdmix_core.pipeline.plan import CoordinateStep
-from gdmix_core.pipeline.run import Run
+from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers import process, processes
 
 
 def work(root: str, step_id: str, threads: int) -> None:
-    run = Run.open(root)
-    step = run.plan.of_coordinate(step_id)
-    settings = run.config.coordinates[step.coordinate].text
+    context = TrainingContext.open(root, step_id)
+    settings = context.settings.text
     from gdmix_core.text.training.group import join_group, start_tensorflow
 
     if settings.mode == "parameter_server":
@@ -27,14 +24,14 @@ def work(root: str, step_id: str, threads: int) -> None:
         start_tensorflow(threads)
         from gdmix_core.text.training import parameter_server
 
-        parameter_server.work(run, step, threads)
+        parameter_server.work(context, threads)
         return
     group = join_group(threads)
     if group.workers != settings.workers:
         raise StepError(
             f"{step_id}: TF_CONFIG names {group.workers} workers, but fixed_effect.workers is {settings.workers}"
         )
-    outcome = train_and_score(run, step, group)
+    outcome = train_and_score(context, group)
     # Only when everyone's scores are written is there an outcome.
     group.barrier()
     if group.rank == 0:
@@ -42,7 +39,7 @@ def work(root: str, step_id: str, threads: int) -> None:
     group.leave()
 
 
-def train_and_score(run: Run, step: CoordinateStep, group: Any) -> dict[str, Any]:
+def train_and_score(context: TrainingContext, group: Any) -> dict[str, Any]:
     """Returns what the step's marker tells; the first of the group writes the model."""
     from gdmix_core.text.network.network import TextNetwork
     from gdmix_core.text.network_rows import RowReader
@@ -52,18 +49,18 @@ def train_and_score(run: Run, step: CoordinateStep, group: Any) -> dict[str, Any
     from gdmix_core.text.training.row_scores import RowScores
     from gdmix_core.text.training.score_writing import write_scores
 
-    settings = run.config.coordinates[step.coordinate].text
+    settings = context.settings.text
     if group.rank == 0:
-        remove_score_parts(run, step)
-    inputs = network_inputs(run, step, group.rank, group.barrier)
+        context.remove_score_parts()
+    inputs = network_inputs(context, group.rank, group.barrier)
     network = TextNetwork(settings, inputs)
-    reader = RowReader(run, step, network.tokenize, inputs.outputs)
+    reader = RowReader(context, network.tokenize, inputs.outputs)
     scorer = RowScores(network)
-    course = synchronous.train(run, step, network, reader, scorer, group)
+    course = synchronous.train(context, network, reader, scorer, group)
     outcome = course.finish()
-    write_scores(run, step, reader, scorer, group.rank, group.workers)
+    write_scores(context, reader, scorer, group.rank, group.workers)
     if group.rank == 0:
-        write_model(run, step, network)
+        write_model(context, network)
     return outcome
 
 
