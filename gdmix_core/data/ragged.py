@@ -25,7 +25,7 @@ class Bag:
     values: NDArray[np.floating]
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return max(len(self.offsets) - 1, 0)
 
     def checked(self, features: int | None, what: str = "bag", *, ascending: bool = False) -> Bag:
         """The bag as kernels may take it: in their types, every index within 0 … features − 1, every value finite.

@@ -6,10 +6,8 @@ sees a file of hundreds of megabytes read once. Whole contents, not sizes and ti
 
 from __future__ import annotations
 
-import hashlib
-
-from gdmix_core import storage
 from gdmix_core.effects.effect import effect_of
+from gdmix_core.pipeline import manifests
 from gdmix_core.pipeline.run import Run
 
 
@@ -18,10 +16,5 @@ def record(run: Run) -> None:
     found: dict[str, dict[str, str]] = {}
     for name, coordinate in run.config.coordinates.items():
         if not coordinate.locked and (files := effect_of(coordinate.kind).files(name, coordinate)):
-            found[name] = {what: _digest(path) for what, path in files.items()}
+            found[name] = {what: manifests.digest(path) for what, path in files.items()}
     run.watches(found)
-
-
-def _digest(path: str) -> str:
-    with storage.open_for_read(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]

@@ -78,7 +78,8 @@ def open_export(model: str) -> Export:
         or not isinstance(wanted, dict)
         or set(described) != set(wanted)
         or not all(isinstance(each, dict) and set(each) >= _DESCRIBED for each in described.values())
-        or not isinstance(manifest.get("contents", {}), dict)
+        or not isinstance(files := manifest.get("contents", {}), dict)
+        or not all(isinstance(entry, dict) and {"bytes", "sha256"} <= set(entry) for entry in files.values())
     ):
         raise DataError(f"{path}: its coordinates are not those of its configuration: it is damaged; {_ADVICE}")
     return Export(directory, manifest)

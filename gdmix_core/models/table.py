@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from gdmix_core.data.plain_columns import plain, plain_type
 from gdmix_core.errors import DataError
 
 INTERCEPT_INDEX = -1
@@ -36,6 +37,13 @@ class CoefficientTable:
     variances: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.entities, pa.Array) or plain_type(self.entities.type) != self.entities.type:
+            entities = self.entities if isinstance(self.entities, pa.Array) else pa.array(self.entities)
+            object.__setattr__(self, "entities", plain(entities))
+        for name in ("offsets", "features", "means", "variances"):
+            array = getattr(self, name)
+            if array is not None and (not isinstance(array, np.ndarray) or array.ndim != 1):
+                raise ValueError(f"{name} must be a NumPy array of one dimension")
         entries = len(self.features)
         if len(self.offsets) != len(self.entities) + 1:
             raise ValueError(f"{len(self.entities)} entities need one more offset, not {len(self.offsets)}")

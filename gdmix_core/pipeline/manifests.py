@@ -32,13 +32,11 @@ def describe(folder: str, paths: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 def _described(path: str) -> dict[str, Any]:
     with storage.open_for_read(path) as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-        size = file.seek(0, os.SEEK_END)
-        rows = _ROWS.get(path.rpartition(".")[2])
-        if rows is None:
-            return {"bytes": size, "sha256": digest}
-        file.seek(0)
-        return {"bytes": size, "sha256": digest, "rows": rows(file)}
+        entry: dict[str, Any] = {"sha256": _digest(file), "bytes": file.seek(0, os.SEEK_END)}
+        if (rows := _ROWS.get(path.rpartition(".")[2])) is not None:
+            file.seek(0)
+            entry["rows"] = rows(file)
+        return entry
 
 
 def _rows_of_parquet(file: IO[bytes]) -> int:
@@ -74,6 +72,16 @@ def first_fault(folder: str, files: Files) -> str | None:
     return None
 
 
+def digest(path: str) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with storage.open_for_read(path) as file:
+        return _digest(file)
+
+
+def _digest(file: IO[bytes]) -> str:
+    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
 def verify(path: str, entry: Mapping[str, Any], advice: str) -> None:
     """Raises DataError, which ends with the advice, unless the file is there and its content has the digest.
 
@@ -85,11 +93,10 @@ def verify(path: str, entry: Mapping[str, Any], advice: str) -> None:
     known = (path, *stamp)
     if _verified.get(known) == entry["sha256"]:
         return
-    with storage.open_for_read(path) as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-    if digest != entry["sha256"]:
+    found = digest(path)
+    if found != entry["sha256"]:
         raise DataError(f"{path} is damaged or another file: its content is not what was written; {advice}")
-    _verified[known] = digest
+    _verified[known] = found
 
 
 def verify_all(folder: str, files: Files, advice: str) -> None:

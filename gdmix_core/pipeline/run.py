@@ -271,7 +271,10 @@ class Run:
         path = self.marker(evaluation)
         if not storage.exists(path):
             return None
-        content = storage.read_json(path)
+        try:
+            content = _mapping(path)
+        except DataError as error:
+            return str(error)
         fault = self._fault(evaluation, content)
         if fault is None and (verified or content.get("key") != self.keys[evaluation.id]):
             root, _ = self._holds(evaluation)

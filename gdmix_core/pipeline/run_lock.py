@@ -87,6 +87,8 @@ def _acquired(path: str, what: str, *, shared: bool, wait: float) -> int | None:
         try:
             file = _opened(path)
         except FileNotFoundError:  # The folder has just been removed by the last who had held a lock in it.
+            if os.path.islink(path):
+                raise StepError(f"{path} is a link to nothing; remove it") from None
             continue
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)

@@ -15,7 +15,7 @@ from gdmix_core import storage
 from gdmix_core.errors import ConfigError
 from gdmix_core.models.table import INTERCEPT_INDEX, CoefficientTable
 from gdmix_core.samples.features import Features, categories, category_sets, number, side_by_side
-from gdmix_core.samples.layout import Format, claim_directory
+from gdmix_core.samples.layout import Format, sample_directory
 from gdmix_core.samples.rating_sources import COORDINATES, Part, Ratings, Summary, write_rating_sources
 
 _GENRES = ("action", "animation", "comedy", "crime", "documentary", "drama", "horror", "romance")
@@ -125,17 +125,17 @@ def write_generated(
     Columns of the truth: entity (int64; the text "global" for the global one), indices (list<int32>; −1 is
     the intercept and comes first), means (list<double>).
     """
-    claim_directory(directory)
-    for name, table in sample.truth.items():
-        offsets = pa.array(table.offsets.astype(np.int32))
-        columns = {
-            "entity": table.entities,
-            "indices": pa.ListArray.from_arrays(offsets, pa.array(table.features)),
-            "means": pa.ListArray.from_arrays(offsets, pa.array(table.means)),
-        }
-        with storage.open_for_write(storage.join(directory, "truth", f"{name}.parquet")) as file:
-            pq.write_table(pa.table(columns), file)
-    return write_rating_sources(directory, sample.ratings, format=format, compression=compression)
+    with sample_directory(directory):
+        for name, table in sample.truth.items():
+            offsets = pa.array(table.offsets.astype(np.int32))
+            columns = {
+                "entity": table.entities,
+                "indices": pa.ListArray.from_arrays(offsets, pa.array(table.features)),
+                "means": pa.ListArray.from_arrays(offsets, pa.array(table.means)),
+            }
+            with storage.open_for_write(storage.join(directory, "truth", f"{name}.parquet")) as file:
+                pq.write_table(pa.table(columns), file)
+        return write_rating_sources(directory, sample.ratings, format=format, compression=compression)
 
 
 def popularity(rng: np.random.Generator, size: int) -> NDArray[np.float64]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Mapping
-from itertools import pairwise
+from collections.abc import Iterator, Mapping
+from itertools import chain, pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeAlias
@@ -21,6 +22,7 @@ from gdmix_core.data.feature_list import FeatureList, write_feature_list
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.tfrecord.encoder import write_tfrecord
 from gdmix_core.errors import DataError
+from gdmix_core.pipeline import manifests
 
 Columns: TypeAlias = Mapping[str, NDArray[Any] | Bag | list[str] | pa.StringArray]
 Split = Literal["training", "validation"]
@@ -44,22 +46,50 @@ def check_directory(directory: str) -> None:
     """
     if (local := storage.local_path(directory)) is not None and os.path.exists(local) and not os.path.isdir(local):
         raise DataError(f"output {directory} is a file; name a directory for the sample")
-    names = [name for name in storage.names_in(directory) if not name.startswith(".")]
-    if names and storage.exists(storage.join(directory, _MARK)):
-        found = (path for path in storage.paths_within(directory, hidden=True) if not path.startswith("."))
-        names = [path for path in found if not _WRITTEN.fullmatch(path)]
-    if names:
-        some = ", ".join(sorted(names)[:3]) + (", …" if len(names) > 3 else "")
+    foreign = _foreign(directory)
+    if foreign:
+        some = ", ".join(foreign[:3]) + (", …" if len(foreign) > 3 else "")
         raise DataError(
             f"output {directory} holds {some}, which no sample wrote: nothing there is touched; name a new or empty "
             "directory"
         )
 
 
-def claim_directory(directory: str) -> None:
-    """check_directory, and marks the directory as a sample's."""
+def _foreign(directory: str) -> list[str]:
+    """Paths of what no sample wrote, or what was changed since."""
+    mark = storage.join(directory, _MARK)
+    if not storage.exists(mark):
+        return sorted(name for name in storage.names_in(directory) if not name.startswith("."))
+    written = storage.read_json(mark).get("files")
+    found = [path for path in storage.paths_within(directory, hidden=True) if not path.startswith(".")]
+    if written is None:  # it was not written to its end: what has the name of a sample's file is one
+        return _links(directory) + [path for path in found if not _WRITTEN.fullmatch(path)]
+    return _links(directory) + [path for path in found if path not in written] or [
+        path for path, entry in manifests.describe(directory, found).items() if entry != written[path]
+    ]
+
+
+def _links(directory: str) -> list[str]:
+    """Links in a local directory: what is written there, and removed, is elsewhere."""
+    local = storage.local_path(directory)
+    if local is None:
+        return []
+    below = [os.path.join(folder, name) for folder, *names in os.walk(local) for name in chain(*names)]
+    return sorted(os.path.relpath(path, local) for path in below if os.path.islink(path))
+
+
+@contextlib.contextmanager
+def sample_directory(directory: str) -> Iterator[None]:
+    """In the block a sample is written to the directory, which check_directory allows; its mark then names its files.
+
+    Raises DataError as check_directory does, before anything is written.
+    """
     check_directory(directory)
-    storage.write_json(storage.join(directory, _MARK), {"format": 1})
+    mark = storage.join(directory, _MARK)
+    storage.write_json(mark, {"format": 2})
+    yield
+    paths = [path for path in storage.paths_within(directory, hidden=True) if not path.startswith(".")]
+    storage.write_json(mark, {"format": 2, "files": manifests.describe(directory, paths)})
 
 
 class SourceWriter:

@@ -28,7 +28,7 @@ from gdmix_core.data.feature_list import FeatureList
 from gdmix_core.data.hashing import hash_ids
 from gdmix_core.errors import DataError
 from gdmix_core.samples.features import Features
-from gdmix_core.samples.layout import Columns, Format, SourceWriter, Split, check_directory, claim_directory, describe
+from gdmix_core.samples.layout import Columns, Format, SourceWriter, Split, check_directory, describe, sample_directory
 from gdmix_core.samples.nemig_features import user_features, wide_features
 
 logger = logging.getLogger(__name__)
@@ -150,8 +150,10 @@ def write_nemig(
         "training": np.flatnonzero(kept & ~held_out), "validation": np.flatnonzero(held_out),
     }  # fmt: skip
     metadata = describe(_columns(found, features, weight, np.empty(0, np.int64)), bags, ("response",))
-    claim_directory(output)
-    with SourceWriter(output, bags=bags, metadata=metadata, format=format, compression=compression) as writer:
+    with (
+        sample_directory(output),
+        SourceWriter(output, bags=bags, metadata=metadata, format=format, compression=compression) as writer,
+    ):
         for split, rows in splits.items():
             for begin in range(0, len(rows), _ROWS_PER_FILE):
                 writer.write(split, _columns(found, features, weight, rows[begin : begin + _ROWS_PER_FILE]))

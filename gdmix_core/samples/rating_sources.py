@@ -20,7 +20,7 @@ from gdmix_core import storage
 from gdmix_core.data.feature_list import FeatureList
 from gdmix_core.data.hashing import hash_ids
 from gdmix_core.samples.features import FeatureName, Features, side_by_side
-from gdmix_core.samples.layout import Columns, Format, SourceWriter, Split, claim_directory, describe
+from gdmix_core.samples.layout import Columns, Format, SourceWriter, Split, describe, sample_directory
 
 logger = logging.getLogger(__name__)
 
@@ -121,21 +121,21 @@ def write_rating_sources(
 
     Raises DataError, before anything is written, when anything else is there.
     """
-    claim_directory(directory)
-    uid = np.arange(len(ratings), dtype=np.int64)
-    held_out = is_validation(uid)
-    splits: dict[Split, NDArray[np.int64]] = {"training": uid[~held_out], "validation": uid[held_out]}
-    for source in COORDINATES:
-        names = FeatureList(list(ratings.feature_names(source)))
-        metadata = _metadata(ratings, source, names)
-        path = storage.join(directory, source)
-        with SourceWriter(
-            path, bags={source: names}, metadata=metadata, format=format, compression=compression
-        ) as writer:
-            for split, rows in splits.items():
-                for begin in range(0, len(rows), _ROWS_PER_FILE):
-                    writer.write(split, _columns(ratings, source, rows[begin : begin + _ROWS_PER_FILE]))
-        logger.info("%s: %d features, %d training rows", path, len(names), len(splits["training"]))
+    with sample_directory(directory):
+        uid = np.arange(len(ratings), dtype=np.int64)
+        held_out = is_validation(uid)
+        splits: dict[Split, NDArray[np.int64]] = {"training": uid[~held_out], "validation": uid[held_out]}
+        for source in COORDINATES:
+            names = FeatureList(list(ratings.feature_names(source)))
+            metadata = _metadata(ratings, source, names)
+            path = storage.join(directory, source)
+            with SourceWriter(
+                path, bags={source: names}, metadata=metadata, format=format, compression=compression
+            ) as writer:
+                for split, rows in splits.items():
+                    for begin in range(0, len(rows), _ROWS_PER_FILE):
+                        writer.write(split, _columns(ratings, source, rows[begin : begin + _ROWS_PER_FILE]))
+            logger.info("%s: %d features, %d training rows", path, len(names), len(splits["training"]))
     return Summary(
         len(ratings),
         len(np.unique(ratings.user_id)),

@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, get_args
 
 import fastavro
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from fastavro.write import Writer
 
-from gdmix_core.errors import DataError
+from gdmix_core.data.plain_columns import plain_type
+from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.models.avro.schema import SYNC_MARKER
 from gdmix_core.storage import open_for_read, open_for_write
 
@@ -70,21 +72,30 @@ def read_scores(
 
     Raises DataError for files that are absent, damaged or of another kind, and for fields that `columns` does not name.
     """
-    parts = [_read(path, columns or ScoreColumns()) for path in ([paths] if isinstance(paths, str) else paths)]
-    table = pa.concat_tables(parts, promote_options="permissive")
-    if integer_uids and not pa.types.is_integer(table.schema.field("uid").type):
-        table = table.set_column(0, "uid", _integers(table["uid"], paths))
-    return table
+    paths = [paths] if isinstance(paths, str) else list(paths)
+    if not paths:
+        raise DataError("no score files are given")
+    parts = [_read(path, columns or ScoreColumns()) for path in paths]
+    texts = {pa.types.is_string(part.schema.field("uid").type) for part in parts if len(part)}
+    if len(texts) > 1 and not integer_uids:
+        raise DataError(f"{paths}: uids are strings in some files and integers in others; read these one by one")
+    if integer_uids:
+        uids = [part["uid"].cast(pa.string()) for part in parts]
+        found = _integers(pa.chunked_array([chunk for uid in uids for chunk in uid.chunks], pa.string()), paths)
+        parts = [part.drop_columns("uid") for part in parts]
+        return pa.concat_tables(parts).add_column(0, "uid", found)
+    return pa.concat_tables([part for part in parts if len(part)] or parts[:1])
 
 
-def _integers(uid: pa.ChunkedArray, paths: str | Sequence[str]) -> pa.ChunkedArray:
+def _integers(uid: pa.ChunkedArray, paths: Sequence[str]) -> pa.ChunkedArray:
+    """int64, or uint64 where one is above its range."""
     try:
         return uid.cast(pa.int64())
     except pa.ArrowInvalid as first:
         try:
             return uid.cast(pa.uint64())
         except pa.ArrowInvalid:
-            raise DataError(f"{paths}: a uid is no integer ({first}); read them as strings") from None
+            raise DataError(f"{', '.join(paths)}: a uid is no integer ({first}); read them as strings") from None
 
 
 def _read(path: str, columns: ScoreColumns) -> pa.Table:
@@ -143,6 +154,12 @@ class ScoreWriter:
         """
         if table["score"].null_count:
             raise DataError(f"{self._where}: {table['score'].null_count} rows have no score")
+        scores = np.abs(table["score"].to_numpy().astype(np.float64))
+        largest = np.finfo(np.float32).max if self._kind == "gdmix" else np.finfo(np.float64).max
+        if bad := int(np.count_nonzero(~(scores <= largest))):
+            raise DataError(
+                f"{self._where}: {bad} scores are not finite numbers of the format; look for extreme features"
+            )
         if self._writer is None:
             self._optional = [name for name in _GDMIX_OPTIONAL if name in table.column_names and _any(table[name])]
             schema = _SCORING_RESULT if self._kind == "photon" else self._gdmix_schema()
@@ -240,5 +257,10 @@ def write_scores(
 
     Photon ML's format has no place for score_per_coordinate. Weights are written as they are.
     """
+    if kind not in get_args(ScoreKind):
+        raise ConfigError(f"kind must be one of {', '.join(get_args(ScoreKind))}, not {kind!r}")
+    uid = plain_type(table.schema.field("uid").type)
+    if not (pa.types.is_integer(uid) or pa.types.is_string(uid) or pa.types.is_large_string(uid)):
+        raise DataError(f"{path}: uids must be integers or strings, not {uid}")
     with open_scores(path, kind, columns, model_id=model_id, text_uids=exceeds_long(table["uid"])) as writer:
         writer.write(table)

@@ -25,6 +25,7 @@ from gdmix_core.effects.effect import effect_of
 from gdmix_core.effects.scorer import Batch, Format
 from gdmix_core.errors import DataError
 from gdmix_core.models.exported import open_export
+from gdmix_core.pipeline import manifests
 from gdmix_core.pipeline.loading import parse_config
 from gdmix_core.scoring.score_files import exceeds_long
 from gdmix_core.scoring.score_output import ScoresFormat, check_output, open_output, scores_format
@@ -54,11 +55,13 @@ def score_input(
     Raises DataError when model and data do not fit, a record cannot be read, or the output is not a place for scores
     (see check_output).
     """
-    model, source, output = (paths.expanded(path) for path in (model, source, output))
+    model, source, output = (paths.expanded(str(path)) for path in (model, source, output))
     scores = scores_format(output, scores)
     export = open_export(model)
     directory, manifest = export.directory, export.manifest
-    check_output(output, model, source, external or {})
+    if split not in DIRECTORIES:
+        raise DataError(f"split must be one of {', '.join(DIRECTORIES)}, not {split!r}")
+    check_output(output, model, source, external or {}, _columns(manifest["config"]))
     path = storage.join(directory, "manifest.json")
     if kind not in manifest["formats"]:
         raise DataError(f"{directory}: has no {kind} models, only {', '.join(manifest['formats'])}")
@@ -78,6 +81,7 @@ def score_input(
         raise DataError(
             f"{source}: no {split} files to score; expected {DIRECTORIES[split]} with TFRecord or Parquet files"
         )
+    _check_twice([piece.path for piece in layout.pieces if (piece.source, piece.split) == (0, split)])
     models = [
         effect_of(coordinate.kind).scorer(export, name, config, layout, kind, external.get(name))
         for name, coordinate in config.coordinates.items()
@@ -90,9 +94,7 @@ def score_input(
     if classes:
         schema = pa.schema([("uid", uid_type), ("score", pa.list_(pa.float32()))])
     else:
-        schema = pa.schema(
-            [("uid", uid_type), *[(name, pa.float32()) for name in ("score", *(m.name for m in models))]]
-        )
+        schema = pa.schema([("uid", uid_type), *[(name, pa.float32()) for name in _columns(manifest["config"])[1:]]])
     labelled = scores in ("gdmix", "photon") and set(number_columns(config).values()) <= set(layout.sources[0].tensors)
     text_uids = scores == "gdmix" and _exceeds_long(layout, config, split)
     with open_output(output, scores, schema, config, text_uids) as write:
@@ -119,6 +121,27 @@ def score_input(
         if rows == 0:
             raise DataError(f"{source}: no {split} rows to score; look for what should have written them")
     return rows, unknown
+
+
+def _check_twice(files: Iterable[str]) -> None:
+    """Raises DataError for a file that is there twice: each of its rows would be scored twice."""
+    by_size: dict[int, list[str]] = {}
+    for path in dict.fromkeys(files):
+        stamp = storage.change_stamp(path)
+        by_size.setdefault(stamp[0] if stamp else 0, []).append(path)
+    for paths_of_size in by_size.values():
+        if len(paths_of_size) > 1:
+            seen: dict[str, str] = {}
+            for path in paths_of_size:
+                if (first := seen.setdefault(manifests.digest(path), path)) != path:
+                    raise DataError(f"{first} and {path} are the same file; remove one of them")
+
+
+def _columns(config: Mapping[str, Any]) -> list[str]:
+    """Of a table of scores of a model with this configuration."""
+    if config.get("task") in TASKS_OF_CLASSES:
+        return ["uid", "score"]
+    return ["uid", "score", *config["coordinates"]]
 
 
 def _config_to_score(content: Mapping[str, Any], source: str, where: str) -> Config:

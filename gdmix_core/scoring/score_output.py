@@ -6,7 +6,7 @@ import os
 import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, get_args
 
 import fastavro
 import numpy as np
@@ -24,6 +24,8 @@ from gdmix_core.scoring.score_files import ScoreColumns, open_scores
 
 ScoresFormat = Literal["parquet", "csv", "gdmix", "photon"]
 
+# Of a Parquet file, that it holds scores and nothing else.
+_MARK = b"gdmix.scores"
 _FORMATS: dict[str, tuple[ScoresFormat, ...]] = {
     ".parquet": ("parquet",),
     ".csv": ("csv",),
@@ -33,7 +35,10 @@ _FORMATS: dict[str, tuple[ScoresFormat, ...]] = {
 
 def scores_format(output: str, wanted: ScoresFormat | None) -> ScoresFormat:
     """The format that a file's name means; without a suffix Parquet. Raises DataError where it is not `wanted`."""
-    suffix = posixpath.splitext(output.rsplit("/", 1)[-1])[1]
+    name = output.rsplit("/", 1)[-1]
+    suffix = posixpath.splitext(name)[1] or (name if name in _FORMATS else "")
+    if wanted not in (None, *get_args(ScoresFormat)):
+        raise DataError(f"scores {wanted!r} are not known; they may be {', '.join(get_args(ScoresFormat))}")
     if wanted is not None:
         if wanted not in _FORMATS.get(suffix, (wanted,)):
             raise DataError(f"output {output}: scores {wanted} do not go into {suffix} files; change one of the two")
@@ -46,10 +51,12 @@ def scores_format(output: str, wanted: ScoresFormat | None) -> ScoresFormat:
     raise DataError(f"output {output}: no scores are written as {suffix}; name it *.parquet, *.csv or *.avro")
 
 
-def check_output(output: str, model: str, source: str, external: Mapping[str, Sequence[str]]) -> None:
+def check_output(
+    output: str, model: str, source: str, external: Mapping[str, Sequence[str]], columns: Sequence[str]
+) -> None:
     """Raises DataError for an output that is not a score file's place: a folder, in a run, or what is read here.
 
-    An existing file is only replaced when it holds scores.
+    An existing file is only replaced when it holds scores. columns: those of a table that this model's scores make
     """
     local = local_path(output)
     if output.endswith("/") or os.path.isdir(local or "") or storage.names_in(output):
@@ -64,12 +71,12 @@ def check_output(output: str, model: str, source: str, external: Mapping[str, Se
     run_directory.check_place(output)
     if (run := run_directory.run_around(output)) is not None:
         raise DataError(f"output {output} lies in the run {run}, whose files are its own; name a file elsewhere")
-    if storage.exists(output) and not _holds_scores(output):
+    if storage.exists(output) and not _holds_scores(output, columns):
         raise DataError(f"output {output} is there already and holds no scores; name another file, or remove it first")
 
 
-def _holds_scores(path: str) -> bool:
-    """Whether a file is empty, or scores as one of the formats holds them."""
+def _holds_scores(path: str, columns: Sequence[str]) -> bool:
+    """Whether a file is empty, or scores as one of the formats holds them: not a table of more than scores."""
     with storage.open_for_read(path) as file:
         first = file.read(4)
         file.seek(0)
@@ -77,14 +84,15 @@ def _holds_scores(path: str) -> bool:
             return True
         try:
             if first == b"PAR1":
-                return bool(pq.read_schema(file).names[:2] == ["uid", "score"])
+                found = pq.read_schema(file)
+                return _MARK in (found.metadata or {}) or found.names == list(columns)
             if first == b"Obj\x01":
                 schema = fastavro.reader(file).writer_schema
                 name = str(schema.get("name") if isinstance(schema, dict) else "")
                 return name.rsplit(".", 1)[-1] in ("ScoringResultAvro", "validation_result")
         except Exception:  # Damaged bytes make a decoder raise nearly anything.
             return False
-        return file.readline(1 << 16).strip().split(b",")[:2] == [b'"uid"', b'"score"']
+        return file.readline(1 << 16).strip() == ",".join(f'"{name}"' for name in columns).encode()
 
 
 @contextmanager
@@ -96,8 +104,9 @@ def open_output(
     text_uids: in GDMix's files as decimal strings
     """
     if scores == "parquet":
-        with storage.open_for_write(output) as file, pq.ParquetWriter(file, schema) as writer:
-            yield lambda table, records: writer.write_table(table)
+        marked = schema.with_metadata({_MARK: b"1"})
+        with storage.open_for_write(output) as file, pq.ParquetWriter(file, marked) as writer:
+            yield lambda table, records: writer.write_table(table.cast(marked))
         return
     if scores == "csv":
         # Numbers in as few digits as read back to the same float32; strings in quotation marks.

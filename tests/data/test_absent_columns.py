@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import synthetic_input as synthetic
@@ -223,3 +224,22 @@ def test_names_in_records(tmp_path_factory: pytest.TempPathFactory, data: st.Dat
         return
     synthetic.write_file(path, {name: held[kind] for name, kind in columns.items()})
     assert names_in_records(str(path)) == sorted(stored)
+
+
+def test_a_parquet_file_of_a_merged_schema_with_another_name(tmp_path: Path):
+    """The older name is there, and null."""
+    source = synthetic.write_directory(tmp_path / "input", ROWS, suffix=".parquet")
+    path = source / "trainingData" / "part-001.parquet"
+    synthetic.write_file(path, MORE)
+    table = pq.read_table(path)
+    for part in ("indices", "values"):
+        name = f"per_user_{part}"
+        table = table.append_column(f"by_user_{part}", table[name])
+        at = table.column_names.index(name)
+        table = table.set_column(at, name, pa.nulls(len(table), table[name].type))
+    pq.write_table(table, path)
+    with pytest.raises(
+        DataError,
+        match=r"per_user.in_some_record: 1 files .*first .*part-001\.parquet; .*by_user_indices.*in its place",
+    ):
+        validate_here(config_of(tmp_path))

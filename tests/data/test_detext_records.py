@@ -147,3 +147,20 @@ def test_a_model_of_these_records_is_that_of_plain_ones(tmp_path: Path, suffix: 
         trained.append(model.means)
     assert np.array_equal(trained[0], trained[1])
     assert np.abs(trained[0]).max() > 0.1
+
+
+@pytest.mark.parametrize("name", ["global_indices0", "globe_indices"])
+@pytest.mark.parametrize("first", ["usual", "other"])
+def test_a_file_whose_records_have_either_name(tmp_path: Path, first: str, name: str):
+    """As two files that were written under two names, and then brought into one."""
+    source = synthetic.write_directory(tmp_path / "input", ROWS)
+    path, other = source / "trainingData" / "part-000.tfrecord", tmp_path / "other.tfrecord"
+    more = synthetic.make_rows(30, seed=3, first_uid=5000)
+    if name.endswith("0"):
+        write(other, more, ("indices0", "values0"))
+    else:
+        synthetic.write_file(other, {"globe" if key == "global" else key: value for key, value in more.items()})
+    parts = [path.read_bytes(), other.read_bytes()]
+    path.write_bytes(b"".join(parts if first == "usual" else reversed(parts)))
+    with pytest.raises(DataError, match=rf"it has {name} in the place of global_indices"):
+        validate_here(synthetic.make_config(source, tmp_path / "run"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,9 @@ def test_what_cannot_be_written_is_refused_before_a_file_is_made(tmp_path: Path)
     with pytest.raises(DataError, match=r"first \('a', ''\) at indices \[0, 2\]"):
         write_avro(path, table, twice, "logistic_regression", fixed=False)
     diverged = table_of({"u1": {0: (1.0, 1.0)}, "u2": {}, "u3": {0: (1.0, 1.0), 1: (math.inf, 1.0)}})
-    with pytest.raises(DataError, match="coefficient of feature index 1 of entity 'u3' is inf"):
+    with pytest.raises(DataError, match="a coefficient of entity 'u3' is inf"):
         write_avro(path, diverged, FEATURES, "logistic_regression", fixed=False)
+    for entities, message in ((["u1", "u1"], "entity 'u1' has 2 models"), (["u1", None], "1 entities are null")):
+        with pytest.raises(DataError, match=message):
+            write_avro(path, replace(table, entities=pa.array(entities)), FEATURES, "logistic_regression", fixed=False)
     assert list(tmp_path.iterdir()) == []

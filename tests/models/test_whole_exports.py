@@ -22,7 +22,9 @@ from gdmix_core.data.feature_list import FeatureList
 from gdmix_core.errors import DataError, GdmixError
 from gdmix_core.execution import dispatch
 from gdmix_core.models.avro.files import write_avro
+from gdmix_core.models.initial.locate import find_earlier
 from gdmix_core.models.native import read_model
+from gdmix_core.pipeline.loading import parse_config
 from gdmix_core.pipeline.run import Run
 from gdmix_core.scoring.score_input import score_input
 from tests.run_directory import Rows, make_run
@@ -194,6 +196,34 @@ def test_a_lost_score_vector_is_made_again(caplog):
         finish(run)
     assert contents(root / "run") == before
     assert "scores/validation.npy is missing" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "model/shard-00001.json", "model/manifest.json"])
+def test_a_marker_that_was_cut_off_is_made_again(name: str):
+    root = Path(mkdtemp(dir=finished()))
+    shutil.copytree(finished() / "run", root / "run")
+    run = Run.open(str(root / "run"))
+    before = contents(root / "run")
+    path = Path(run.coordinate(1, "per_user", name))
+    path.write_bytes(path.read_bytes()[:20])
+    if name.endswith("shard-00001.json"):  # it is read while the step is not done
+        Path(run.marker(run.plan["pass_01.per_user.train"])).unlink()
+    finish(run)
+    assert contents(root / "run") == before
+
+
+@pytest.mark.parametrize("prior_weight", [0.0, 1.0])
+@pytest.mark.parametrize("suffix", ["avro"])
+def test_a_coordinates_folder_of_an_export_is_whole_or_refused(prior_weight: float, suffix: str):
+    root = Path(mkdtemp(dir=finished()))
+    shutil.copytree(finished() / "run/export", root / "export")
+    config = {**CONFIG, "initial_model": {"coordinates": {"per_user": str(root / "export/per_user")},
+                                          "prior_weight": prior_weight}}  # fmt: skip
+    checked = parse_config({**config, "name": "p", "input": "i", "output": str(root / "run")})
+    assert find_earlier(checked)
+    next((root / "export/per_user").glob(f"*.{suffix}")).unlink()
+    with pytest.raises(DataError, match=rf"part-\d+\.{suffix} is missing"):
+        find_earlier(checked)
 
 
 def test_scores_are_not_evaluated_anew_before_they_are_known_to_be_whole(caplog):

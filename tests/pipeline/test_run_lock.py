@@ -308,3 +308,10 @@ def test_two_commands_at_the_same_moment_then_a_kill(tmp_path: Path):
     done = start()
     said, _ = done.communicate(timeout=240)
     assert done.returncode == 0, said
+
+
+def test_a_link_to_nothing_in_a_locks_place_is_told(tmp_path: Path):
+    (tmp_path / ".locks").mkdir()
+    (tmp_path / ".locks" / "run").symlink_to("/nonexistent/a/b")
+    with pytest.raises(StepError, match="run is a link to nothing; remove it"), run_lock.whole_run(str(tmp_path)):
+        pass

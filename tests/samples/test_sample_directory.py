@@ -56,6 +56,33 @@ OURS_BY_NAME = {"metadata/tensor_metadata.json"} | {
 }
 
 
+@pytest.mark.parametrize("change", ["a part more", "a list more", "another content", "a link to a folder", "a link"])
+def test_what_was_changed_in_a_sample_is_not_its_own(tmp_path: Path, change: str):
+    """Also where it has the name that a sample's file may have."""
+    write_generated(str(tmp_path / "in"), SAMPLE)
+    source, elsewhere = tmp_path / "in/global", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    match change:
+        case "a part more":
+            (source / "trainingData/part-00077.tfrecord").write_bytes(b"mine")
+        case "a list more":
+            (source / "featureList/my_notes").write_text("mine")
+        case "another content":
+            path = source / "featureList/global"
+            path.write_text(path.read_text().upper())
+        case "a link to a folder":
+            source.rename(elsewhere / "global")
+            source.symlink_to(elsewhere / "global")
+        case "a link":
+            path = source / "featureList/global"
+            path.rename(elsewhere / "global")
+            path.symlink_to(elsewhere / "global")
+    before = files_of(tmp_path)
+    with pytest.raises(DataError, match="which no sample wrote: nothing there is touched"):
+        write_generated(str(tmp_path / "in"), OTHER)
+    assert files_of(tmp_path) == before
+
+
 @pytest.mark.parametrize("place", ["{}", "memory://samples{}"])
 @pytest.mark.parametrize("kind", ["tfrecord", "parquet"])
 def test_a_sample_is_replaced_by_another(tmp_path: Path, place: str, kind):
@@ -63,6 +90,7 @@ def test_a_sample_is_replaced_by_another(tmp_path: Path, place: str, kind):
     write_generated(root, SAMPLE)
     with storage.open_for_write(storage.join(root, "global/trainingData/.part-00007.tfrecord.x1y2z3")) as file:
         file.write(b"as a killed one leaves it")
+    storage.write_json(storage.join(root, ".gdmix-sample.json"), {"format": 2})  # without its files: it had not ended
     write_generated(root, OTHER, format=kind)
     write_generated(expected, OTHER, format=kind)
     found = storage.paths_within(root, hidden=True)

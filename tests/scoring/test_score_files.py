@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gdmix_core.errors import DataError
+from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.scoring.score_files import ScoreColumns, open_scores, read_scores, write_scores
 
 # The schemas as their sources spell them, older GDMix with an integer label.
@@ -211,3 +211,32 @@ def test_no_score_files(tmp_path: Path) -> None:
         read_scores(path, RESPONSE)
     with pytest.raises(DataError, match="no such file"):
         read_scores(str(tmp_path / "absent"))
+
+
+def test_files_with_uids_of_either_kind(tmp_path: Path) -> None:
+    """As gdmix score writes them where one split alone has a uid above 2⁶³ − 1."""
+    paths = [str(tmp_path / name) for name in ("a.avro", "b.avro")]
+    for path, uid in zip(paths, (5, 2**63), strict=True):
+        write_scores(path, pa.table({"uid": pa.array([uid], pa.uint64()), "score": [0.5]}), "gdmix")
+    with pytest.raises(DataError, match="uids are strings in some files and integers in others"):
+        read_scores(paths)
+    assert read_scores(paths, integer_uids=True)["uid"].to_pylist() == [5, 2**63]
+    with pytest.raises(DataError, match="no score files are given"):
+        read_scores([])
+
+
+@pytest.mark.parametrize(
+    ("columns", "kind", "message"),
+    [
+        ({"uid": [b"a"], "score": [0.5]}, "photon", "uids must be integers or strings, not binary"),
+        ({"uid": [1.0], "score": [0.5]}, "photon", "uids must be integers or strings, not double"),
+        ({"uid": [1], "score": [float("nan")]}, "photon", "1 scores are not finite"),
+        ({"uid": [1], "score": [1e300]}, "gdmix", "1 scores are not finite numbers of the format"),
+    ],
+)
+def test_what_no_score_file_holds(tmp_path: Path, columns: Any, kind: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        write_scores(str(tmp_path / "s.avro"), pa.table(columns), kind)
+    assert not (tmp_path / "s.avro").exists()
+    with pytest.raises(ConfigError, match="kind must be one of gdmix, photon, not 'foo'"):
+        write_scores(str(tmp_path / "s.avro"), pa.table({"uid": [1], "score": [0.5]}), "foo")  # type: ignore[arg-type]

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 import synthetic_input as synthetic
@@ -200,6 +202,12 @@ def test_only_scores_are_replaced(model: str, source: str, tmp_path: Path, suffi
         with pytest.raises(DataError, match="is there already and holds no scores"):
             score_input(model, source, str(output), scores=kind)
         assert output.read_bytes() == content
+    # A user's own table, which begins as scores do.
+    if suffix != "avro":
+        table = pa.table({"uid": [1], "score": [0.5], "precious": [7]})
+        (pq.write_table if suffix == "parquet" else pyarrow.csv.write_csv)(table, output)
+        with pytest.raises(DataError, match="is there already and holds no scores"):
+            score_input(model, source, str(output), scores=kind)
     output.write_bytes(b"")  # as mktemp leaves it
     score_input(model, source, str(output), scores=kind)
     assert len(output.read_bytes()) == len(first)
@@ -224,3 +232,23 @@ def test_paths_of_the_command_are_as_in_the_configuration(model: str, source: st
         assert done.exit_code != 0
         assert any(said in done.output for said in ("environment variables are not read", "no home folder", "is empty"))
     assert sorted(os.listdir(tmp_path)) == ["home.csv", "input"]
+
+
+def test_a_file_that_is_there_twice_is_not_scored_twice(model: str, source: str, tmp_path: Path):
+    again = tmp_path / "again"
+    shutil.copytree(source, again)
+    (part,) = (again / "trainingData").iterdir()
+    shutil.copy(part, part.with_name(f"part-00009{part.suffix}"))
+    with pytest.raises(DataError, match=r"part-00009.* are the same file; remove one of them"):
+        score_input(model, str(again), str(tmp_path / "s.parquet"))
+
+
+@pytest.mark.parametrize(("option", "value"), [("split", "test"), ("scores", "foo")])
+def test_options_that_are_none(model: str, source: str, tmp_path: Path, option: str, value: Any):
+    with pytest.raises(DataError, match=f"{option}.*'{value}'"):
+        score_input(model, source, str(tmp_path / "s"), **{option: value})
+
+
+def test_a_name_that_is_a_suffix_alone(model: str, source: str, tmp_path: Path):
+    score_input(model, source, str(tmp_path / ".csv"))
+    assert (tmp_path / ".csv").read_text().startswith('"uid","score"')

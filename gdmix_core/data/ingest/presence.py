@@ -16,7 +16,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gdmix_core.data.ingest.source import Layout, Source
-from gdmix_core.data.ingest.stored_columns import Wanted, hint, names_in_records, near_names, undescribed_names
+from gdmix_core.data.ingest.stored_columns import (
+    Wanted,
+    fields_of,
+    hint,
+    names_in_records,
+    near_names,
+    undescribed_names,
+)
 from gdmix_core.data.ragged import Bag
 from gdmix_core.errors import DataError
 
@@ -112,6 +119,13 @@ def _told(
     at_fault = []
     usual: set[str] | None = None
     meant: list[str] = []
+    for file in sorted(file for file in without if layout.files[file].endswith(".parquet") and wanted.bag):
+        # As a table has them whose schema was merged: the older name is there, and empty.
+        own = {str(name) for part in fields_of(wanted.tensor) for name in (part.name, part.other)}
+        found = near_names(wanted, [name for name in _names(layout, [file]) if name not in own], source.tensors)
+        if found:
+            at_fault.append(file)
+            meant = meant or found
     for file in sorted(file for file in without if not layout.files[file].endswith(".parquet")):
         usual = set(_names(layout, sorted(having)[:_NAMED])) if usual is None else usual
         names = _names(layout, [file])
@@ -122,7 +136,7 @@ def _told(
             meant = meant or found
     if not at_fault:
         return None
-    return at_fault, (
+    return sorted(at_fault), (
         f"their records have {', '.join(meant)} in its place, which nothing describes: write it under the name that "
         "it has in the other files, or, if that is something else, describe it in the metadata"
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,7 +20,13 @@ from gdmix_core.data.ingest.pieces import Constant, Piece, in_both_places
 from gdmix_core.data.ingest.record_checks import Check, checks_of
 from gdmix_core.data.ingest.scalar_columns import number_columns
 from gdmix_core.data.ingest.source import BagColumn, Source
-from gdmix_core.data.ingest.stored_columns import fields_of, lists_of_documents, ranking_column
+from gdmix_core.data.ingest.stored_columns import (
+    fields_of,
+    lists_of_documents,
+    ranking_column,
+    record_names,
+    undescribed_names,
+)
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.tfrecord import files
 from gdmix_core.data.tfrecord.decoder import MISSING, OK, WRONG_KIND, Column, Field, decode
@@ -51,10 +58,16 @@ class Records:
     there: set[str] = field(default_factory=set)
 
 
-def read_columns(piece: Piece, fields: list[Field], *, verify: bool = True) -> Iterator[dict[str, Column]]:
-    """The columns by name of each batch of a piece, whatever its format; those that its folders' names give, too."""
+def read_columns(
+    piece: Piece, fields: list[Field], *, verify: bool = True, described: Collection[str] = ()
+) -> Iterator[dict[str, Column]]:
+    """The columns by name of each batch of a piece, whatever its format; those that its folders' names give, too.
+
+    described: names of the tensors that the metadata know; with them, raises DataError where some records of a TFRecord
+    file have a bag, and others have one of a like name that nothing describes
+    """
     constants = {name: value for name, value in piece.constants if any(field.name == name for field in fields)}
-    for columns in _stored_columns(piece, fields, verify):
+    for columns in _stored_columns(piece, fields, verify, described):
         rows = len(next(iter(columns.values())))
         for of_path in (f for f in fields if f.name in constants):
             if (columns[of_path.name].status != MISSING).any():
@@ -63,10 +76,13 @@ def read_columns(piece: Piece, fields: list[Field], *, verify: bool = True) -> I
         yield columns
 
 
-def _stored_columns(piece: Piece, fields: list[Field], verify: bool) -> Iterator[dict[str, Column]]:
+def _stored_columns(
+    piece: Piece, fields: list[Field], verify: bool, described: Collection[str]
+) -> Iterator[dict[str, Column]]:
     if piece.path.endswith(".parquet"):
         yield from parquet_records.read(piece, fields)
         return
+    indices, had = [field for field in fields if field.name.endswith("_indices")], set[str]()
     for chunk in files.iter_chunks(
         piece.path, chunk_bytes=_CHUNK_BYTES, verify=verify, start=piece.start, stop=piece.stop
     ):
@@ -75,7 +91,27 @@ def _stored_columns(piece: Piece, fields: list[Field], verify: bool) -> Iterator
         absent = [f for f in fields if f.other and not (columns[f.name].status != MISSING).any()]
         if absent:
             columns |= _under_other_names(chunk, absent)
+        for of_bag in indices if described else ():
+            missing = columns[of_bag.name].status == MISSING
+            if not missing.all():
+                had.add(of_bag.name)
+            if of_bag.name in had and missing.any():
+                _check_other_name(chunk, int(np.argmax(missing)), of_bag, described)
         yield columns
+
+
+def _check_other_name(chunk: files.Chunk, record: int, field: Field, described: Collection[str]) -> None:
+    """Raises DataError where the record has, in the place of a bag that other records have, one of a like name."""
+    names = list(record_names(chunk, record))
+    strange = undescribed_names(names, described)
+    like = [name for name in names if name == field.other] or difflib.get_close_matches(
+        field.name, [name for name in strange if name.endswith("_indices")], n=1, cutoff=0.6
+    )
+    if like:
+        raise DataError(
+            f"{chunk.where(record)}: it has {like[0]} in the place of {field.name}, which other records of the file "
+            "have: write it under one name, or, if it is something else, describe it in the metadata"
+        )
 
 
 def _under_other_names(chunk: files.Chunk, fields: list[Field]) -> dict[str, Column]:
@@ -116,7 +152,7 @@ def read_records(piece: Piece, source: Source, config: Config, *, labelled: bool
     checks = checks_of(source, config, labelled=labelled)
     if len(checks) > MOST_CHECKS:
         raise DataError(f"{source.path}: {len(checks)} rules for a record, at most {MOST_CHECKS}; read fewer columns")
-    for columns in read_columns(piece, fields):
+    for columns in read_columns(piece, fields, described=source.tensors):
         yield _checked(columns, piece, source, config, roles, _Violations(checks))
 
 

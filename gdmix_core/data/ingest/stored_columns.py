@@ -115,12 +115,13 @@ def names_in_records(path: str) -> list[str]:
     names: set[str] = set()
     for chunk in iter_chunks(path, chunk_bytes=_PEEKED_BYTES, verify=False):
         for record in range(min(len(chunk), _PEEKED_RECORDS)):
-            names.update(_names(chunk, record))
+            names.update(record_names(chunk, record))
         break
     return sorted(names)
 
 
-def _names(chunk: Chunk, record: int) -> Iterator[str]:
+def record_names(chunk: Chunk, record: int) -> Iterator[str]:
+    """Names of the features in one record."""
     begin = int(chunk.starts[record])
     octets = chunk.data[begin : begin + int(chunk.lengths[record])].tobytes()
     try:

@@ -8,6 +8,7 @@ from typing import Any
 
 from gdmix_core import storage
 from gdmix_core.effects.random.automatic_l2 import evidence_path
+from gdmix_core.errors import DataError
 from gdmix_core.pipeline import manifests
 from gdmix_core.solvers.entity.newton import STATUS_NAMES
 from gdmix_core.training_context import TrainingContext
@@ -78,8 +79,12 @@ def is_shard_done(context: TrainingContext, number: int) -> bool:
     path = shard_marker(context, number)
     if not storage.exists(path):
         return False
-    content = storage.read_json(path)
-    if content.get("key") != context.key:
+    try:
+        content = storage.read_json(path)
+    except DataError as error:
+        log.warning("%s: shard %d will be made again: %s", context.id, number, error)
+        return False
+    if not isinstance(content, dict) or content.get("key") != context.key:
         return False
     root = context.folder()
     return manifests.first_fault(root, content.get("files", {})) is None

@@ -152,14 +152,7 @@ def _check_writable(path: str, table: CoefficientTable, features: FeatureList, f
             f"{path}: the model has feature index {largest}, but the feature list has {len(features)} "
             "features; use the list that the model was trained with"
         )
-    finite = np.isfinite(table.means)
-    if not finite.all():
-        entry = int(np.argmin(finite))
-        entity = table.entities[int(np.searchsorted(table.offsets, entry, side="right")) - 1].as_py()
-        raise DataError(
-            f"{path}: the coefficient of feature index {table.features[entry]} of entity {entity!r} is "
-            f"{table.means[entry]}; a model must be finite to be exported, so train it again"
-        )
+    table.check(path)
 
 
 def _above(table: CoefficientTable, threshold: float) -> CoefficientTable:

@@ -114,6 +114,7 @@ def find_earlier(config: Config, choice: Choice | None = None) -> dict[str, Earl
             absent.append(str(error))
     for name, path in initial.coordinates.items():
         files = _avro_files(path.rstrip("/"))
+        _check_export_around(path.rstrip("/"))
         found[name] = EarlierModel(path, files)
         if not files:
             absent.append(f"initial_model.coordinates.{name}: {path}: no Avro file (*.avro) is there")
@@ -136,6 +137,16 @@ def find_earlier(config: Config, choice: Choice | None = None) -> dict[str, Earl
                 f"{', '.join(found) or 'nothing'}); train it, or give its files in initial_model.coordinates"
             )
     return found
+
+
+def _check_export_around(path: str) -> None:
+    """Of a coordinate's folder in an export of ours, raises DataError unless all of its files are whole."""
+    export, _, name = path.rpartition("/")
+    if not export or not storage.exists(storage.join(export, "manifest.json")):
+        return
+    content = storage.read_json(storage.join(export, "manifest.json"))
+    if isinstance(content, dict) and name in content.get("coordinates", {}):
+        open_export(export).coordinate_files(name)
 
 
 def _check_single(model: EarlierModel) -> None:

@@ -47,6 +47,8 @@ class GlobalObjective:
         intercept: bool,
         threads: int,
     ) -> None:
+        if isinstance(features, bool) or not isinstance(features, int | np.integer) or features < 0:
+            raise ConfigError(f"features must be their number, an integer from 0 on, not {features!r}")
         rows = len(bag)
         bag = bag.checked(features, ascending=True)
         label, weight, offset = (
