@@ -48,7 +48,7 @@ log = logging.getLogger("gdmix_core.validate")
 
 def validate(run: Run, step: Step) -> None:
     layout = open_layout(run.config)
-    run.input_fingerprint = layout.fingerprint
+    run.set_fingerprints(input=layout.fingerprint)
 
     def after(manifest: dict[str, Any]) -> None:
         rows = {name: split["rows"] for name, split in manifest["splits"].items()}

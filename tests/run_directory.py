@@ -126,7 +126,7 @@ def _write_frame(
         features = FeatureList(feature_names.get(name, numbered))
         assert len(features) == matrix.shape[1]
         write_feature_list(run.frame("features", f"{name}.csv"), features)
-    run.input_fingerprint = manifest["input_fingerprint"]
+    run.set_fingerprints(input=manifest["input_fingerprint"])
     run.commit(run.plan["validate"], manifest)
 
 

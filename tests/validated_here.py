@@ -23,7 +23,7 @@ def validate_here(config: Config, *, order: int | None = None, judged: bool = Tr
     """order: a seed by which records arrive in another order than that of the files; judged: or only the report."""
     run = Run.create(config)
     layout = open_layout(config)
-    run.input_fingerprint = layout.fingerprint
+    run.set_fingerprints(input=layout.fingerprint)
     pieces = list(layout.pieces)
     if order is not None:
         random.Random(order).shuffle(pieces)

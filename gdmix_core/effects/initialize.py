@@ -35,7 +35,7 @@ def initialize(run: Run, step: Step) -> dict[str, Any]:
     choice = newest_run.recorded(run)
     models = find_earlier(run.config, choice)
     files = fingerprint(models)
-    run.starts_from(files)
+    run.set_fingerprints(initial=files)
 
     def work() -> dict[str, Any]:
         counts = _lay_out(run, step, models, choice)

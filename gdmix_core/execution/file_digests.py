@@ -17,4 +17,4 @@ def record(run: Run) -> None:
     for name, coordinate in run.config.coordinates.items():
         if not coordinate.locked and (files := effect_of(coordinate.kind).files(name, coordinate)):
             found[name] = {what: manifests.digest(path) for what, path in files.items()}
-    run.watches(found)
+    run.watch(found)

@@ -65,7 +65,7 @@ def is_current(run: Run, step: Step) -> bool:
     if step.kind == "validate":
         from gdmix_core.data.ingest.source import open_layout
 
-        run.reads_input(open_layout(run.config).fingerprint)
+        run.set_fingerprints(input=open_layout(run.config).fingerprint)
     return run.is_done(step)
 
 

@@ -11,12 +11,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.config.pipeline import Config
 from gdmix_core.config.search_space import round_count, round_id
 from gdmix_core.pipeline import step_settings
+
+if TYPE_CHECKING:
+    from gdmix_core.pipeline.fingerprints import Fingerprints
 
 _AFTER_PASSES = ("trials", "select", "export")
 
@@ -89,27 +92,18 @@ class Plan:
     def passes(self) -> int:
         return max((step.pass_number or 0 for step in self.steps), default=0)
 
-    def keys(
-        self,
-        input_fingerprint: str,
-        initial_fingerprint: str | None = None,
-        watched: Mapping[str, Any] | None = None,
-    ) -> dict[str, str]:
-        """The key of every step, given the fingerprints of the input files and of the initial models' files.
-
-        watched: by coordinate, the digests of further files that its training reads
-        """
+    def keys(self, of: Fingerprints) -> dict[str, str]:
+        """The key of every step. of: fingerprints of what lies outside of the configuration"""
         keys: dict[str, str] = {}
+        watched = sorted(of.watched.items())
         for step in self.steps:
-            upstream: list[Any] = [keys[self._depended_on(step, read)] for read in step.reads] or [input_fingerprint]
+            upstream: list[Any] = [keys[self._depended_on(step, read)] for read in step.reads] or [of.input]
             if step.kind == "initialize":
-                upstream.append(str(initial_fingerprint))
+                upstream.append(str(of.initial))
                 # An earlier network is laid out in the vocabulary of this run.
-                upstream += [
-                    files for name, files in sorted((watched or {}).items()) if name in step.settings["coordinates"]
-                ]
-            if watched and (step.kind == "trials" or (isinstance(step, CoordinateStep) and step.trains)):
-                upstream += [files for name, files in sorted(watched.items()) if step.coordinate in (name, None)]
+                upstream += [files for name, files in watched if name in step.settings["coordinates"]]
+            if step.kind == "trials" or (isinstance(step, CoordinateStep) and step.trains):
+                upstream += [files for name, files in watched if step.coordinate in (name, None)]
             content = json.dumps([FORMAT_VERSION, step.kind, dict(step.settings), upstream], sort_keys=True)
             keys[step.id] = hashlib.sha256(content.encode()).hexdigest()[:24]
         return keys

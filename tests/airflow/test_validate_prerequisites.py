@@ -91,7 +91,7 @@ def test_a_failed_night_does_not_block_the_next(tmp_path: Path, monkeypatch: pyt
         (folder / "export").mkdir(parents=True)
         (folder / "config.yaml").write_text("config: {name: lacking}\n")
         if finished:
-            described = {"formats": [], "coordinates": {}, "config": {"task": "logistic_regression"}}
+            described = {"formats": [], "coordinates": {}, "config": {"task": "logistic_regression", "coordinates": {}}}
             (folder / "export" / "manifest.json").write_text(json.dumps(described))
     monkeypatch.setenv("JAVA_HOME", "/absent")
     with pytest.raises(StepError, match=r"Spark|Java"):  # beyond the prerequisites

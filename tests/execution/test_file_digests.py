@@ -15,6 +15,7 @@ from gdmix_core import storage
 from gdmix_core.errors import DataError
 from gdmix_core.execution import dispatch, file_digests
 from gdmix_core.execution.local_run import submit
+from gdmix_core.pipeline.fingerprints import Fingerprints
 from gdmix_core.pipeline.plan import build_plan
 from gdmix_core.pipeline.run import Run
 from gdmix_core.search.trials import open_trial
@@ -154,7 +155,7 @@ def test_a_trainer_whose_source_changes_is_called_again(tmp_path: Path, modules:
 
 def test_keys_of_runs_without_such_files_are_as_they_were(tmp_path: Path):
     run = run_of(tmp_path, {"model": "text", "document": "title"})
-    assert run.keys == build_plan(run.config).keys(run.input_fingerprint)
+    assert run.keys == build_plan(run.config).keys(Fingerprints(run.fingerprints.input))
     linear = run_of(tmp_path / "linear", {}, coordinates={"own": {"fixed_effect": {}}})
     assert not Path(linear.path("watched.json")).exists()
 

@@ -15,13 +15,13 @@ import pytest
 from gdmix_core.effects.linear import training
 from gdmix_core.errors import ConfigError, StepError
 from gdmix_core.execution.dispatch import execute
-from gdmix_core.pipeline import once, run
+from gdmix_core.pipeline import markers, once
 from gdmix_core.pipeline.run import Run
 from gdmix_core.training_context import TrainingContext
 from tests.run_directory import Rows, make_run
 
 TRAIN = "pass_01.global.train"
-PROTOCOL = {(once.__file__, "once"), (run.__file__, "drop"), (run.__file__, "commit")}
+PROTOCOL = {(once.__file__, "once"), (markers.__file__, "drop"), (markers.__file__, "commit")}
 
 
 class Killed(BaseException):

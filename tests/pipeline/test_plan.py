@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gdmix_core.config.pipeline import Config
+from gdmix_core.pipeline.fingerprints import Fingerprints
 from gdmix_core.pipeline.plan import Plan, build_plan, latest_scores, order_of_pass, pass_of_model
 
 CONTENT: dict[str, Any] = {
@@ -38,7 +39,7 @@ def changed(*changes: tuple[str, Any]) -> Config:
 
 
 def keys(config: Config, fingerprint: str = "input") -> dict[str, str]:
-    return build_plan(config).keys(fingerprint)
+    return build_plan(config).keys(Fingerprints(fingerprint))
 
 
 BASE = keys(changed())
@@ -117,7 +118,7 @@ def test_an_initial_model_is_read_before_the_first_pass():
 
 def test_other_initial_models_change_all_that_follows():
     plan = build_plan(changed(("initial_model", "earlier")))
-    before, after = plan.keys("input", "models"), plan.keys("input", "other models")
+    before, after = plan.keys(Fingerprints("input", "models")), plan.keys(Fingerprints("input", "other models"))
     assert {step for step in before if before[step] != after[step]} == set(before) - {"validate", "partition"}
     other = keys(changed(("initial_model", {"path": "earlier", "prior_weight": 1})))
     assert other["initialize"] != keys(changed(("initial_model", "earlier")))["initialize"]

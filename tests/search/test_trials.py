@@ -23,6 +23,7 @@ from gdmix_core.config.search_space import round_count, trials_of_round
 from gdmix_core.errors import DataError, StepError, StorageError
 from gdmix_core.execution import dispatch
 from gdmix_core.execution.trials_table import make_round
+from gdmix_core.pipeline.fingerprints import Fingerprints
 from gdmix_core.pipeline.loading import parse_config
 from gdmix_core.pipeline.plan import build_plan
 from gdmix_core.pipeline.run import Run
@@ -187,7 +188,7 @@ def keys(**changes: Any) -> dict[str, str]:
     setup = content((1, [0.1, 1]), **{"name": "p", "input": "i", "output": "o", "tune": {"parallel": 2}, **changes})
     plan = build_plan(parse_config(setup))
     assert [step.id for step in plan.rounds] == ["round_01"]
-    return plan.keys("input")
+    return plan.keys(Fingerprints("input"))
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def initialize_here(run: Run) -> dict[str, Any]:
     """What the step does, with its process's part in this one; returns the counts."""
     models = find_earlier(run.config)
     files = fingerprint(models)
-    run.starts_from(files)
+    run.set_fingerprints(initial=files)
     counts: dict[str, Any] = {}
     for name, model in models.items():
         if isinstance(model, EarlierModel):
