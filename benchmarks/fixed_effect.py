@@ -17,7 +17,7 @@ from gdmix_core.solvers.large.newton_cg import minimize
 from gdmix_core.solvers.large.objective import GlobalObjective
 from gdmix_core.solvers.large.scaling import Penalty, ScaledObjective
 from gdmix_core.solvers.losses import LOGISTIC
-from gdmix_core.workers.all_reduce import Alone, SharedObjective
+from gdmix_core.workers.all_reduce import SharedObjective, SingleWorker
 
 
 def main() -> None:
@@ -65,11 +65,11 @@ def fit(ours: GlobalObjective, matrix: csr_matrix, label: np.ndarray, features: 
 
     slopes = np.ones(features + 1)
     slopes[0] = 0.0
-    data = SharedObjective(ours, Alone())
+    data = SharedObjective(ours, SingleWorker())
     objective = ScaledObjective(data, Penalty.ridge(slopes))
     found = []
     mine = machine.once(
-        lambda: found.append(minimize(objective, np.zeros(features + 1), goal=1e-6 * len(label), max_iterations=500))
+        lambda: found.append(minimize(objective, np.zeros(features + 1), gtol=1e-6 * len(label), max_iterations=500))
     )
     peer = LogisticRegression(C=1.0, solver="lbfgs", tol=1e-6, max_iter=500)
     theirs = machine.once(lambda: peer.fit(matrix, label))

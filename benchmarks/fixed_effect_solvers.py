@@ -14,51 +14,51 @@ from threadpoolctl import threadpool_limits
 
 from gdmix_core.data.ragged import Bag
 from gdmix_core.solvers.large import lbfgs, newton_cg, projected_newton
-from gdmix_core.solvers.large.minimum import Minimum
 from gdmix_core.solvers.large.nonsmooth import Constraints
 from gdmix_core.solvers.large.objective import GlobalObjective
+from gdmix_core.solvers.large.optimize_result import OptimizeResult
 from gdmix_core.solvers.large.scaling import Penalty, ScaledObjective
 from gdmix_core.solvers.losses import LOGISTIC
-from gdmix_core.workers.all_reduce import Alone, SharedObjective
+from gdmix_core.workers.all_reduce import SharedObjective, SingleWorker
 
 _MOST = 1000  # iterations
 
 
 def solve(
     name: str, solver: str, bag: Bag, label: np.ndarray, features: int, l2: float = 1.0, l1: float = 0.0
-) -> Minimum:
+) -> OptimizeResult:
     rows = len(label)
     own = GlobalObjective(
         LOGISTIC, bag, features, label, np.ones(rows), np.zeros(rows), intercept=True, threads=machine.cores()
     )
-    data = SharedObjective(own, Alone())
+    data = SharedObjective(own, SingleWorker())
     slopes = np.ones(features + 1)
     slopes[0] = 0.0
     objective = ScaledObjective(data, Penalty.ridge(l2 * slopes))
     unbounded = np.full(features + 1, np.inf)
     constraints = Constraints(l1 * slopes, -unbounded, unbounded)
-    start, goal, found = np.zeros(features + 1), 1e-6 * rows, []
+    start, gtol, found = np.zeros(features + 1), 1e-6 * rows, []
 
     def work() -> None:
         if solver == "lbfgs":
             minimum = lbfgs.minimize(
-                objective.value_and_gradient, start, goal=goal, max_iterations=_MOST, constraints=constraints
+                objective.value_and_gradient, start, gtol=gtol, max_iterations=_MOST, constraints=constraints
             )
         elif l1:
             minimum = projected_newton.minimize(
-                objective, start, goal=goal, max_iterations=_MOST, constraints=constraints
+                objective, start, gtol=gtol, max_iterations=_MOST, constraints=constraints
             )
         else:
             limit = features + 1 if solver == "dense" else 0
-            minimum = newton_cg.minimize(objective, start, goal=goal, max_iterations=_MOST, dense_limit=limit)
+            minimum = newton_cg.minimize(objective, start, gtol=gtol, max_iterations=_MOST, dense_limit=limit)
         found.append(minimum)
 
     seconds = machine.once(work)
-    minimum: Minimum = found[0]
+    minimum: OptimizeResult = found[0]
     print(
         f"{name:38s} {solver:10s} {data.evaluations + data.hessian_products:6d} passes "
         f"({data.evaluations} + {data.hessian_products}) {seconds:8.2f} s   "
-        f"{'converged' if minimum.converged else f'gradient {minimum.gradient / goal:.0e} x goal'}"
+        f"{'converged' if minimum.converged else f'gradient {minimum.gradient / gtol:.0e} x tolerance'}"
     )
     return minimum
 

@@ -18,7 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import machine
 
-from gdmix_core.text.training.group import OneWorker, start_tensorflow
+from gdmix_core.text.training.group import SingleWorkerGroup, start_tensorflow
 
 start_tensorflow(machine.cores())
 
@@ -38,7 +38,7 @@ from gdmix_core.text.training.optimizer import Update  # noqa: E402
 from gdmix_core.text.training.row_order import OrderOfRows  # noqa: E402
 from gdmix_core.text.training.synchronous import batches  # noqa: E402
 from gdmix_core.text.training.train_step import TrainStep  # noqa: E402
-from gdmix_core.workers.prefetch import ahead  # noqa: E402
+from gdmix_core.workers.prefetch import prefetch  # noqa: E402
 
 TASK = "logistic_regression"
 WIDE = 20
@@ -98,14 +98,14 @@ def falling(count: int) -> NDArray[np.float64]:
 def ours(inputs: NetworkInputs, rows: NetworkRows) -> Any:
     network = TextNetwork(SETTINGS, inputs)
     order = OrderOfRows(len(rows), 0, len(rows), SETTINGS.batch, SETTINGS.seed)
-    step = TrainStep(network, Update(SETTINGS, network, order.steps * SETTINGS.epochs), TASK, OneWorker())
+    step = TrainStep(network, Update(SETTINGS, network, order.steps * SETTINGS.epochs), TASK, SingleWorkerGroup())
     state = {"epoch": 0, "step": 0}
 
     def train(seconds: float) -> float:
         done, began = 0, time.perf_counter()
         while True:
             order.begin(state["epoch"])
-            for size, batch, targets in ahead(batches(order, rows, 0)):
+            for size, batch, targets in prefetch(batches(order, rows, 0)):
                 step.take(batch, targets, state["step"])
                 state["step"] += 1
                 done += size

@@ -30,9 +30,9 @@ from gdmix_core.data.ingest.shuffled_records import scores_to_batch, shuffle_sch
 from gdmix_core.data.ingest.source import Layout, open_layout
 from gdmix_core.data.ingest.uid_ranges import range_starts, sample_uids, smallest_hashes
 from gdmix_core.data.ingest.validation import (
+    check_report,
     copy_feature_lists,
     frame_manifest,
-    judge,
     merge_report,
     remove_frame,
     report_path,
@@ -73,7 +73,7 @@ def _write_frame(run: Run, layout: Layout) -> dict[str, Any]:
     storage.write_json(report_path(run), report)
     for warning in report["warnings"]:
         log.warning("%s", warning)
-    judge(report, run.config, report_path(run))
+    check_report(report, run.config, report_path(run))
     copy_feature_lists(run, layout)
     return frame_manifest(statistics, layout, run.config)
 

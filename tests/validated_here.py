@@ -15,7 +15,13 @@ from gdmix_core.data.ingest.records import read_records, read_uids
 from gdmix_core.data.ingest.shuffled_records import shuffle_schema, to_batch
 from gdmix_core.data.ingest.source import open_layout
 from gdmix_core.data.ingest.uid_ranges import range_starts, sample_uids, smallest_hashes
-from gdmix_core.data.ingest.validation import copy_feature_lists, frame_manifest, judge, merge_report, report_path
+from gdmix_core.data.ingest.validation import (
+    check_report,
+    copy_feature_lists,
+    frame_manifest,
+    merge_report,
+    report_path,
+)
 from gdmix_core.pipeline.run import Run
 
 
@@ -46,7 +52,7 @@ def validate_here(config: Config, *, order: int | None = None, judged: bool = Tr
     report = merge_report(statistics, layout, config)
     storage.write_json(report_path(run), report)
     if judged:
-        judge(report, config, report_path(run))
+        check_report(report, config, report_path(run))
         copy_feature_lists(run, layout)
         run.commit(run.plan["validate"], frame_manifest(statistics, layout, config))
     return run

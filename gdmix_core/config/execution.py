@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from gdmix_core.config.model import Model, is_recorded, refuse_without_effect
+from gdmix_core.config.model import Model, is_lenient, refuse_without_effect
 from gdmix_core.config.secret_settings import has_user_info, holds_secret
 
 # spark-submit is given these as options of its own, which win over conf.
@@ -24,16 +24,16 @@ class Spark(Model):
     @field_validator("master")
     @classmethod
     def _without_password(cls, value: str) -> str:
-        if has_user_info(value) and not is_recorded():
+        if has_user_info(value) and not is_lenient():
             raise ValueError("the URL holds a password, which would be written to config.yaml and to logs; take it out")
         return value
 
     @field_validator("conf")
     @classmethod
     def _effective(cls, value: dict[str, str]) -> dict[str, str]:
-        for key in [] if is_recorded() else sorted(_OPTIONS.keys() & value.keys()):
+        for key in [] if is_lenient() else sorted(_OPTIONS.keys() & value.keys()):
             raise ValueError(f"{key} has no effect in conf; set {_OPTIONS[key]} of this configuration")
-        for key in [] if is_recorded() else value:
+        for key in [] if is_lenient() else value:
             if not key.startswith("spark."):
                 raise ValueError(
                     f"{key} has no effect: Spark reads settings that begin with spark. alone (Hadoop's as "

@@ -52,7 +52,7 @@ _recorded: ContextVar[bool] = ContextVar("gdmix_recorded", default=False)
 
 
 @contextlib.contextmanager
-def as_recorded() -> Iterator[None]:
+def leniently() -> Iterator[None]:
     """In the block a configuration is not what a user wants now, but what some run was made with, also by an earlier
     version: keys without effect do no harm there."""
     token = _recorded.set(True)
@@ -62,7 +62,7 @@ def as_recorded() -> Iterator[None]:
         _recorded.reset(token)
 
 
-def is_recorded() -> bool:
+def is_lenient() -> bool:
     return _recorded.get()
 
 
@@ -80,7 +80,7 @@ def with_absolute_paths() -> Iterator[None]:
 
 
 def _path(value: str) -> str:
-    if is_recorded():
+    if is_lenient():
         return value
     if carries_secret(value):
         raise ValueError(

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.config.execution import Airflow, Engine, Spark
-from gdmix_core.config.model import Model, Path, is_recorded, refuse_without_effect
+from gdmix_core.config.model import Model, Path, is_lenient, refuse_without_effect
 from gdmix_core.config.tune import Tune
 from gdmix_core.errors import ConfigError
 from gdmix_core.metrics.registry import DEFAULT_METRIC, metrics_of, parse_metric
@@ -204,7 +204,7 @@ class Config(Model):
     @model_validator(mode="after")
     def _effective(self) -> Config:
         idle = [name for name, c in self.coordinates.items() if not c.reads_data and c.data != "."]
-        if idle and len(idle) < len(self.coordinates) and not is_recorded():  # alone it says where uids and labels are
+        if idle and len(idle) < len(self.coordinates) and not is_lenient():  # alone it says where uids and labels are
             given = self.coordinates[idle[0]].effect.is_given
             why = "scores are found by uid" if given else "without bags and columns nothing is read there"
             raise ValueError(f"coordinate {idle[0]}: data has no effect: {why}; leave it out")

@@ -14,9 +14,9 @@ from gdmix_core.data.frame import Frame
 from gdmix_core.effects.effect import effect_of
 from gdmix_core.effects.text.initial_networks import prepare_networks
 from gdmix_core.models.initial import newest_run
-from gdmix_core.models.initial.layout import lay_out
-from gdmix_core.models.initial.locate import EarlierModel, find_earlier, fingerprint
-from gdmix_core.models.initial.network import EarlierNetwork
+from gdmix_core.models.initial.layout import write_initial
+from gdmix_core.models.initial.locate import InitialFiles, find_initial, fingerprint
+from gdmix_core.models.initial.network import InitialNetwork
 from gdmix_core.pipeline import run_directory
 from gdmix_core.pipeline.once import once
 from gdmix_core.pipeline.plan import Step
@@ -33,19 +33,19 @@ def initialize(run: Run, step: Step) -> dict[str, Any]:
     StepError from the process that lays out text networks.
     """
     choice = newest_run.recorded(run)
-    models = find_earlier(run.config, choice)
+    models = find_initial(run.config, choice)
     files = fingerprint(models)
     run.set_fingerprints(initial=files)
 
     def work() -> dict[str, Any]:
-        counts = _lay_out(run, step, models, choice)
+        counts = _write_initial(run, step, models, choice)
         return {"coordinates": counts, "initial_fingerprint": files, "initial_model": choice and asdict(choice)}
 
     return _result(once(run, step, work)["coordinates"])
 
 
-def _lay_out(
-    run: Run, step: Step, models: Mapping[str, EarlierModel | EarlierNetwork], choice: newest_run.Choice | None
+def _write_initial(
+    run: Run, step: Step, models: Mapping[str, InitialFiles | InitialNetwork], choice: newest_run.Choice | None
 ) -> dict[str, Any]:
     """Writes the models and their scores; returns each coordinate's counts."""
     run_directory.clear(run.path("initial"))
@@ -57,14 +57,14 @@ def _lay_out(
         log.info("initial_model: %s", choice)
     for name, coordinate in run.config.coordinates.items():
         model = models.get(name)
-        if isinstance(model, EarlierModel):
-            counts[name] = lay_out(run, frame, name, model)
+        if isinstance(model, InitialFiles):
+            counts[name] = write_initial(run, frame, name, model)
             write_initial_scores(run, frame, name)
         elif model is None and models and coordinate.takes_initial_model:
             log.warning("%s: the initial model has none; it starts from nothing", name)
         elif coordinate.effect.is_network and not coordinate.takes_initial_model:
             log.info("%s: starts anew (warm_start: false)", name)
-    if any(isinstance(model, EarlierNetwork) for model in models.values()):
+    if any(isinstance(model, InitialNetwork) for model in models.values()):
         counts |= prepare_networks(run, step)
     return counts
 

@@ -29,7 +29,7 @@ class _Entities:
         return found
 
 
-def covering(table: CoefficientTable, ids: pa.Array) -> CoefficientTable:
+def slice_entities(table: CoefficientTable, ids: pa.Array) -> CoefficientTable:
     """The part of a table sorted by entity that lies between the first and the last of the sorted ids."""
     if len(ids) == 0:
         return table.between(0, 0)
@@ -52,7 +52,7 @@ def look_up(
     return means, variances
 
 
-def completed(
+def merge_models(
     table: CoefficientTable, earlier: CoefficientTable, *, entities: bool, features: bool
 ) -> tuple[CoefficientTable, int, int]:
     """(the table with what only the earlier one has, models in both, coefficients these have in the earlier one alone).

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from gdmix_core import storage
-from gdmix_core.config.model import as_recorded
+from gdmix_core.config.model import leniently
 from gdmix_core.config.pipeline import Config
 from gdmix_core.errors import DataError, ReplacedRunError, StepError
 from gdmix_core.pipeline import run_directory
@@ -95,7 +95,7 @@ class Run(Markers):
         content = read_recorded(path)
         if key:
             _check_key(root, content, key)
-        with as_recorded():
+        with leniently():
             config = parse_config(content["config"], where=path)
         run = cls(root, config, trial=content.get("trial"), origin=content.get("origin"))
         run.config_key = _key(content["config"])

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gdmix_core import paths, storage
-from gdmix_core.config.model import as_recorded
+from gdmix_core.config.model import leniently
 from gdmix_core.config.pipeline import TASKS_OF_CLASSES, Config
 from gdmix_core.data import bags
 from gdmix_core.data.id_index import IdIndex
@@ -146,7 +146,7 @@ def _columns(config: Mapping[str, Any]) -> list[str]:
 
 def _config_to_score(content: Mapping[str, Any], source: str, where: str) -> Config:
     """Of the new data only what a score depends on is read: nothing that metrics or the user's own trainers need."""
-    with as_recorded():
+    with leniently():
         config = parse_config({**content, "input": source, "metrics": []}, where=where)
     coordinates = {name: coordinate.to_score() for name, coordinate in config.coordinates.items()}
     return config.model_copy(update={"coordinates": coordinates})

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from gdmix_core.config.model import as_recorded
+from gdmix_core.config.model import leniently
 from gdmix_core.config.search_space import Values, shown_values, trials_of_round, with_values
 from gdmix_core.errors import StepError
 from gdmix_core.pipeline.plan import Step
@@ -54,7 +54,7 @@ def proposals(run: Run, step: Step) -> dict[int, dict[str, float]]:
 def open_trial(run: Run, number: int, values: Values, start: Values | None = None) -> Run:
     """The trial's run, whether it was begun or not; nothing is written."""
     root = run.trial_root(number)
-    with as_recorded():
+    with leniently():
         config = with_values(run.config, values, root)
     return Run(root, config, trial=_described(number, values, start))
 

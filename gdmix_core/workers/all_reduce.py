@@ -25,7 +25,7 @@ class AllReduce(Protocol):
         """float64 [n] of every worker → their sum, the same to the bit on each. Raises WorkerLostError."""
 
 
-class Alone:
+class SingleWorker:
     """The group of one."""
 
     rank = 0

@@ -13,7 +13,7 @@ T = TypeVar("T")
 _END = object()
 
 
-def ahead(items: Iterator[T], depth: int = 3) -> Iterator[T]:
+def prefetch(items: Iterator[T], depth: int = 3) -> Iterator[T]:
     """The same items, made by a thread of its own, `depth` of them at most in advance.
 
     What the iterator raises is raised here. Closing this iterator ends the thread.

@@ -24,7 +24,7 @@ from gdmix_core.solvers.large.objective import GlobalObjective
 from gdmix_core.solvers.large.scaling import Penalty, ScaledObjective, Scaling
 from gdmix_core.solvers.losses import LOSS_OF_TASK
 from gdmix_core.training_context import TrainingContext
-from gdmix_core.workers.all_reduce import Alone, SharedObjective
+from gdmix_core.workers.all_reduce import SharedObjective, SingleWorker
 from tests.run_directory import Rows, make_run
 
 STEP = "pass_01.global.train"
@@ -88,7 +88,7 @@ def test_finds_the_l2_of_the_largest_evidence(tmp_path: Path, task: str) -> None
     def negative(log_l2: float) -> float:
         l2 = float(np.exp(log_l2))
         objective = objective_of(task, X, np.asarray(data.label), np.array([0.0] + [l2] * 25))
-        best = minimize(objective, np.zeros(26), goal=1e-8, max_iterations=100).w
+        best = minimize(objective, np.zeros(26), gtol=1e-8, max_iterations=100).w
         return -log_evidence(X, np.asarray(data.label), best, l2, task)
 
     best = minimize_scalar(negative, bounds=(-3, 8), method="bounded", options={"xatol": 1e-5})
@@ -105,7 +105,7 @@ def objective_of(
     own = GlobalObjective(
         LOSS_OF_TASK[task], bag, X.shape[1], y, np.ones(n), np.zeros(n), intercept=True, threads=2
     )  # fmt: skip
-    return ScaledObjective(SharedObjective(own, Alone()), Penalty.ridge(l2), scaling)
+    return ScaledObjective(SharedObjective(own, SingleWorker()), Penalty.ridge(l2), scaling)
 
 
 @pytest.mark.parametrize("mode", ["coordinate", "intercept_slopes", "feature"])
@@ -118,7 +118,7 @@ def test_sums_are_those_of_dense_algebra(task: str, mode: Any) -> None:
     group = group_of(mode, np.arange(-1, 6, dtype=np.int32))
     variance = random.uniform(0.1, 1.0, group.max() + 1)
     objective = objective_of(task, X, y, 1 / variance[group], scaling)
-    u = minimize(objective, np.zeros(7), goal=1e-9, max_iterations=100).w
+    u = minimize(objective, np.zeros(7), gtol=1e-9, max_iterations=100).w
     found = sums_at(objective, u, np.ones(7), group, variance, mode)
     # Scaled rows, made for once.
     A = np.hstack([np.ones((300, 1)), (X - scaling.shift[1:]) * scaling.factor[1:]])
@@ -146,7 +146,7 @@ def test_probes_estimate_the_same_sums(task: str, monkeypatch: pytest.MonkeyPatc
     group = group_of("intercept_slopes", np.arange(-1, 300, dtype=np.int32))
     variance, strength = np.array([1.0, 0.25]), np.array([0.0] + [1.0] * 300)
     objective = objective_of(task, X, y, strength / 0.25)
-    u = minimize(objective, np.zeros(301), goal=1e-6, max_iterations=100).w
+    u = minimize(objective, np.zeros(301), gtol=1e-6, max_iterations=100).w
     exact = sums_at(objective, u, strength, group, variance, "intercept_slopes")
     monkeypatch.setattr(automatic_l2, "DENSE_LIMIT", 10)
     probed = sums_at(objective, u, strength, group, variance, "intercept_slopes")

@@ -18,7 +18,7 @@ from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.run import Run
 from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers import progress
-from gdmix_core.workers.all_reduce import Alone
+from gdmix_core.workers.all_reduce import SingleWorker
 from gdmix_core.workers.checkpoint import Iterate
 from tests.run_directory import Rows, checkpoint_of, make_run
 from tests.workers.test_all_reduce import in_group
@@ -80,7 +80,7 @@ def train(run: Run, workers: int) -> tuple[list[dict[str, Any]], CoefficientTabl
         rows = TrainingRows(TrainingContext(run, step), group.rank, group.workers)
         return fit(TrainingContext(run, step), rows, group, threads=1, on_iteration=lambda number, objective: None)
 
-    outcomes = in_group(workers, work) if workers > 1 else [work(Alone())]
+    outcomes = in_group(workers, work) if workers > 1 else [work(SingleWorker())]
     return outcomes, read_model(run.model(1, "global", 0))
 
 

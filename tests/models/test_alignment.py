@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from model_files import Model, assert_same, table_of
 
-from gdmix_core.models.alignment import completed, covering, look_up, positions
+from gdmix_core.models.alignment import look_up, merge_models, positions, slice_entities
 from gdmix_core.models.table import CoefficientTable
 
 Models = dict[Any, Model]
@@ -59,7 +59,7 @@ def test_look_up(tables: tuple[Models, Models, pa.DataType], variances: bool):
 def test_covering_holds_every_entity_asked_for_and_nothing_outside(tables: tuple[Models, Models, pa.DataType]):
     models, asked, kind = tables
     ids = ordered(asked)
-    found = covering(table(models, kind), pa.array(ids, kind))
+    found = slice_entities(table(models, kind), pa.array(ids, kind))
     if not ids:
         assert len(found) == 0
         return
@@ -70,7 +70,7 @@ def test_covering_holds_every_entity_asked_for_and_nothing_outside(tables: tuple
 @given(two_tables(), st.booleans(), st.booleans(), st.tuples(st.booleans(), st.booleans()))
 def test_completed(tables, entities: bool, features: bool, variances: tuple[bool, bool]):
     mine, earlier, kind = tables
-    found, models, coefficients = completed(
+    found, models, coefficients = merge_models(
         table(mine, kind, variances[0]), table(earlier, kind, variances[1]), entities=entities, features=features
     )
 
@@ -90,7 +90,7 @@ def test_completed(tables, entities: bool, features: bool, variances: tuple[bool
 
 def test_what_both_have_is_the_new_models():
     new, old = {5: {-1: (1.0, 0.1), 2: (2.0, 0.2)}}, {5: {-1: (9.0, 0.9), 1: (8.0, 0.8), 2: (7.0, 0.7)}}
-    found, models, coefficients = completed(table_of(new), table_of(old), entities=True, features=True)
+    found, models, coefficients = merge_models(table_of(new), table_of(old), entities=True, features=True)
     assert_same(found, table_of({5: {-1: (1.0, 0.1), 1: (8.0, 0.8), 2: (2.0, 0.2)}}))
     assert (models, coefficients) == (1, 1)
 
@@ -98,21 +98,21 @@ def test_what_both_have_is_the_new_models():
 def test_an_entity_whose_new_model_is_empty_counts_as_one_without_data():
     """Below samples.min it has a row in the table, and no coefficient."""
     old = {5: {-1: (9.0, 0.9)}}
-    kept, models, _ = completed(table_of({5: {}}), table_of(old), entities=True, features=False)
+    kept, models, _ = merge_models(table_of({5: {}}), table_of(old), entities=True, features=False)
     assert_same(kept, table_of(old))
     assert models == 0
-    dropped, _, _ = completed(table_of({5: {}}), table_of(old), entities=False, features=True)
+    dropped, _, _ = merge_models(table_of({5: {}}), table_of(old), entities=False, features=True)
     assert_same(dropped, table_of({5: {}}))
 
 
 @pytest.mark.parametrize("kind", [pa.int64(), pa.string()])
 def test_empty_tables(kind: pa.DataType):
     empty = table({}, kind)
-    found, models, coefficients = completed(empty, empty, entities=True, features=True)
+    found, models, coefficients = merge_models(empty, empty, entities=True, features=True)
     assert_same(found, empty)
     assert found.entities.type == kind
     assert (models, coefficients) == (0, 0)
-    assert len(covering(empty, empty.entities)) == 0
+    assert len(slice_entities(empty, empty.entities)) == 0
     means, variances = look_up(empty, empty.entities, empty.offsets, empty.features)
     assert len(means) == len(variances) == 0
 
@@ -120,11 +120,11 @@ def test_empty_tables(kind: pa.DataType):
 def test_variances_in_one_table_only():
     new, old = {1: {-1: (1.0, 0.1)}}, {2: {-1: (2.0, 0.2)}}
     nan = float("nan")
-    found, _, _ = completed(table_of(new, False), table_of(old), entities=True, features=False)
+    found, _, _ = merge_models(table_of(new, False), table_of(old), entities=True, features=False)
     assert_same(found, table_of({1: {-1: (1.0, nan)}, 2: {-1: (2.0, 0.2)}}))
-    found, _, _ = completed(table_of(new), table_of(old, False), entities=True, features=False)
+    found, _, _ = merge_models(table_of(new), table_of(old, False), entities=True, features=False)
     assert_same(found, table_of({1: {-1: (1.0, 0.1)}, 2: {-1: (2.0, nan)}}))
-    found, _, _ = completed(table_of(new, False), table_of(old, False), entities=True, features=False)
+    found, _, _ = merge_models(table_of(new, False), table_of(old, False), entities=True, features=False)
     assert found.variances is None
 
 

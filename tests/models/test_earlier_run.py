@@ -20,7 +20,7 @@ from gdmix_core.config.pipeline import Config
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.execution import dispatch
 from gdmix_core.models.initial import newest_run as choices
-from gdmix_core.models.initial.locate import find_earlier
+from gdmix_core.models.initial.locate import find_initial
 from gdmix_core.models.initial.newest_run import Choice, choose
 from gdmix_core.pipeline import run_directory
 from gdmix_core.pipeline.loading import parse_config
@@ -150,7 +150,7 @@ def test_what_is_no_run_is_taken_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "2026-11-03" / "fixed-effect" / "global").mkdir(parents=True)
     assert taken(tmp_path, "2026-11-03") == "2026-11-03"
     with pytest.raises(DataError, match="neither a run, nor an export"):
-        find_earlier(config(tmp_path, "2026-11-03", "2026-11-05"))
+        find_initial(config(tmp_path, "2026-11-03", "2026-11-05"))
 
 
 def test_what_is_required_is_what_is_named(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_what_is_required_is_what_is_named(tmp_path: Path) -> None:
     night(tmp_path, "2026-11-04", finished=False)
     required = config(tmp_path, "2026-11-04", "2026-11-05", required=True)
     with pytest.raises(DataError, match=r"begun and not finished.*say required: false, which takes the newest"):
-        find_earlier(required)
+        find_initial(required)
     own = config(tmp_path, "2026-11-05", "2026-11-05")
     assert choose(own) == Choice(f"{tmp_path}/2026-11-05", f"{tmp_path}/2026-11-05")
 

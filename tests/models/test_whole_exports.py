@@ -22,7 +22,7 @@ from gdmix_core.data.feature_list import FeatureList
 from gdmix_core.errors import DataError, GdmixError
 from gdmix_core.execution import dispatch
 from gdmix_core.models.avro.files import write_avro
-from gdmix_core.models.initial.locate import find_earlier
+from gdmix_core.models.initial.locate import find_initial
 from gdmix_core.models.native import read_model
 from gdmix_core.pipeline.loading import parse_config
 from gdmix_core.pipeline.run import Run
@@ -220,10 +220,10 @@ def test_a_coordinates_folder_of_an_export_is_whole_or_refused(prior_weight: flo
     config = {**CONFIG, "initial_model": {"coordinates": {"per_user": str(root / "export/per_user")},
                                           "prior_weight": prior_weight}}  # fmt: skip
     checked = parse_config({**config, "name": "p", "input": "i", "output": str(root / "run")})
-    assert find_earlier(checked)
+    assert find_initial(checked)
     next((root / "export/per_user").glob(f"*.{suffix}")).unlink()
     with pytest.raises(DataError, match=rf"part-\d+\.{suffix} is missing"):
-        find_earlier(checked)
+        find_initial(checked)
 
 
 def test_scores_are_not_evaluated_anew_before_they_are_known_to_be_whole(caplog):

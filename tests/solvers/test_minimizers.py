@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from gdmix_core.data.ragged import Bag
 from gdmix_core.solvers.large import lbfgs, newton_cg, projected_newton
-from gdmix_core.solvers.large.minimum import Minimum
 from gdmix_core.solvers.large.nonsmooth import Constraints
 from gdmix_core.solvers.large.objective import GlobalObjective
+from gdmix_core.solvers.large.optimize_result import OptimizeResult
 from gdmix_core.solvers.large.scaling import Penalty, ScaledObjective, Scaling
 from gdmix_core.solvers.losses import LOSS_OF_TASK
-from gdmix_core.workers.all_reduce import Alone, SharedObjective
+from gdmix_core.workers.all_reduce import SharedObjective, SingleWorker
 from tests.effects.penalized_oracle import Oracle, losses
 
 TASKS = tuple(LOSS_OF_TASK)
@@ -30,7 +30,7 @@ def objective_of(oracle: Oracle, scaling: Scaling | None = None) -> ScaledObject
         LOSS_OF_TASK[oracle.task], bag, d, oracle.label, oracle.weight, oracle.offset, intercept=True, threads=2
     )  # fmt: skip
     penalty = Penalty(oracle.l2, oracle.centre, oracle.precision, oracle.mean)
-    return ScaledObjective(SharedObjective(own, Alone()), penalty, scaling)
+    return ScaledObjective(SharedObjective(own, SingleWorker()), penalty, scaling)
 
 
 @st.composite
@@ -59,10 +59,10 @@ def problems(draw: st.DrawFn, constrained: bool, scaled: bool = True) -> Oracle:
     return oracle
 
 
-def assert_optimal(found: Minimum, oracle: Oracle, goal: float) -> None:
+def assert_optimal(found: OptimizeResult, oracle: Oracle, gtol: float) -> None:
     assert found.converged, found.message
-    assert found.gradient <= goal
-    assert oracle.violation(found.w) <= 1.001 * goal + 1e-11 * np.abs(oracle.X).max() * oracle.weight.sum()
+    assert found.gradient <= gtol
+    assert oracle.violation(found.w) <= 1.001 * gtol + 1e-11 * np.abs(oracle.X).max() * oracle.weight.sum()
     assert found.objective == pytest.approx(oracle.value(found.w), rel=1e-10, abs=1e-10)
     assert np.all((found.w >= oracle.lower) & (found.w <= oracle.upper))
 
@@ -70,34 +70,34 @@ def assert_optimal(found: Minimum, oracle: Oracle, goal: float) -> None:
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(problems(constrained=False), st.sampled_from([0, 100]))
 def test_newton(oracle: Oracle, dense_limit: int) -> None:
-    goal = 1e-7 * max(1.0, oracle.weight.sum())
+    gtol = 1e-7 * max(1.0, oracle.weight.sum())
     start = np.zeros(oracle.X.shape[1] + 1)
-    found = newton_cg.minimize(objective_of(oracle), start, goal=goal, max_iterations=200, dense_limit=dense_limit)
-    assert_optimal(found, oracle, goal)
+    found = newton_cg.minimize(objective_of(oracle), start, gtol=gtol, max_iterations=200, dense_limit=dense_limit)
+    assert_optimal(found, oracle, gtol)
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(problems(constrained=True))
 def test_projected_newton(oracle: Oracle) -> None:
-    goal = 1e-7 * max(1.0, oracle.weight.sum())
+    gtol = 1e-7 * max(1.0, oracle.weight.sum())
     constraints = Constraints(oracle.l1, oracle.lower, oracle.upper)
     start = np.zeros(oracle.X.shape[1] + 1)
     found = projected_newton.minimize(
-        objective_of(oracle), start, goal=goal, max_iterations=500, constraints=constraints
+        objective_of(oracle), start, gtol=gtol, max_iterations=500, constraints=constraints
     )
-    assert_optimal(found, oracle, goal)
+    assert_optimal(found, oracle, gtol)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(problems(constrained=True, scaled=False))
 def test_lbfgs(oracle: Oracle) -> None:
-    goal = 1e-5 * max(1.0, oracle.weight.sum())
+    gtol = 1e-5 * max(1.0, oracle.weight.sum())
     constraints = Constraints(oracle.l1, oracle.lower, oracle.upper)
     found = lbfgs.minimize(
-        objective_of(oracle).value_and_gradient, np.zeros(oracle.X.shape[1] + 1), goal=goal, max_iterations=5000,
+        objective_of(oracle).value_and_gradient, np.zeros(oracle.X.shape[1] + 1), gtol=gtol, max_iterations=5000,
         constraints=constraints,
     )  # fmt: skip
-    assert_optimal(found, oracle, goal)
+    assert_optimal(found, oracle, gtol)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -136,7 +136,7 @@ def test_a_flat_loss_is_left_by_the_gradient() -> None:
     oracle = Oracle("smoothed_hinge", X, np.ones(3), np.ones(3), np.full(3, -50.0), np.zeros(3))
     for dense_limit in (0, 100):
         found = newton_cg.minimize(
-            objective_of(oracle), np.zeros(3), goal=1e-6, max_iterations=200, dense_limit=dense_limit
+            objective_of(oracle), np.zeros(3), gtol=1e-6, max_iterations=200, dense_limit=dense_limit
         )
         assert found.converged, found.message
         assert losses("smoothed_hinge", oracle.A @ found.w - 50.0, oracle.label)[0].sum() < 1e-9
@@ -172,7 +172,7 @@ def test_each_iteration_is_told() -> None:
     oracle = Oracle("logistic_regression", X, label, np.ones(80), np.zeros(80), np.full(5, 1.0))
     told: list[tuple[int, float, NDArray[np.float64]]] = []
     found = newton_cg.minimize(
-        objective_of(oracle), np.zeros(5), goal=1e-8, max_iterations=50, on_iteration=lambda *a: told.append(a)
+        objective_of(oracle), np.zeros(5), gtol=1e-8, max_iterations=50, on_iteration=lambda *a: told.append(a)
     )
     assert [number for number, _, _ in told] == list(range(1, found.iterations + 1))
     np.testing.assert_array_equal(told[-1][2], found.w)

@@ -14,11 +14,11 @@ from gdmix_core import storage
 from gdmix_core.data.frame import Frame
 from gdmix_core.effects.initialize import write_initial_scores
 from gdmix_core.execution import dispatch
-from gdmix_core.models.initial.layout import lay_out
-from gdmix_core.models.initial.locate import EarlierModel, find_earlier, fingerprint
+from gdmix_core.models.initial.layout import write_initial
+from gdmix_core.models.initial.locate import InitialFiles, find_initial, fingerprint
 from gdmix_core.pipeline.run import Run
 from gdmix_core.text.initial.network import prepare
-from gdmix_core.text.training.group import OneWorker
+from gdmix_core.text.training.group import SingleWorkerGroup
 from gdmix_core.text.training.worker import train_and_score
 from gdmix_core.training_context import TrainingContext
 from tests.run_directory import Rows, make_run
@@ -96,13 +96,13 @@ def second_night(root: Path, initial: Any, coordinates: dict[str, Any] | None = 
 
 def initialize_here(run: Run) -> dict[str, Any]:
     """What the step does, with its process's part in this one; returns the counts."""
-    models = find_earlier(run.config)
+    models = find_initial(run.config)
     files = fingerprint(models)
     run.set_fingerprints(initial=files)
     counts: dict[str, Any] = {}
     for name, model in models.items():
-        if isinstance(model, EarlierModel):
-            counts[name] = lay_out(run, Frame(run), name, model)
+        if isinstance(model, InitialFiles):
+            counts[name] = write_initial(run, Frame(run), name, model)
             write_initial_scores(run, Frame(run), name)
         else:
             counts[name] = prepare(run, name, model)
@@ -117,7 +117,7 @@ def walk(run: Run, upto: str = "export") -> Run:
             continue
         if step.kind == "train_text" and not run.config.coordinates[str(step.coordinate)].locked:
             run.require(step)
-            run.commit(step, train_and_score(TrainingContext(run, step), OneWorker()))
+            run.commit(step, train_and_score(TrainingContext(run, step), SingleWorkerGroup()))
         else:
             dispatch.execute(run, step)
         if step.id == upto:

@@ -23,7 +23,7 @@ from gdmix_core.text.training.inputs_of_data import inputs_of_data
 from gdmix_core.text.training.packed_rows import RowsInGraph, pack
 from gdmix_core.text.training.row_order import OrderOfGroups, OrderOfRows, permutation
 from gdmix_core.training_context import TrainingContext
-from gdmix_core.workers.prefetch import ahead
+from gdmix_core.workers.prefetch import prefetch
 from tests.effects.worker_processes import wait_until
 from tests.text.text_runs import EVERYTHING, STEP, WORDS, text_rows, text_run
 
@@ -166,11 +166,11 @@ def test_work_ahead_hands_on_what_was_made_and_what_went_wrong() -> None:
         yield from range(10)
         raise ValueError("ten")
 
-    made = ahead(numbers())
+    made = prefetch(numbers())
     assert [next(made) for _ in range(10)] == list(range(10))
     with pytest.raises(ValueError, match="ten"):
         next(made)
-    endless = ahead(itertools.count())
+    endless = prefetch(itertools.count())
     assert next(endless) == 0
     endless.close()  # type: ignore[attr-defined]
     wait_until(lambda: threading.active_count() == threads)

@@ -20,7 +20,7 @@ from gdmix_core import storage
 from gdmix_core.data.feature_list import FeatureList, write_feature_list
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.execution import dispatch
-from gdmix_core.models.initial.locate import find_earlier
+from gdmix_core.models.initial.locate import find_initial
 from gdmix_core.pipeline.loading import parse_config
 from gdmix_core.pipeline.run import Run
 from gdmix_core.pipeline.search_check import check_search
@@ -135,7 +135,7 @@ def test_a_locked_network_only_scores(first: Run, tmp_path: Path) -> None:
     files = sorted(path.relative_to(there) for path in there.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(here) for path in here.rglob("*") if path.is_file())
     assert all((there / file).read_bytes() == (here / file).read_bytes() for file in files)
-    assert find_earlier(nights.second_night(tmp_path / "next", run.root).config).keys() == {"global", "per_user"}
+    assert find_initial(nights.second_night(tmp_path / "next", run.root).config).keys() == {"global", "per_user"}
 
 
 def write_input(folder: Path, rows: Any) -> None:
@@ -175,10 +175,10 @@ def test_another_architecture_is_one_error(first: Run, changes: dict[str, Any], 
         return parse_config({**content, "initial_model": {"path": first.root, "required": False}, **more})
 
     with pytest.raises(ConfigError, match=rf"network in .*/export/global has another architecture.*{told}") as error:
-        find_earlier(config())
+        find_initial(config())
     assert "coordinates.global.fixed_effect.warm_start: false" in str(error.value)
     anew = {"global": {"fixed_effect": {**TEXT, **changes, "warm_start": False}}, "per_user": PER_USER}
-    assert find_earlier(config(coordinates=anew)).keys() == {"per_user"}
+    assert find_initial(config(coordinates=anew)).keys() == {"per_user"}
 
 
 def test_what_is_not_architecture_may_differ(first: Run, tmp_path: Path) -> None:
@@ -188,10 +188,10 @@ def test_what_is_not_architecture_may_differ(first: Run, tmp_path: Path) -> None
     }  # fmt: skip
     coordinates = {**COORDINATES, "global": {"fixed_effect": {**TEXT, **trained_otherwise}}}
     content = {"name": "a", "input": "b", "output": "c", "coordinates": coordinates, "initial_model": first.root}
-    assert find_earlier(parse_config(content)).keys() == {"global", "per_user"}
+    assert find_initial(parse_config(content)).keys() == {"global", "per_user"}
     other_task = {**content, "task": "poisson_regression", "metrics": ["poisson_loss"]}
     with pytest.raises(DataError, match="a network of logistic_regression, but this pipeline's task is poisson"):
-        find_earlier(parse_config(other_task))
+        find_initial(parse_config(other_task))
 
 
 def test_an_export_without_weights_and_no_export_at_all(first: Run, tmp_path: Path) -> None:
@@ -203,13 +203,13 @@ def test_an_export_without_weights_and_no_export_at_all(first: Run, tmp_path: Pa
     (without / "manifest.json").write_text(json.dumps(manifest))
     content = {"name": "a", "input": "b", "output": "c", "coordinates": COORDINATES, "initial_model": str(without)}
     with pytest.raises(DataError, match=r"global: weights.npz is not there.* export the earlier run again"):
-        find_earlier(parse_config(content))
+        find_initial(parse_config(content))
     # Its SavedModel is all that a locked one needs.
     locked = {**COORDINATES, "global": {"fixed_effect": TEXT, "locked": True}}
-    assert "global" in find_earlier(parse_config({**content, "coordinates": locked}))
+    assert "global" in find_initial(parse_config({**content, "coordinates": locked}))
     alone = {"global": COORDINATES["global"]}
     nothing = {**content, "coordinates": alone, "initial_model": {"path": str(tmp_path / "none"), "required": False}}
-    assert find_earlier(parse_config(nothing)) == {}
+    assert find_initial(parse_config(nothing)) == {}
     run = nights.second_night(tmp_path, {"path": str(tmp_path / "none"), "required": False}, alone)
     assert nights.initialize_here(run) == {}
     nights.walk(run, "pass_01.global.train")

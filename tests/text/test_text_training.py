@@ -23,7 +23,7 @@ from gdmix_core.text.network.network import TextNetwork
 from gdmix_core.text.network_inputs import NetworkInputs
 from gdmix_core.text.network_rows import RowReader
 from gdmix_core.text.training import loop, row_scores
-from gdmix_core.text.training.group import OneWorker
+from gdmix_core.text.training.group import SingleWorkerGroup
 from gdmix_core.text.training.losses import loss_sums
 from gdmix_core.text.training.row_order import OrderOfGroups
 from gdmix_core.text.training.train_step import as_tensors
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.tensorflow
 
 
 def train(run: Run, step_id: str = STEP) -> dict[str, Any]:
-    return train_and_score(TrainingContext(run, run.plan[step_id]), OneWorker())
+    return train_and_score(TrainingContext(run, run.plan[step_id]), SingleWorkerGroup())
 
 
 def trained_network(run: Run, step_id: str = STEP) -> TextNetwork:

@@ -17,7 +17,7 @@ import pytest
 from gdmix_core import storage
 from gdmix_core.execution.dispatch import execute
 from gdmix_core.pipeline.run import SPLITS
-from gdmix_core.text.training.group import OneWorker
+from gdmix_core.text.training.group import SingleWorkerGroup
 from gdmix_core.text.training.worker import train_and_score
 from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers import progress
@@ -45,7 +45,7 @@ def test_two_workers_one_of_which_dies_find_what_one_finds(
     settings: dict[str, Any] = {**EVERYTHING, "batch": 3, "epochs": 2, "evaluations": 3}
     data = text_rows(151, 20), text_rows(77, 21)
     alone = text_run(tmp_path / "alone", *data, **settings)
-    expected = train_and_score(TrainingContext(alone, alone.plan[STEP]), OneWorker())
+    expected = train_and_score(TrainingContext(alone, alone.plan[STEP]), SingleWorkerGroup())
     run = text_run(tmp_path / "two", *data, **settings, workers=2, restarts=1)
     killed: list[int] = []
     told: list[int] = []

@@ -19,7 +19,7 @@ from gdmix_core.effects.linear.training_rows import TrainingRows
 from gdmix_core.errors import StepError
 from gdmix_core.pipeline.run import Run
 from gdmix_core.training_context import TrainingContext
-from gdmix_core.workers.all_reduce import Alone, SharedObjective
+from gdmix_core.workers.all_reduce import SharedObjective, SingleWorker
 from gdmix_core.workers.tensorflow_all_reduce import TensorFlowAllReduce, place_in_cluster
 from tests.run_directory import Rows, make_run
 
@@ -62,7 +62,7 @@ class Quadratic:
 
 
 def test_alone_the_objective_is_its_own() -> None:
-    objective = SharedObjective(Quadratic(1.0), Alone())
+    objective = SharedObjective(Quadratic(1.0), SingleWorker())
     value, gradient = objective.value_and_gradient(np.array([3.0, 1.0]))
     assert value == 4.0
     np.testing.assert_array_equal(gradient, [4.0, 0.0])
@@ -112,7 +112,7 @@ def result_of(run: Run, workers: int) -> tuple[list[dict[str, Any]], dict[str, N
         rows = TrainingRows(TrainingContext(run, step), group.rank, group.workers)
         return fit(TrainingContext(run, step), rows, group, threads=1, on_iteration=lambda number, objective: None)
 
-    outcomes = in_group(workers, work) if workers > 1 else [work(Alone())]
+    outcomes = in_group(workers, work) if workers > 1 else [work(SingleWorker())]
     scores = {}
     for split in ("training", "validation"):
         parts = storage.list_files(run.coordinate(1, "global", "scores", split))

@@ -80,7 +80,7 @@ def _name_absent_columns(checks: dict[str, dict[str, Any]], layout: Layout) -> N
                 check["advice"] += absent_scalar(wanted, check["first"][0]["file"], source.tensors)
 
 
-def judge(report: dict[str, Any], config: Config, report_path: str) -> None:
+def check_report(report: dict[str, Any], config: Config, report_path: str) -> None:
     """Raises DataError when the configuration does not allow what the report says."""
     broken = {name: check for name, check in report["checks"].items() if check["broken"]}
     if absent := [_fault(name, check) for name, check in broken.items() if check.get("fatal")]:

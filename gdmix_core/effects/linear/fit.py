@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from gdmix_core import storage
 from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.effects.linear.automatic_l2 import ROUNDS, sums_at
-from gdmix_core.effects.linear.initial_model import EarlierModel
+from gdmix_core.effects.linear.initial_model import InitialCoefficients
 from gdmix_core.effects.linear.model import first_coefficients, write_result
 from gdmix_core.effects.linear.posterior_variances import coefficient_variances
 from gdmix_core.effects.linear.problem import FixedProblem
@@ -28,8 +28,8 @@ from gdmix_core.solvers.empirical_bayes.fixed_point import (
     noise_variance,
     updated_variance,
 )
-from gdmix_core.solvers.large.minimum import Minimum
 from gdmix_core.solvers.large.objective import score_bag
+from gdmix_core.solvers.large.optimize_result import OptimizeResult
 from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers.all_reduce import AllReduce, SharedObjective
 from gdmix_core.workers.checkpoint import Iterate, IterateCheckpoint
@@ -67,7 +67,7 @@ class _Fit:
         self._settings = context.settings
         self._report = on_iteration
         self._checkpoint = IterateCheckpoint(context.folder("checkpoint"), context.key)
-        earlier = EarlierModel.read(context)
+        earlier = InitialCoefficients.read(context)
         self._unseen = self._without_rows(earlier)
         self._keeps = context.config.initial_model is not None and context.config.initial_model.keeps_features
         self._earlier = earlier if self._keeps else earlier.without(self._unseen)
@@ -109,7 +109,7 @@ class _Fit:
             **self._about_earlier(),
         }
 
-    def _solve(self, l2: NDArray[np.float64] | float, start: NDArray[np.float64], most: int) -> Minimum:
+    def _solve(self, l2: NDArray[np.float64] | float, start: NDArray[np.float64], most: int) -> OptimizeResult:
         before = self._iterations
 
         def iterated(number: int, value: float, u: NDArray[np.float64]) -> None:
@@ -124,7 +124,7 @@ class _Fit:
         self._iterations = before + minimum.iterations
         return minimum
 
-    def _solve_for_l2(self) -> tuple[Minimum, NDArray[np.float64], dict[str, Any]]:
+    def _solve_for_l2(self) -> tuple[OptimizeResult, NDArray[np.float64], dict[str, Any]]:
         """The optimum under the λ that it itself asks for; λ of each coefficient; and what to tell of it."""
         assert self._settings.automatic is not None
         mode = self._settings.automatic.auto
@@ -157,12 +157,12 @@ class _Fit:
         }
         return minimum, l2, {"l2": told}
 
-    def _noise(self, minimum: Minimum, sums: Sums) -> float:
+    def _noise(self, minimum: OptimizeResult, sums: Sums) -> float:
         """φ of a linear model, 1 of any other."""
         if self._context.config.task != "linear_regression":
             return 1.0
         squares = 2.0 * self._data.value_and_gradient(self._problem.to_original(minimum.w))[0]
-        rows = float(self._group.sum(np.array([self._rows.freedom()]))[0])
+        rows = float(self._group.sum(np.array([self._rows.residual_dof()]))[0])
         # Coefficients without a penalty are determined by the data alone.
         free = np.count_nonzero(self._problem.strength == 0) - (0 if self._settings.intercept else 1)
         return noise_variance(squares, rows - free - float(np.sum(sums.count - sums.shrunk)))
@@ -189,7 +189,7 @@ class _Fit:
         return bool(counts[0] == 0 and counts[1] > 0)
 
     def _model(
-        self, minimum: Minimum, l2: NDArray[np.float64] | float
+        self, minimum: OptimizeResult, l2: NDArray[np.float64] | float
     ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
         """(means, variances), float64 [features + 1], in the features' units."""
         w = self._problem.to_original(minimum.w)
@@ -223,7 +223,7 @@ class _Fit:
         iterations, evaluations, products = (int(n) for n in total[1:4])
         return Iterate(total[4 + groups :], iterations, evaluations, products, self._variance), float(total[0])
 
-    def _without_rows(self, earlier: EarlierModel) -> NDArray[np.bool_]:
+    def _without_rows(self, earlier: InitialCoefficients) -> NDArray[np.bool_]:
         """bool [features + 1]: features of the earlier model that no training row of any worker has."""
         if not np.any(earlier.known):
             return np.zeros(len(earlier.known), bool)

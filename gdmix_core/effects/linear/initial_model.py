@@ -13,7 +13,7 @@ from gdmix_core.training_context import TrainingContext
 
 
 @dataclass(frozen=True)
-class EarlierModel:
+class InitialCoefficients:
     """All [features + 1], the intercept first.
 
     known: whether the earlier model has the coefficient; means float64, 0 where it has not; variances float64, nan
@@ -27,17 +27,17 @@ class EarlierModel:
     beyond: tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.float64]]
 
     @classmethod
-    def read(cls, context: TrainingContext) -> EarlierModel:
+    def read(cls, context: TrainingContext) -> InitialCoefficients:
         table, features = context.initial_model(0), context.features
         return cls.none(features) if table is None else cls.of(table, features, context.settings.intercept)
 
     @classmethod
-    def none(cls, features: int) -> EarlierModel:
+    def none(cls, features: int) -> InitialCoefficients:
         nothing = (np.empty(0, np.int32), np.empty(0), np.empty(0))
         return cls(np.zeros(features + 1, bool), np.zeros(features + 1), np.full(features + 1, np.nan), nothing)
 
     @classmethod
-    def of(cls, table: CoefficientTable, features: int, intercept: bool) -> EarlierModel:
+    def of(cls, table: CoefficientTable, features: int, intercept: bool) -> InitialCoefficients:
         """The table's one model; its intercept counts where this run's model has one, too."""
         found = cls.none(features)
         stored = table.variances if table.variances is not None else np.full(len(table.means), np.nan)
@@ -60,11 +60,11 @@ class EarlierModel:
         """How many coefficients it has."""
         return int(np.count_nonzero(self.known)) + len(self.beyond[0])
 
-    def without(self, dropped: NDArray[np.bool_]) -> EarlierModel:
+    def without(self, dropped: NDArray[np.bool_]) -> InitialCoefficients:
         """As if it had never had these coefficients, nor any beyond this run's list."""
-        return EarlierModel(
+        return InitialCoefficients(
             self.known & ~dropped,
             np.where(dropped, 0.0, self.means),
             np.where(dropped, np.nan, self.variances),
-            EarlierModel.none(0).beyond,
+            InitialCoefficients.none(0).beyond,
         )

@@ -7,7 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gdmix_core import storage
-from gdmix_core.effects.linear.initial_model import EarlierModel
+from gdmix_core.effects.linear.initial_model import InitialCoefficients
 from gdmix_core.effects.linear.training_rows import TrainingRows
 from gdmix_core.models.native import write_model
 from gdmix_core.models.table import INTERCEPT_INDEX, CoefficientTable
@@ -18,7 +18,7 @@ from gdmix_core.training_context import TrainingContext
 GLOBAL = "global"  # the one entity of a fixed effect
 
 
-def first_coefficients(context: TrainingContext, features: int, earlier: EarlierModel) -> NDArray[np.float64]:
+def first_coefficients(context: TrainingContext, features: int, earlier: InitialCoefficients) -> NDArray[np.float64]:
     """float64 [features + 1], in the features' units: the earlier pass's (or trial's); in the first pass those of the
     initial model, or zeros."""
     before = context.start_model(0)

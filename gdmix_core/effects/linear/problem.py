@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core.effects.bounds import limits_of
-from gdmix_core.effects.linear.initial_model import EarlierModel
+from gdmix_core.effects.linear.initial_model import InitialCoefficients
 from gdmix_core.effects.normalization import scaling
 from gdmix_core.solvers.large.lbfgs import minimize as lbfgs
-from gdmix_core.solvers.large.minimum import Minimum
 from gdmix_core.solvers.large.newton_cg import minimize as newton_cg
 from gdmix_core.solvers.large.nonsmooth import Constraints
+from gdmix_core.solvers.large.optimize_result import OptimizeResult
 from gdmix_core.solvers.large.projected_newton import minimize as projected_newton
 from gdmix_core.solvers.large.scaling import Penalty, ScaledObjective, Scaling
 from gdmix_core.training_context import TrainingContext
@@ -45,7 +45,7 @@ class FixedProblem:
     history: int
 
     @classmethod
-    def of(cls, context: TrainingContext, earlier: EarlierModel) -> FixedProblem:
+    def of(cls, context: TrainingContext, earlier: InitialCoefficients) -> FixedProblem:
         """earlier: without what the configuration drops.
 
         Raises ConfigError for wrong bounds, StepError where the statistics that a normalization needs are missing.
@@ -91,20 +91,20 @@ class FixedProblem:
         self,
         objective: ScaledObjective,
         start: NDArray[np.float64],
-        goal: float,
+        gtol: float,
         max_iterations: int,
         on_iteration: OnIteration,
-    ) -> Minimum:
-        """Minimum.w is in scaled variables, as is start."""
+    ) -> OptimizeResult:
+        """OptimizeResult.w is in scaled variables, as is start."""
         if self.newton and self.constraints.any:
             return projected_newton(
-                objective, start, goal=goal, max_iterations=max_iterations, constraints=self.constraints,
+                objective, start, gtol=gtol, max_iterations=max_iterations, constraints=self.constraints,
                 on_iteration=on_iteration,
             )  # fmt: skip
         if self.newton:
-            return newton_cg(objective, start, goal=goal, max_iterations=max_iterations, on_iteration=on_iteration)
+            return newton_cg(objective, start, gtol=gtol, max_iterations=max_iterations, on_iteration=on_iteration)
         return lbfgs(
-            objective.value_and_gradient, start, goal=goal,
+            objective.value_and_gradient, start, gtol=gtol,
             # One more even after the checkpoint of the last: SciPy knows no other way to tell whether it converged.
             max_iterations=max(1, max_iterations), history=self.history,
             constraints=self.constraints, on_iteration=on_iteration,

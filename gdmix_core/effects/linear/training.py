@@ -17,7 +17,7 @@ from gdmix_core.effects.linear.training_rows import TrainingRows
 from gdmix_core.errors import ConfigError
 from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers import progress
-from gdmix_core.workers.all_reduce import Alone
+from gdmix_core.workers.all_reduce import SingleWorker
 from gdmix_core.workers.checkpoint import IterateCheckpoint
 from gdmix_core.workers.group import Event, WorkerGroup, train_together
 
@@ -97,7 +97,7 @@ def _train_alone(context: TrainingContext) -> dict[str, Any]:
         report(number, most, f"{context.id}: objective {objective:.6g}")
 
     rows = TrainingRows(context, rank=0, workers=1)
-    return fit(context, rows, Alone(), threads=context.cores, on_iteration=on_iteration)
+    return fit(context, rows, SingleWorker(), threads=context.cores, on_iteration=on_iteration)
 
 
 def _train_with_workers(context: TrainingContext) -> dict[str, Any]:

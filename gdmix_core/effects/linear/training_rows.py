@@ -59,7 +59,7 @@ class TrainingRows:
         """As bag_of, without reading again what is in memory."""
         return self.bag if split == "training" and self._share == 1.0 else self.bag_of(split)
 
-    def freedom(self) -> float:
+    def residual_dof(self) -> float:
         """Rows less the effective coefficients that other coordinates spend on them, as far as these are known."""
         start, stop = self.span("training")
         spent = self._context.other_leverage().span(start, stop)

@@ -21,7 +21,7 @@ from gdmix_core.config.coordinate import AutomaticL2
 from gdmix_core.data.entity_rows import EntityRows
 from gdmix_core.effects.random.entity_models import FittedModels
 from gdmix_core.effects.random.entity_problem import coordinate_penalties, entity_problem
-from gdmix_core.effects.random.l2_statistics import Evidence, settle
+from gdmix_core.effects.random.l2_statistics import L2Statistics, settle
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.solvers.empirical_bayes.fixed_point import START_VARIANCE, Mode, Sums, group_count, group_of, named_l2
 from gdmix_core.training_context import TrainingContext
@@ -71,12 +71,12 @@ def _read(context: TrainingContext) -> _Estimate | None:
         return _Estimate(stored["variance"], stored["sample"])
 
 
-def write_evidence(context: TrainingContext, number: int, evidence: Evidence) -> None:
+def write_l2_statistics(context: TrainingContext, number: int, evidence: L2Statistics) -> None:
     """That of one shard."""
-    storage.write_array(evidence_path(context, number), evidence.to_array())
+    storage.write_array(l2_statistics_path(context, number), evidence.to_array())
 
 
-def evidence_path(context: TrainingContext, number: int) -> str:
+def l2_statistics_path(context: TrainingContext, number: int) -> str:
     return context.l2_file(f"evidence-{number:05d}.npy")
 
 
@@ -89,9 +89,9 @@ def update_l2(context: TrainingContext) -> dict[str, Any]:
     used = prior_variance(context)
     if settings is None or used is None:
         return {}
-    evidence = Evidence(Sums.zero(len(used)))
+    evidence = L2Statistics(Sums.zero(len(used)))
     for number in range(context.partition["shards"]):
-        evidence += Evidence.from_array(storage.read_array(evidence_path(context, number)))
+        evidence += L2Statistics.from_array(storage.read_array(l2_statistics_path(context, number)))
     updated = evidence.updated(used, settings.auto, context.config.task)
     count = evidence.sums.count
     storage.write_array(context.l2_file("next.npy"), updated)

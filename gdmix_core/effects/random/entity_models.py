@@ -31,7 +31,7 @@ class FittedModels:
     status: uint8 [E], codes of solvers.entity.newton.STATUS_NAMES; iterations: int32 [E]; objective: float64 [E]
     sums: float64 [4, groups], of l2: auto (solvers.empirical_bayes.fixed_point.Sums); with no columns where λ is given
     leverage: float32 [n], posterior variance of each training row's x·θ, 0 of the others; empty where λ is given
-    residual_squares, freedom: of the noise of a linear model (noise_variance, in the same module); 0 where λ is given
+    residual_squares, residual_dof: of a linear model's noise (noise_variance, in the same module); 0 where λ is given
     """
 
     table: CoefficientTable
@@ -42,7 +42,7 @@ class FittedModels:
     sums: NDArray[np.float64]
     leverage: NDArray[np.float32]
     residual_squares: float = 0.0
-    freedom: float = 0.0
+    residual_dof: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -223,8 +223,8 @@ def _noise(
     np.add.at(trains, rows.begin, 1)
     np.add.at(trains, active_end, -1)
     active = np.cumsum(trains[:-1]) > 0
-    freedom = np.count_nonzero(active) - np.sum(sums[2] - sums[3]) - np.sum(weight[active] * others[active])
-    return float(2.0 * np.sum(objective) - np.sum(sums[0])), float(freedom)
+    residual_dof = np.count_nonzero(active) - np.sum(sums[2] - sums[3]) - np.sum(weight[active] * others[active])
+    return float(2.0 * np.sum(objective) - np.sum(sums[0])), float(residual_dof)
 
 
 def _check_sizes(rows: EntityRows, coefficient_begin: NDArray[np.int64]) -> None:

@@ -14,7 +14,7 @@ from gdmix_core.effects.bounds import limits_of
 from gdmix_core.effects.normalization import scaling
 from gdmix_core.effects.random.entity_models import FittedModels, Prior, fit_entity_models, score_entity_rows
 from gdmix_core.effects.random.penalties import Penalties, penalties_of
-from gdmix_core.models.alignment import completed, covering
+from gdmix_core.models.alignment import merge_models, slice_entities
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.training_context import TrainingContext
 
@@ -39,17 +39,17 @@ class EntityProblem:
         fitted = self.fit_anew(rows, None)
         if self.initial is None:
             return fitted, 0, 0
-        initial = covering(self.initial, rows.ids)
-        table, models, coefficients = completed(
+        initial = slice_entities(self.initial, rows.ids)
+        table, models, coefficients = merge_models(
             fitted.table, initial, entities=self.keeps_entities, features=self.keeps_features
         )
         return replace(fitted, table=table, scores=score_entity_rows(rows, table, self.settings)), models, coefficients
 
     def fit_anew(self, rows: EntityRows, start: CoefficientTable | None) -> FittedModels:
         """The models of the rows alone; start: None for the earlier or the initial models."""
-        initial = None if self.initial is None else covering(self.initial, rows.ids)
+        initial = None if self.initial is None else slice_entities(self.initial, rows.ids)
         if start is None:
-            start = initial if self.earlier is None else covering(self.earlier, rows.ids)
+            start = initial if self.earlier is None else slice_entities(self.earlier, rows.ids)
         weight = 0.0 if self.choice is None else self.choice.prior_weight
         prior = Prior(initial, weight) if initial is not None and weight > 0.0 else None
         return fit_entity_models(

@@ -24,33 +24,33 @@ _ENOUGH_ENTITIES = 500
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """Of disjoint entities it adds up. residual_squares, freedom: of a linear model's noise."""
+class L2Statistics:
+    """Of disjoint entities it adds up. residual_squares, residual_dof: of a linear model's noise."""
 
     sums: Sums
     residual_squares: float = 0.0
-    freedom: float = 0.0
+    residual_dof: float = 0.0
 
     @classmethod
-    def of(cls, fitted: Sequence[FittedModels], groups: int) -> Evidence:
+    def of(cls, fitted: Sequence[FittedModels], groups: int) -> L2Statistics:
         sums = sum((Sums.from_rows(part.sums) for part in fitted), Sums.zero(groups))
-        return cls(sums, sum(part.residual_squares for part in fitted), sum(part.freedom for part in fitted))
+        return cls(sums, sum(part.residual_squares for part in fitted), sum(part.residual_dof for part in fitted))
 
     def updated(self, variance: NDArray[np.float64], mode: Mode, task: Task) -> NDArray[np.float64]:
         """float64 [groups]: σ² after a step of the fixed point from `variance`."""
-        noise = noise_variance(self.residual_squares, self.freedom) if task == "linear_regression" else 1.0
+        noise = noise_variance(self.residual_squares, self.residual_dof) if task == "linear_regression" else 1.0
         return updated_variance(self.sums, variance, mode, noise)
 
     def to_array(self) -> NDArray[np.float64]:
         """float64 [4 · groups + 2]"""
-        return np.concatenate([self.sums.rows().ravel(), [self.residual_squares, self.freedom]])
+        return np.concatenate([self.sums.rows().ravel(), [self.residual_squares, self.residual_dof]])
 
     @classmethod
-    def from_array(cls, values: NDArray[np.float64]) -> Evidence:
+    def from_array(cls, values: NDArray[np.float64]) -> L2Statistics:
         return cls(Sums.from_rows(values[:-2].reshape(4, -1)), float(values[-2]), float(values[-1]))
 
-    def __add__(self, other: Evidence) -> Evidence:
-        return Evidence.from_array(self.to_array() + other.to_array())
+    def __add__(self, other: L2Statistics) -> L2Statistics:
+        return L2Statistics.from_array(self.to_array() + other.to_array())
 
 
 def settle(
@@ -61,7 +61,7 @@ def settle(
     task: Task,
     pool: Executor,
     tolerance: float = 1e-3,
-) -> tuple[NDArray[np.float64], int, Evidence]:
+) -> tuple[NDArray[np.float64], int, L2Statistics]:
     """(σ² that the pieces' models ask for when trained with it, rounds, what they said last), from a first `variance`.
 
     fit: (rows, models to start from, σ²) → models; tolerance: relative change of σ² at which to stop
@@ -71,12 +71,12 @@ def settle(
         variance, _, _ = settle(coarse, fit, variance, mode, task, pool, _COARSE * tolerance)
     point = FixedPoint(variance, tolerance)
     starts: list[CoefficientTable | None] = [None] * len(pieces)
-    evidence = Evidence(Sums.zero(len(variance)))
+    evidence = L2Statistics(Sums.zero(len(variance)))
     rounds = 0
     while rounds < _ROUNDS and not point.converged:
         fitted = list(pool.map(fit, pieces, starts, [point.variance] * len(pieces)))
         starts = [part.table for part in fitted]
-        evidence = Evidence.of(fitted, len(variance))
+        evidence = L2Statistics.of(fitted, len(variance))
         point.advance(evidence.updated(point.variance, mode, task))
         rounds += 1
     return point.variance, rounds, evidence

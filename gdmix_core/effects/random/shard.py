@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from gdmix_core import storage
 from gdmix_core.data.scores import LEVERAGE
-from gdmix_core.effects.random.automatic_l2 import prior_variance, write_evidence
+from gdmix_core.effects.random.automatic_l2 import prior_variance, write_l2_statistics
 from gdmix_core.effects.random.entity_models import FittedModels, score_entity_rows
 from gdmix_core.effects.random.entity_problem import EntityProblem, coordinate_penalties, entity_problem
-from gdmix_core.effects.random.l2_statistics import Evidence
+from gdmix_core.effects.random.l2_statistics import L2Statistics
 from gdmix_core.effects.random.shard_markers import commit_shard, shard_marker
-from gdmix_core.models.alignment import completed
+from gdmix_core.models.alignment import merge_models
 from gdmix_core.models.native import concatenate, write_model
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.solvers.empirical_bayes.fixed_point import Sums
@@ -48,18 +48,18 @@ class ShardTraining:
         storage.remove(shard_marker(context, number))
         groups = len(problem.penalties.variance)
         fitted: list[FittedModels] = []
-        statistics = Evidence(Sums.zero(groups))
+        statistics = L2Statistics(Sums.zero(groups))
         matched = np.zeros(2, np.int64)
         with ThreadPoolExecutor(threads) as pool:
             for rows in context.entity_rows("training", number, self._others, self._leverage):
                 for part, models, coefficients in pool.map(problem.fit, rows.cut(PIECES)):
                     # Of many features the sums are large: added up at once, not kept piece by piece.
-                    statistics += Evidence.of([part], groups)
+                    statistics += L2Statistics.of([part], groups)
                     fitted.append(replace(part, sums=part.sums[:, :0].copy()))
                     matched += (models, coefficients)
             model = concatenate([part.table for part in fitted], self._entity_type)
             if problem.initial is not None:
-                model, _, _ = completed(model, problem.initial, entities=problem.keeps_entities, features=False)
+                model, _, _ = merge_models(model, problem.initial, entities=problem.keeps_entities, features=False)
             validation = [
                 scores
                 for rows in context.entity_rows("validation", number)
@@ -75,7 +75,7 @@ class ShardTraining:
             if arrays:
                 storage.write_array(context.score_part(split, number), np.concatenate(arrays))
         if self._automatic:
-            write_evidence(context, number, statistics)
+            write_l2_statistics(context, number, statistics)
         return commit_shard(context, number, {**_counts(fitted, model), **_initial_counts(problem, matched)})
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gdmix_core import storage
-from gdmix_core.effects.random.automatic_l2 import evidence_path
+from gdmix_core.effects.random.automatic_l2 import l2_statistics_path
 from gdmix_core.errors import DataError
 from gdmix_core.pipeline import manifests
 from gdmix_core.solvers.entity.newton import STATUS_NAMES
@@ -26,7 +26,7 @@ def shard_marker(context: TrainingContext, number: int) -> str:
 def commit_shard(context: TrainingContext, number: int, counts: dict[str, Any]) -> dict[str, Any]:
     """Declares a shard's result whole, with the files that its training alone has written; returns the marker."""
     root = context.folder()
-    written = [context.model(number), evidence_path(context, number)]
+    written = [context.model(number), l2_statistics_path(context, number)]
     paths = [path.removeprefix(f"{root}/") for path in written if storage.exists(path)]
     content = {"key": context.key, **counts, "files": manifests.describe(root, paths)}
     storage.write_json(shard_marker(context, number), content)

@@ -16,7 +16,7 @@ from gdmix_core.data.frame import Frame
 from gdmix_core.data.hashing import hash_ids
 from gdmix_core.errors import DataError
 from gdmix_core.models.initial.feature_remap import FeatureMatching
-from gdmix_core.models.initial.locate import EarlierModel
+from gdmix_core.models.initial.locate import InitialFiles
 from gdmix_core.models.native import concatenate, read_model, write_model
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.run import Run
@@ -27,7 +27,7 @@ _NAMES_SHOWN = 5
 _INTEGER = r"^(0|-?[1-9][0-9]{0,19})$"
 
 
-def lay_out(run: Run, frame: Frame, name: str, earlier: EarlierModel) -> dict[str, Any]:
+def write_initial(run: Run, frame: Frame, name: str, earlier: InitialFiles) -> dict[str, Any]:
     """Writes one coordinate's models, a file a shard. No more than one earlier file, or one shard, is in memory."""
     settings = run.config.coordinates[name]
     effect = settings.random_effect

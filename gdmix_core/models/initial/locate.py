@@ -21,7 +21,7 @@ from gdmix_core.data.ingest.input_files import flat_files
 from gdmix_core.errors import DataError
 from gdmix_core.models.avro.files import read_avro
 from gdmix_core.models.exported import open_export
-from gdmix_core.models.initial.network import EarlierNetwork, find_network
+from gdmix_core.models.initial.network import InitialNetwork, find_network
 from gdmix_core.models.initial.newest_run import Choice, choose
 from gdmix_core.models.native import read_model
 from gdmix_core.models.table import CoefficientTable
@@ -34,7 +34,7 @@ _PHOTON_FOLDERS = {True: "fixed-effect", False: "random-effect"}
 
 
 @dataclass(frozen=True)
-class EarlierModel:
+class InitialFiles:
     """Files with the models of one coordinate.
 
     where: the folder or file that was named
@@ -95,7 +95,7 @@ def linear_coordinates(config: Config) -> dict[str, Coordinate]:
     return {name: c for name, c in config.coordinates.items() if c.has_coefficients}
 
 
-def find_earlier(config: Config, choice: Choice | None = None) -> dict[str, EarlierModel | EarlierNetwork]:
+def find_initial(config: Config, choice: Choice | None = None) -> dict[str, InitialFiles | InitialNetwork]:
     """The earlier models of each coordinate that has any, and takes them.
 
     choice: what the run has recorded of the path that is read; None: as it would choose now.
@@ -104,7 +104,7 @@ def find_earlier(config: Config, choice: Choice | None = None) -> dict[str, Earl
     """
     initial = config.initial_model
     assert initial is not None
-    found: dict[str, EarlierModel | EarlierNetwork] = {}
+    found: dict[str, InitialFiles | InitialNetwork] = {}
     absent: list[str] = []
     choice = choice or choose(config)
     if choice is not None and choice.taken is not None:
@@ -115,7 +115,7 @@ def find_earlier(config: Config, choice: Choice | None = None) -> dict[str, Earl
     for name, path in initial.coordinates.items():
         files = _avro_files(path.rstrip("/"))
         _check_export_around(path.rstrip("/"))
-        found[name] = EarlierModel(path, files)
+        found[name] = InitialFiles(path, files)
         if not files:
             absent.append(f"initial_model.coordinates.{name}: {path}: no Avro file (*.avro) is there")
             continue
@@ -128,7 +128,7 @@ def find_earlier(config: Config, choice: Choice | None = None) -> dict[str, Earl
             "they are found by name; initial_model.coordinates can give Avro files for any name"
         )
     for name, earlier in found.items():
-        if isinstance(earlier, EarlierModel) and config.coordinates[name].fixed_effect is not None:
+        if isinstance(earlier, InitialFiles) and config.coordinates[name].fixed_effect is not None:
             _check_single(earlier)
     for name, coordinate in config.coordinates.items():
         if coordinate.locked and name not in found:
@@ -149,7 +149,7 @@ def _check_export_around(path: str) -> None:
         open_export(export).coordinate_files(name)
 
 
-def _check_single(model: EarlierModel) -> None:
+def _check_single(model: InitialFiles) -> None:
     """Raises DataError where the files of a fixed effect hold other than one model: they are small, and read here so
     that it is found before a run starts."""
     paths = [path for path, _, _ in model.files]
@@ -161,7 +161,7 @@ def _check_single(model: EarlierModel) -> None:
         )
 
 
-def fingerprint(models: Mapping[str, EarlierModel | EarlierNetwork]) -> str:
+def fingerprint(models: Mapping[str, InitialFiles | InitialNetwork]) -> str:
     """Of names, sizes and change stamps of all files: another one means other models."""
     content = {
         name: [(path.rsplit("/", 1)[-1], size, stamp) for path, size, stamp in _all_files(model)]
@@ -170,12 +170,12 @@ def fingerprint(models: Mapping[str, EarlierModel | EarlierNetwork]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def _all_files(model: EarlierModel | EarlierNetwork) -> list[File]:
-    more = [model.features] if isinstance(model, EarlierModel) and model.features else []
+def _all_files(model: InitialFiles | InitialNetwork) -> list[File]:
+    more = [model.features] if isinstance(model, InitialFiles) and model.features else []
     return [*model.files, *more]
 
 
-def _in_folder(config: Config, path: str) -> Mapping[str, EarlierModel | EarlierNetwork]:
+def _in_folder(config: Config, path: str) -> Mapping[str, InitialFiles | InitialNetwork]:
     is_run = storage.exists(storage.join(path, "config.yaml"))
     export = storage.join(path, "export") if is_run else path
     if storage.exists(storage.join(export, "manifest.json")):
@@ -193,7 +193,7 @@ def _in_folder(config: Config, path: str) -> Mapping[str, EarlierModel | Earlier
         }
     else:
         folders = {name: storage.join(path, name, "models") for name in linear_coordinates(config)}  # GDMix's layout
-    models = {name: EarlierModel(folder, _avro_files(folder)) for name, folder in folders.items()}
+    models = {name: InitialFiles(folder, _avro_files(folder)) for name, folder in folders.items()}
     found = {name: model for name, model in models.items() if model.files}
     if not found and not storage.list_folder(path):
         raise DataError(
@@ -209,11 +209,11 @@ def _in_folder(config: Config, path: str) -> Mapping[str, EarlierModel | Earlier
     return found
 
 
-def _in_export(config: Config, export: str) -> dict[str, EarlierModel | EarlierNetwork]:
+def _in_export(config: Config, export: str) -> dict[str, InitialFiles | InitialNetwork]:
     opened = open_export(export)
     manifest = opened.manifest
     kind_of_files = "native" if "native" in manifest["formats"] else "avro"
-    found: dict[str, EarlierModel | EarlierNetwork] = {}
+    found: dict[str, InitialFiles | InitialNetwork] = {}
     for name, coordinate in config.coordinates.items():
         described = manifest["coordinates"].get(name)
         kind = None if described is None else described.get("kind", "linear")
@@ -229,7 +229,7 @@ def _in_export(config: Config, export: str) -> dict[str, EarlierModel | EarlierN
         paths = set(opened.model_files(name, kind_of_files))
         files = storage.list_files(folder)
         lists = [file for file in files if file[0].endswith("/features.csv")]
-        found[name] = EarlierModel(
+        found[name] = InitialFiles(
             folder,
             [file for file in files if file[0] in paths],
             lists[0] if lists and kind_of_files == "native" else None,

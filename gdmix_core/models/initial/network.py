@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from gdmix_core import storage
-from gdmix_core.config.model import as_recorded
+from gdmix_core.config.model import leniently
 from gdmix_core.config.pipeline import Config
 from gdmix_core.config.text import TextModel
 from gdmix_core.config.text_architecture import differences
@@ -22,7 +22,7 @@ _FOLDERS = ("", "features", SAVED_MODEL, f"{SAVED_MODEL}/variables", f"{SAVED_MO
 
 
 @dataclass(frozen=True)
-class EarlierNetwork:
+class InitialNetwork:
     """where: the export's folder of the coordinate, a path or URL; settings: those it was trained with
 
     files: (path, size in bytes, change stamp) of all
@@ -50,7 +50,7 @@ class EarlierNetwork:
         return read_feature_list(path) if storage.exists(path) else None
 
 
-def find_network(export: str, manifest: Mapping[str, Any], name: str, config: Config) -> EarlierNetwork:
+def find_network(export: str, manifest: Mapping[str, Any], name: str, config: Config) -> InitialNetwork:
     """The network of a coordinate in an export, which is there by its manifest.
 
     Raises ConfigError for another architecture, DataError where it was trained for another task, where a file is
@@ -65,7 +65,7 @@ def find_network(export: str, manifest: Mapping[str, Any], name: str, config: Co
             "started from"
         )
     try:
-        with as_recorded():
+        with leniently():
             settings = TextModel.model_validate(earlier["coordinates"][name]["fixed_effect"])
     except ValidationError as error:
         raise DataError(f"{folder}: settings of a network that this version does not know ({error})") from None
@@ -85,7 +85,7 @@ def find_network(export: str, manifest: Mapping[str, Any], name: str, config: Co
             f"(take {export} away, then `gdmix run` with its configuration makes it anew), or start anew with "
             f"coordinates.{name}.fixed_effect.warm_start: false"
         )
-    return EarlierNetwork(folder, files, settings)
+    return InitialNetwork(folder, files, settings)
 
 
 def _check_architecture(folder: str, name: str, earlier: TextModel, classes: int | None, config: Config) -> None:

@@ -78,21 +78,23 @@ def updated_variance(sums: Sums, variance: NDArray[np.float64], mode: Mode, nois
     noise: φ of a linear model.
     """
     signal = np.maximum(sums.squares - sums.corrections, 0.0)
-    determined = np.maximum(sums.count - sums.shrunk, 0.0)
+    effective_parameters = np.maximum(sums.count - sums.shrunk, 0.0)
     if mode == "feature" and len(signal) > 1:
         slopes = slice(1, None)
-        total = determined[slopes].sum()
+        total = effective_parameters[slopes].sum()
         average = signal[slopes].sum() / total if total > 0.0 else LEAST_VARIANCE
         signal[slopes] += AVERAGE_COEFFICIENTS * average * (sums.count[slopes] > 0)
-        determined[slopes] += AVERAGE_COEFFICIENTS * (sums.count[slopes] > 0)
-    found = np.divide(signal, determined, out=np.full(len(signal), LEAST_VARIANCE), where=determined > 1e-12)
+        effective_parameters[slopes] += AVERAGE_COEFFICIENTS * (sums.count[slopes] > 0)
+    found = np.divide(
+        signal, effective_parameters, out=np.full(len(signal), LEAST_VARIANCE), where=effective_parameters > 1e-12
+    )
     found = np.where(sums.count > 0, found / noise, variance)
     return np.clip(found, LEAST_VARIANCE, LARGEST_VARIANCE)
 
 
-def noise_variance(residual_squares: float, freedom: float) -> float:
+def noise_variance(residual_squares: float, residual_dof: float) -> float:
     """φ of a linear model: Σ weight (y − z)² over rows − effective coefficients. Bounded away from 0."""
-    return max(residual_squares / max(freedom, 1.0), 1e-12)
+    return max(residual_squares / max(residual_dof, 1.0), 1e-12)
 
 
 def named_l2(mode: Mode, variance: NDArray[np.float64], count: NDArray[np.float64]) -> dict[str, float]:

@@ -98,14 +98,14 @@ def newton_step(
         if rho <= target or rho == 0.0:
             break
         multiply(product, direction, size, intercept, begin, end, offsets, local, values, curvature, penalty)
-        bend = 0.0
+        curvature_along = 0.0
         separate = 0.0
         for j in range(size):
-            bend += direction[j] * product[j]
+            curvature_along += direction[j] * product[j]
             separate += diagonal[j] * direction[j] * direction[j]
-        if bend <= SINGULAR * separate:
+        if curvature_along <= SINGULAR * separate:
             break
-        alpha = rho / bend
+        alpha = rho / curvature_along
         rho_next = 0.0
         for j in range(size):
             step[j] += alpha * direction[j]

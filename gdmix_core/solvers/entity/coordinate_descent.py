@@ -11,7 +11,7 @@ _LARGEST_SWEEPS = 200
 
 
 @njit(cache=True, nogil=True)
-def least_subgradient(gradient: float, w: float, l1: float, lower: float, upper: float) -> float:
+def min_norm_subgradient(gradient: float, w: float, l1: float, lower: float, upper: float) -> float:
     """The smallest element of the subdifferential in one coefficient; 0 where a bound holds against it."""
     if w > 0.0:
         g = gradient + l1
@@ -66,7 +66,7 @@ def descend(
     step: NDArray[np.float64],
     dz: NDArray[np.float64],
     gradient: NDArray[np.float64],
-    bend: NDArray[np.float64],
+    hessian_diagonal: NDArray[np.float64],
     curvature: NDArray[np.float64],
     w: NDArray[np.float64],
     penalty: NDArray[np.float64],
@@ -77,10 +77,10 @@ def descend(
     column_row: NDArray[np.int64],
     column_value: NDArray[np.float64],
     rows: int,
-    goal: float,
+    gtol: float,
 ) -> None:
     """step, dz: the move that minimises gradient·d + ½ d·H d + Σ l1 |w + d| within the bounds, and what it does to the
-    margins, until no coefficient's own subgradient is above goal. bend: diagonal of H."""
+    margins, until no coefficient's own subgradient is above gtol. hessian_diagonal: diagonal of H."""
     step[: len(w)] = 0.0
     dz[:rows] = 0.0
     for _ in range(_LARGEST_SWEEPS):
@@ -90,9 +90,9 @@ def descend(
             for s in range(column_begin[j], column_begin[j + 1]):
                 g += curvature[column_row[s]] * dz[column_row[s]] * column_value[s]
             at = w[j] + step[j]
-            violation = max(violation, abs(least_subgradient(g, at, l1[j], lower[j], upper[j])))
-            free = at - g / bend[j]
-            shrink = l1[j] / bend[j]
+            violation = max(violation, abs(min_norm_subgradient(g, at, l1[j], lower[j], upper[j])))
+            free = at - g / hessian_diagonal[j]
+            shrink = l1[j] / hessian_diagonal[j]
             to = max(free - shrink, 0.0) if free > 0.0 else min(free + shrink, 0.0)
             to = min(max(to, lower[j]), upper[j])
             if to == at:
@@ -101,5 +101,5 @@ def descend(
             step[j] = to - w[j]
             for s in range(column_begin[j], column_begin[j + 1]):
                 dz[column_row[s]] += move * column_value[s]
-        if violation <= goal:
+        if violation <= gtol:
             break

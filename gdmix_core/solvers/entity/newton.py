@@ -115,7 +115,7 @@ def solve_entities(
         total_weight = 0.0
         for i in range(begin, end):
             total_weight += weight[i]
-        goal = tolerance * max(1.0, total_weight)
+        gtol = tolerance * max(1.0, total_weight)
         negligible = _NO_DECREMENT * total_weight if loss == SMOOTHED_HINGE else 1e-300
         free = False
         for j in range(size):
@@ -147,7 +147,7 @@ def solve_entities(
                 for i in range(end - begin):
                     left += curvature[i]
             separated = free and may_separate and left <= NEGLIGIBLE_LOSS * total_weight
-            if separated and largest_gradient <= goal and is_number(gradient, size):
+            if separated and largest_gradient <= gtol and is_number(gradient, size):
                 status[e] = UNBOUNDED
                 break
             if size <= dense_limit:
@@ -164,7 +164,7 @@ def solve_entities(
             for j in range(size):
                 decrement -= gradient[j] * step[j]
             iterations[e] += 1
-            if largest_gradient <= goal and decrement <= _DECREMENT * abs(F) + negligible:
+            if largest_gradient <= gtol and decrement <= _DECREMENT * abs(F) + negligible:
                 # The step is below what a comparison of objectives can see; taken in full it squares the error.
                 for j in range(size):
                     w[j] += step[j]
@@ -200,7 +200,7 @@ def solve_entities(
             if not improved:
                 # No descent left in float64: the gradient decides whether this is the optimum. slope and curvature
                 # are those of the last trial, but nothing reads them any more.
-                if largest_gradient <= goal and is_number(gradient, size):
+                if largest_gradient <= gtol and is_number(gradient, size):
                     status[e] = CONVERGED
                 break
             F = trial
@@ -273,7 +273,7 @@ def gradient_of(
 
 @njit(cache=True, nogil=True)
 def is_number(gradient: NDArray[np.float64], size: int) -> bool:
-    """Whether no entry is NaN: it would be no larger than any goal. Asked where an entity would be done, not before."""
+    """Whether no entry is NaN, which is within any tolerance. Asked where an entity would be done, not before."""
     total = 0.0
     for j in range(size):
         total += abs(gradient[j])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gdmix_core.jit import njit
 from gdmix_core.solvers.entity import posterior
-from gdmix_core.solvers.entity.coordinate_descent import by_column, descend, least_subgradient
+from gdmix_core.solvers.entity.coordinate_descent import by_column, descend, min_norm_subgradient
 from gdmix_core.solvers.entity.newton import (
     CONVERGED,
     HINGE_CURVATURE,
@@ -68,7 +68,7 @@ def solve_entities(
 ) -> None:
     """As newton.solve_entities, with l1, lower and upper float64 [all coefficients] (infinite: no bound).
 
-    An entity has converged when no entry of the least subgradient that the bounds let act is above its goal.
+    An entity has converged when no entry of the least subgradient that the bounds let act is above its tolerance.
     """
     measured = variance_mode != posterior.NO_VARIANCES or sums.shape[1] > 0
     inverted = variance_mode == posterior.FULL or sums.shape[1] > 0
@@ -81,7 +81,7 @@ def solve_entities(
         if inverted and size <= posterior.LARGEST_INVERSE:
             largest_dense = max(largest_dense, size)
     z, dz, slope, curvature = np.empty(most_rows), np.empty(most_rows), np.empty(most_rows), np.empty(most_rows)
-    gradient, step, bend = np.empty(largest), np.empty(largest), np.empty(largest)
+    gradient, step, hessian_diagonal = np.empty(largest), np.empty(largest), np.empty(largest)
     column_begin = np.empty(largest + 1, np.int64)
     column_row, column_value = np.empty(most_entries, np.int64), np.empty(most_entries)
     H = np.empty((largest_dense, largest_dense))
@@ -101,7 +101,7 @@ def solve_entities(
         total_weight = 0.0
         for i in range(begin, end):
             total_weight += weight[i]
-        goal = tolerance * max(1.0, total_weight)
+        gtol = tolerance * max(1.0, total_weight)
         free = False
         for j in range(size):
             w[j] = min(max(w[j], low[j]), high[j])
@@ -121,8 +121,8 @@ def solve_entities(
             gradient_of(gradient, slope, w, lam, m, size, intercept, begin, end, offsets, local, values)
             violation = 0.0
             for j in range(size):
-                violation = max(violation, abs(least_subgradient(gradient[j], w[j], kappa[j], low[j], high[j])))
-            if violation <= goal and is_number(gradient, size):
+                violation = max(violation, abs(min_norm_subgradient(gradient[j], w[j], kappa[j], low[j], high[j])))
+            if violation <= gtol and is_number(gradient, size):
                 left = data_loss
                 if loss == POISSON:
                     left = 0.0
@@ -133,13 +133,13 @@ def solve_entities(
                 break
             iterations[e] += 1
             for j in range(size):
-                bend[j] = lam[j]
+                hessian_diagonal[j] = lam[j]
                 for s in range(column_begin[j], column_begin[j + 1]):
-                    bend[j] += curvature[column_row[s]] * column_value[s] * column_value[s]
-                bend[j] = max(bend[j], 1e-12)
+                    hessian_diagonal[j] += curvature[column_row[s]] * column_value[s] * column_value[s]
+                hessian_diagonal[j] = max(hessian_diagonal[j], 1e-12)
             descend(
-                step, dz, gradient, bend, curvature, w, lam, kappa, low, high,
-                column_begin, column_row, column_value, end - begin, max(_INNER * violation, 0.1 * goal),
+                step, dz, gradient, hessian_diagonal, curvature, w, lam, kappa, low, high,
+                column_begin, column_row, column_value, end - begin, max(_INNER * violation, 0.1 * gtol),
             )  # fmt: skip
             expected = 0.0
             for j in range(size):

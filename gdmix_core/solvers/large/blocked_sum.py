@@ -26,7 +26,7 @@ def lane_count(width: int) -> int:
     return int(np.clip(_LANE_BYTES // (8 * max(width, 1)), 2, _MOST_LANES))
 
 
-class RowLanes:
+class BlockedSum:
     """Sums of `width` float64 over `rows` rows. The lanes' memory is kept from sum to sum."""
 
     def __init__(self, rows: int, width: int, pool: ThreadPoolExecutor) -> None:

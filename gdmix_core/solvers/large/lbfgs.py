@@ -7,13 +7,13 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core.solvers.large.minimum import Minimum
 from gdmix_core.solvers.large.nonsmooth import Constraints
+from gdmix_core.solvers.large.optimize_result import OptimizeResult
 
 Vector = NDArray[np.float64]
 ValueAndGradient = Callable[[Vector], tuple[float, Vector]]
 
-# Where the line search gives up before the goal, a start with an empty memory often goes on.
+# Where the line search gives up before the tolerance is met, a start with an empty memory often goes on.
 _STARTS = 4
 
 
@@ -21,15 +21,15 @@ def minimize(
     objective: ValueAndGradient,
     start: Vector,
     *,
-    goal: float,
+    gtol: float,
     max_iterations: int,
     history: int = 10,
     constraints: Constraints | None = None,
     on_iteration: Callable[[int, float, Vector], None] | None = None,
-) -> Minimum:
+) -> OptimizeResult:
     """Minimises objective(w), or, with constraints, objective(w) + Σ l1_j |w_j| over lower ≤ w ≤ upper.
 
-    goal: largest absolute entry of the gradient (Constraints.subgradient) to stop at.
+    gtol: largest absolute entry of the gradient (Constraints.subgradient) to stop at.
     on_iteration(number, F, w) is called after each iteration.
     """
     from scipy.optimize import minimize as scipy_minimize
@@ -57,7 +57,7 @@ def minimize(
         if on_iteration is not None:
             on_iteration(iterations, value, w)
         # SciPy's own test is of the distance to a bound, too, which says nothing where the sum is over many rows.
-        if c.any and size(w) <= goal:
+        if c.any and size(w) <= gtol:
             raise StopIteration
 
     for _ in range(_STARTS if c.any else 1):
@@ -74,7 +74,7 @@ def minimize(
                 "maxiter": max_iterations - iterations,
                 "maxfun": 20 * max_iterations,
                 "maxcor": history,
-                "gtol": 0.0 if c.any else goal,
+                "gtol": 0.0 if c.any else gtol,
                 "ftol": 0.0,
             },
         )
@@ -86,7 +86,7 @@ def minimize(
         value += float(c.l1 @ np.abs(w))
         evaluations += 1
         largest = size(w)
-        if largest <= goal or iterations >= max_iterations or iterations == before:
+        if largest <= gtol or iterations >= max_iterations or iterations == before:
             break
-    # When F cannot decrease any more in float64 the line search gives up; near the goal that is the optimum.
-    return Minimum(w, value, largest, iterations, evaluations, largest <= goal, message)
+    # When F cannot decrease any more in float64 the line search gives up; near it that is the optimum.
+    return OptimizeResult(w, value, largest, iterations, evaluations, largest <= gtol, message)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
-from gdmix_core.solvers.large.minimum import Minimum
+from gdmix_core.solvers.large.optimize_result import OptimizeResult
 
 # Up to so many coefficients the Hessian is made, which costs one pass, and factored; above, it is multiplied with.
 # Measured: benchmarks/fixed_effect_solvers.py --dense.
@@ -56,24 +56,24 @@ def minimize(
     objective: Objective,
     start: Vector,
     *,
-    goal: float,
+    gtol: float,
     max_iterations: int,
     dense_limit: int = DENSE_LIMIT,
     on_iteration: Callable[[int, float, Vector], None] | None = None,
-) -> Minimum:
-    """goal: largest absolute gradient entry to stop at. on_iteration(number, F, u) is called after each iteration."""
+) -> OptimizeResult:
+    """gtol: largest absolute gradient entry to stop at. on_iteration(number, F, u) is called after each iteration."""
     u = start
     value, gradient = objective.value_and_gradient(u)
     evaluations, iterations = 1, 0
     first_size = largest = float(np.max(np.abs(gradient), initial=0.0))
     message = "the gradient is at its goal"
-    while largest > goal:
+    while largest > gtol:
         if iterations == max_iterations:
             message = "the limit of iterations is reached"
             break
         objective.move_to(u)
         forcing = min(FORCING, (largest / first_size) ** 0.5)
-        step = _newton_step(objective, gradient, forcing, 0.1 * goal, dense_limit)
+        step = _newton_step(objective, gradient, forcing, 0.1 * gtol, dense_limit)
         accepted = False
         for _ in range(_SHORTENINGS):
             trial = u + step.s
@@ -92,7 +92,7 @@ def minimize(
         iterations += 1
         if on_iteration is not None:
             on_iteration(iterations, value, u)
-    return Minimum(u, value, largest, iterations, evaluations, largest <= goal, message)
+    return OptimizeResult(u, value, largest, iterations, evaluations, largest <= gtol, message)
 
 
 def _ratio(actual: float, predicted: float, value: float, gradient: Vector, new_gradient: Vector) -> float:
@@ -170,12 +170,12 @@ def conjugate_gradients(
     for _ in range(min(2 * len(gradient), _LARGEST_ROUNDS)):
         if rho <= target or np.max(np.abs(residual)) <= floor:
             break
-        bent = product(direction)
-        curvature = float(direction @ bent)
+        Hd = product(direction)
+        curvature = float(direction @ Hd)
         flat = curvature <= _SINGULAR * size
         alpha = rho / (size if flat else curvature)
         s += alpha * direction
-        residual += alpha * bent
+        residual += alpha * Hd
         if flat:
             break
         y = precondition(residual)

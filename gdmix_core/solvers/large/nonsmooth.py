@@ -39,18 +39,18 @@ class Constraints:
     def subgradient(self, w: Vector, gradient: Vector) -> Vector:
         """The shortest subgradient of f(w) + Σ l1 |w| where f's gradient is given, without what presses against a
         bound: zero at the optimum alone."""
-        pull = np.where(
+        subgradient = np.where(
             w == 0.0,
             np.sign(gradient) * np.maximum(np.abs(gradient) - self.l1, 0.0),
             gradient + self.l1 * np.sign(w),
         )
-        pressed = ((w <= self.lower) & (pull > 0.0)) | ((w >= self.upper) & (pull < 0.0))
-        return np.where(pressed, 0.0, pull)
+        active = ((w <= self.lower) & (subgradient > 0.0)) | ((w >= self.upper) & (subgradient < 0.0))
+        return np.where(active, 0.0, subgradient)
 
-    def orthant(self, w: Vector, pull: Vector) -> tuple[Vector, Vector]:
+    def orthant(self, w: Vector, subgradient: Vector) -> tuple[Vector, Vector]:
         """(lower, upper) within which the L1 part is linear: of a coefficient at 0 on the side to which its subgradient
-        `pull` moves it."""
-        side = np.where(w == 0.0, -np.sign(pull), np.sign(w))
+        `subgradient` moves it."""
+        side = np.where(w == 0.0, -np.sign(subgradient), np.sign(w))
         lower = np.where((self.l1 > 0) & (side >= 0), np.maximum(self.lower, 0.0), self.lower)
         upper = np.where((self.l1 > 0) & (side <= 0), np.minimum(self.upper, 0.0), self.upper)
         return lower, upper

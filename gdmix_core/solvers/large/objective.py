@@ -18,7 +18,7 @@ from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.jit import njit
 from gdmix_core.solvers.empirical_bayes import third_derivatives
 from gdmix_core.solvers.large import curvature
-from gdmix_core.solvers.large.blocked_sum import RowLanes
+from gdmix_core.solvers.large.blocked_sum import BlockedSum
 from gdmix_core.solvers.losses import LOSS_OF_TASK, loss_terms
 
 LOSSES = frozenset(LOSS_OF_TASK.values())
@@ -62,7 +62,7 @@ class GlobalObjective:
         self._told = (label, weight, offset)
         self._size = features + 1
         self._pool = ThreadPoolExecutor(threads)
-        self._lanes = RowLanes(len(label), self._size, self._pool)
+        self._lanes = BlockedSum(len(label), self._size, self._pool)
         # weight · loss'' of each row, made on the way when loss and gradient are; at which w, `_at` says.
         self._curvature = np.empty(len(label))
         self._at: NDArray[np.float64] | None = None
@@ -108,7 +108,7 @@ class GlobalObjective:
     def diagonal(self) -> NDArray[np.float64]:
         """float64 [2, features + 1]: the Hessian's diagonal, and its first row (that of the intercept)."""
         self._moved()
-        lanes = RowLanes(len(self._curvature), 2 * self._size, self._pool)
+        lanes = BlockedSum(len(self._curvature), 2 * self._size, self._pool)
         _, total = lanes.sum(
             lambda begin, end, out: curvature.diagonal(
                 self._intercept, *self._rows, self._curvature, begin, end, out.reshape(2, -1)
@@ -119,7 +119,7 @@ class GlobalObjective:
     def hessian(self) -> NDArray[np.float64]:
         """float64 [features + 1, features + 1], symmetric. Needs three times its memory."""
         self._moved()
-        lanes = RowLanes(len(self._curvature), self._size * self._size, self._pool)
+        lanes = BlockedSum(len(self._curvature), self._size * self._size, self._pool)
         offsets = self._rows[0]
         dense = offsets[-1] > _DENSE_SHARE * (len(offsets) - 1) * self._size
         add = curvature.half_hessian_of_dense_rows if dense else curvature.half_hessian

@@ -14,7 +14,7 @@ from gdmix_core.data import bags
 from gdmix_core.data.feature_map import feature_map, with_features
 from gdmix_core.data.frame import Frame
 from gdmix_core.errors import DataError
-from gdmix_core.models.initial.network import EarlierNetwork
+from gdmix_core.models.initial.network import InitialNetwork
 from gdmix_core.models.network_files import CLASSES, INPUTS, SAVED_MODEL, WEIGHTS, features_file
 from gdmix_core.pipeline.run import SPLITS, Run
 from gdmix_core.text.network.named_axes import Names, Vocabularies, carried_over, named_axes
@@ -32,7 +32,7 @@ _NAMES_SHOWN = 5
 _PARTS = ("indices", "values")
 
 
-def prepare(run: Run, name: str, earlier: EarlierNetwork) -> dict[str, Any]:
+def prepare(run: Run, name: str, earlier: InitialNetwork) -> dict[str, Any]:
     """Writes <run>/initial/NAME: the network, and its scores where they are wanted. Returns counts of what it kept."""
     take = _take_as_it_is if run.config.coordinates[name].locked else _lay_out
     counts = take(run, name, earlier)
@@ -41,7 +41,7 @@ def prepare(run: Run, name: str, earlier: EarlierNetwork) -> dict[str, Any]:
     return {"source": earlier.where, "models": 1, **counts}
 
 
-def write_initial_scores(run: Run, name: str, earlier: EarlierNetwork) -> None:
+def write_initial_scores(run: Run, name: str, earlier: InitialNetwork) -> None:
     """What the earlier network gives every row, by its SavedModel: it knows its own words, also those dropped here."""
     frame = Frame(run)
     settings = run.config.coordinates[name].text
@@ -63,7 +63,7 @@ def write_initial_scores(run: Run, name: str, earlier: EarlierNetwork) -> None:
         storage.write_array(run.scores(0, name, split), np.concatenate(parts))
 
 
-def _take_as_it_is(run: Run, name: str, earlier: EarlierNetwork) -> dict[str, Any]:
+def _take_as_it_is(run: Run, name: str, earlier: InitialNetwork) -> dict[str, Any]:
     storage.copy_directory(earlier.saved_model, run.initial_network(name, SAVED_MODEL))
     bags_of_network = [features_file(bag) for bag in earlier.settings.bags]
     for file in (WEIGHTS, INPUTS, CLASSES, *bags_of_network):
@@ -73,7 +73,7 @@ def _take_as_it_is(run: Run, name: str, earlier: EarlierNetwork) -> dict[str, An
     return {"locked": True}
 
 
-def _lay_out(run: Run, name: str, earlier: EarlierNetwork) -> dict[str, Any]:
+def _lay_out(run: Run, name: str, earlier: InitialNetwork) -> dict[str, Any]:
     """Weights and inputs with which training begins as a later pass does with those of the pass before."""
     frame = Frame(run)
     settings = run.config.coordinates[name].text
@@ -106,7 +106,7 @@ def _lay_out(run: Run, name: str, earlier: EarlierNetwork) -> dict[str, Any]:
     return {**counts, "vocabularies": _changes(name, there.listed, here.listed)}
 
 
-def _check_same_tokens(there: NetworkInputs, here: NetworkInputs, earlier: EarlierNetwork) -> None:
+def _check_same_tokens(there: NetworkInputs, here: NetworkInputs, earlier: InitialNetwork) -> None:
     """An encoder of Keras has a table of tokens somewhere, whose rows nobody but its maker knows."""
     if there.tokens != here.tokens:
         raise DataError(

@@ -6,8 +6,8 @@ python -m gdmix_core.text.initial.worker --run ROOT --step initialize --threads 
 from __future__ import annotations
 
 from gdmix_core.models.initial import newest_run
-from gdmix_core.models.initial.locate import find_earlier
-from gdmix_core.models.initial.network import EarlierNetwork
+from gdmix_core.models.initial.locate import find_initial
+from gdmix_core.models.initial.network import InitialNetwork
 from gdmix_core.pipeline.run import Run
 from gdmix_core.workers import process, processes
 
@@ -19,8 +19,8 @@ def work(root: str, step_id: str, threads: int) -> None:
     join_group(threads)
     from gdmix_core.text.initial.network import prepare
 
-    found = find_earlier(run.config, newest_run.recorded(run))
-    networks = {name: model for name, model in found.items() if isinstance(model, EarlierNetwork)}
+    found = find_initial(run.config, newest_run.recorded(run))
+    networks = {name: model for name, model in found.items() if isinstance(model, InitialNetwork)}
     processes.send({"outcome": {name: prepare(run, name, network) for name, network in networks.items()}})
 
 

@@ -10,12 +10,12 @@ import contextlib
 import os
 from typing import Any
 
-from gdmix_core.workers.all_reduce import Alone
+from gdmix_core.workers.all_reduce import SingleWorker
 from gdmix_core.workers.tensorflow_all_reduce import TensorFlowAllReduce, place_in_cluster
 from gdmix_core.workers.tensorflow_import import import_tensorflow
 
 
-class OneWorker(Alone):
+class SingleWorkerGroup(SingleWorker):
     """The group of one, without TensorFlow's cluster."""
 
     def sum_in_graph(self, values: Any) -> Any:
@@ -31,7 +31,7 @@ class OneWorker(Alone):
         return contextlib.nullcontext()
 
 
-TrainingGroup = OneWorker | TensorFlowAllReduce
+TrainingGroup = SingleWorkerGroup | TensorFlowAllReduce
 
 
 def join_group(threads: int) -> TrainingGroup:
@@ -45,7 +45,7 @@ def join_group(threads: int) -> TrainingGroup:
         # TensorFlow would look for the others.
         os.environ.pop("TF_CONFIG", None)
     _take_gpu(tensorflow, 0 if alone else place_in_cluster()[0])
-    return OneWorker() if alone else TensorFlowAllReduce(tensorflow)
+    return SingleWorkerGroup() if alone else TensorFlowAllReduce(tensorflow)
 
 
 def start_tensorflow(threads: int) -> Any:

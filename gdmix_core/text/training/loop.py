@@ -1,4 +1,4 @@
-"""The course of a training: where it begins or goes on, how it is judged on the way, and when it ends."""
+"""The loop of a training: where it begins or goes on, how it is judged on the way, and when it ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gdmix_core.errors import StepError
 from gdmix_core.text.network.network import TextNetwork
 from gdmix_core.text.starting_point import weights_to_start_from
 from gdmix_core.text.training.group import TrainingGroup
-from gdmix_core.text.training.monitored_metric import WatchedMetric
+from gdmix_core.text.training.monitored_metric import MonitoredMetric
 from gdmix_core.text.training.optimizer import Update
 from gdmix_core.text.training.state import TrainingState
 from gdmix_core.text.training.summaries import Summaries
@@ -32,7 +32,7 @@ _SECONDS_BETWEEN_REPORTS = 1.0
 Watch = Callable[[], tuple[NDArray[np.float32], NDArray[np.int64]]]
 
 
-class Course:
+class TrainingLoop:
     """All workers go through it alike; the first one writes checkpoints and tells the parent.
 
     steps: batches of an epoch; metric: judges the scores that watch gives
@@ -45,7 +45,7 @@ class Course:
         update: Update,
         group: TrainingGroup,
         steps: int,
-        metric: WatchedMetric,
+        metric: MonitoredMetric,
         watch: Watch,
     ) -> None:
         self._context, self._network, self._update, self._group = context, network, update, group

@@ -13,7 +13,7 @@ from gdmix_core.metrics.registry import parse_metric
 from gdmix_core.training_context import TrainingContext
 
 
-class WatchedMetric:
+class MonitoredMetric:
     """Every worker scores its rows; the first one computes the metric of all and tells the others.
 
     rows: of the split

@@ -24,10 +24,10 @@ from gdmix_core.errors import StepError
 from gdmix_core.text.network.network import TextNetwork
 from gdmix_core.text.network_rows import ROWS_AT_A_TIME, NetworkRows, RowReader
 from gdmix_core.text.serving.model_folder import write_model
-from gdmix_core.text.training.group import OneWorker
+from gdmix_core.text.training.group import SingleWorkerGroup
 from gdmix_core.text.training.inputs_of_data import network_inputs
-from gdmix_core.text.training.loop import Course
-from gdmix_core.text.training.monitored_metric import WatchedMetric
+from gdmix_core.text.training.loop import TrainingLoop
+from gdmix_core.text.training.monitored_metric import MonitoredMetric
 from gdmix_core.text.training.optimizer import Update
 from gdmix_core.text.training.packed_rows import RowsInGraph, pack
 from gdmix_core.text.training.row_order import permutation
@@ -71,9 +71,9 @@ def coordinate(context: TrainingContext) -> dict[str, Any]:
         local = TextNetwork(settings, inputs)
         reader = RowReader(context, local.tokenize, inputs.outputs)
         scorer = RowScores(local)
-        course = _Training(context, strategy, local, reader, scorer, files).go()
-        outcome = course.finish()
-    local.set_weights(course.best, local.weight_names)
+        loop = _Training(context, strategy, local, reader, scorer, files).go()
+        outcome = loop.finish()
+    local.set_weights(loop.best, local.weight_names)
     write_scores(context, reader, scorer, rank=0, workers=1)
     write_model(context, local)
     return outcome
@@ -131,17 +131,19 @@ class _Training:
             self._network = TextNetwork(self._settings, local.inputs)
             self._update = Update(self._settings, self._network, total)
         self._coordinator = tf.distribute.coordinator.ClusterCoordinator(self._strategy)
-        metric = WatchedMetric(context, rank=0)
+        metric = MonitoredMetric(context, rank=0)
         self._watched: NetworkRows = reader.read(metric.split, 0, metric.rows)
-        self._course = Course(context, self._network, self._update, OneWorker(), sum(self._steps), metric, self._watch)
+        self._loop = TrainingLoop(
+            context, self._network, self._update, SingleWorkerGroup(), sum(self._steps), metric, self._watch
+        )
         self._function = tf.function(
             self._train_file, input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([2], tf.int32)]
         )
 
-    def go(self) -> Course:
-        course, state = self._course, self._course.state
-        course.begin()
-        course.start_clock()
+    def go(self) -> TrainingLoop:
+        loop, state = self._loop, self._loop.state
+        loop.begin()
+        loop.start_clock()
         while not state.over:
             for files in self._rounds(state.epoch, state.step):
                 results = [
@@ -153,13 +155,13 @@ class _Training:
                 ]
                 self._coordinator.join()
                 losses = np.array([result.fetch() for result in results])
-                course.advance(sum(self._steps[file] for file in files), sum(self._files.rows[file] for file in files))
+                loop.advance(sum(self._steps[file] for file in files), sum(self._files.rows[file] for file in files))
                 # Workers that count at once lose a count.
                 self._update.set_steps(state.steps)
-                course.evaluate((float(losses[:, 0].sum()), float(losses[:, 1].sum())))
+                loop.evaluate((float(losses[:, 0].sum()), float(losses[:, 1].sum())))
                 if state.over:
                     break
-        return course
+        return loop
 
     def _rounds(self, epoch: int, done: int) -> Iterator[list[int]]:
         """The files between two evaluations of an epoch, whose first `done` steps are taken already."""

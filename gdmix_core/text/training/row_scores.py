@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gdmix_core.text.network.network import TextNetwork
 from gdmix_core.text.network_rows import Batch, NetworkRows
 from gdmix_core.text.training.train_step import as_tensors
-from gdmix_core.workers.prefetch import ahead
+from gdmix_core.workers.prefetch import prefetch
 
 _BATCH = 2048
 
@@ -29,7 +29,7 @@ class RowScores:
         Rows with the same texts are scored together, so that a text is encoded hardly more than once.
         """
         scores = self.none(len(rows))
-        for picked, batch in ahead(_batches(rows)):
+        for picked, batch in prefetch(_batches(rows)):
             scores[picked] = self._function(as_tensors(batch)[0]).numpy()
         return scores
 

@@ -10,7 +10,7 @@ from gdmix_core.pipeline.run import SPLITS
 from gdmix_core.text.network_rows import RowReader
 from gdmix_core.text.training.row_scores import RowScores
 from gdmix_core.training_context import TrainingContext
-from gdmix_core.workers.prefetch import ahead
+from gdmix_core.workers.prefetch import prefetch
 
 
 def write_scores(context: TrainingContext, reader: RowReader, scorer: RowScores, rank: int, workers: int) -> None:
@@ -24,6 +24,6 @@ def write_scores(context: TrainingContext, reader: RowReader, scorer: RowScores,
         if rows == 0:
             continue
         start, stop = share_of_rows(rows, rank, workers)
-        parts = [scorer.of(piece) for piece in ahead(reader.stream(split, start, stop), depth=1)]
+        parts = [scorer.of(piece) for piece in prefetch(reader.stream(split, start, stop), depth=1)]
         scores = np.concatenate([scorer.none(), *parts])
         storage.write_array(context.score_part(split, rank), scores)

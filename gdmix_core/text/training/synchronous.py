@@ -14,42 +14,42 @@ from gdmix_core.evaluation.evaluate import group_codes
 from gdmix_core.text.network.network import TextNetwork
 from gdmix_core.text.network_rows import NetworkRows, RowReader
 from gdmix_core.text.training.group import TrainingGroup
-from gdmix_core.text.training.loop import Course
-from gdmix_core.text.training.monitored_metric import WatchedMetric
+from gdmix_core.text.training.loop import TrainingLoop
+from gdmix_core.text.training.monitored_metric import MonitoredMetric
 from gdmix_core.text.training.optimizer import Update
 from gdmix_core.text.training.row_order import OrderOfGroups, OrderOfRows, RowOrder
 from gdmix_core.text.training.row_scores import RowScores
 from gdmix_core.text.training.train_step import TrainStep, as_tensors
 from gdmix_core.training_context import TrainingContext
-from gdmix_core.workers.prefetch import ahead
+from gdmix_core.workers.prefetch import prefetch
 
 
 def train(
     context: TrainingContext, network: TextNetwork, reader: RowReader, scorer: RowScores, group: TrainingGroup
-) -> Course:
-    """Trains until it is over; the course knows the best weights. Raises StepError, WorkerLostError."""
+) -> TrainingLoop:
+    """Trains until it is over; the loop knows the best weights. Raises StepError, WorkerLostError."""
     settings = context.settings.text
     order, rows, numbers = _own_rows(context, reader, group)
     update = Update(settings, network, order.steps * settings.epochs)
-    metric = WatchedMetric(context, group.rank)
+    metric = MonitoredMetric(context, group.rank)
     watched, which = rows, numbers
     if metric.split == "validation":
         start, stop = share_of_rows(metric.rows, group.rank, group.workers)
         watched, which = reader.read("validation", start, stop), np.arange(start, stop)
-    course = Course(context, network, update, group, order.steps, metric, lambda: (scorer.of(watched), which))
-    course.begin()
+    loop = TrainingLoop(context, network, update, group, order.steps, metric, lambda: (scorer.of(watched), which))
+    loop.begin()
     step_of_training = TrainStep(network, update, context.config.task, group)
-    state = course.state
+    state = loop.state
     step_of_training.sums = state.loss, state.weight
     while not state.over:
         order.begin(state.epoch)
-        for size, batch, targets in ahead(batches(order, rows, state.step)):
+        for size, batch, targets in prefetch(batches(order, rows, state.step)):
             step_of_training.take(batch, targets, state.steps)
-            if course.taken(size, lambda: step_of_training.sums):
+            if loop.taken(size, lambda: step_of_training.sums):
                 step_of_training.sums = 0.0, 0.0
                 if state.over:
                     break
-    return course
+    return loop
 
 
 def _own_rows(

@@ -56,8 +56,8 @@ def train_and_score(context: TrainingContext, group: Any) -> dict[str, Any]:
     network = TextNetwork(settings, inputs)
     reader = RowReader(context, network.tokenize, inputs.outputs)
     scorer = RowScores(network)
-    course = synchronous.train(context, network, reader, scorer, group)
-    outcome = course.finish()
+    loop = synchronous.train(context, network, reader, scorer, group)
+    outcome = loop.finish()
     write_scores(context, reader, scorer, group.rank, group.workers)
     if group.rank == 0:
         write_model(context, network)

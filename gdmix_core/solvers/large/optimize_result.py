@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class Minimum:
+class OptimizeResult:
     """w float64 [k]; objective F(w); gradient: its max-norm there; evaluations: of loss and gradient; converged.
 
     Where F has an L1 part or w bounds, the gradient is the shortest of the subgradients, without what presses against
