@@ -13,7 +13,8 @@ from scipy import optimize, special
 
 from gdmix_core.solvers.entity import newton, posterior, proximal
 from gdmix_core.solvers.entity.local_index import build_local_index
-from gdmix_core.solvers.entity.newton import CONVERGED, NO_DATA, UNBOUNDED
+from gdmix_core.solvers.entity.newton import CONVERGED, NO_DATA, SEPARATED
+from gdmix_core.solvers.entity.problem import Constraints, Entities, Features, Limits, Measures, Outcome, Penalty, Rows
 
 # Looks at rows whose margins lie beyond this as the solver's bound for models without a finite optimum.
 LARGEST_SANE_MARGIN = 200.0
@@ -117,21 +118,21 @@ def solve(
     measured = len(rows) if model.groups else 0
     leverage = np.zeros(measured, np.float32)
     others = np.zeros(measured) if other_leverage is None else np.asarray(other_leverage, np.float64)
-    problem = (
-        LOSSES[model.loss], model.intercept, begin, end, offsets, local, values, *columns,
-        coefficient_begin, theta, model.penalised(features, model.l2), model.of(features, model.prior, 0.0),
-    )  # fmt: skip
-    outcome = (
-        status, iterations, objective, model.variance_mode, variances,
-        model.group(features) if model.groups else np.empty(0, np.int32), sums, others, leverage,
-    )  # fmt: skip
+    loss, by_entity = LOSSES[model.loss], Entities(begin, end, coefficient_begin)
+    data = Rows(Features(model.intercept, offsets, local, values), *columns)
+    penalty = Penalty(model.penalised(features, model.l2), model.of(features, model.prior, 0.0))
+    limits = Limits(model.tolerance, model.max_iterations, model.dense_limit)
+    outcome = Outcome(status, iterations, objective)
+    group = model.group(features) if model.groups else np.empty(0, np.int32)
+    measures = Measures(model.variance_mode, variances, group, sums, others, leverage)
     if model.proximal:
-        proximal.solve_entities(
-            *problem, model.penalised(features, model.l1), model.of(features, model.lower, -np.inf),
-            model.of(features, model.upper, np.inf), model.tolerance, model.max_iterations, *outcome,
+        constraints = Constraints(
+            model.penalised(features, model.l1), model.of(features, model.lower, -np.inf),
+            model.of(features, model.upper, np.inf),
         )  # fmt: skip
+        proximal.solve_entities(loss, by_entity, data, theta, penalty, constraints, limits, outcome, measures)
     else:
-        newton.solve_entities(*problem, model.tolerance, model.max_iterations, model.dense_limit, *outcome)
+        newton.solve_entities(loss, by_entity, data, theta, penalty, limits, outcome, measures)
     cuts = coefficient_begin[1:-1]
     return Solution(
         np.split(theta, cuts),
@@ -232,7 +233,7 @@ def assert_optimal(entities: list[Entity], found: Solution, model: Model) -> Non
         assert np.isfinite(theta).all()
         value, best = objective.value(theta), objective.best()
         slack = 1e-9 * objective.scale(theta)
-        if found.status[e] == UNBOUNDED:
+        if found.status[e] == SEPARATED:
             # No finite optimum: stopped where there is all but nothing left to gain.
             assert not model.regularize_intercept or model.l2 == 0
             assert value <= best + 1e-5 * entity.weight.sum()

@@ -10,7 +10,7 @@ from entity_problem import LARGEST_SANE_MARGIN, Entity, Model, Objective, assert
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gdmix_core.solvers.entity.newton import CONVERGED, ITERATION_LIMIT, NO_DATA, UNBOUNDED
+from gdmix_core.solvers.entity.newton import CONVERGED, ITERATION_LIMIT, NO_DATA, SEPARATED
 
 LOSS_NAMES = ("logistic", "linear", "poisson")
 
@@ -99,7 +99,7 @@ def test_one_class_with_a_free_intercept_is_unbounded_and_stays_finite(label, de
     entity = random_entity(rng, "logistic", 20, 4)
     entity.label[:] = label
     found = solve([entity], Model(l2=1.0, dense_limit=dense_limit))
-    assert found.status[0] == UNBOUNDED
+    assert found.status[0] == SEPARATED
     margins = entity.X[:, found.features[0][1:]] @ found.theta[0][1:] + found.theta[0][0]
     assert np.isfinite(found.theta[0]).all()
     assert np.abs(margins).max() < LARGEST_SANE_MARGIN
@@ -119,7 +119,7 @@ def test_one_class_with_a_penalised_intercept_has_an_optimum():
 def test_a_poisson_entity_without_any_count_is_unbounded():
     entity = Entity(np.zeros((6, 0)), np.zeros(6), np.ones(6), np.zeros(6))
     found = solve([entity], Model("poisson"))
-    assert found.status[0] == UNBOUNDED
+    assert found.status[0] == SEPARATED
     assert -LARGEST_SANE_MARGIN < found.theta[0][0] < -5
 
 
@@ -283,17 +283,22 @@ def test_one_step_already_lowers_the_objective():
 def test_a_prior_is_what_the_penalty_pulls_to():
     """Without data pull (tiny weights) the coefficients are the prior; the solver's own call, with its own prior."""
     from gdmix_core.solvers.entity.newton import solve_entities
+    from gdmix_core.solvers.entity.problem import Entities, Features, Limits, Measures, Outcome, Penalty, Rows
     from gdmix_core.solvers.losses import LINEAR
 
     theta, prior = np.zeros(2), np.array([1.5, -2.0])
     status, iterations, objective = np.empty(1, np.uint8), np.empty(1, np.int32), np.empty(1)
+    bag = np.array([0, 1, 2]), np.array([0, 1], np.int32), np.array([1.0, 1.0])
     solve_entities(
-        LINEAR, False, np.array([0]), np.array([2]), np.array([0, 1, 2]), np.array([0, 1], np.int32),
-        np.array([1.0, 1.0]), np.array([3.0, 4.0]), np.array([2.0, 1e-12]), np.zeros(2), np.array([0, 2]),
-        theta, np.array([2.0, 2.0]), prior, 1e-9, 50, 128, status, iterations, objective,
-        0, np.empty(0), np.empty(0, np.int32), np.empty((4, 0)),
-        np.empty(0), np.empty(0, np.float32),
-    )  # fmt: skip
+        LINEAR,
+        Entities(np.array([0]), np.array([2]), np.array([0, 2])),
+        Rows(Features(False, *bag), np.array([3.0, 4.0]), np.array([2.0, 1e-12]), np.zeros(2)),
+        theta,
+        Penalty(np.array([2.0, 2.0]), prior),
+        Limits(1e-9, 50, 128),
+        Outcome(status, iterations, objective),
+        Measures(0, np.empty(0), np.empty(0, np.int32), np.empty((4, 0)), np.empty(0), np.empty(0, np.float32)),
+    )
     # weight (θ − y) + λ (θ − m) = 0
     assert theta == pytest.approx([(2 * 3 + 2 * 1.5) / 4, -2.0], abs=1e-9)
     assert status[0] == CONVERGED

@@ -13,7 +13,7 @@ from loss_formulas import LOSS_NAMES
 from numpy.typing import NDArray
 from scipy import optimize
 
-from gdmix_core.solvers.entity.newton import CONVERGED, ITERATION_LIMIT, NO_DATA, UNBOUNDED
+from gdmix_core.solvers.entity.newton import CONVERGED, ITERATION_LIMIT, NO_DATA, SEPARATED
 
 KINDS = ("l1", "elastic_net", "bounds", "l1_and_bounds", "prior", "everything")
 
@@ -166,7 +166,7 @@ def test_one_class(label: float):
     entity = random_entity(np.random.default_rng(7), "logistic", 20, 4)
     entity.label[:] = label
     free = solve([entity], Model(l2=0.0, l1=1.0, proximal=True))
-    assert free.status[0] == UNBOUNDED
+    assert free.status[0] == SEPARATED
     assert np.isfinite(free.theta[0]).all()
     assert np.sign(free.theta[0][0]) == 2 * label - 1
     held = Model(l2=0.0, l1=0.3, regularize_intercept=True, tolerance=1e-8, proximal=True)

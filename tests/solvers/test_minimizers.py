@@ -155,7 +155,7 @@ def test_it_says_why_it_stopped() -> None:
     random = np.random.default_rng(2)
     X = random.normal(size=(50, 4))
     oracle = Oracle("logistic_regression", X, (X[:, 0] > 0).astype(float), np.ones(50), np.zeros(50), np.full(5, 0.1))
-    arguments: dict[str, Any] = {"goal": 1e-9, "max_iterations": 1}
+    arguments: dict[str, Any] = {"gtol": 1e-9, "max_iterations": 1}
     for found in (
         newton_cg.minimize(objective_of(oracle), np.zeros(5), **arguments),
         projected_newton.minimize(objective_of(oracle), np.zeros(5), constraints=Constraints.none(5), **arguments),

@@ -18,6 +18,7 @@ from gdmix_core.models.table import CoefficientTable
 from gdmix_core.solvers.entity import newton, posterior, proximal
 from gdmix_core.solvers.entity.feature_selection import select_features, without_unused
 from gdmix_core.solvers.entity.local_index import build_local_index, look_up_local_index, score_rows
+from gdmix_core.solvers.entity.problem import Constraints, Entities, Features, Limits, Measures, Outcome, Penalty, Rows
 from gdmix_core.solvers.losses import LOSS_OF_TASK
 
 _VARIANCE_MODES = {"none": posterior.NO_VARIANCES, "simple": posterior.SIMPLE, "full": posterior.FULL}
@@ -117,23 +118,25 @@ def fit_entity_models(
     variances = np.full(used if mode != posterior.NO_VARIANCES else 0, np.nan)
     sums = np.zeros((4, len(penalties.variance)))
     status, iterations, objective = np.empty(count, np.uint8), np.empty(count, np.int32), np.empty(count)
-    problem = (
-        LOSS_OF_TASK[task], settings.intercept, rows.begin, active_end,
-        offsets, local, values, rows.label, weight, rows.offset, coefficient_begin, theta, penalty, centre,
-    )  # fmt: skip
+    loss, entities = LOSS_OF_TASK[task], Entities(rows.begin, active_end, coefficient_begin)
+    data = Rows(Features(settings.intercept, offsets, local, values), rows.label, weight, rows.offset)
     measured = len(rows.row) if len(penalties.variance) else 0
     leverage = np.zeros(measured, np.float32)
     others = np.zeros(measured) if rows.leverage is None else rows.leverage
-    outcome = (status, iterations, objective, mode, variances, group, sums, others, leverage)
+    limits = Limits(effect.tolerance, effect.max_iterations, newton.DENSE_LIMIT)
+    outcome = Outcome(status, iterations, objective)
+    measures = Measures(mode, variances, group, sums, others, leverage)
     if penalties.is_smooth:
-        newton.solve_entities(*problem, effect.tolerance, effect.max_iterations, newton.DENSE_LIMIT, *outcome)
+        newton.solve_entities(loss, entities, data, theta, Penalty(penalty, centre), limits, outcome, measures)
     else:
-        limits = (
+        constraints = Constraints(
             np.zeros(used) if penalties.l1 is None else penalties.l1[listed + 1],
             np.full(used, -np.inf) if penalties.lower is None else penalties.lower[listed + 1],
             np.full(used, np.inf) if penalties.upper is None else penalties.upper[listed + 1],
         )
-        proximal.solve_entities(*problem, *limits, effect.tolerance, effect.max_iterations, *outcome)
+        proximal.solve_entities(
+            loss, entities, data, theta, Penalty(penalty, centre), constraints, limits, outcome, measures
+        )
     _check_outcome(rows, coefficient_begin, theta, objective)
     scores = np.zeros(len(rows.row), np.float32)
     score_rows(

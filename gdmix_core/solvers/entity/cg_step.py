@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core.jit import njit
+from gdmix_core.solvers.entity.problem import Features
 
 # Relative residual at which a step is good enough; with the full Newton step's quadratic convergence lost anyway,
 # a looser value costs outer iterations and a tighter one inner iterations. Measured: benchmarks/random_effect.py.
@@ -21,16 +22,14 @@ def multiply(
     out: NDArray[np.float64],
     v: NDArray[np.float64],
     size: int,
-    intercept: bool,
+    features: Features,
     begin: int,
     end: int,
-    offsets: NDArray[np.int64],
-    local: NDArray[np.int32],
-    values: NDArray[np.floating],
     curvature: NDArray[np.float64],
     penalty: NDArray[np.float64],
 ) -> None:
     """out = (Xᵀ diag(curvature) X + diag(penalty)) v for the rows begin … end−1."""
+    intercept, offsets, local, values = features
     for j in range(size):
         out[j] = penalty[j] * v[j]
     for i in range(begin, end):
@@ -48,15 +47,13 @@ def multiply(
 def hessian_diagonal(
     diagonal: NDArray[np.float64],
     size: int,
-    intercept: bool,
+    features: Features,
     begin: int,
     end: int,
-    offsets: NDArray[np.int64],
-    local: NDArray[np.int32],
-    values: NDArray[np.floating],
     curvature: NDArray[np.float64],
     penalty: NDArray[np.float64],
 ) -> None:
+    intercept, offsets, local, values = features
     for j in range(size):
         diagonal[j] = penalty[j]
     for i in range(begin, end):
@@ -73,18 +70,15 @@ def newton_step(
     gradient: NDArray[np.float64],
     work: NDArray[np.float64],
     size: int,
-    intercept: bool,
+    features: Features,
     begin: int,
     end: int,
-    offsets: NDArray[np.int64],
-    local: NDArray[np.int32],
-    values: NDArray[np.floating],
     curvature: NDArray[np.float64],
     penalty: NDArray[np.float64],
 ) -> None:
     """step ≈ −H⁻¹ gradient. work: float64 [4, ≥ size] scratch space."""
     diagonal, residual, direction, product = work[0], work[1], work[2], work[3]
-    hessian_diagonal(diagonal, size, intercept, begin, end, offsets, local, values, curvature, penalty)
+    hessian_diagonal(diagonal, size, features, begin, end, curvature, penalty)
     rho = 0.0
     for j in range(size):
         if diagonal[j] <= 0.0:
@@ -97,7 +91,7 @@ def newton_step(
     for _ in range(min(2 * size, LARGEST_ROUNDS)):
         if rho <= target or rho == 0.0:
             break
-        multiply(product, direction, size, intercept, begin, end, offsets, local, values, curvature, penalty)
+        multiply(product, direction, size, features, begin, end, curvature, penalty)
         curvature_along = 0.0
         separate = 0.0
         for j in range(size):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core.jit import njit
+from gdmix_core.solvers.entity.problem import Constraints, Features
 
 _LARGEST_SWEEPS = 200
 
@@ -26,38 +29,39 @@ def min_norm_subgradient(gradient: float, w: float, l1: float, lower: float, upp
     return g
 
 
+class Columns(NamedTuple):
+    """An entity's entries coefficient by coefficient, the intercept's ones among them; rows count from 0.
+
+    begin: int64 [coefficients + 1]; row int64, value float64 [entries]
+    """
+
+    begin: NDArray[np.int64]
+    row: NDArray[np.int64]
+    value: NDArray[np.float64]
+
+
 @njit(cache=True, nogil=True)
-def by_column(
-    column_begin: NDArray[np.int64],
-    column_row: NDArray[np.int64],
-    column_value: NDArray[np.float64],
-    size: int,
-    intercept: bool,
-    begin: int,
-    end: int,
-    offsets: NDArray[np.int64],
-    local: NDArray[np.int32],
-    values: NDArray[np.floating],
-) -> None:
-    """The entity's entries coefficient by coefficient, the intercept's ones among them; rows count from 0."""
+def by_column(columns: Columns, size: int, features: Features, begin: int, end: int) -> None:
+    """Fills the columns with the entries of the rows begin … end−1."""
+    first, row, value = columns.begin, columns.row, columns.value
     for j in range(size + 1):
-        column_begin[j] = 0
-    if intercept:
-        column_begin[1] = end - begin
-    for s in range(offsets[begin], offsets[end]):
-        column_begin[local[s] + 1] += 1
+        first[j] = 0
+    if features.intercept:
+        first[1] = end - begin
+    for s in range(features.offsets[begin], features.offsets[end]):
+        first[features.local[s] + 1] += 1
     for j in range(size):
-        column_begin[j + 1] += column_begin[j]
-    at = column_begin[:size].copy()
+        first[j + 1] += first[j]
+    at = first[:size].copy()
     for i in range(begin, end):
-        if intercept:
-            column_row[at[0]] = i - begin
-            column_value[at[0]] = 1.0
+        if features.intercept:
+            row[at[0]] = i - begin
+            value[at[0]] = 1.0
             at[0] += 1
-        for s in range(offsets[i], offsets[i + 1]):
-            j = local[s]
-            column_row[at[j]] = i - begin
-            column_value[at[j]] = values[s]
+        for s in range(features.offsets[i], features.offsets[i + 1]):
+            j = features.local[s]
+            row[at[j]] = i - begin
+            value[at[j]] = features.values[s]
             at[j] += 1
 
 
@@ -66,29 +70,35 @@ def descend(
     step: NDArray[np.float64],
     dz: NDArray[np.float64],
     gradient: NDArray[np.float64],
-    hessian_diagonal: NDArray[np.float64],
     curvature: NDArray[np.float64],
     w: NDArray[np.float64],
-    penalty: NDArray[np.float64],
-    l1: NDArray[np.float64],
-    lower: NDArray[np.float64],
-    upper: NDArray[np.float64],
-    column_begin: NDArray[np.int64],
-    column_row: NDArray[np.int64],
-    column_value: NDArray[np.float64],
-    rows: int,
+    precision: NDArray[np.float64],
+    constraints: Constraints,
+    columns: Columns,
+    count: int,
+    hessian_diagonal: NDArray[np.float64],
     gtol: float,
 ) -> None:
     """step, dz: the move that minimises gradient·d + ½ d·H d + Σ l1 |w + d| within the bounds, and what it does to the
-    margins, until no coefficient's own subgradient is above gtol. hessian_diagonal: diagonal of H."""
+    margins, until no coefficient's own subgradient is above gtol.
+
+    count: of the rows; hessian_diagonal: scratch
+    """
+    l1, lower, upper = constraints.l1, constraints.lower, constraints.upper
+    begin, row, value = columns.begin, columns.row, columns.value
+    for j in range(len(w)):
+        hessian_diagonal[j] = precision[j]
+        for s in range(begin[j], begin[j + 1]):
+            hessian_diagonal[j] += curvature[row[s]] * value[s] * value[s]
+        hessian_diagonal[j] = max(hessian_diagonal[j], 1e-12)
     step[: len(w)] = 0.0
-    dz[:rows] = 0.0
+    dz[:count] = 0.0
     for _ in range(_LARGEST_SWEEPS):
         violation = 0.0
         for j in range(len(w)):
-            g = gradient[j] + penalty[j] * step[j]
-            for s in range(column_begin[j], column_begin[j + 1]):
-                g += curvature[column_row[s]] * dz[column_row[s]] * column_value[s]
+            g = gradient[j] + precision[j] * step[j]
+            for s in range(begin[j], begin[j + 1]):
+                g += curvature[row[s]] * dz[row[s]] * value[s]
             at = w[j] + step[j]
             violation = max(violation, abs(min_norm_subgradient(g, at, l1[j], lower[j], upper[j])))
             free = at - g / hessian_diagonal[j]
@@ -99,7 +109,7 @@ def descend(
                 continue
             move = to - at
             step[j] = to - w[j]
-            for s in range(column_begin[j], column_begin[j + 1]):
-                dz[column_row[s]] += move * column_value[s]
+            for s in range(begin[j], begin[j + 1]):
+                dz[row[s]] += move * value[s]
         if violation <= gtol:
             break

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core.jit import njit
+from gdmix_core.solvers.entity.problem import Features
 
 # A pivot below this share of its diagonal entry is a direction the data and the penalty say nothing about
 # (a constant feature beside an unpenalised intercept): it is given a little curvature, so the step there is small.
@@ -16,12 +17,9 @@ SINGULAR = 1e-12
 def hessian(
     H: NDArray[np.float64],
     size: int,
-    intercept: bool,
+    features: Features,
     begin: int,
     end: int,
-    offsets: NDArray[np.int64],
-    local: NDArray[np.int32],
-    values: NDArray[np.floating],
     curvature: NDArray[np.float64],
     penalty: NDArray[np.float64],
 ) -> None:
@@ -29,6 +27,7 @@ def hessian(
 
     local: ascending coefficient positions within a row; values: the features there; curvature[i − begin] of row i.
     """
+    intercept, offsets, local, values = features
     for j in range(size):
         for k in range(j):
             H[j, k] = 0.0

@@ -1,6 +1,6 @@
 """Many small penalised models at once: damped Newton, entity after entity, compiled, no Python in between.
 
-For each entity:  F(θ) = Σ_i weight_i · loss(y_i, x_i·θ + offset_i) + ½ Σ_j penalty_j (θ_j − prior_j)²
+For each entity:  F(w) = Σ_i weight_i · loss(y_i, x_i·w + offset_i) + ½ Σ_j precision_j (w_j − mean_j)²
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from gdmix_core.jit import njit
 from gdmix_core.solvers.entity import cg_step, dense_step, posterior
+from gdmix_core.solvers.entity.problem import Entities, Features, Limits, Measures, Outcome, Penalty, Rows, Scratch
 from gdmix_core.solvers.losses import LINEAR, POISSON, SMOOTHED_HINGE, loss_terms
 
 CONVERGED = 0
 ITERATION_LIMIT = 1
 NO_DATA = 2
-UNBOUNDED = 3  # no finite optimum (one class and a free intercept): stopped where the loss was all but zero
+SEPARATED = 3  # no finite optimum (one class and a free intercept): stopped where the loss was all but zero
 STATUS_NAMES = ("converged", "iteration_limit", "no_data", "unbounded")
 
 # Up to so many coefficients a step factors the dense Hessian, above it uses conjugate gradients.
@@ -34,206 +35,209 @@ LARGEST_CHANGE = 20.0  # of a margin in one step: e^20 times the odds
 _LARGEST_DRIFT = 0.1
 # The smoothed hinge has no curvature where it is straight; steps are taken as if it had this little.
 HINGE_CURVATURE = 1e-7
+_SHORTENINGS = 50
 
 
 @njit(cache=True, nogil=True)
 def solve_entities(
     loss: int,
-    intercept: bool,
-    row_begin: NDArray[np.int64],
-    row_end: NDArray[np.int64],
-    offsets: NDArray[np.int64],
-    local: NDArray[np.int32],
-    values: NDArray[np.floating],
-    label: NDArray[np.float64],
-    weight: NDArray[np.float64],
-    margin_offset: NDArray[np.float64],
-    coefficient_begin: NDArray[np.int64],
-    theta: NDArray[np.float64],
-    penalty: NDArray[np.float64],
-    prior: NDArray[np.float64],
-    tolerance: float,
-    max_iterations: int,
-    dense_limit: int,
-    status: NDArray[np.uint8],
-    iterations: NDArray[np.int32],
-    objective: NDArray[np.float64],
-    variance_mode: int,
-    variances: NDArray[np.float64],
-    group: NDArray[np.int32],
-    sums: NDArray[np.float64],
-    other_leverage: NDArray[np.float64],
-    leverage: NDArray[np.float32],
+    entities: Entities,
+    rows: Rows,
+    w: NDArray[np.float64],
+    penalty: Penalty,
+    limits: Limits,
+    outcome: Outcome,
+    measures: Measures,
 ) -> None:
-    """Solves entities 0 … E−1.
-
-    row_begin, row_end: int64 [E] rows each entity trains on
-    offsets [n + 1], local, values: its rows' features; local is the position within the entity's coefficients,
-        ascending in a row (with an intercept, position 0 is the intercept's and no row lists it)
-    label, weight, margin_offset: float64 [n]
-    coefficient_begin: int64 [E + 1]; theta, penalty, prior: float64 [all coefficients]
-    theta: in: start, out: solution
-    status uint8 [E], iterations int32 [E], objective float64 [E]: out; objective is F before the last, tiny step
-    variance_mode … leverage: what is measured at the solution, see posterior.measure; variances and group are float64
-        and int32 [all coefficients], the leverages float64 and float32 [n], or empty where nothing is asked for
-    """
-    measured = variance_mode != posterior.NO_VARIANCES or sums.shape[1] > 0
-    inverted = variance_mode == posterior.FULL or sums.shape[1] > 0
-    entities = len(row_begin)
-    most_rows = 1
-    largest = 1
-    largest_dense = 1
-    for e in range(entities):
-        most_rows = max(most_rows, row_end[e] - row_begin[e])
-        size = coefficient_begin[e + 1] - coefficient_begin[e]
-        largest = max(largest, size)
-        if size <= dense_limit or (inverted and size <= posterior.LARGEST_INVERSE):
-            largest_dense = max(largest_dense, size)
-    z = np.empty(most_rows)
-    dz = np.empty(most_rows)
-    slope = np.empty(most_rows)
-    curvature = np.empty(most_rows)
-    gradient = np.empty(largest)
-    step = np.empty(largest)
-    H = np.empty((largest_dense, largest_dense))
-    V = np.empty((largest_dense, largest_dense)) if inverted else np.empty((0, 0))
-    work = np.empty((4, largest))
-
-    # Squares and hinges reach their least value at finite margins.
-    may_separate = loss != LINEAR and loss != SMOOTHED_HINGE
-    for e in range(entities):
-        begin, end = row_begin[e], row_end[e]
-        size = coefficient_begin[e + 1] - coefficient_begin[e]
-        w = theta[coefficient_begin[e] : coefficient_begin[e + 1]]
-        lam = penalty[coefficient_begin[e] : coefficient_begin[e + 1]]
-        m = prior[coefficient_begin[e] : coefficient_begin[e + 1]]
-        iterations[e] = 0
-        objective[e] = 0.0
-        if begin == end or size == 0:
-            status[e] = NO_DATA
+    """Solves entities 0 … E−1. w: float64, of all entities' coefficients; in: start, out: solution."""
+    scratch = scratch_for(entities, measures, limits.dense_limit)
+    measured = is_measured(measures)
+    for e in range(len(entities.row_begin)):
+        begin, end = entities.row_begin[e], entities.row_end[e]
+        first, last = entities.coefficient_begin[e], entities.coefficient_begin[e + 1]
+        if begin == end or first == last:
+            outcome.status[e], outcome.iterations[e], outcome.objective[e] = NO_DATA, 0, 0.0
             continue
-        total_weight = 0.0
-        for i in range(begin, end):
-            total_weight += weight[i]
-        gtol = tolerance * max(1.0, total_weight)
-        negligible = _NO_DECREMENT * total_weight if loss == SMOOTHED_HINGE else 1e-300
-        free = False
-        for j in range(size):
-            free = free or lam[j] == 0.0
-
-        margins(z, w, intercept, begin, end, offsets, local, values)
-        data_loss = 0.0
-        for i in range(begin, end):
-            z[i - begin] += margin_offset[i]
-            value, first, second = loss_terms(loss, z[i - begin], label[i])
-            data_loss += weight[i] * value
-            slope[i - begin] = weight[i] * first
-            curvature[i - begin] = weight[i] * (second if loss != SMOOTHED_HINGE else max(second, HINGE_CURVATURE))
-        penalty_value = 0.0
-        for j in range(size):
-            penalty_value += 0.5 * lam[j] * (w[j] - m[j]) * (w[j] - m[j])
-        F = data_loss + penalty_value
-
-        status[e] = ITERATION_LIMIT
-        drift = np.inf  # how far margins have moved since H was factored
-        for _ in range(max_iterations):
-            largest_gradient = gradient_of(
-                gradient, slope, w, lam, m, size, intercept, begin, end, offsets, local, values
-            )
-            # What the loss may still fall by: its value; of a Poisson loss, whose value may be anything, the rates.
-            left = data_loss
-            if loss == POISSON:
-                left = 0.0
-                for i in range(end - begin):
-                    left += curvature[i]
-            separated = free and may_separate and left <= NEGLIGIBLE_LOSS * total_weight
-            if separated and largest_gradient <= gtol and is_number(gradient, size):
-                status[e] = UNBOUNDED
-                break
-            if size <= dense_limit:
-                if drift > _LARGEST_DRIFT:
-                    dense_step.hessian(H, size, intercept, begin, end, offsets, local, values, curvature, lam)
-                    dense_step.cholesky(H, size)
-                    drift = 0.0
-                dense_step.solve(H, size, gradient, step)
-            else:
-                cg_step.newton_step(
-                    step, gradient, work, size, intercept, begin, end, offsets, local, values, curvature, lam
-                )
-            decrement = 0.0
-            for j in range(size):
-                decrement -= gradient[j] * step[j]
-            iterations[e] += 1
-            if largest_gradient <= gtol and decrement <= _DECREMENT * abs(F) + negligible:
-                # The step is below what a comparison of objectives can see; taken in full it squares the error.
-                for j in range(size):
-                    w[j] += step[j]
-                status[e] = CONVERGED
-                break
-
-            margins(dz, step, intercept, begin, end, offsets, local, values)
-            change = 0.0
-            for i in range(end - begin):
-                change = max(change, abs(dz[i]))
-            # A quadratic is its own model, however far the step goes; labels of a linear model have any size.
-            t = 1.0 if loss == LINEAR or change <= LARGEST_CHANGE else LARGEST_CHANGE / change
-            improved = False
-            for _ in range(50):
-                trial_loss = 0.0
-                for i in range(begin, end):
-                    value, first, second = loss_terms(loss, z[i - begin] + t * dz[i - begin], label[i])
-                    trial_loss += weight[i] * value
-                    slope[i - begin] = weight[i] * first
-                    if loss == SMOOTHED_HINGE:
-                        second = max(second, HINGE_CURVATURE)
-                    curvature[i - begin] = weight[i] * second
-                penalty_value = 0.0
-                for j in range(size):
-                    moved = w[j] + t * step[j] - m[j]
-                    penalty_value += 0.5 * lam[j] * moved * moved
-                trial = trial_loss + penalty_value
-                # Close to the optimum a decrease drowns in the rounding of F and its terms; the gradient decides there.
-                if trial <= F - _SUFFICIENT_DECREASE * t * decrement + _ROUNDING * (abs(F) + left):
-                    improved = True
-                    break
-                t *= 0.5
-            if not improved:
-                # No descent left in float64: the gradient decides whether this is the optimum. slope and curvature
-                # are those of the last trial, but nothing reads them any more.
-                if largest_gradient <= gtol and is_number(gradient, size):
-                    status[e] = CONVERGED
-                break
-            F = trial
-            data_loss = trial_loss
-            for j in range(size):
-                w[j] += t * step[j]
-            for i in range(end - begin):
-                z[i] += t * dz[i]
-            drift += change if t == 1.0 and loss != SMOOTHED_HINGE else np.inf
-        objective[e] = F
+        own = w[first:last]
+        of_entity = Penalty(penalty.precision[first:last], penalty.mean[first:last])
+        status, iterations, F = _solve(loss, rows, begin, end, own, of_entity, limits, scratch)
+        outcome.status[e], outcome.iterations[e], outcome.objective[e] = status, iterations, F
         if measured:
-            margins(z, w, intercept, begin, end, offsets, local, values)
-            for i in range(begin, end):
-                z[i - begin] += margin_offset[i]
-            own = slice(coefficient_begin[e], coefficient_begin[e + 1])
-            posterior.measure(
-                loss, variance_mode, intercept, begin, end, offsets, local, values, label, weight, z, curvature,
-                w, lam, H, V, variances[own], group[own], sums, other_leverage, leverage,
-            )  # fmt: skip
+            posterior.measure(loss, rows, begin, end, own, of_entity, first, scratch, measures)
 
 
 @njit(cache=True, nogil=True)
-def margins(
-    z: NDArray[np.float64],
-    w: NDArray[np.float64],
-    intercept: bool,
+def is_measured(measures: Measures) -> bool:
+    return measures.variance_mode != posterior.NO_VARIANCES or measures.sums.shape[1] > 0
+
+
+@njit(cache=True, nogil=True)
+def scratch_for(entities: Entities, measures: Measures, dense_limit: int) -> Scratch:
+    """dense_limit: coefficients up to which a step factors the Hessian; for variances larger ones are inverted."""
+    inverted = measures.variance_mode == posterior.FULL or measures.sums.shape[1] > 0
+    rows, largest, dense = 1, 1, 1
+    for e in range(len(entities.row_begin)):
+        rows = max(rows, entities.row_end[e] - entities.row_begin[e])
+        size = entities.coefficient_begin[e + 1] - entities.coefficient_begin[e]
+        largest = max(largest, size)
+        if size <= dense_limit or (inverted and size <= posterior.LARGEST_INVERSE):
+            dense = max(dense, size)
+    return Scratch(
+        np.empty(rows),
+        np.empty(rows),
+        np.empty(rows),
+        np.empty(rows),
+        np.empty(largest),
+        np.empty(largest),
+        np.empty((4, largest)),
+        np.empty((dense, dense)),
+        np.empty((dense, dense)) if inverted else np.empty((0, 0)),
+    )
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _solve(
+    loss: int,
+    rows: Rows,
     begin: int,
     end: int,
-    offsets: NDArray[np.int64],
-    local: NDArray[np.int32],
-    values: NDArray[np.floating],
-) -> None:
+    w: NDArray[np.float64],
+    penalty: Penalty,
+    limits: Limits,
+    scratch: Scratch,
+) -> tuple[int, int, float]:
+    """Moves w to the optimum of one entity; (status, iterations, F)."""
+    z, dz, slope, curvature, gradient, step = (
+        scratch.z, scratch.dz, scratch.slope, scratch.curvature, scratch.gradient, scratch.step,
+    )  # fmt: skip
+    size, count = len(w), end - begin
+    total_weight, free = 0.0, False
+    for i in range(begin, end):
+        total_weight += rows.weight[i]
+    for j in range(size):
+        step[j] = 0.0
+        free = free or penalty.precision[j] == 0.0
+    # Squares and hinges reach their least value at finite margins.
+    free = free and loss != LINEAR and loss != SMOOTHED_HINGE
+    gtol = limits.tolerance * max(1.0, total_weight)
+    negligible = _NO_DECREMENT * total_weight if loss == SMOOTHED_HINGE else 1e-300
+
+    move_to(z, w, rows, begin, end)
+    data_loss = loss_at(loss, z, rows, begin, end, slope, curvature)
+    F = data_loss + _penalty_along(w, step, 0.0, penalty)
+    iterations = 0
+    drift = np.inf  # how far margins have moved since H was factored
+    for _ in range(limits.max_iterations):
+        largest_gradient = gradient_of(gradient, slope, w, penalty, rows.features, begin, end)
+        left = left_to_lose(loss, data_loss, curvature, count)
+        separated = free and left <= NEGLIGIBLE_LOSS * total_weight
+        if separated and largest_gradient <= gtol and is_number(gradient, size):
+            return SEPARATED, iterations, F
+        drift = _newton_step(drift, rows.features, begin, end, penalty.precision, size, limits.dense_limit, scratch)
+        decrement = 0.0
+        for j in range(size):
+            decrement -= gradient[j] * step[j]
+        iterations += 1
+        if largest_gradient <= gtol and decrement <= _DECREMENT * abs(F) + negligible:
+            # The step is below what a comparison of objectives can see; taken in full it squares the error.
+            for j in range(size):
+                w[j] += step[j]
+            return CONVERGED, iterations, F
+
+        margins(dz, step, rows.features, begin, end)
+        change = largest_change(dz, count)
+        # A quadratic is its own model, however far the step goes; labels of a linear model have any size.
+        t = 1.0 if loss == LINEAR or change <= LARGEST_CHANGE else LARGEST_CHANGE / change
+        improved = False
+        for _ in range(_SHORTENINGS):
+            data_loss = loss_along(loss, z, dz, t, rows, begin, end, slope, curvature)
+            trial = data_loss + _penalty_along(w, step, t, penalty)
+            # Close to the optimum a decrease drowns in the rounding of F and its terms; the gradient decides there.
+            if trial <= F - _SUFFICIENT_DECREASE * t * decrement + _ROUNDING * (abs(F) + left):
+                improved = True
+                break
+            t *= 0.5
+        if not improved:
+            # No descent left in float64: the gradient decides whether this is the optimum. slope and curvature
+            # are those of the last trial, but nothing reads them any more.
+            optimal = largest_gradient <= gtol and is_number(gradient, size)
+            return CONVERGED if optimal else ITERATION_LIMIT, iterations, F
+        F = trial
+        for j in range(size):
+            w[j] += t * step[j]
+        for i in range(count):
+            z[i] += t * dz[i]
+        drift += change if t == 1.0 and loss != SMOOTHED_HINGE else np.inf
+    return ITERATION_LIMIT, iterations, F
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _newton_step(
+    drift: float,
+    features: Features,
+    begin: int,
+    end: int,
+    precision: NDArray[np.float64],
+    size: int,
+    dense_limit: int,
+    scratch: Scratch,
+) -> float:
+    """scratch.step = −H⁻¹ gradient, by the factors of the last H where margins have hardly moved; the drift since."""
+    if size > dense_limit:
+        cg_step.newton_step(
+            scratch.step,
+            scratch.gradient,
+            scratch.work,
+            size,
+            features,
+            begin,
+            end,
+            scratch.curvature,
+            precision,
+        )
+        return drift
+    if drift > _LARGEST_DRIFT:
+        dense_step.hessian(scratch.H, size, features, begin, end, scratch.curvature, precision)
+        dense_step.cholesky(scratch.H, size)
+        drift = 0.0
+    dense_step.solve(scratch.H, size, scratch.gradient, scratch.step)
+    return drift
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _penalty_along(w: NDArray[np.float64], step: NDArray[np.float64], t: float, penalty: Penalty) -> float:
+    """½ Σ precision (w + t step − mean)²."""
+    precision, mean = penalty.precision, penalty.mean
+    total = 0.0
+    for j in range(len(w)):
+        moved = w[j] + t * step[j] - mean[j]
+        total += 0.5 * precision[j] * moved * moved
+    return total
+
+
+@njit(cache=True, nogil=True, inline="always")
+def left_to_lose(loss: int, data_loss: float, curvature: NDArray[np.float64], count: int) -> float:
+    """What the loss may still fall by: its value; of a Poisson loss, whose value may be anything, the rates."""
+    if loss != POISSON:
+        return data_loss
+    left = 0.0
+    for i in range(count):
+        left += curvature[i]
+    return left
+
+
+@njit(cache=True, nogil=True, inline="always")
+def largest_change(dz: NDArray[np.float64], count: int) -> float:
+    change = 0.0
+    for i in range(count):
+        change = max(change, abs(dz[i]))
+    return change
+
+
+@njit(cache=True, nogil=True, inline="always")
+def margins(z: NDArray[np.float64], w: NDArray[np.float64], features: Features, begin: int, end: int) -> None:
     """z[i − begin] = x_i · w for the rows begin … end−1."""
+    intercept, offsets, local, values = features
     for i in range(begin, end):
         total = w[0] if intercept else 0.0
         for s in range(np.uint64(offsets[i]), np.uint64(offsets[i + 1])):
@@ -242,23 +246,78 @@ def margins(
 
 
 @njit(cache=True, nogil=True)
+def move_to(z: NDArray[np.float64], w: NDArray[np.float64], rows: Rows, begin: int, end: int) -> None:
+    """z = margins at w, the offsets included."""
+    margin_offset = rows.margin_offset
+    margins(z, w, rows.features, begin, end)
+    for i in range(begin, end):
+        z[i - begin] += margin_offset[i]
+
+
+@njit(cache=True, nogil=True, inline="always")
+def loss_at(
+    loss: int,
+    z: NDArray[np.float64],
+    rows: Rows,
+    begin: int,
+    end: int,
+    slope: NDArray[np.float64],
+    curvature: NDArray[np.float64],
+) -> float:
+    """Σ weight · loss at the margins z; slope and curvature are overwritten with its derivatives there."""
+    label, weight = rows.label, rows.weight
+    total = 0.0
+    for i in range(begin, end):
+        value, first, second = loss_terms(loss, z[i - begin], label[i])
+        if loss == SMOOTHED_HINGE:
+            second = max(second, HINGE_CURVATURE)
+        total += weight[i] * value
+        slope[i - begin] = weight[i] * first
+        curvature[i - begin] = weight[i] * second
+    return total
+
+
+@njit(cache=True, nogil=True, inline="always")
+def loss_along(
+    loss: int,
+    z: NDArray[np.float64],
+    dz: NDArray[np.float64],
+    t: float,
+    rows: Rows,
+    begin: int,
+    end: int,
+    slope: NDArray[np.float64],
+    curvature: NDArray[np.float64],
+) -> float:
+    """As loss_at, at the margins z + t dz."""
+    label, weight = rows.label, rows.weight
+    total = 0.0
+    for i in range(begin, end):
+        value, first, second = loss_terms(loss, z[i - begin] + t * dz[i - begin], label[i])
+        if loss == SMOOTHED_HINGE:
+            second = max(second, HINGE_CURVATURE)
+        total += weight[i] * value
+        slope[i - begin] = weight[i] * first
+        curvature[i - begin] = weight[i] * second
+    return total
+
+
+@njit(cache=True, nogil=True, inline="always")
 def gradient_of(
     gradient: NDArray[np.float64],
     slope: NDArray[np.float64],
     w: NDArray[np.float64],
-    penalty: NDArray[np.float64],
-    prior: NDArray[np.float64],
-    size: int,
-    intercept: bool,
+    penalty: Penalty,
+    features: Features,
     begin: int,
     end: int,
-    offsets: NDArray[np.int64],
-    local: NDArray[np.int32],
-    values: NDArray[np.floating],
 ) -> float:
-    """gradient = Xᵀ slope + penalty ∘ (w − prior); returns its largest absolute entry, NaN aside."""
+    """gradient = Xᵀ slope + precision ∘ (w − mean); returns its largest absolute entry, NaN aside."""
+    intercept, offsets, local, values = features
+    precision, mean = penalty.precision, penalty.mean
+    size = len(w)
     for j in range(size):
-        gradient[j] = penalty[j] * (w[j] - prior[j])
+        gradient[j] = precision[j] * (w[j] - mean[j])
     for i in range(begin, end):
         g = slope[i - begin]
         if intercept:

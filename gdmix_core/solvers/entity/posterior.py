@@ -1,6 +1,6 @@
 """What the curvature at an entity's optimum says: variances of its coefficients, and its part in choosing λ.
 
-H = Xᵀ diag(weight · loss'') X + diag(penalty) at the solution, V = H⁻¹. The formulas of the sums are those of
+H = Xᵀ diag(weight · loss'') X + diag(precision) at the solution, V = H⁻¹. The formulas of the sums are those of
 empirical_bayes/fixed_point.py.
 """
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gdmix_core.jit import njit
 from gdmix_core.solvers.entity import cg_step, dense_step
+from gdmix_core.solvers.entity.problem import Measures, Penalty, Rows, Scratch
 from gdmix_core.solvers.losses import loss_terms, third_derivative
 
 NO_VARIANCES = 0
@@ -24,56 +25,53 @@ LARGEST_INVERSE = 2048
 @njit(cache=True, nogil=True)
 def measure(
     loss: int,
-    variance_mode: int,
-    intercept: bool,
+    rows: Rows,
     begin: int,
     end: int,
-    offsets: NDArray[np.int64],
-    local: NDArray[np.int32],
-    values: NDArray[np.floating],
-    label: NDArray[np.float64],
-    weight: NDArray[np.float64],
-    z: NDArray[np.float64],
-    curvature: NDArray[np.float64],
     w: NDArray[np.float64],
-    penalty: NDArray[np.float64],
-    H: NDArray[np.float64],
-    U: NDArray[np.float64],
-    variances: NDArray[np.float64],
-    group: NDArray[np.int32],
-    sums: NDArray[np.float64],
-    other_leverage: NDArray[np.float64],
-    leverage: NDArray[np.float32],
+    penalty: Penalty,
+    first: int,
+    scratch: Scratch,
+    measures: Measures,
 ) -> None:
-    """One entity, at its solution w.
+    """One entity, at its solution w. first: of its coefficients among all, of which measures are
 
-    z: its rows' margins, the offset included; curvature: scratch of the same length
-    H, U: scratch [≥ k, ≥ k] for k coefficients; larger models than H has room for are measured by diag(H) alone
-    variances: out, float64 [k], or empty for NO_VARIANCES; nan where a direction has no curvature
-    group: the prior each coefficient has in common with others, −1 for one of its own; sums: float64 [4, G], added
-        to: Σ penalty θ², Σ penalty c, Σ 1, Σ penalty V; with G = 0 nothing is
-    other_leverage: float64 [n], posterior variance of each row's margin that comes from the other coordinates;
-        leverage: float32 [n], out, what comes from this one; both are only touched where sums are
+    variances: nan where a direction has no curvature; models larger than scratch.H are measured by diag(H) alone
+    group: the prior each coefficient has in common with others, −1 for one of its own; sums [4, G], added to:
+        Σ precision w², Σ precision c, Σ 1, Σ precision V; with G = 0 nothing is
+    other_leverage: posterior variance of each row's margin that comes from the other coordinates; leverage: out, what
+        comes from this one; both are only touched where sums are
     """
-    size = len(w)
+    size, precision = len(w), penalty.precision
+    z, curvature, H, V = scratch.z, scratch.curvature, scratch.H, scratch.V
+    variances, group, sums = (
+        measures.variances[first : first + size],
+        measures.group[first : first + size],
+        measures.sums,
+    )
     estimate = sums.shape[1] > 0
+    intercept, offsets, local, values = rows.features
     for i in range(begin, end):
-        _, _, second = loss_terms(loss, z[i - begin], label[i])
-        curvature[i - begin] = weight[i] * second
-    dense = size <= len(H) and (variance_mode == FULL or estimate)
+        total = w[0] if intercept else 0.0
+        for s in range(np.uint64(offsets[i]), np.uint64(offsets[i + 1])):
+            total += values[s] * w[np.uint64(local[s])]
+        z[i - begin] = total + rows.margin_offset[i]
+        _, _, second = loss_terms(loss, z[i - begin], rows.label[i])
+        curvature[i - begin] = rows.weight[i] * second
+    dense = size <= len(H) and (measures.variance_mode == FULL or estimate)
     diagonal = np.empty(size)
     if dense:
-        dense_step.hessian(H, size, intercept, begin, end, offsets, local, values, curvature, penalty)
+        dense_step.hessian(H, size, rows.features, begin, end, curvature, precision)
         for j in range(size):
             diagonal[j] = H[j, j]
         dense_step.cholesky(H, size)
-        invert(H, U, size)
+        invert(H, V, size)
     else:
-        cg_step.hessian_diagonal(diagonal, size, intercept, begin, end, offsets, local, values, curvature, penalty)
-    if variance_mode == FULL and dense:
+        cg_step.hessian_diagonal(diagonal, size, rows.features, begin, end, curvature, precision)
+    if measures.variance_mode == FULL and dense:
         for j in range(size):
-            variances[j] = U[j, j] if diagonal[j] > 0.0 else np.nan
-    elif variance_mode != NO_VARIANCES:
+            variances[j] = V[j, j] if diagonal[j] > 0.0 else np.nan
+    elif measures.variance_mode != NO_VARIANCES:
         for j in range(size):
             variances[j] = 1.0 / diagonal[j] if diagonal[j] > 0.0 else np.nan
     if not estimate:
@@ -81,22 +79,20 @@ def measure(
     for j in range(size):
         g = group[j]
         if g >= 0:
-            variance = U[j, j] if dense else 1.0 / diagonal[j]
-            sums[0, g] += penalty[j] * w[j] * w[j]
+            variance = V[j, j] if dense else 1.0 / diagonal[j]
+            sums[0, g] += precision[j] * w[j] * w[j]
             sums[2, g] += 1.0
-            sums[3, g] += variance * penalty[j]
+            sums[3, g] += variance * precision[j]
     if dense:
-        pull = diagonal  # no longer needed; r of the module's formula
-        leverage_slope(
-            loss, pull, size, intercept, begin, end, offsets, local, values, weight, z, U, other_leverage, leverage
-        )
+        slope = diagonal  # no longer needed; r of the module's formula
+        leverage_slope(loss, slope, size, rows, begin, end, z, V, measures)
         for j in range(size):
             g = group[j]
             if g >= 0:
                 moved = 0.0
                 for k in range(size):
-                    moved += (U[j, k] if k <= j else U[k, j]) * pull[k]
-                sums[1, g] += penalty[j] * moved * w[j]
+                    moved += (V[j, k] if k <= j else V[k, j]) * slope[k]
+                sums[1, g] += precision[j] * moved * w[j]
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
@@ -126,23 +122,19 @@ def invert(L: NDArray[np.float64], V: NDArray[np.float64], size: int) -> None:
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def leverage_slope(
     loss: int,
-    pull: NDArray[np.float64],
+    slope: NDArray[np.float64],
     size: int,
-    intercept: bool,
+    rows: Rows,
     begin: int,
     end: int,
-    offsets: NDArray[np.int64],
-    local: NDArray[np.int32],
-    values: NDArray[np.floating],
-    weight: NDArray[np.float64],
     z: NDArray[np.float64],
     V: NDArray[np.float64],
-    other_leverage: NDArray[np.float64],
-    leverage: NDArray[np.float32],
+    measures: Measures,
 ) -> None:
-    """pull = r = Σ_i h_i w'_i x_i, with w'_i = weight_i · loss'''(z_i) and h_i = x_i·V x_i + other_leverage_i."""
+    """slope = r = Σ_i h_i w'_i x_i, with w'_i = weight_i · loss'''(z_i) and h_i = x_i·V x_i + other_leverage_i."""
+    intercept, offsets, local, values = rows.features
     for j in range(size):
-        pull[j] = 0.0
+        slope[j] = 0.0
     for i in range(begin, end):
         first, last = np.uint64(offsets[i]), np.uint64(offsets[i + 1])
         h = V[0, 0] if intercept else 0.0
@@ -152,9 +144,9 @@ def leverage_slope(
             for t in range(first, s):
                 inner += V[a, np.uint64(local[t])] * values[t]
             h += values[s] * (2.0 * inner + V[a, a] * values[s])
-        leverage[i] = h
-        change = (h + other_leverage[i]) * weight[i] * third_derivative(loss, z[i - begin])
+        measures.leverage[i] = h
+        change = (h + measures.other_leverage[i]) * rows.weight[i] * third_derivative(loss, z[i - begin])
         if intercept:
-            pull[0] += change
+            slope[0] += change
         for s in range(first, last):
-            pull[np.uint64(local[s])] += change * values[s]
+            slope[np.uint64(local[s])] += change * values[s]

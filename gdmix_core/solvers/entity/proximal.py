@@ -16,202 +16,155 @@ from numpy.typing import NDArray
 
 from gdmix_core.jit import njit
 from gdmix_core.solvers.entity import posterior
-from gdmix_core.solvers.entity.coordinate_descent import by_column, descend, min_norm_subgradient
+from gdmix_core.solvers.entity.coordinate_descent import Columns, by_column, descend, min_norm_subgradient
 from gdmix_core.solvers.entity.newton import (
     CONVERGED,
-    HINGE_CURVATURE,
     ITERATION_LIMIT,
     LARGEST_CHANGE,
     NEGLIGIBLE_LOSS,
     NO_DATA,
-    UNBOUNDED,
+    SEPARATED,
     gradient_of,
+    is_measured,
     is_number,
-    margins,
+    largest_change,
+    left_to_lose,
+    loss_along,
+    loss_at,
+    move_to,
+    scratch_for,
 )
-from gdmix_core.solvers.losses import LINEAR, POISSON, SMOOTHED_HINGE, loss_terms
+from gdmix_core.solvers.entity.problem import Constraints, Entities, Limits, Measures, Outcome, Penalty, Rows, Scratch
+from gdmix_core.solvers.losses import LINEAR, SMOOTHED_HINGE
 
 _SUFFICIENT_DECREASE = 1e-2
 _INNER = 0.01  # the quadratic model is solved to this share of the gradient at hand
+_SHORTENINGS = 50
 
 
 @njit(cache=True, nogil=True)
 def solve_entities(
     loss: int,
-    intercept: bool,
-    row_begin: NDArray[np.int64],
-    row_end: NDArray[np.int64],
-    offsets: NDArray[np.int64],
-    local: NDArray[np.int32],
-    values: NDArray[np.floating],
-    label: NDArray[np.float64],
-    weight: NDArray[np.float64],
-    margin_offset: NDArray[np.float64],
-    coefficient_begin: NDArray[np.int64],
-    theta: NDArray[np.float64],
-    penalty: NDArray[np.float64],
-    prior: NDArray[np.float64],
-    l1: NDArray[np.float64],
-    lower: NDArray[np.float64],
-    upper: NDArray[np.float64],
-    tolerance: float,
-    max_iterations: int,
-    status: NDArray[np.uint8],
-    iterations: NDArray[np.int32],
-    objective: NDArray[np.float64],
-    variance_mode: int,
-    variances: NDArray[np.float64],
-    group: NDArray[np.int32],
-    sums: NDArray[np.float64],
-    other_leverage: NDArray[np.float64],
-    leverage: NDArray[np.float32],
+    entities: Entities,
+    rows: Rows,
+    w: NDArray[np.float64],
+    penalty: Penalty,
+    constraints: Constraints,
+    limits: Limits,
+    outcome: Outcome,
+    measures: Measures,
 ) -> None:
-    """As newton.solve_entities, with l1, lower and upper float64 [all coefficients] (infinite: no bound).
+    """As newton.solve_entities, within constraints.
 
     An entity has converged when no entry of the least subgradient that the bounds let act is above its tolerance.
     """
-    measured = variance_mode != posterior.NO_VARIANCES or sums.shape[1] > 0
-    inverted = variance_mode == posterior.FULL or sums.shape[1] > 0
-    most_rows, most_entries, largest, largest_dense = 1, 1, 1, 1
-    for e in range(len(row_begin)):
-        most_rows = max(most_rows, row_end[e] - row_begin[e])
-        most_entries = max(most_entries, offsets[row_end[e]] - offsets[row_begin[e]] + row_end[e] - row_begin[e])
-        size = coefficient_begin[e + 1] - coefficient_begin[e]
-        largest = max(largest, size)
-        if inverted and size <= posterior.LARGEST_INVERSE:
-            largest_dense = max(largest_dense, size)
-    z, dz, slope, curvature = np.empty(most_rows), np.empty(most_rows), np.empty(most_rows), np.empty(most_rows)
-    gradient, step, hessian_diagonal = np.empty(largest), np.empty(largest), np.empty(largest)
-    column_begin = np.empty(largest + 1, np.int64)
-    column_row, column_value = np.empty(most_entries, np.int64), np.empty(most_entries)
-    H = np.empty((largest_dense, largest_dense))
-    V = np.empty((largest_dense, largest_dense))
-
-    for e in range(len(row_begin)):
-        begin, end = row_begin[e], row_end[e]
-        own = slice(coefficient_begin[e], coefficient_begin[e + 1])
-        w, lam, m = theta[own], penalty[own], prior[own]
-        kappa, low, high = l1[own], lower[own], upper[own]
-        size = len(w)
-        iterations[e] = 0
-        objective[e] = 0.0
-        if begin == end or size == 0:
-            status[e] = NO_DATA
+    scratch = scratch_for(entities, measures, 0)
+    columns, measured = _columns_for(entities, rows), is_measured(measures)
+    for e in range(len(entities.row_begin)):
+        begin, end = entities.row_begin[e], entities.row_end[e]
+        first, last = entities.coefficient_begin[e], entities.coefficient_begin[e + 1]
+        if begin == end or first == last:
+            outcome.status[e], outcome.iterations[e], outcome.objective[e] = NO_DATA, 0, 0.0
             continue
-        total_weight = 0.0
-        for i in range(begin, end):
-            total_weight += weight[i]
-        gtol = tolerance * max(1.0, total_weight)
-        free = False
-        for j in range(size):
-            w[j] = min(max(w[j], low[j]), high[j])
-            free = free or (lam[j] == 0.0 and kappa[j] == 0.0)
-        by_column(column_begin, column_row, column_value, size, intercept, begin, end, offsets, local, values)
-
-        margins(z, w, intercept, begin, end, offsets, local, values)
-        for i in range(begin, end):
-            z[i - begin] += margin_offset[i]
-            dz[i - begin] = 0.0
-        for j in range(size):
-            step[j] = 0.0
-        data_loss = _data_loss(loss, z, dz, 0.0, begin, end, label, weight, slope, curvature)
-        F = data_loss + _penalty_value(w, step, 0.0, lam, m, kappa)
-        status[e] = ITERATION_LIMIT
-        for _ in range(max_iterations):
-            gradient_of(gradient, slope, w, lam, m, size, intercept, begin, end, offsets, local, values)
-            violation = 0.0
-            for j in range(size):
-                violation = max(violation, abs(min_norm_subgradient(gradient[j], w[j], kappa[j], low[j], high[j])))
-            if violation <= gtol and is_number(gradient, size):
-                left = data_loss
-                if loss == POISSON:
-                    left = 0.0
-                    for i in range(end - begin):
-                        left += curvature[i]
-                separable = free and loss != LINEAR and loss != SMOOTHED_HINGE
-                status[e] = UNBOUNDED if separable and left <= NEGLIGIBLE_LOSS * total_weight else CONVERGED
-                break
-            iterations[e] += 1
-            for j in range(size):
-                hessian_diagonal[j] = lam[j]
-                for s in range(column_begin[j], column_begin[j + 1]):
-                    hessian_diagonal[j] += curvature[column_row[s]] * column_value[s] * column_value[s]
-                hessian_diagonal[j] = max(hessian_diagonal[j], 1e-12)
-            descend(
-                step, dz, gradient, hessian_diagonal, curvature, w, lam, kappa, low, high,
-                column_begin, column_row, column_value, end - begin, max(_INNER * violation, 0.1 * gtol),
-            )  # fmt: skip
-            expected = 0.0
-            for j in range(size):
-                expected += gradient[j] * step[j] + kappa[j] * (abs(w[j] + step[j]) - abs(w[j]))
-            change = 0.0
-            for i in range(end - begin):
-                change = max(change, abs(dz[i]))
-            t = 1.0 if loss == LINEAR or change <= LARGEST_CHANGE else LARGEST_CHANGE / change
-            improved = False
-            for _ in range(50):
-                data_loss = _data_loss(loss, z, dz, t, begin, end, label, weight, slope, curvature)
-                trial = data_loss + _penalty_value(w, step, t, lam, m, kappa)
-                # Close to the optimum a decrease drowns in the rounding of F; the subgradient decides there.
-                if trial <= F + _SUFFICIENT_DECREASE * t * expected + 1e-15 * abs(F):
-                    improved = True
-                    break
-                t *= 0.5
-            if not improved:
-                break
-            F = trial
-            for j in range(size):
-                # At t = 1 what the descent put to zero is zero; at a bound a rounding error may be left.
-                w[j] = min(max(w[j] + t * step[j], low[j]), high[j])
-            for i in range(end - begin):
-                z[i] += t * dz[i]
-        objective[e] = F
+        own = w[first:last]
+        of_entity = Penalty(penalty.precision[first:last], penalty.mean[first:last])
+        l1, lower, upper = constraints
+        within = Constraints(l1[first:last], lower[first:last], upper[first:last])
+        by_column(columns, last - first, rows.features, begin, end)
+        status, iterations, F = _solve(loss, rows, begin, end, own, of_entity, within, limits, scratch, columns)
+        outcome.status[e], outcome.iterations[e], outcome.objective[e] = status, iterations, F
         if measured:
-            margins(z, w, intercept, begin, end, offsets, local, values)
-            for i in range(begin, end):
-                z[i - begin] += margin_offset[i]
-            posterior.measure(
-                loss, variance_mode, intercept, begin, end, offsets, local, values, label, weight, z, curvature,
-                w, lam, H, V, variances[own], group[own], sums, other_leverage, leverage,
-            )  # fmt: skip
+            posterior.measure(loss, rows, begin, end, own, of_entity, first, scratch, measures)
 
 
 @njit(cache=True, nogil=True)
-def _data_loss(
+def _columns_for(entities: Entities, rows: Rows) -> Columns:
+    entries, largest = 1, 1
+    for e in range(len(entities.row_begin)):
+        begin, end = entities.row_begin[e], entities.row_end[e]
+        entries = max(entries, rows.features.offsets[end] - rows.features.offsets[begin] + end - begin)
+        largest = max(largest, entities.coefficient_begin[e + 1] - entities.coefficient_begin[e])
+    return Columns(np.empty(largest + 1, np.int64), np.empty(entries, np.int64), np.empty(entries))
+
+
+@njit(cache=True, nogil=True)
+def _solve(
     loss: int,
-    z: NDArray[np.float64],
-    dz: NDArray[np.float64],
-    t: float,
+    rows: Rows,
     begin: int,
     end: int,
-    label: NDArray[np.float64],
-    weight: NDArray[np.float64],
-    slope: NDArray[np.float64],
-    curvature: NDArray[np.float64],
-) -> float:
-    """Σ weight · loss at the margins z + t dz; slope and curvature are overwritten with its derivatives there."""
-    total = 0.0
+    w: NDArray[np.float64],
+    penalty: Penalty,
+    constraints: Constraints,
+    limits: Limits,
+    scratch: Scratch,
+    columns: Columns,
+) -> tuple[int, int, float]:
+    """Moves w to the optimum of one entity; (status, iterations, F)."""
+    z, dz, slope, curvature, gradient, step = (
+        scratch.z, scratch.dz, scratch.slope, scratch.curvature, scratch.gradient, scratch.step,
+    )  # fmt: skip
+    l1, lower, upper = constraints.l1, constraints.lower, constraints.upper
+    size, count = len(w), end - begin
+    total_weight, free = 0.0, False
     for i in range(begin, end):
-        value, first, second = loss_terms(loss, z[i - begin] + t * dz[i - begin], label[i])
-        if loss == SMOOTHED_HINGE:
-            second = max(second, HINGE_CURVATURE)
-        total += weight[i] * value
-        slope[i - begin] = weight[i] * first
-        curvature[i - begin] = weight[i] * second
-    return total
+        total_weight += rows.weight[i]
+    for j in range(size):
+        w[j] = min(max(w[j], lower[j]), upper[j])
+        step[j] = 0.0
+        free = free or (penalty.precision[j] == 0.0 and l1[j] == 0.0)
+    free = free and loss != LINEAR and loss != SMOOTHED_HINGE
+    gtol = limits.tolerance * max(1.0, total_weight)
+
+    move_to(z, w, rows, begin, end)
+    data_loss = loss_at(loss, z, rows, begin, end, slope, curvature)
+    F = data_loss + _penalty_at(w, step, 0.0, penalty, l1)
+    iterations = 0
+    for _ in range(limits.max_iterations):
+        gradient_of(gradient, slope, w, penalty, rows.features, begin, end)
+        violation = 0.0
+        for j in range(size):
+            violation = max(violation, abs(min_norm_subgradient(gradient[j], w[j], l1[j], lower[j], upper[j])))
+        if violation <= gtol and is_number(gradient, size):
+            left = left_to_lose(loss, data_loss, curvature, count)
+            return SEPARATED if free and left <= NEGLIGIBLE_LOSS * total_weight else CONVERGED, iterations, F
+        iterations += 1
+        inner = max(_INNER * violation, 0.1 * gtol)
+        descend(
+            step, dz, gradient, curvature, w, penalty.precision, constraints, columns, count, scratch.work[0], inner
+        )
+        expected = 0.0
+        for j in range(size):
+            expected += gradient[j] * step[j] + l1[j] * (abs(w[j] + step[j]) - abs(w[j]))
+        change = largest_change(dz, count)
+        t = 1.0 if loss == LINEAR or change <= LARGEST_CHANGE else LARGEST_CHANGE / change
+        improved = False
+        for _ in range(_SHORTENINGS):
+            data_loss = loss_along(loss, z, dz, t, rows, begin, end, slope, curvature)
+            trial = data_loss + _penalty_at(w, step, t, penalty, l1)
+            # Close to the optimum a decrease drowns in the rounding of F; the subgradient decides there.
+            if trial <= F + _SUFFICIENT_DECREASE * t * expected + 1e-15 * abs(F):
+                improved = True
+                break
+            t *= 0.5
+        if not improved:
+            break
+        F = trial
+        for j in range(size):
+            # At t = 1 what the descent put to zero is zero; at a bound a rounding error may be left.
+            w[j] = min(max(w[j] + t * step[j], lower[j]), upper[j])
+        for i in range(count):
+            z[i] += t * dz[i]
+    return ITERATION_LIMIT, iterations, F
 
 
 @njit(cache=True, nogil=True)
-def _penalty_value(
-    w: NDArray[np.float64],
-    step: NDArray[np.float64],
-    t: float,
-    penalty: NDArray[np.float64],
-    prior: NDArray[np.float64],
-    l1: NDArray[np.float64],
+def _penalty_at(
+    w: NDArray[np.float64], step: NDArray[np.float64], t: float, penalty: Penalty, l1: NDArray[np.float64]
 ) -> float:
     total = 0.0
     for j in range(len(w)):
         moved = w[j] + t * step[j]
-        total += 0.5 * penalty[j] * (moved - prior[j]) * (moved - prior[j]) + l1[j] * abs(moved)
+        off = moved - penalty.mean[j]
+        total += 0.5 * penalty.precision[j] * off * off + l1[j] * abs(moved)
     return total
