@@ -325,7 +325,7 @@ def test_the_global_objective_takes_points_of_its_size():
         with pytest.raises(DataError, match="call move_to"):
             call(*[np.zeros(4)] * {data.third_product: 2, data.diagonal: 0, data.hessian: 0}.get(call, 1))
     data.move_to(np.zeros(4))
-    for call in (data.value_and_gradient, data.move_to, data.product, data.scores, data.leverage_gradient):
+    for call in (data.value_and_gradient, data.move_to, data.product, data.leverage_gradient):
         with pytest.raises(DataError, match="the intercept and 3 features, not"):
             call(np.zeros(3))
     expected = data.value_and_gradient(np.array([1.0, 2.0, 3.0, 4.0]))

@@ -74,20 +74,3 @@ def masked_crc32c_of_range(data: NDArray[np.uint8], start: int, stop: int) -> np
     crc = np.uint64(crc32c_of_range(data, start, stop))
     rotated = (crc >> np.uint64(15)) | (crc << np.uint64(17))
     return np.uint32((rotated + np.uint64(MASK_DELTA)) & np.uint64(0xFFFFFFFF))
-
-
-def crc32c(data: bytes | bytearray | memoryview | NDArray[np.uint8]) -> int:
-    """CRC-32C of bytes, or of a one-dimensional uint8 array."""
-    octets = _as_octets(data)
-    return int(crc32c_of_range(octets, 0, len(octets)))
-
-
-def masked_crc32c(data: bytes | bytearray | memoryview | NDArray[np.uint8]) -> int:
-    """The masked CRC-32C of bytes, or of a one-dimensional uint8 array."""
-    octets = _as_octets(data)
-    return int(masked_crc32c_of_range(octets, 0, len(octets)))
-
-
-def _as_octets(data: bytes | bytearray | memoryview | NDArray[np.uint8]) -> NDArray[np.uint8]:
-    # np.array copies: a writable array keeps the kernels at one compiled variant
-    return data if isinstance(data, np.ndarray) else np.array(np.frombuffer(data, np.uint8))

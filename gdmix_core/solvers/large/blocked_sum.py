@@ -51,10 +51,6 @@ class BlockedSum:
         list(self._pool.map(lambda c: _add(self._parts, cuts[c], cuts[c + 1], total), range(2 * self._lanes)))
         return value, total
 
-    def each(self, work: Callable[[int, int], None]) -> None:
-        """work(begin, end) for every lane's rows, where each row writes its own number."""
-        list(self._pool.map(lambda k: work(self._bounds[k], self._bounds[k + 1]), range(self._lanes)))
-
 
 @njit(cache=True, nogil=True)
 def _add(parts: NDArray[np.float64], begin: int, end: int, total: NDArray[np.float64]) -> None:

@@ -156,13 +156,6 @@ class GlobalObjective:
         )
         return total
 
-    def scores(self, w: NDArray[np.float64]) -> NDArray[np.float32]:
-        """float32 [n]: x·w + b, without offset."""
-        w = self._of_coefficients(w, "w")
-        scores = np.empty(len(self._curvature), np.float32)
-        _score(self._intercept, *self._rows, w, scores)
-        return scores
-
 
 def score_bag(bag: Bag, w: NDArray[np.float64], intercept: bool) -> NDArray[np.float32]:
     """float32 [n]: x·w + b. w: float64 [features + 1], the intercept first."""
