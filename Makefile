@@ -6,13 +6,14 @@ DEMO := $(CURDIR)/demo
 export JAVA_HOME = $(shell cat .venv/java_home 2>/dev/null)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test lint types unit lock bench clean
+.PHONY: help setup demo test lint types unit docs lock bench clean
 
 help:
 	@echo "make demo [DATA=folder]  set up, then train the demo pipeline through Airflow; DATA: a MovieLens folder"
 	@echo "make test                set up, then lint, types and all tests"
 	@echo "make setup               only the environment in .venv"
-	@echo "make lint                style, format, and the layers of the code"
+	@echo "make lint                style, format, the layers of the code, and the docs' links and pages"
+	@echo "make docs                docs and API pages as a site, in build/site"
 	@echo "make types               mypy"
 	@echo "make unit                all tests, without lint and types"
 	@echo "make bench               benchmarks, as ratios against peers run beside them"
@@ -40,9 +41,13 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/mkdocs build --strict --quiet
 
 types: setup
 	$(BIN)/mypy
+
+docs: setup
+	$(BIN)/mkdocs build --strict
 
 unit: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0

@@ -27,6 +27,9 @@ def test_every_name_is_there_typed_and_documented(package: str) -> None:
     assert typed == names
     page = (REPOSITORY / "docs/python.md").read_text()
     assert [name for name in names if f"`{name}`" not in page] == []
+    api = (REPOSITORY / "docs/api" / ("library.md" if package == "gdmix_core" else "operators.md")).read_text()
+    homes = {name: getattr(module, name).__module__ for name in names}
+    assert [name for name in names if f"::: {homes[name]}.{name}\n" not in api] == []
     assert (PACKAGES[package] / "py.typed").exists()
 
 
