@@ -9,18 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core.config.coordinate import Coordinate
-from gdmix_core.config.pipeline import Config
 from gdmix_core.data.frame import Frame
-from gdmix_core.data.ingest.source import Layout
-from gdmix_core.effects.effect import Effect
+from gdmix_core.effects.coefficient_effect import CoefficientEffect
 from gdmix_core.effects.outcome import Outcome, iterations, whole
-from gdmix_core.effects.scorer import Format, Scorer
-from gdmix_core.models.exported import Export
 from gdmix_core.pipeline.run import Run
 from gdmix_core.training_context import TrainingContext
 
 
-class LinearEffect(Effect):
+class LinearEffect(CoefficientEffect):
     def packages(self, name: str, coordinate: Coordinate) -> Iterator[tuple[str, str, str]]:
         workers = coordinate.linear.workers
         if workers > 1 and not coordinate.locked:
@@ -40,16 +36,6 @@ class LinearEffect(Effect):
         from gdmix_core.effects.linear.locked import initial_scores
 
         return initial_scores(run, frame, name, split)
-
-    def export(self, context: TrainingContext, directory: str) -> int:
-        from gdmix_core.effects.model_files import export_coefficients
-
-        return export_coefficients(context, directory)
-
-    def _scorer(self, export: Export, name: str, config: Config, layout: Layout, kind: Format) -> Scorer:
-        from gdmix_core.effects.coefficient_scorer import coefficient_scorer
-
-        return coefficient_scorer(export, name, config, layout, kind)
 
     def outcome(self, marker: Mapping[str, Any]) -> Outcome:
         unbounded = marker.get("unbounded", False)

@@ -8,18 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core.config.pipeline import Config
 from gdmix_core.data.frame import Frame
-from gdmix_core.data.ingest.source import Layout
-from gdmix_core.effects.effect import Effect
+from gdmix_core.effects.coefficient_effect import CoefficientEffect
 from gdmix_core.effects.outcome import Outcome, iterations, whole
-from gdmix_core.effects.scorer import Format, Scorer
-from gdmix_core.models.exported import Export
 from gdmix_core.pipeline.run import Run
 from gdmix_core.training_context import TrainingContext
 
 
-class RandomEffect(Effect):
+class RandomEffect(CoefficientEffect):
     def train(self, context: TrainingContext, *, group: int | None = None) -> dict[str, Any]:
         from gdmix_core.effects.random.training import train
 
@@ -34,16 +30,6 @@ class RandomEffect(Effect):
         from gdmix_core.effects.random.locked import initial_scores
 
         return initial_scores(run, frame, name, split)
-
-    def export(self, context: TrainingContext, directory: str) -> int:
-        from gdmix_core.effects.model_files import export_coefficients
-
-        return export_coefficients(context, directory)
-
-    def _scorer(self, export: Export, name: str, config: Config, layout: Layout, kind: Format) -> Scorer:
-        from gdmix_core.effects.coefficient_scorer import coefficient_scorer
-
-        return coefficient_scorer(export, name, config, layout, kind)
 
     def outcome(self, marker: Mapping[str, Any]) -> Outcome:
         trained = marker["entities"] - marker["no_data"]
