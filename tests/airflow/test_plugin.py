@@ -51,3 +51,14 @@ def test_provider_info() -> None:
         info = get_provider_info.get_provider_info()
     jsonschema.validate(info, schema)
     assert info["package-name"] == PROJECT["name"]
+
+
+def test_operators_can_be_imported_from_their_own_package_too() -> None:
+    import gdmix_operators
+    from gdmix_operators import operators
+
+    for name in gdmix_operators.__all__:
+        if name.endswith("Operator"):
+            assert getattr(operators, name) is getattr(gdmix_operators, name)
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        operators.Nothing  # noqa: B018
