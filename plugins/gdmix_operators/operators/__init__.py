@@ -1,4 +1,4 @@
-"""One operator for each kind of step. All can be imported from here, as from gdmix_operators; each when first asked for."""
+"""One operator for each kind of step; all can be imported from here, as from gdmix_operators."""
 
 from __future__ import annotations
 
