@@ -28,8 +28,7 @@ def environment() -> Any:
 
         def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
             tree = super()._parse(source, name, filename)
-            loops = list(tree.find_all(nodes.For))
-            if any(list(inner) for loop in loops for inner in [loop.find_all(nodes.For)]):
+            if any(any(loop.find_all(nodes.For)) for loop in tree.find_all(nodes.For)):
                 raise ConfigError("a loop within a loop: a setting's template may have one")
             if any(tree.find_all((nodes.Macro, nodes.CallBlock, nodes.Include, nodes.Import, nodes.Extends))):
                 raise ConfigError("macros and other files are not for a setting's template; write the expression")

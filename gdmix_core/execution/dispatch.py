@@ -7,12 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gdmix_core.effects.effect import effect_of
 from gdmix_core.errors import StepError
 from gdmix_core.pipeline import run_lock
 from gdmix_core.pipeline.plan import CoordinateStep, Step
 from gdmix_core.pipeline.run import Run
-from gdmix_core.training_context import TrainingContext
 
 SPARK_STEPS = ("validate", "partition")
 
@@ -39,6 +37,7 @@ def execute(run: Run, step: Step, *, group: int | None = None) -> dict[str, Any]
 
 
 def _carry_out(run: Run, step: Step, group: int | None) -> dict[str, Any]:
+    # What does the work is imported when it is needed: a task of Airflow loads what its own step works with.
     if step.kind == "trials":
         from gdmix_core.search.trials import make_trials
 
@@ -48,6 +47,9 @@ def _carry_out(run: Run, step: Step, group: int | None) -> dict[str, Any]:
 
         return select_trial(run, step)
     if isinstance(step, CoordinateStep) and step.trains:
+        from gdmix_core.effects.effect import effect_of
+        from gdmix_core.training_context import TrainingContext
+
         run.require(step)
         coordinate = run.config.coordinates[step.coordinate]
         effect = effect_of(coordinate.kind)
@@ -58,7 +60,6 @@ def _carry_out(run: Run, step: Step, group: int | None) -> dict[str, Any]:
     if step.kind not in ("gate", "select"):  # which passes were made is for them to judge
         run.require(step)
     module, _, name = work.partition(":")
-    # Imported when it is needed: a task of Airflow loads what its own step works with.
     function = getattr(importlib.import_module(module), name)
     result: dict[str, Any] = function(run, step)
     return result

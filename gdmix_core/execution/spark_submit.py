@@ -28,14 +28,8 @@ DEFAULT_CONF = {"spark.ui.enabled": "false", "spark.log.level": "ERROR", "spark.
 _SHOWN_LINES = 5
 # What the JVM says, and what it means to whoever started the run.
 _REASONS = (
-    (
-        r'Cannot run program "([^"]+)"',
-        "Spark cannot start {0}; let PYSPARK_PYTHON name the Python of gdmix-airflow",
-    ),
-    (
-        r"(\S+/bin/)spark-(?:class|submit): No such file",
-        "no Spark is in {0}; unset SPARK_HOME",
-    ),
+    (r'Cannot run program "([^"]+)"', "Spark cannot start {0}; let PYSPARK_PYTHON name the Python of gdmix-airflow"),
+    (r"(\S+/bin/)spark-(?:class|submit): No such file", "no Spark is in {0}; unset SPARK_HOME"),
     (r"\[PYTHON_VERSION_MISMATCH\] ([^\n]+)", "{0}; set PYSPARK_PYTHON and PYSPARK_DRIVER_PYTHON to one Python"),
     (r"UnsupportedClassVersionError", "this Java is too old for Spark; set JAVA_HOME to the folder of a Java 17"),
     (r"OutOfMemoryError: ([^\n]+)", "the JVM is out of memory ({0}); raise spark.driver_memory"),
