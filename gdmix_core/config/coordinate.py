@@ -48,7 +48,7 @@ class FixedEffect(Convergence):
     )
 
 
-_TAGS = {name: f"[{name}]" for name in ("linear", "text", "external", "python")}
+_TAGS = {effect.kind: f"[{effect.kind}]" for effect in (FixedEffect, TextModel, ExternalModel, PythonModel)}
 
 
 def _no_text_unsaid(value: Any) -> Any:

@@ -27,7 +27,7 @@ class Model(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _number(cls, value: Any, info: ValidationInfo) -> Any:
+    def _number_or_boolean(cls, value: Any, info: ValidationInfo) -> Any:
         """Python takes true for 1, no for false and 1_0 for ten; YAML does not, nor does a person."""
         annotation = cls.model_fields[str(info.field_name)].annotation
         # A template makes a text of all that it renders.
@@ -48,22 +48,22 @@ def listed(value: Any) -> Any:
     return [value] if isinstance(value, str | int) else value
 
 
-_recorded: ContextVar[bool] = ContextVar("gdmix_recorded", default=False)
+_lenient: ContextVar[bool] = ContextVar("gdmix_lenient", default=False)
 
 
 @contextlib.contextmanager
 def leniently() -> Iterator[None]:
     """In the block a configuration is not what a user wants now, but what some run was made with, also by an earlier
     version: keys without effect do no harm there."""
-    token = _recorded.set(True)
+    token = _lenient.set(True)
     try:
         yield
     finally:
-        _recorded.reset(token)
+        _lenient.reset(token)
 
 
 def is_lenient() -> bool:
-    return _recorded.get()
+    return _lenient.get()
 
 
 _absolute: ContextVar[bool] = ContextVar("gdmix_absolute", default=False)
@@ -131,7 +131,7 @@ def refuse_without_effect(model: BaseModel, keys: Iterable[str], why: str, at: s
     What says the default is let pass, as a run's own config.yaml spells out all of them. at: the key path of the model
     """
     for key in keys:
-        if not _recorded.get() and getattr(model, key) != type(model).model_fields[key].get_default(
+        if not is_lenient() and getattr(model, key) != type(model).model_fields[key].get_default(
             call_default_factory=True
         ):
             raise ValueError(f"{at}{key} has no effect {why}")

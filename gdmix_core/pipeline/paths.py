@@ -48,10 +48,6 @@ class RunPaths:
     def coordinate(self, pass_number: int, coordinate: str, *parts: str) -> str:
         return self.path("passes", f"{pass_number:02d}", coordinate, *parts)
 
-    def l2(self, pass_number: int, coordinate: str, name: str) -> str:
-        """What l2: auto found: used.npz, evidence-00000.npy, next.npy."""
-        return self.coordinate(pass_number, coordinate, "l2", name)
-
     def model(self, pass_number: int, coordinate: str, number: int) -> str:
         return self.coordinate(pass_number, coordinate, "model", f"shard-{number:05d}.parquet")
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gdmix_core.config.schedule import dates_of_run
+from gdmix_core.config.templates import environment
 from gdmix_core.errors import ConfigError
 
 
@@ -42,11 +43,8 @@ def render_path(text: str, dates: Mapping[str, Any]) -> str:
     Sandboxed, and with nothing in reach but the dates: whoever may trigger a run need not be allowed to read
     the Variables and Connections that the DAG author's own templates can reach.
     """
-    import jinja2
-    from jinja2.sandbox import SandboxedEnvironment
-
     try:
-        return SandboxedEnvironment(undefined=jinja2.StrictUndefined).from_string(text).render(dates)
+        return str(environment().from_string(text).render(dates))
     except Exception as error:  # A template is a program: what its expressions raise may be anything.
         raise ConfigError(
             f"path {text!r} of the trigger: {type(error).__name__}: {error}; usable here: {', '.join(dates)}"

@@ -99,7 +99,7 @@ def test_paths_may_name_the_dates(pipeline: dict[str, Any]) -> None:
 
 TRAPS = [
     "{{ var.value.key }}", "{{ conn.db.password }}", "{{ ds", "{{ ds.__class__.mro() }}", "{{ 1/0 }}", "{{ ds + 1 }}",
-    "{{ '%d' % ds }}",
+    "{{ '%d' % ds }}", "{{ 'x' * 1000000000 }}", "{{ 9 ** 999999999 }}", "{{ range(10 ** 12) | list }}",
 ]  # fmt: skip
 
 
