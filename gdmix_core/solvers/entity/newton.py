@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from gdmix_core.jit import njit
 from gdmix_core.solvers.entity import cg_step, dense_step, posterior
+from gdmix_core.solvers.entity.objective import gradient_of, loss_along, margins, move_to
 from gdmix_core.solvers.entity.problem import Entities, Features, Limits, Measures, Outcome, Penalty, Rows, Scratch
-from gdmix_core.solvers.losses import LINEAR, POISSON, SMOOTHED_HINGE, loss_terms
+from gdmix_core.solvers.losses import LINEAR, POISSON, SMOOTHED_HINGE
 
 CONVERGED = 0
 ITERATION_LIMIT = 1
@@ -33,8 +34,6 @@ LARGEST_CHANGE = 20.0  # of a margin in one step: e^20 times the odds
 # Curvatures change by about the change of the margins. Below this the factored Hessian serves again: a step is off by
 # a tenth at most, which costs less than factoring anew.
 _LARGEST_DRIFT = 0.1
-# The smoothed hinge has no curvature where it is straight; steps are taken as if it had this little.
-HINGE_CURVATURE = 1e-7
 _SHORTENINGS = 50
 
 
@@ -123,7 +122,7 @@ def _solve(
     negligible = _NO_DECREMENT * total_weight if loss == SMOOTHED_HINGE else 1e-300
 
     move_to(z, w, rows, begin, end)
-    data_loss = loss_at(loss, z, rows, begin, end, slope, curvature)
+    data_loss = loss_along(loss, z, z, 0.0, rows, begin, end, slope, curvature)
     F = data_loss + _penalty_along(w, step, 0.0, penalty)
     iterations = 0
     drift = np.inf  # how far margins have moved since H was factored
@@ -232,102 +231,6 @@ def largest_change(dz: NDArray[np.float64], count: int) -> float:
     for i in range(count):
         change = max(change, abs(dz[i]))
     return change
-
-
-@njit(cache=True, nogil=True, inline="always")
-def margins(z: NDArray[np.float64], w: NDArray[np.float64], features: Features, begin: int, end: int) -> None:
-    """z[i − begin] = x_i · w for the rows begin … end−1."""
-    intercept, offsets, local, values = features
-    for i in range(begin, end):
-        total = w[0] if intercept else 0.0
-        for s in range(np.uint64(offsets[i]), np.uint64(offsets[i + 1])):
-            total += values[s] * w[np.uint64(local[s])]
-        z[i - begin] = total
-
-
-@njit(cache=True, nogil=True)
-def move_to(z: NDArray[np.float64], w: NDArray[np.float64], rows: Rows, begin: int, end: int) -> None:
-    """z = margins at w, the offsets included."""
-    margin_offset = rows.margin_offset
-    margins(z, w, rows.features, begin, end)
-    for i in range(begin, end):
-        z[i - begin] += margin_offset[i]
-
-
-@njit(cache=True, nogil=True, inline="always")
-def loss_at(
-    loss: int,
-    z: NDArray[np.float64],
-    rows: Rows,
-    begin: int,
-    end: int,
-    slope: NDArray[np.float64],
-    curvature: NDArray[np.float64],
-) -> float:
-    """Σ weight · loss at the margins z; slope and curvature are overwritten with its derivatives there."""
-    label, weight = rows.label, rows.weight
-    total = 0.0
-    for i in range(begin, end):
-        value, first, second = loss_terms(loss, z[i - begin], label[i])
-        if loss == SMOOTHED_HINGE:
-            second = max(second, HINGE_CURVATURE)
-        total += weight[i] * value
-        slope[i - begin] = weight[i] * first
-        curvature[i - begin] = weight[i] * second
-    return total
-
-
-@njit(cache=True, nogil=True, inline="always")
-def loss_along(
-    loss: int,
-    z: NDArray[np.float64],
-    dz: NDArray[np.float64],
-    t: float,
-    rows: Rows,
-    begin: int,
-    end: int,
-    slope: NDArray[np.float64],
-    curvature: NDArray[np.float64],
-) -> float:
-    """As loss_at, at the margins z + t dz."""
-    label, weight = rows.label, rows.weight
-    total = 0.0
-    for i in range(begin, end):
-        value, first, second = loss_terms(loss, z[i - begin] + t * dz[i - begin], label[i])
-        if loss == SMOOTHED_HINGE:
-            second = max(second, HINGE_CURVATURE)
-        total += weight[i] * value
-        slope[i - begin] = weight[i] * first
-        curvature[i - begin] = weight[i] * second
-    return total
-
-
-@njit(cache=True, nogil=True, inline="always")
-def gradient_of(
-    gradient: NDArray[np.float64],
-    slope: NDArray[np.float64],
-    w: NDArray[np.float64],
-    penalty: Penalty,
-    features: Features,
-    begin: int,
-    end: int,
-) -> float:
-    """gradient = Xᵀ slope + precision ∘ (w − mean); returns its largest absolute entry, NaN aside."""
-    intercept, offsets, local, values = features
-    precision, mean = penalty.precision, penalty.mean
-    size = len(w)
-    for j in range(size):
-        gradient[j] = precision[j] * (w[j] - mean[j])
-    for i in range(begin, end):
-        g = slope[i - begin]
-        if intercept:
-            gradient[0] += g
-        for s in range(np.uint64(offsets[i]), np.uint64(offsets[i + 1])):
-            gradient[np.uint64(local[s])] += g * values[s]
-    largest = 0.0
-    for j in range(size):
-        largest = max(largest, abs(gradient[j]))
-    return largest
 
 
 @njit(cache=True, nogil=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gdmix_core.jit import njit
 from gdmix_core.solvers.entity import cg_step, dense_step
+from gdmix_core.solvers.entity.objective import move_to
 from gdmix_core.solvers.entity.problem import Measures, Penalty, Rows, Scratch
 from gdmix_core.solvers.losses import loss_terms, third_derivative
 
@@ -50,12 +51,8 @@ def measure(
         measures.sums,
     )
     estimate = sums.shape[1] > 0
-    intercept, offsets, local, values = rows.features
+    move_to(z, w, rows, begin, end)
     for i in range(begin, end):
-        total = w[0] if intercept else 0.0
-        for s in range(np.uint64(offsets[i]), np.uint64(offsets[i + 1])):
-            total += values[s] * w[np.uint64(local[s])]
-        z[i - begin] = total + rows.margin_offset[i]
         _, _, second = loss_terms(loss, z[i - begin], rows.label[i])
         curvature[i - begin] = rows.weight[i] * second
     dense = size <= len(H) and (measures.variance_mode == FULL or estimate)

@@ -24,16 +24,13 @@ from gdmix_core.solvers.entity.newton import (
     NEGLIGIBLE_LOSS,
     NO_DATA,
     SEPARATED,
-    gradient_of,
     is_measured,
     is_number,
     largest_change,
     left_to_lose,
-    loss_along,
-    loss_at,
-    move_to,
     scratch_for,
 )
+from gdmix_core.solvers.entity.objective import gradient_of, loss_along, move_to
 from gdmix_core.solvers.entity.problem import Constraints, Entities, Limits, Measures, Outcome, Penalty, Rows, Scratch
 from gdmix_core.solvers.losses import LINEAR, SMOOTHED_HINGE
 
@@ -117,7 +114,7 @@ def _solve(
     gtol = limits.tolerance * max(1.0, total_weight)
 
     move_to(z, w, rows, begin, end)
-    data_loss = loss_at(loss, z, rows, begin, end, slope, curvature)
+    data_loss = loss_along(loss, z, z, 0.0, rows, begin, end, slope, curvature)
     F = data_loss + _penalty_at(w, step, 0.0, penalty, l1)
     iterations = 0
     for _ in range(limits.max_iterations):
