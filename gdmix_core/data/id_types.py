@@ -29,6 +29,12 @@ def as_bits(ids: pa.Array) -> pa.Array:
     return ids.view(pa.int64()) if pa.types.is_uint64(ids.type) else ids.cast(pa.int64())
 
 
+def repeated(ids: pa.Array) -> pa.StructArray:
+    """Those that are there several times, nulls aside: their values and counts."""
+    counts = pc.value_counts(ids.drop_null())
+    return counts.filter(pc.greater(counts.field("counts"), 1))
+
+
 def _ascends(ids: pa.Array) -> bool:
     if pa.types.is_integer(ids.type):
         values = ids.to_numpy()
@@ -81,12 +87,9 @@ def plain_ids(ids: Any) -> pa.Array:
     if array.null_count:
         raise DataError(f"ids: {array.null_count} of {len(array)} entities are null")
     # Where they ascend, as everywhere but in notebooks, none is there twice.
-    if len(array) > 1 and not _ascends(array):
-        counts = pc.value_counts(array)
-        twice = counts.filter(pc.greater(counts.field("counts"), 1))
-        if len(twice):
-            raise DataError(
-                f"ids: entity {twice[0]['values'].as_py()!r} is there {twice[0]['counts']} times; give each entity "
-                "once, with all of its rows"
-            )
+    if len(array) > 1 and not _ascends(array) and len(twice := repeated(array)):
+        raise DataError(
+            f"ids: entity {twice[0]['values'].as_py()!r} is there {twice[0]['counts']} times; give each entity once, "
+            "with all of its rows"
+        )
     return array

@@ -7,9 +7,9 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from gdmix_core.data.id_types import repeated
 from gdmix_core.data.plain_columns import plain, plain_type
 from gdmix_core.errors import DataError
 
@@ -101,9 +101,7 @@ class CoefficientTable:
         """What is wrong with entities, indices or means, if anything is."""
         if self.entities.null_count:
             return f"{self.entities.null_count} entities are null"
-        if len(pc.unique(self.entities)) < len(self.entities):
-            counts = pc.value_counts(self.entities)
-            twice = counts.filter(pc.greater(counts.field("counts"), 1))
+        if len(twice := repeated(self.entities)):
             return f"entity {twice[0]['values'].as_py()!r} has {twice[0]['counts']} models"
         inside = np.ones(len(self.features), bool)
         inside[self.offsets[self._with_coefficients]] = False

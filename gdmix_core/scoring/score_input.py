@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from gdmix_core import paths, storage
 from gdmix_core.config.model import leniently
 from gdmix_core.config.pipeline import TASKS_OF_CLASSES, Config
 from gdmix_core.data import bags
 from gdmix_core.data.id_index import IdIndex
-from gdmix_core.data.id_types import arrow_type
+from gdmix_core.data.id_types import arrow_type, repeated
 from gdmix_core.data.ingest.pieces import DIRECTORIES, Split
 from gdmix_core.data.ingest.presence import RECORDS, Seen, require_seen
 from gdmix_core.data.ingest.record_checks import checks_of
@@ -223,9 +222,7 @@ class _Everything:
         uid_type = arrow_type(layout.uid_type)
         uids = pa.concat_arrays([pa.array([], uid_type), *(r.uid for r in found)])
         self._uids = IdIndex(uids)
-        if len(pc.unique(uids)) < len(uids):
-            counts = pc.value_counts(uids)
-            twice = counts.filter(pc.greater(counts.field("counts"), 1))
+        if len(twice := repeated(uids)):
             raise DataError(
                 f"{source.path}: uid {twice[0]['values'].as_py()} has {twice[0]['counts']} records ({len(twice)} uids "
                 "have several); keep one of each"

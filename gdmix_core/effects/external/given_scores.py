@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gdmix_core.config.external import ExternalModel
 from gdmix_core.config.pipeline import Config
 from gdmix_core.data.id_index import IdIndex
-from gdmix_core.data.id_types import arrow_type
+from gdmix_core.data.id_types import arrow_type, repeated
 from gdmix_core.data.ingest.external_scores import open_scores_of, read_part
 from gdmix_core.data.ingest.source import Layout
 from gdmix_core.effects.scorer import Batch
@@ -55,9 +54,7 @@ def given_scores(name: str, config: Config, layout: Layout, paths: Sequence[str]
     parts = [batch for part in files.parts for batch in read_part(part, layout.uid_type)]
     uid = pa.concat_arrays([pa.array([], uid_type), *(uids for uids, _ in parts)])
     values = np.concatenate([np.empty(0), *(scores.to_numpy(zero_copy_only=False) for _, scores in parts)])
-    counts = pc.value_counts(uid.drop_null())
-    twice = counts.filter(pc.greater(counts.field("counts"), 1))
-    if len(twice):
+    if len(twice := repeated(uid)):
         raise DataError(f"{where}: uid {twice[0]['values'].as_py()} has several ({len(twice)} uids have)")
     with np.errstate(over="ignore"):
         scores = values.astype(np.float32)
