@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from gdmix_core.config.pipeline import Config
-from gdmix_core.data.ingest.source import Layout
+from typing import TYPE_CHECKING
+
 from gdmix_core.effects.effect import Effect
-from gdmix_core.effects.scorer import Format, Scorer
-from gdmix_core.models.exported import Export
-from gdmix_core.training_context import TrainingContext
+
+if TYPE_CHECKING:
+    from gdmix_core.config.pipeline import Config
+    from gdmix_core.data.ingest.source import Layout
+    from gdmix_core.effects.scorer import Format, Scorer
+    from gdmix_core.models.exported import Export
+    from gdmix_core.training_context import TrainingContext
 
 
 class CoefficientEffect(Effect):

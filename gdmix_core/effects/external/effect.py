@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.config.external import ExternalModel
-from gdmix_core.config.pipeline import Config
-from gdmix_core.data.ingest.source import Layout
 from gdmix_core.effects.effect import Effect
 from gdmix_core.effects.outcome import Outcome
-from gdmix_core.effects.scorer import Format, Scorer
-from gdmix_core.models.exported import Export
-from gdmix_core.training_context import TrainingContext
+
+if TYPE_CHECKING:
+    from gdmix_core.config.coordinate import Coordinate
+    from gdmix_core.config.pipeline import Config
+    from gdmix_core.data.ingest.source import Layout
+    from gdmix_core.effects.scorer import Format, Scorer
+    from gdmix_core.models.exported import Export
+    from gdmix_core.training_context import TrainingContext
 
 
 class ExternalEffect(Effect):

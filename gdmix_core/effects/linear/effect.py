@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from gdmix_core.config.coordinate import Coordinate
-from gdmix_core.data.frame import Frame
 from gdmix_core.effects.coefficient_effect import CoefficientEffect
 from gdmix_core.effects.outcome import Outcome, iterations, whole
-from gdmix_core.pipeline.run import Run
-from gdmix_core.training_context import TrainingContext
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from gdmix_core.config.coordinate import Coordinate
+    from gdmix_core.data.frame import Frame
+    from gdmix_core.pipeline.run import Run
+    from gdmix_core.training_context import TrainingContext
 
 
 class LinearEffect(CoefficientEffect):

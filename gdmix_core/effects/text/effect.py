@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gdmix_core import storage
-from gdmix_core.config.coordinate import Coordinate
-from gdmix_core.config.pipeline import Config
-from gdmix_core.config.text import TextModel
-from gdmix_core.data.ingest.source import Layout
 from gdmix_core.effects.effect import Effect
 from gdmix_core.effects.outcome import Outcome, whole
-from gdmix_core.effects.scorer import Format, Scorer
 from gdmix_core.errors import DataError
-from gdmix_core.models.exported import Export
 from gdmix_core.models.network_files import INPUTS, SAVED_MODEL, WEIGHTS
-from gdmix_core.training_context import TrainingContext
+
+if TYPE_CHECKING:
+    from gdmix_core.config.coordinate import Coordinate
+    from gdmix_core.config.pipeline import Config
+    from gdmix_core.config.text import TextModel
+    from gdmix_core.data.ingest.source import Layout
+    from gdmix_core.effects.scorer import Format, Scorer
+    from gdmix_core.models.exported import Export
+    from gdmix_core.training_context import TrainingContext
 
 
 class TextEffect(Effect):
