@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import scipy.sparse as sp
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+from validated_here import LoopEngine
 
 from gdmix_core import storage
-from gdmix_core.config.coordinate import RandomEffect
 from gdmix_core.data.feature_list import Feature, FeatureList, write_feature_list
-from gdmix_core.data.frame import Frame
 from gdmix_core.data.ingest.blocks import block_name
-from gdmix_core.data.shards import rows_to_shuffle, shard_count, shuffle_schema, write_shard
+from gdmix_core.data.partition import partition
 from gdmix_core.pipeline.loading import parse_config
 from gdmix_core.pipeline.run import SPLITS, Run
 from gdmix_core.pipeline.run_directory import clear
@@ -85,7 +84,7 @@ def make_run(
     for old in (run.frame(), run.path("shards")):
         clear(old)
     _write_frame(run, splits, rows_per_block, feature_names or {})
-    _write_shards(run)
+    partition(run, run.plan["partition"], LoopEngine())
     return run
 
 
@@ -167,47 +166,6 @@ def _fingerprint(splits: Mapping[str, Rows]) -> str:
         for column in _frame_table(rows, {name: rows.matrix(name) for name in rows.bags}).columns:
             digest.update(json.dumps(column.to_pylist()).encode())
     return digest.hexdigest()[:24]
-
-
-def _write_shards(run: Run) -> None:
-    """What the Spark job does, with one sort in memory in place of the shuffle."""
-    frame = Frame(run)
-    coordinates = {name: _partition(run, frame, name) for name in run.config.random_effects}
-    run.commit(run.plan["partition"], {"coordinates": coordinates})
-
-
-def _partition(run: Run, frame: Frame, coordinate: str) -> dict[str, Any]:
-    effect = run.config.coordinates[coordinate].random_effect
-    assert effect is not None
-    bag = frame.bag_of(coordinate)
-    value_dtype = np.dtype(frame.manifest["bags"][bag]["dtype"]) if bag else None
-    shards = shard_count(effect, frame.rows("training"))
-    batches = list(_shuffled(frame, coordinate, effect, shards))
-    everything = pa.Table.from_batches(batches, schema=shuffle_schema(frame, coordinate, effect))
-    order = [(name, "ascending") for name in ("shard", "split", "entity", "rank", "row")]
-    everything = everything.sort_by(order).combine_chunks()
-    shard_of: NDArray[np.int32] = everything["shard"].to_numpy()
-    written = []
-    for shard in range(shards):
-        low, high = np.searchsorted(shard_of, [shard, shard + 1])
-        if low < high:
-            rows = everything.slice(low, high - low).to_batches()
-            written.append(write_shard(run, coordinate, effect, value_dtype, rows))
-    totals = {
-        split: {
-            key: (max if key == "largest_entity" else sum)(shard[split][key] for shard in written)
-            for key in written[0][split]
-        }
-        for split in SPLITS
-    }
-    counts = {split: {shard["number"]: shard[split]["rows"] for shard in written} for split in SPLITS}
-    return {"shards": shards, "totals": totals, "rows": counts}
-
-
-def _shuffled(frame: Frame, coordinate: str, effect: RandomEffect, shards: int) -> Iterator[pa.RecordBatch]:
-    for split in SPLITS:
-        for path, first_row, _ in frame.blocks(split):
-            yield from rows_to_shuffle(frame, coordinate, effect, split, path, first_row, shards)
 
 
 def checkpoint_of(run: Run, step_id: str = "pass_01.global.train") -> IterateCheckpoint:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from gdmix_core.config.pipeline import Config
+from gdmix_core.data import partition as data_partition
 from gdmix_core.data.bags import take
 from gdmix_core.data.feature_list import FeatureList, write_feature_list
+from gdmix_core.data.ingest import validate as ingest_validate
 from gdmix_core.data.ragged import Bag
 from gdmix_core.data.tfrecord.encoder import write_tfrecord
+from gdmix_core.errors import GdmixError
 from gdmix_core.execution import dispatch
 from gdmix_core.pipeline.run import Run
 
@@ -174,31 +176,58 @@ def make_config(source: Path | str, output: Path | str, **changes: Any) -> Confi
     return Config.model_validate({**content, **changes})
 
 
-@contextmanager
-def spark_errors() -> Iterator[None]:
-    """What an application does with the errors of its Python workers."""
-    from spark_jobs.application import _workers_errors
-
-    with _workers_errors():
-        yield
-
-
 def validate(config: Config) -> Run:
-    """Runs validate as a Spark job in this process's session."""
-    from spark_jobs.validate import validate as job
-
+    """Validates in Spark, in this process's session; and, in a directory beside it, with the embedded engine: both must
+    leave the same, to the byte, or fail with the same message."""
     run = Run.create(config)
-    with spark_errors():
-        job(run, run.plan["validate"])
+    twin = Run.create(config.model_copy(update={"output": _twin(config.output)}))
+    _with_both("validate", run, twin)
     return Run.open(run.root)
 
 
 def partition(run: Run) -> Run:
-    from spark_jobs.partition import partition as job
-
-    with spark_errors():
-        job(run, run.plan["partition"])
+    """As validate does."""
+    twin = Run.open(_twin(run.root)) if Path(_twin(run.root)).exists() else copy_run(run, Path(_twin(run.root)))
+    _with_both("partition", run, twin)
     return Run.open(run.root)
+
+
+def _twin(output: str) -> str:
+    return f"{output.rstrip('/')}-embedded"
+
+
+def _with_both(step_id: str, run: Run, twin: Run) -> None:
+    error = _error_of(lambda: _in_spark(step_id, run))
+    other = _error_of(lambda: dispatch.execute(twin, twin.plan[step_id]))
+    assert str(other).replace(twin.root, run.root) == str(error)
+    assert isinstance(other, type(error))
+    for folder in ("validate", "frame", "shards"):
+        assert _content(twin.path(folder)) == _content(run.path(folder)), folder
+    if error is not None:
+        raise error
+
+
+def _error_of(work: Callable[[], object]) -> GdmixError | None:
+    try:
+        work()
+    except GdmixError as error:
+        return error
+    return None
+
+
+def _in_spark(step_id: str, run: Run) -> None:
+    from spark_jobs.application import _workers_errors
+    from spark_jobs.spark_engine import SparkEngine
+
+    work = {"validate": ingest_validate.validate, "partition": data_partition.partition}[step_id]
+    with _workers_errors(), SparkEngine("test") as engine:
+        work(run, run.plan[step_id], engine)
+
+
+def _content(folder: str) -> dict[str, bytes]:
+    """Of all files, by their paths in the folder."""
+    files = (path for path in Path(folder).rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def train(run: Run, upto: str = "export") -> dict[str, Any]:

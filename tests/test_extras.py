@@ -87,10 +87,21 @@ def test_what_an_extra_brings_is_asked_for_by_its_name(python: str, tmp_path: Pa
     assert "tune.method: random needs optuna, which is not installed; pip install 'gdmix-airflow[search]'" in said
 
     (tmp_path / "p.yaml").write_text(PIPELINE.format(folder=tmp_path, workers=1, tune=""))
-    done = run(gdmix, "run", str(tmp_path / "p.yaml"))
+    done = run(gdmix, "run", str(tmp_path / "p.yaml"), "--set", "engine.data=spark")
     assert done.returncode == 1
     assert "pip install 'gdmix-airflow[spark]'" in " ".join((done.stdout + done.stderr).split())
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_whole_pipeline_runs_with_the_base_alone(python: str, tmp_path: Path) -> None:
+    """Neither Java nor Spark is there."""
+    gdmix = str(Path(python).with_name("gdmix"))
+    sample = run(gdmix, "sample", "generated", "--ratings", "1000", "--output", str(tmp_path / "input"))
+    assert sample.returncode == 0, sample.stderr
+    (tmp_path / "p.yaml").write_text(PIPELINE.format(folder=tmp_path, workers=1, tune=""))
+    done = run(gdmix, "run", str(tmp_path / "p.yaml"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "export" / "manifest.json").exists()
 
 
 def test_every_import_is_declared() -> None:

@@ -7,11 +7,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from gdmix_core.config.model import Model, is_lenient, refuse_without_effect
+from gdmix_core.config.model import Model, Path, is_lenient, refuse_without_effect
 from gdmix_core.config.secret_settings import has_user_info, holds_secret
+from gdmix_core.paths import local_path
 
 # spark-submit is given these as options of its own, which win over conf.
 _OPTIONS = {"spark.master": "spark.master", "spark.driver.memory": "spark.driver_memory"}
+
+
+def is_local_master(master: str) -> bool:
+    """Whether Spark would work on this machine alone, and so may as well not be asked."""
+    return master.split("[")[0] == "local"
 
 
 class Spark(Model):
@@ -69,6 +75,23 @@ class Local(Model):
     """Everything on one machine."""
 
     processes: int | Literal["auto"] = Field(default="auto", description="Cores used at once; auto: all of them.")
+    memory: str = Field(
+        default="auto",
+        pattern=r"^(auto|\d+[mgt])$",
+        description="Of the embedded data engine, such as 6g; auto: half of the machine's, or of its container's.",
+    )
+    spill: Path | None = Field(
+        default=None,
+        description="Folder for what the embedded data engine sorts beyond that memory. Default: in the run directory, "
+        "or, where that is not local, in the system's folder for temporary files.",
+    )
+
+    @field_validator("spill")
+    @classmethod
+    def _on_this_machine(cls, value: str | None) -> str | None:
+        if value is not None and local_path(value) is None:
+            raise ValueError(f"{value} is not on this machine; name a local folder")
+        return value
 
     @field_validator("processes")
     @classmethod
@@ -79,6 +102,13 @@ class Local(Model):
 
 
 class Engine(Model):
+    """Who does the work."""
+
+    data: Literal["auto", "embedded", "spark"] = Field(
+        default="auto",
+        description="Who carries out validate and partition: this machine's threads, or Spark. auto: Spark where "
+        "spark.master or the Airflow connection names another master than local.",
+    )
     local: Local = Local()
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from gdmix_core.config.coordinate import Coordinate
-from gdmix_core.config.execution import Airflow, Engine, Spark
+from gdmix_core.config.execution import Airflow, Engine, Spark, is_local_master
 from gdmix_core.config.model import Model, Path, is_lenient, refuse_without_effect
 from gdmix_core.config.tune import Tune
 from gdmix_core.errors import ConfigError
@@ -295,6 +295,13 @@ class Config(Model):
                 f"l2: auto of coordinate {automatic[0]} needs a likelihood, which the smoothed hinge is not"
             )
         return self
+
+    @property
+    def data_engine(self) -> Literal["embedded", "spark"]:
+        """Who carries out validate and partition, where no Airflow connection has a say."""
+        if self.engine.data != "auto":
+            return self.engine.data
+        return "embedded" if is_local_master(self.spark.master) else "spark"
 
     @property
     def foreign_metrics(self) -> dict[str, str]:

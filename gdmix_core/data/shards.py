@@ -26,6 +26,7 @@ from gdmix_core.errors import DataError
 from gdmix_core.pipeline.run import SPLITS, Run
 
 _BATCH_ROWS = 65_536
+_ROW_GROUP = 50_000
 _NUMBERS = ("label", "weight", "offset")
 
 
@@ -79,44 +80,70 @@ def rows_to_shuffle(
 
 
 def write_shard(
-    run: Run, coordinate: str, effect: RandomEffect, value_dtype: np.dtype | None, batches: Iterable[pa.RecordBatch]
+    run: Run,
+    coordinate: str,
+    effect: RandomEffect,
+    value_dtype: np.dtype | None,
+    number: int,
+    batches: Iterable[pa.RecordBatch],
 ) -> dict[str, Any]:
     """Streams the sorted rows of one shard into its files; returns its counts, JSON-able.
 
-    Nothing is held but a batch: an entity may have any number of rows.
+    Nothing is held but a row group: an entity may have any number of rows.
     """
     counts = {split: _EntityCounts(effect) for split in SPLITS}
-    number = -1
     with ExitStack() as stack:
         writers: dict[str, pq.ParquetWriter] = {}
-        for batch in batches:
-            number = batch.column("shard")[0].as_py()
-            codes = batch.column("split").to_numpy()
-            for code, split in enumerate(SPLITS):
-                low, high = np.searchsorted(codes, [code, code + 1])
-                if low == high:
-                    continue
-                table = _shard_table(batch.slice(low, high - low), value_dtype)
-                if split not in writers:
-                    file = stack.enter_context(storage.open_for_write(run.shard(coordinate, split, number)))
-                    writers[split] = stack.enter_context(
-                        pq.ParquetWriter(
-                            file,
-                            table.schema,
-                            compression="lz4",
-                            use_dictionary=["label", "weight", "offset"],
-                            write_statistics=False,
-                        )
+        for code, rows in _row_groups(batches):
+            split, table = SPLITS[code], _shard_table(rows, value_dtype)
+            if split not in writers:
+                file = stack.enter_context(storage.open_for_write(run.shard(coordinate, split, number)))
+                writers[split] = stack.enter_context(
+                    pq.ParquetWriter(
+                        file,
+                        table.schema,
+                        compression="lz4",
+                        use_dictionary=["label", "weight", "offset"],
+                        write_statistics=False,
                     )
-                writers[split].write_table(table)
-                counts[split].add(table["entity"].chunk(0))
+                )
+            writers[split].write_table(table)
+            counts[split].add(table["entity"].chunk(0))
     return {"number": number, **{split: counts[split].finish() for split in SPLITS}}
 
 
-def _shard_table(batch: pa.RecordBatch, value_dtype: np.dtype | None) -> pa.Table:
-    columns = {name: batch.column(name) for name in ("row", "entity", *_NUMBERS)}
+def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.Table]]:
+    """(code of the split, rows) of each row group of a shard, whatever the sizes of the batches are."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        codes = batch.column("split").to_numpy()
+        begin = 0
+        while begin < batch.num_rows:
+            code = codes[begin]
+            if waiting and waiting[0].column("split")[0].as_py() != code:
+                yield _row_group(waiting)
+                waiting = []
+            room = _ROW_GROUP - sum(part.num_rows for part in waiting)
+            end = min(begin + room, int(np.searchsorted(codes, code, side="right")))
+            waiting.append(batch.slice(begin, end - begin))
+            begin = end
+            if sum(part.num_rows for part in waiting) == _ROW_GROUP:
+                yield _row_group(waiting)
+                waiting = []
+    if waiting:
+        yield _row_group(waiting)
+
+
+def _row_group(batches: list[pa.RecordBatch]) -> tuple[int, pa.Table]:
+    table = pa.Table.from_batches(batches).combine_chunks()
+    return table["split"][0].as_py(), table
+
+
+def _shard_table(rows: pa.Table, value_dtype: np.dtype | None) -> pa.Table:
+    columns = {name: rows[name] for name in ("row", "entity", *_NUMBERS)}
     if value_dtype is not None:
-        columns["indices"], columns["values"] = bags.to_arrow(bags.unpack(batch.column("bag"), value_dtype))
+        unpacked = [bags.unpack(chunk, value_dtype) for chunk in rows["bag"].chunks]
+        columns["indices"], columns["values"] = bags.to_arrow(bags.concatenate(unpacked, value_dtype))
     return pa.table(columns)
 
 

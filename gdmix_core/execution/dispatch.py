@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,11 @@ from gdmix_core.pipeline import run_lock
 from gdmix_core.pipeline.plan import CoordinateStep, Step
 from gdmix_core.pipeline.run import Run
 
-SPARK_STEPS = ("validate", "partition")
-
+DATA_STEPS: Mapping[str, str] = {
+    "validate": "gdmix_core.data.ingest.validate:validate",
+    "partition": "gdmix_core.data.partition:partition",
+}
+"""The steps that a data engine carries out: the embedded one here, or Spark by spark_application."""
 
 _WORK: Mapping[str, str] = {
     "initialize": "gdmix_core.effects.initialize:initialize",
@@ -26,11 +29,13 @@ _WORK: Mapping[str, str] = {
 
 
 def execute(run: Run, step: Step, *, group: int | None = None) -> dict[str, Any]:
-    """Runs a step that needs no Spark and returns a small JSON-able summary of its result.
+    """Runs a step in this process and returns a small JSON-able summary of its result.
 
-    A step that is done already is not done again. group: for the training of a random effect, which of its groups of
-    shards; for trials, the number of one trial of the round; None: all of them. Raises StepError when a step it
-    reads is missing, or another process works on it.
+    The data steps run with the embedded engine; whoever wants Spark submits their spark_application instead. A step
+    that is done already is not done again.
+
+    group: for the training of a random effect, which of its groups of shards; for trials, the number of one trial of
+    the round; None: all of them. Raises StepError when a step it reads is missing, or another process works on it.
     """
     with run_lock.step(run.root, step.id, group):
         return _carry_out(run, step, group)
@@ -54,15 +59,19 @@ def _carry_out(run: Run, step: Step, group: int | None) -> dict[str, Any]:
         coordinate = run.config.coordinates[step.coordinate]
         effect = effect_of(coordinate.kind)
         return (effect.use_initial if coordinate.locked else effect.train)(TrainingContext(run, step), group=group)
-    work = _WORK.get(step.kind)
-    if work is None:
-        raise StepError(f"{step.id}: runs as a Spark application: {spark_application(step)}")
+    if step.kind in DATA_STEPS:
+        from gdmix_core.data.engines.embedded import embedded_engine
+
+        return _named(DATA_STEPS[step.kind])(run, step, embedded_engine(run, step))
     if step.kind not in ("gate", "select"):  # which passes were made is for them to judge
         run.require(step)
+    return _named(_WORK[step.kind])(run, step)
+
+
+def _named(work: str) -> Callable[..., dict[str, Any]]:
     module, _, name = work.partition(":")
-    function = getattr(importlib.import_module(module), name)
-    result: dict[str, Any] = function(run, step)
-    return result
+    function: Callable[..., dict[str, Any]] = getattr(importlib.import_module(module), name)
+    return function
 
 
 def spark_application(step: Step) -> str:

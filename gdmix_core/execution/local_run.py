@@ -60,8 +60,8 @@ def _walk(run: Run, console: Console) -> None:
                 continue
             if step.kind != "trials":
                 show(step)
-            if step.kind in dispatch.SPARK_STEPS:
-                submit(run, step)
+            if step.kind in dispatch.DATA_STEPS:
+                carry_out_data_step(run, step)
             elif step.kind == "trials":
                 make_round(run, step, show, console)
             else:
@@ -75,11 +75,19 @@ def _walk(run: Run, console: Console) -> None:
         console.print(f"report: {path}", soft_wrap=True, highlight=False)
 
 
-def submit(run: Run, step: Step) -> None:
-    """Runs a Spark step in a process of its own. Raises the error it reported, or StepError with its last lines."""
+def carry_out_data_step(run: Run, step: Step) -> None:
+    """Validates or partitions, with the engine that the configuration says."""
     if step.kind == "validate":
         newest_run.record(run)
         file_digests.record(run)
+    if run.config.data_engine == "spark":
+        submit(run, step)
+    else:
+        dispatch.execute(run, step)
+
+
+def submit(run: Run, step: Step) -> None:
+    """Runs a Spark step in a process of its own. Raises the error it reported, or StepError with its last lines."""
     if spark_submit.is_current(run, step):
         return
     spark_submit.check_java()

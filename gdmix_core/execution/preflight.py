@@ -19,19 +19,19 @@ from gdmix_core.errors import DataError, GdmixError
 from gdmix_core.models.initial.locate import find_initial
 
 
-def check(config: Config, *, spark_reads_here: bool = True) -> None:
+def check(config: Config, *, data_here: bool = True) -> None:
     """Raises DataError, which names all that is missing: the configuration's key, the path, and what to do.
 
     Call it where the training steps will run: on a machine that sees what they see, with the Python path they have.
-    spark_reads_here: whether the Spark jobs see the same files; else input and score files are left to them, and
-    validate looks for them before it reads a record.
+    data_here: whether validate sees the same files; else input and score files are left to it: it looks for
+    them before it reads a record.
     """
-    faults = [*_raised("input", partial(_of_input, config))] if spark_reads_here else []
+    faults = [*_raised("input", partial(_of_input, config))] if data_here else []
     faults += _of_packages(config)
     for name, coordinate in config.coordinates.items():
         if coordinate.locked:  # taken from the initial model as it is
             continue
-        looks = effect_of(coordinate.kind).preflight(name, coordinate, config, data_here=spark_reads_here)
+        looks = effect_of(coordinate.kind).preflight(name, coordinate, config, data_here=data_here)
         for key, look in looks:
             faults += _raised(f"coordinates.{name}.fixed_effect.{key}", look)
     if config.initial_model is not None:

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from gdmix_core.config.execution import is_local_master
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
 from gdmix_operators.airflow_secrets import check_connection
@@ -45,6 +46,14 @@ def spark_submit_hook(run: Run, step: Step) -> SparkSubmitHook:
             # The one on the PATH may be another one, by the connection's extra spark-binary.
             spark_binary=None if shutil.which("spark-submit") else spark_submit.find_spark_submit(),
         )
+
+
+def data_engine(run: Run) -> str:
+    """embedded or spark: what the configuration says; under auto the connection's master, else the YAML's, decides."""
+    master = _master(run.config.airflow.spark_connection) if run.config.engine.data == "auto" else None
+    if master is None:
+        return run.config.data_engine
+    return "embedded" if is_local_master(master) else "spark"
 
 
 def driver_is_here(run: Run) -> bool:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gdmix_core.data.engines.uid_ranges import range_of, range_starts
 from gdmix_core.data.hashing import hash_ids
 from gdmix_core.data.id_index import IdIndex
 from gdmix_core.data.id_types import among, arrow_type, from_order_preserving, order_preserving, plain_ids
-from gdmix_core.data.ingest.uid_ranges import range_of, range_starts
 from gdmix_core.data.shards import entity_runs
 from gdmix_core.errors import DataError
 from gdmix_core.models.alignment import positions

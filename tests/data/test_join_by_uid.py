@@ -9,9 +9,9 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gdmix_core.data.engines.uid_ranges import UidSample, range_of, range_starts, smallest_hashes
 from gdmix_core.data.ingest.record_checks import UID_DISJOINT, UID_IN_ALL, UID_UNIQUE
 from gdmix_core.data.ingest.shuffled_records import join_by_uid
-from gdmix_core.data.ingest.uid_ranges import range_of, range_starts, sample_uids, smallest_hashes
 
 records = st.lists(
     st.tuples(
@@ -95,10 +95,12 @@ def test_ranges_are_in_order_and_about_even(uids, ranges, text):
 def test_the_sample_depends_on_the_set_of_uids_alone(uids, limit, batches, random):
     whole = set(smallest_hashes(pa.array(uids), limit).to_pylist())
     random.shuffle(uids)
-    parts = [pa.array(uids[k::batches], pa.int64()) for k in range(batches)]
-    sample, count = sample_uids(parts, limit)
-    assert sample is not None
-    assert (set(sample.to_pylist()), count) == (whole, len(uids))
+    sample = UidSample(limit)
+    for k in range(batches):
+        sample.add(pa.array(uids[k::batches], pa.int64()))
+    found = sample.uids()
+    assert found is not None
+    assert (set(found.to_pylist()), sample.count) == (whole, len(uids))
 
 
 def test_nulls_go_to_the_first_range():

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from validated_here import validate_here
 
-from gdmix_core.data.ingest.packing import OPENING_BYTES, TASK_BYTES, pack, pieces_of
-from gdmix_core.data.ingest.shuffled_records import together
+from gdmix_core.data.engines.interface import Feed
+from gdmix_core.data.engines.packing import OPENING_BYTES, TASK_BYTES, pack
 from gdmix_core.data.ingest.source import open_layout
 
 
@@ -37,11 +37,6 @@ def test_many_small_pieces_are_few_tasks_that_keep_all_cores_busy(count: int, co
 
 def test_a_large_file_is_still_a_task_for_each_of_its_pieces():
     assert pack([TASK_BYTES] * 5, 2) == [[0], [1], [2], [3], [4]]
-
-
-def test_the_pieces_of_tasks():
-    batches = [pa.record_batch([pa.array(numbers)], ["id"]) for numbers in ([1], [0, 2])]
-    assert list(pieces_of(batches, [[0, 1], [2], [3, 4]])) == [2, 0, 1, 3, 4]
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -87,7 +82,13 @@ def test_small_batches_go_together_and_large_ones_as_they_are(rows: list[int]):
     numbers = pa.array(range(sum(rows)))
     starts = np.cumsum([0, *rows])
     batches = [pa.record_batch([numbers[a:b]], ["n"]) for a, b in pairwise(starts.tolist())]
-    found = list(together(batches))
+    feed = Feed(
+        batches[0].schema if batches else pa.schema([]),
+        rows,
+        lambda number: [batches[number]],
+        [list(range(len(rows)))],
+    )
+    found = list(feed.rows(0))
     assert [n for batch in found for n in batch["n"].to_pylist()] == numbers.to_pylist()
     assert all(batch.num_rows >= 1024 for batch in found[:-1])
     assert len(found) <= 1 + sum(rows) // 1024

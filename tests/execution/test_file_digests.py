@@ -14,7 +14,7 @@ from run_directory import Rows, make_run
 from gdmix_core import storage
 from gdmix_core.errors import DataError
 from gdmix_core.execution import dispatch, file_digests
-from gdmix_core.execution.local_run import submit
+from gdmix_core.execution.local_run import carry_out_data_step
 from gdmix_core.pipeline.fingerprints import Fingerprints
 from gdmix_core.pipeline.plan import build_plan
 from gdmix_core.pipeline.run import Run
@@ -161,14 +161,13 @@ def test_keys_of_runs_without_such_files_are_as_they_were(tmp_path: Path):
 
 
 def test_digests_are_taken_when_the_run_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("JAVA_HOME", "/absent")  # validate itself is not for here
     run = text_run(tmp_path)
     storage.remove(run.path("watched.json"))
     monkeypatch.setattr(
         "gdmix_core.execution.preflight.check", lambda config: None
     )  # the files are not what they are called
     with pytest.raises(DataError, match="no input there"):
-        submit(run, run.plan["validate"])
+        carry_out_data_step(run, run.plan["validate"])
     assert set(storage.read_json(run.path("watched.json"))["own"]) == {
         "vocabulary", "encoder: config.json", "encoder: model.safetensors",
     }  # fmt: skip

@@ -110,7 +110,7 @@ def test_all_that_is_missing_is_said_at_once(tmp_path: Path, source: Path):
         assert not path or str(tmp_path / path) in line
     assert "there is no module trainer_of_this_test; install it" in lines[3]
     # Where Spark's driver is elsewhere it looks for its own files.
-    left = [line for line in faults(config, spark_reads_here=False) if ".scores" in line or "input" in line]
+    left = [line for line in faults(config, data_here=False) if ".scores" in line or "input" in line]
     assert not left
 
 

@@ -304,4 +304,4 @@ def test_a_fixed_effect_in_two_files_is_found_before_the_run(tmp_path):
         **CONFIG, "name": "p", "input": "in", "output": str(tmp_path / "run"), "initial_model": initial,
     })  # fmt: skip
     with pytest.raises(DataError, match="a fixed effect is one model, found 2"):
-        preflight.check(config, spark_reads_here=False)
+        preflight.check(config, data_here=False)

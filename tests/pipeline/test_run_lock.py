@@ -257,7 +257,7 @@ def test_the_driver_of_a_spark_job_holds_its_step_and_reports_who_else_does(tmp_
     monkeypatch.setattr(run_lock, "PATIENCE", 0.5)
     monkeypatch.setattr(sys, "argv", ["partition.py", "--run", run.root])
 
-    def work(run: Any, step: Any) -> None:
+    def work(run: Any, step: Any, engine: Any) -> None:
         with pytest.raises(
             StepError, match=r"step partition is being worked on by process \d+ on \S+ \(partition.py\)"
         ):

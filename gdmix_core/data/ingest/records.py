@@ -137,10 +137,18 @@ def _constant(value: Constant, field: Field, rows: int) -> Column:
 
 
 def read_uids(piece: Piece, source: Source, config: Config) -> Iterator[pa.Array]:
-    """Only the uids of a piece, without those that are null; nothing is verified."""
+    """Only the uids of a piece, without those that are null; nothing is verified.
+
+    Raises DataError for what cannot be read even so, as read_records does.
+    """
     tensor = source.tensors[config.columns.uid]
-    for columns in read_columns(piece, fields_of(tensor), verify=False):
-        yield _id(columns[tensor.name], tensor, piece, source)[0].drop_null()
+    try:
+        for columns in read_columns(piece, fields_of(tensor), verify=False):
+            yield _id(columns[tensor.name], tensor, piece, source)[0].drop_null()
+    except DataError:
+        for _ in read_records(piece, source, config):  # which knows better what is wrong
+            pass
+        raise
 
 
 def read_records(piece: Piece, source: Source, config: Config, *, labelled: bool = True) -> Iterator[Records]:

@@ -1,13 +1,12 @@
-"""The form in which records travel through Spark's shuffle of validate, and what becomes of them at the other end.
+"""The form in which records travel through the shuffle of validate, and what becomes of them at the other end.
 
-Every record is one row: its range, what identifies it, its scalars, and each bag as one block of bytes. The records of
+Every record is one row: what identifies it, its scalars, and each bag as one block of bytes. The records of
 all directories are in one table; a column that a directory does not give is null there. So are the scores of external
 coordinates, one a row, as the records of further sources.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +20,7 @@ from gdmix_core.data.ingest.pieces import Piece
 from gdmix_core.data.ingest.record_checks import UID_DISJOINT, UID_IN_ALL, UID_UNIQUE
 from gdmix_core.data.ingest.records import Records
 from gdmix_core.data.ingest.source import Layout, ScorePiece
-from gdmix_core.data.ingest.uid_ranges import range_of
 
-_FEWEST_ROWS, _FEWEST_BYTES = 1024, 1 << 20  # of a batch that waits for no others
 ROLES = ("label", "weight", "offset")
 
 
@@ -31,7 +28,6 @@ def shuffle_schema(layout: Layout) -> pa.Schema:
     """Columns id_<column> hold entities, groups and texts, bag_<key> packed bags."""
     return pa.schema(
         [
-            ("range", pa.int32()),
             ("uid", arrow_type(layout.uid_type)),
             ("split", pa.int32()),
             ("source", pa.int32()),
@@ -46,10 +42,9 @@ def shuffle_schema(layout: Layout) -> pa.Schema:
     )
 
 
-def to_batch(records: Records, piece: Piece, schema: pa.Schema, starts: pa.Array) -> pa.RecordBatch:
+def to_batch(records: Records, piece: Piece, schema: pa.Schema) -> pa.RecordBatch:
     rows = len(records.uid)
     columns: dict[str, pa.Array] = {
-        "range": pa.array(range_of(records.uid, starts)),
         "uid": records.uid,
         "split": _constant(0 if piece.split == "training" else 1, rows),
         "source": _constant(piece.source, rows),
@@ -63,33 +58,15 @@ def to_batch(records: Records, piece: Piece, schema: pa.Schema, starts: pa.Array
     return _batch(columns, schema, rows)
 
 
-def scores_to_batch(
-    uid: pa.Array, score: pa.Array, piece: ScorePiece, schema: pa.Schema, starts: pa.Array
-) -> pa.RecordBatch:
+def scores_to_batch(uid: pa.Array, score: pa.Array, piece: ScorePiece, schema: pa.Schema) -> pa.RecordBatch:
     rows = len(uid)
     columns = {
-        "range": pa.array(range_of(uid, starts)),
         "uid": uid,
         "source": _constant(piece.source, rows),
         "file": _constant(piece.file, rows),
         "score": score,
     }
     return _batch(columns, schema, rows)
-
-
-def together(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The batches in order, small ones put together: each costs Spark as much as many rows do."""
-    waiting: list[pa.RecordBatch] = []
-    for batch in batches:
-        waiting.append(batch)
-        if sum(b.num_rows for b in waiting) >= _FEWEST_ROWS or sum(b.nbytes for b in waiting) >= _FEWEST_BYTES:
-            yield from _as_one(waiting)
-            waiting = []
-    yield from _as_one(waiting)
-
-
-def _as_one(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
-    return batches if len(batches) < 2 else pa.Table.from_batches(batches).combine_chunks().to_batches()
 
 
 def _constant(value: int, rows: int) -> pa.Array:

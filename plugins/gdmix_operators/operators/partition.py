@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gdmix_core.pipeline.plan import Step
-from gdmix_operators.operators.spark import SparkStepOperator
+from gdmix_operators.operators.data_steps import DataStepOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gdmix_core.pipeline.run import Run
 
 
-class PartitionOperator(SparkStepOperator):
+class PartitionOperator(DataStepOperator):
     """Groups the rows by entity into shards, the units of work, memory and retry of random effects."""
 
     doing = "Partitioning rows by entity"

@@ -12,7 +12,7 @@ from gdmix_core.errors import ConfigError
 from gdmix_core.pipeline.loading import parse_config
 from gdmix_core.pipeline.plan import Step, build_plan
 from gdmix_operators.airflow_secrets import names_secret, refuse_masked
-from gdmix_operators.operators.spark import SparkStepOperator
+from gdmix_operators.operators.data_steps import DataStepOperator
 from gdmix_operators.params import apply_params, check_backfill, check_conf
 from gdmix_operators.templates import run_dates
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from gdmix_core.pipeline.run import Run
 
 
-class ValidateOperator(SparkStepOperator):
-    """Starts the run that the configuration and the trigger form describe, and checks its input in Spark.
+class ValidateOperator(DataStepOperator):
+    """Starts the run that the configuration and the trigger form describe, and checks its input.
 
     config: the pipeline's YAML as plain data; templates are rendered, the form's values win.
     Returns {"run": directory of the run, "key": of its configuration, ...counts}; the later steps read the first two.
@@ -101,11 +101,12 @@ class ValidateOperator(SparkStepOperator):
         from gdmix_core.execution import preflight
         from gdmix_core.pipeline import run_directory
         from gdmix_core.pipeline.run import Run
-        from gdmix_operators.spark_submit import driver_is_here
+        from gdmix_operators.spark_submit import data_engine, driver_is_here
 
         run_directory.check(config)
+        run = Run(config.output, config)
         # In this process and not in Spark's: the training tasks run as this one, with its files and its Python path.
-        preflight.check(config, spark_reads_here=driver_is_here(Run(config.output, config)))
+        preflight.check(config, data_here=data_engine(run) == "embedded" or driver_is_here(run))
 
     def held(self, run: Run) -> AbstractContextManager[None]:
         return contextlib.nullcontext()  # by execute, and alone
@@ -139,11 +140,11 @@ class ValidateOperator(SparkStepOperator):
     def carry_out(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
         from gdmix_core.execution import file_digests, spark_submit
         from gdmix_core.models.initial import newest_run
-        from gdmix_operators.spark_submit import driver_is_here
+        from gdmix_operators.spark_submit import data_engine, driver_is_here
 
         newest_run.record(run)
         file_digests.record(run)
-        if driver_is_here(run) and spark_submit.is_current(run, step):
+        if data_engine(run) == "spark" and driver_is_here(run) and spark_submit.is_current(run, step):
             self.log.info("The frame is up to date with the input: Spark is not started")
             return self.result(run, step)
         return super().carry_out(run, step, context)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-
-import pyarrow as pa
+from collections.abc import Sequence
 
 TASK_BYTES = 64 << 20
 OPENING_BYTES = 1 << 20
@@ -28,10 +26,3 @@ def pack(sizes: Sequence[int], cores: int) -> list[list[int]]:
         tasks[-1].append(number)
         filled += cost
     return tasks
-
-
-def pieces_of(batches: Iterable[pa.RecordBatch], tasks: Sequence[Sequence[int]]) -> Iterator[int]:
-    """The pieces of the tasks whose numbers a Spark task finds in its rows."""
-    for batch in batches:
-        for task in batch.column(0).to_pylist():
-            yield from tasks[task]

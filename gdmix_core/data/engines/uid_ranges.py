@@ -6,8 +6,6 @@ not on files, their order or the number of tasks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,14 +24,32 @@ def smallest_hashes(uids: pa.Array, limit: int = SAMPLE_SIZE) -> pa.Array:
     return uids.take(pa.array(np.sort(np.argpartition(hashes, limit)[:limit])))
 
 
-def sample_uids(batches: Iterable[pa.Array], limit: int = SAMPLE_SIZE) -> tuple[pa.Array | None, int]:
-    """(sample, number of uids) of a stream; never holds more than a few batches."""
-    kept: pa.Array | None = None
-    count = 0
-    for batch in batches:
-        count += len(batch)
-        kept = smallest_hashes(batch if kept is None else pa.concat_arrays([kept, batch]), limit)
-    return kept, count
+class UidSample:
+    """The sample of a stream of uids; never holds more than twice its size, and a batch.
+
+    count: how many uids it was taken of
+    """
+
+    def __init__(self, limit: int = SAMPLE_SIZE) -> None:
+        self.count = 0
+        self._limit = limit
+        self._kept: list[pa.Array] = []
+        self._largest: np.uint64 | None = None  # hash in the sample, once that is full
+
+    def add(self, uids: pa.Array, count: int | None = None) -> None:
+        """uids: without null; count: of how many they are the sample, where they are one."""
+        self.count += len(uids) if count is None else count
+        if self._largest is not None:
+            uids = uids.filter(pa.array(hash_ids(uids) < self._largest))
+        if len(uids):
+            self._kept.append(uids)
+        if sum(map(len, self._kept)) > 2 * self._limit:
+            kept = smallest_hashes(pa.concat_arrays(self._kept), self._limit)
+            self._kept, self._largest = [kept], hash_ids(kept).max()
+
+    def uids(self) -> pa.Array | None:
+        """The sample; None where there was no uid."""
+        return smallest_hashes(pa.concat_arrays(self._kept), self._limit) if self._kept else None
 
 
 def range_starts(sample: pa.Array, ranges: int) -> pa.Array:

@@ -1,4 +1,4 @@
-"""Steps that run as Spark applications."""
+"""Steps that a data engine carries out: the embedded one in the task, or Spark."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from gdmix_core.pipeline.run import Run
 
 
-class SparkStepOperator(StepOperator):
-    """Submits the step's application with spark-submit, through the connection that the configuration names.
+class DataStepOperator(StepOperator):
+    """Carries the step out in the task, or submits its application with spark-submit, through the connection that the
+    configuration names: as its engine.data says.
 
     Built on the provider's hook and not on its operator. Importing the operator loads the Kubernetes client:
     half a second on every parse of the DAG and every start of a task. And only the hook lets spark-submit
@@ -28,6 +29,16 @@ class SparkStepOperator(StepOperator):
     _hook: SparkSubmitHook | None = None
 
     def carry_out(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
+        from gdmix_core.execution.dispatch import execute
+        from gdmix_operators.spark_submit import data_engine
+
+        if data_engine(run) == "spark":
+            self._submit(run, step)
+        else:
+            execute(run, step)
+        return self.result(run, step)
+
+    def _submit(self, run: Run, step: Step) -> None:
         from airflow.exceptions import AirflowException
 
         from gdmix_core.execution.dispatch import spark_application
@@ -48,11 +59,10 @@ class SparkStepOperator(StepOperator):
             told = "the Spark application failed; its lines above say why" if "\n" in failed else failed
             raise_reported(run, step, otherwise=f"{step.id}: {told}")
         run.forget_input()
-        return self.result(run, step)
 
     @abstractmethod
     def result(self, run: Run, step: Step) -> dict[str, Any]:
-        """Small counts of what the application wrote."""
+        """Small counts of what was written."""
 
     def on_kill(self) -> None:
         """Ends spark-submit with the JVM and the Python processes below it, then a driver on a cluster."""

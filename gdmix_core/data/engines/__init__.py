@@ -1,0 +1,1 @@
+"""What carries rows to where they belong: the interface of the data engines, and the one of this machine."""

@@ -1,0 +1,374 @@
+"""The data engine of one machine: rows are read and written in threads, and DuckDB sorts between the two.
+
+DuckDB keeps to a bound of memory and spills to a folder beyond it. Why DuckDB: docs/design.md, "Data engines".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import queue
+import re
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from gdmix_core.data.engines.interface import Feed, Write
+from gdmix_core.data.engines.uid_ranges import UidSample, range_of
+from gdmix_core.errors import StorageError
+from gdmix_core.paths import local_path
+from gdmix_core.pipeline.plan import Step
+from gdmix_core.pipeline.run import Run
+from gdmix_core.workers import progress
+from gdmix_core.workers.cores import core_count
+from gdmix_core.workers.memory import memory_bound
+from gdmix_core.workers.prefetch import prefetch, prefetch_many
+
+# DuckDB's part of the memory; the rest is for what is being read and written.
+_SORTING = 0.5
+# Groups that wait to be written or are being written; writing needs about three times their size.
+_WRITING = 0.1
+_ROWS_PER_BATCH = 16_384
+_MOST_BYTES = 1 << 30  # of a column in a batch, which has 32-bit offsets
+_STREAM_BATCHES = 4
+
+Group = tuple[int, pa.RecordBatch]
+
+
+def embedded_engine(run: Run, step: Step) -> EmbeddedEngine:
+    """The engine for a step, with the cores, the memory and the folder that the configuration gives it."""
+    given = run.config.engine.local.spill
+    base = local_path(given or run.root)
+    folder = Path(base or tempfile.gettempdir()) / ".gdmix-spill"
+    # By the run and the step, which one process at a time makes: what a killed one left is removed by the next.
+    spill = folder / f"{hashlib.sha256(run.root.encode()).hexdigest()[:12]}-{step.id}"
+    return EmbeddedEngine(step.id, cores=core_count(run.config), memory=memory_bound(run.config), spill=str(spill))
+
+
+class EmbeddedEngine:
+    """A DataEngine in threads of this process.
+
+    name: what progress is reported of; cores: threads at once; memory: bytes; spill: a folder of its own for what is
+    larger, which is removed at the end, and before the start if a killed process left it
+    """
+
+    def __init__(self, name: str, *, cores: int, memory: int, spill: str) -> None:
+        self._name = name
+        self._cores = cores
+        self._memory = memory
+        self._spill = spill
+
+    def by_range(
+        self,
+        records: Feed,
+        scores: Feed,
+        uids: Callable[[int], Iterable[pa.Array]],
+        starts: Callable[[UidSample], pa.Array],
+        write: Write,
+    ) -> list[dict[str, Any]]:
+        """Reads once: when the rows are sorted by uid, the sample is complete."""
+        sample = UidSample()
+        show = _Progress(self._name)
+
+        def rows() -> Iterator[pa.RecordBatch]:
+            for batch in self._read(records, show):
+                sample.add(batch.column("uid").drop_null())
+                yield batch
+            yield from self._read(scores, show)
+
+        def groups(ordered: Iterator[pa.RecordBatch]) -> Iterator[Group]:
+            first = next(ordered, None)
+            begins = starts(sample)
+            while first is not None:
+                yield from _cut(first, range_of(_ends(first.column("uid")), begins), begins)
+                first = next(ordered, None)
+
+        return self._written(rows(), records.schema, ["uid"], groups, write, show)
+
+    def by_column(
+        self,
+        feed: Feed,
+        column: str,
+        groups: int,
+        order: Sequence[str],
+        write: Write,
+    ) -> list[dict[str, Any]]:
+        show = _Progress(self._name)
+
+        def cut(ordered: Iterator[pa.RecordBatch]) -> Iterator[Group]:
+            for batch in ordered:
+                numbers = batch.column(column).to_numpy()
+                begins = np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 1))
+                for begin, end in zip(begins, [*begins[1:], len(numbers)], strict=True):
+                    yield int(numbers[begin]), batch.slice(begin, end - begin)
+
+        return self._written(self._read(feed, show), feed.schema, [column, *order], cut, write, show)
+
+    def _read(self, feed: Feed, show: _Progress) -> Iterator[pa.RecordBatch]:
+        """The rows of all tasks, read by as many threads as there are cores."""
+        feed = feed.packed(self._cores)
+        sizes = [sum(feed.sizes[number] for number in task) for task in feed.tasks]
+        show.expect(sum(sizes))
+
+        def rows(task: int) -> Iterator[pa.RecordBatch]:
+            yield from feed.rows(task)
+            show.have_read(sizes[task])
+
+        with contextlib.closing(prefetch_many(len(sizes), rows, self._cores, 2 * self._cores)) as read:
+            for _, batch in read:
+                show.rows_read(batch.num_rows)
+                yield batch
+
+    def _written(
+        self,
+        rows: Iterator[pa.RecordBatch],
+        schema: pa.Schema,
+        order: Sequence[str],
+        groups: Callable[[Iterator[pa.RecordBatch]], Iterator[Group]],
+        write: Write,
+        show: _Progress,
+    ) -> list[dict[str, Any]]:
+        """What `write` returns of each group that is cut out of the sorted rows."""
+        shutil.rmtree(self._spill, ignore_errors=True)
+        try:
+            Path(self._spill).parent.mkdir(parents=True, exist_ok=True)
+            with (
+                _Sorter(self._cores, int(self._memory * _SORTING), self._spill) as sorter,
+                # In a thread of its own, so that this one can be interrupted.
+                contextlib.closing(prefetch(sorter.ordered(rows, schema, order))) as ordered,
+            ):
+                return _write_groups(groups(ordered), write, self._cores, int(self._memory * _WRITING), show)
+        finally:
+            shutil.rmtree(self._spill, ignore_errors=True)
+            with contextlib.suppress(OSError):  # another run's may be beside it
+                Path(self._spill).parent.rmdir()
+
+
+class _Sorter:
+    """A DuckDB of its own, that sorts one stream of rows."""
+
+    def __init__(self, cores: int, memory: int, spill: str) -> None:
+        self._spill = spill
+        self._idle = threading.Event()
+        self._idle.set()
+        self._connection = duckdb.connect(
+            ":memory:",
+            config={
+                "threads": cores,
+                "memory_limit": f"{memory >> 20}MiB",
+                "temp_directory": spill,
+                "arrow_large_buffer_size": True,
+                "preserve_insertion_order": False,
+                # Nothing is fetched from anywhere.
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+            },
+        )
+
+    def __enter__(self) -> _Sorter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.interrupt()
+        self._idle.wait()
+        self._connection.close()
+
+    def ordered(self, rows: Iterator[pa.RecordBatch], schema: pa.Schema, by: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """The rows sorted by the columns `by`, null first, texts by their bytes.
+
+        Raises what reading raises, and StorageError where there is no room to spill.
+        """
+        failure: list[BaseException] = []
+
+        def guarded() -> Iterator[pa.RecordBatch]:
+            # DuckDB would turn an error into a text. Columns go by number: its names do not know upper case.
+            try:
+                for batch in rows:
+                    yield batch.rename_columns(numbered)
+            except BaseException as error:
+                failure.append(error)
+                raise
+
+        numbered = [f"c{k}" for k in range(len(schema))]
+        reader = pa.RecordBatchReader.from_batches(
+            pa.schema([field.with_name(name) for field, name in zip(schema, numbered, strict=True)]), guarded()
+        )
+        keys = ", ".join(f"{numbered[schema.get_field_index(name)]} NULLS FIRST" for name in by)
+        self._idle.clear()
+        try:
+            self._connection.register("rows", reader)
+            for batch in self._connection.sql(f"SELECT * FROM rows ORDER BY {keys}").to_arrow_reader(_ROWS_PER_BATCH):
+                yield from _in_schema(batch, schema)
+        except (duckdb.Error, pa.ArrowException) as error:
+            if failure:
+                raise failure[0] from None
+            raise self._explained(error) from None
+        finally:
+            self._idle.set()
+
+    def _explained(self, error: Exception) -> Exception:
+        """What a user can do about it, for the errors that come of too little room."""
+        text = str(error).splitlines()[0]
+        if re.search(r"No space left|max_temp_directory_size|temporary directory|disk", text, re.IGNORECASE):
+            return StorageError(
+                f"{self._spill}: no room for what is sorted ({text}); make room there, let engine.local.spill name "
+                "another folder, or raise engine.local.memory"
+            )
+        if isinstance(error, duckdb.OutOfMemoryException):
+            return StorageError(f"too little memory to sort ({text}); raise engine.local.memory")
+        return error
+
+
+def _in_schema(batch: pa.RecordBatch, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The batch in the types of the schema: in several, where one would be too large for 32-bit offsets."""
+    wide = [c for c in batch.columns if pa.types.is_large_binary(c.type) or pa.types.is_large_string(c.type)]
+    if batch.num_rows > 1 and any(column.nbytes > _MOST_BYTES for column in wide):
+        half = batch.num_rows // 2
+        yield from _in_schema(batch.slice(0, half), schema)
+        yield from _in_schema(batch.slice(half), schema)
+        return
+    columns = [c.cast(field.type) for c, field in zip(batch.columns, schema, strict=True)]
+    yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _ends(column: pa.Array) -> pa.Array:
+    return pa.concat_arrays([column[:1], column[-1:]])
+
+
+def _cut(batch: pa.RecordBatch, ends: np.ndarray, starts: pa.Array) -> Iterator[Group]:
+    """The rows of a batch by the range of their uids, which ascend; ends: ranges of its first and last row."""
+    if ends[0] == ends[1]:
+        yield int(ends[0]), batch
+        return
+    ranges = range_of(batch.column("uid"), starts)
+    begins = np.flatnonzero(np.diff(ranges, prepend=ranges[0] - 1))
+    for begin, end in zip(begins, [*begins[1:], len(ranges)], strict=True):
+        yield int(ranges[begin]), batch.slice(begin, end - begin)
+
+
+def _write_groups(
+    groups: Iterator[Group], write: Write, cores: int, room: int, show: _Progress
+) -> list[dict[str, Any]]:
+    """Writes each group in a thread as soon as it is complete, a larger one than `room` bytes while it comes in.
+
+    room: bytes of the groups that are held at once
+    """
+    with ThreadPoolExecutor(cores) as pool:
+        writing: dict[Future[dict[str, Any]], int] = {}
+        results: list[dict[str, Any]] = []
+
+        def make_room(needed: int) -> None:
+            while writing and (sum(writing.values()) + needed > room or len(writing) > cores):
+                for done in wait(writing, return_when=FIRST_COMPLETED).done:
+                    del writing[done]
+                    results.append(done.result())
+
+        pending: list[pa.RecordBatch] = []
+        size, number = 0, -1
+        stream: _Stream | None = None
+
+        def finish() -> None:
+            nonlocal size, pending, stream
+            if stream is not None:
+                results.append(stream.finish())
+            elif pending:
+                make_room(size)
+                writing[pool.submit(write, number, iter(pending))] = size
+            pending, size, stream = [], 0, None
+
+        try:
+            for group, batch in groups:
+                if group != number:
+                    finish()
+                    number = group
+                show.rows_sorted(batch.num_rows)
+                if stream is not None:
+                    stream.put(batch)
+                    continue
+                pending.append(batch)
+                size += batch.nbytes
+                if size > room:
+                    make_room(room)
+                    stream = _Stream(pool, write, number)
+                    for held in pending:
+                        stream.put(held)
+                    pending = []
+            finish()
+            while writing:
+                make_room(room)
+        except BaseException:
+            if stream is not None:
+                stream.abandon()
+            raise
+        return results
+
+
+class _AbandonedError(Exception):
+    """The rows of a group do not come to their end, because something else has failed."""
+
+
+class _Stream:
+    """A group that is written while its rows come in."""
+
+    def __init__(self, pool: ThreadPoolExecutor, write: Write, number: int) -> None:
+        self._batches: queue.Queue[pa.RecordBatch | Exception | None] = queue.Queue(_STREAM_BATCHES)
+        self._written = pool.submit(write, number, self._rows())
+
+    def _rows(self) -> Iterator[pa.RecordBatch]:
+        while (batch := self._batches.get()) is not None:
+            if isinstance(batch, Exception):
+                raise batch
+            yield batch
+
+    def put(self, batch: pa.RecordBatch | Exception | None) -> None:
+        while not self._written.done():
+            with contextlib.suppress(queue.Full):
+                self._batches.put(batch, timeout=0.1)
+                return
+        if batch is not None:
+            self._written.result()  # raises what ended it
+
+    def finish(self) -> dict[str, Any]:
+        self.put(None)
+        return self._written.result()
+
+    def abandon(self) -> None:
+        with contextlib.suppress(Exception):
+            self.put(_AbandonedError())
+
+
+class _Progress:
+    """Says how far a step is: what has been read, then what has been sorted and handed on."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._tell = progress.reporter()
+        self._began = time.monotonic()
+        self._bytes = self._read_bytes = self._rows = self._sorted = 0
+
+    def expect(self, size: int) -> None:
+        self._bytes += size
+
+    def have_read(self, size: int) -> None:
+        self._read_bytes += size
+
+    def rows_read(self, rows: int) -> None:
+        self._rows += rows
+        self._show("reading", self._rows, self._read_bytes >> 20, self._bytes >> 20)
+
+    def rows_sorted(self, rows: int) -> None:
+        self._sorted += rows
+        self._show("writing", self._sorted, self._sorted, self._rows)
+
+    def _show(self, phase: str, rows: int, done: int, total: int) -> None:
+        rate = self._rows / max(time.monotonic() - self._began, 1e-3)
+        self._tell(done, total, f"{self._name}, {phase}: {rows:,} rows, {rate:,.0f} rows/s")

@@ -1,0 +1,49 @@
+"""How much memory the data steps may use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gdmix_core.config.pipeline import Config
+
+_CGROUP = Path("/sys/fs/cgroup")
+_UNITS = {"m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def memory_bound(config: Config) -> int:
+    """Bytes: engine.local.memory, or half of the machine's, where a container's limit is the machine's."""
+    wanted = config.engine.local.memory
+    return memory_of_machine() // 2 if wanted == "auto" else int(wanted[:-1]) * _UNITS[wanted[-1]]
+
+
+def memory_of_machine() -> int:
+    """Bytes of memory that this process can have: the machine's, or less where a control group limits it."""
+    import psutil
+
+    return min([psutil.virtual_memory().total, *_limits()])
+
+
+def _limits() -> list[int]:
+    """The limits of the control groups that this process is in, from its own up to the root; of cgroups v2 and v1."""
+    found = []
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        root, name = (_CGROUP, "memory.max") if not controllers else (_CGROUP / "memory", "memory.limit_in_bytes")
+        folder = root / path.lstrip("/")
+        # Inside a container the path is the host's, and its own group is mounted at the root.
+        for place in dict.fromkeys([folder, *folder.parents, root]):
+            if not place.is_relative_to(root):
+                break
+            try:
+                text = (place / name).read_text().strip()
+            except OSError:
+                continue
+            if text.isdigit():
+                found.append(int(text))
+    return found
