@@ -3,13 +3,15 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 DEMO := $(CURDIR)/demo
+ENGINE := spark
 export JAVA_HOME = $(shell cat .venv/java_home 2>/dev/null)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test lint types unit docs lock bench clean
+.PHONY: help setup java demo test lint types unit docs lock bench clean
 
 help:
 	@echo "make demo [DATA=folder]  set up, then train the demo pipeline through Airflow; DATA: a MovieLens folder"
+	@echo "make demo ENGINE=embedded  the same without Spark, and so without Java"
 	@echo "make test                set up, then lint, types and all tests"
 	@echo "make setup               only the environment in .venv"
 	@echo "make lint                style, format, the layers of the code, and the docs' links and pages"
@@ -22,18 +24,21 @@ help:
 
 setup: .venv/ready
 
-.venv/ready: requirements.lock pyproject.toml tools/java.py
+.venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 	  || { echo "Python 3.11 to 3.13 is needed; say which with: make PYTHON=python3.11"; exit 1; }
 	@echo "Setting up .venv: about 2 GB of packages, once. A few minutes."
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@$(BIN)/python tools/java.py > .venv/java_home
 	@touch $@
 
-demo: setup
-	@$(BIN)/python tools/demo.py "$(DEMO)" "$(DATA)"
+# For Spark alone: one that is there, or one of the project's own.
+java: setup
+	@test -s .venv/java_home || $(BIN)/python tools/java.py > .venv/java_home
+
+demo: $(if $(filter embedded,$(ENGINE)),setup,java)
+	@$(BIN)/python tools/demo.py "$(DEMO)" --engine "$(ENGINE)" --movielens "$(DATA)"
 
 test: lint types unit
 
@@ -49,10 +54,10 @@ types: setup
 docs: setup
 	$(BIN)/mkdocs build --strict
 
-unit: setup
+unit: java
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
-bench: setup
+bench: java
 	for script in random_effect fixed_effect fixed_effect_solvers ingest pipeline; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 # Exact versions of everything, resolved anew; review the difference before committing it.

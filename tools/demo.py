@@ -1,12 +1,13 @@
 """`make demo`: input data, then the demo DAG through Airflow on its embedded SQLite, then the table.
 
-    python tools/demo.py FOLDER [MOVIELENS_FOLDER]
+    python tools/demo.py FOLDER [--engine spark|embedded] [--movielens FOLDER]
 
 FOLDER gets input/, runs/ and airflow/ (Airflow's home). Without a MovieLens folder a generated sample serves.
 """
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import json
 import os
@@ -23,8 +24,12 @@ _STEP_LINE = re.compile(r"\] (\S+ (?:done in|failed after) .*?)(?: \[airflow\.ta
 
 
 def main() -> int:
-    folder = Path(sys.argv[1])
-    movielens = sys.argv[2] if len(sys.argv) > 2 else ""
+    parser = argparse.ArgumentParser(description="The demo pipeline through Airflow.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--engine", choices=["spark", "embedded"], default="spark", help="who handles the data")
+    parser.add_argument("--movielens", default="", help="a MovieLens folder")
+    arguments = parser.parse_args()
+    folder, movielens = arguments.folder, arguments.movielens
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     day = datetime.date.today().isoformat()
@@ -38,7 +43,7 @@ def main() -> int:
     say("preparing Airflow (SQLite)")
     airflow(folder, "db", "migrate")
     say("running the DAG movielens, task by task; its log: " + str(folder / "airflow.log"))
-    conf = {"date": day, "input": str(source), "output": str(output)}
+    conf = {"date": day, "input": str(source), "output": str(output), "engine": arguments.engine}
     airflow(folder, "dags", "test", "movielens", "-c", json.dumps(conf))
     gdmix("show", str(output))
     say(f"done in {time.monotonic() - began:.0f} s. The same without Airflow: {BIN}/gdmix run dags/movielens.yaml "

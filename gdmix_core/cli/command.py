@@ -136,13 +136,13 @@ def validate(config: str, variables: tuple[str, ...], changes: tuple[str, ...]) 
     """Check the input and write the frame and its report, nothing more."""
     from gdmix_core.data.ingest.report_table import report_table
     from gdmix_core.data.ingest.validation import report_path
-    from gdmix_core.execution.local_run import begun, submit
+    from gdmix_core.execution.local_run import begun, carry_out_data_step
     from gdmix_core.storage import exists, read_json
 
     with begun(_load(config, variables, changes)) as started:
         path = report_path(started)
         try:
-            submit(started, started.plan["validate"])
+            carry_out_data_step(started, started.plan["validate"])
         finally:
             if exists(path):
                 _console().print(report_table(read_json(path)))

@@ -21,13 +21,17 @@ def prefetch(items: Iterator[T], depth: int = 3) -> Generator[T]:
 
 
 def prefetch_many(
-    count: int, items_of: Callable[[int], Iterator[T]], threads: int, depth: int = 3
+    count: int,
+    items_of: Callable[[int], Iterator[T]],
+    threads: int,
+    depth: int = 3,
+    stopped: threading.Event | None = None,
 ) -> Generator[tuple[int, T]]:
     """(k, item) for the items of items_of(0) … items_of(count − 1), each iterator run through by one of the threads.
 
     They are begun in order; the items of several come mixed. At most `depth` items wait. Of what several iterators
     raise, the first one's is raised here, when those before it have ended. Closing this iterator ends the threads, each
-    when it has made its next item.
+    when it has made its next item; so does `stopped`, for somebody else to set.
     """
     made: queue.Queue[tuple[int, Any]] = queue.Queue(depth)
     numbers = iter(range(count))
@@ -62,7 +66,12 @@ def prefetch_many(
         threading.Thread(target=work, daemon=True).start()
     try:
         while running:
-            number, item = made.get()
+            try:
+                number, item = made.get(timeout=0.2)
+            except queue.Empty:
+                if stopped is not None and stopped.is_set():
+                    return
+                continue
             if item is ended:
                 running -= 1
             else:

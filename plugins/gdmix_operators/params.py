@@ -52,6 +52,14 @@ def trigger_params(config: Config) -> dict[str, Param]:
         ),
         "l2": _penalty("L2 penalty", "Of every coordinate. Empty: as in the YAML."),
     }
+    fields["engine"] = Param(
+        None,
+        type=["null", "string"],
+        enum=[None, "embedded", "spark"],
+        title="Data engine",
+        description_md="Who checks and groups the data: the task itself, or Spark. Empty: "
+        f"`engine.data: {config.engine.data}`, as in the YAML.",
+    )
     if "passes.max" in searched(config):
         fields["passes"] = Param(
             None, type=["null", "integer"], minimum=1, title="Passes", description_md="Empty: searched, as in the YAML."
@@ -69,7 +77,7 @@ def check_conf(conf: Mapping[str, Any] | None, content: Mapping[str, Any], own: 
 
     conf: the run's dag_run.conf. content: the pipeline's YAML as plain data. own: further fields, of the DAG's author.
     """
-    allowed = ["date", "input", "output", "passes", "l2"]
+    allowed = ["date", "input", "output", "passes", "l2", "engine"]
     allowed += [_L2_PREFIX + name for name in _penalized(content)]
     allowed += [name for name in own if name not in allowed]
     unknown = [key for key in conf or {} if key not in allowed]
@@ -117,12 +125,19 @@ def apply_params(content: Mapping[str, Any], params: Mapping[str, Any], dates: M
     changes: dict[str, Any] = {key: render_path(params[key], dates) for key in ("input", "output") if params.get(key)}
     if params.get("passes") is not None:
         _set(content, changes, "passes.max", params["passes"])
+    if params.get("engine") is not None:
+        changes["engine"] = {**_engine(content), "data": params["engine"]}
     for name in _penalized(content):
         own = params.get(_L2_PREFIX + name)
         l2 = params.get("l2") if own is None else own
         if l2 is not None:
             _set(content, changes, f"coordinates.{name}.l2", l2)
     return override(content, changes)
+
+
+def _engine(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    given = content.get("engine") or {}
+    return given if isinstance(given, Mapping) else {}  # `engine: local` is a word for the defaults
 
 
 def _penalized(content: Mapping[str, Any]) -> list[str]:

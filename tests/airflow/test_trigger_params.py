@@ -28,7 +28,7 @@ def form(pipeline: dict[str, Any]) -> ParamsDict:
 
 
 def test_fields(form: ParamsDict) -> None:
-    assert list(form) == ["date", "input", "output", "passes", "l2", "l2_global", "l2_per_user"]
+    assert list(form) == ["date", "input", "output", "passes", "l2", "engine", "l2_global", "l2_per_user"]
     for name in form:
         schema = form.get_param(name).schema
         assert schema["title"]

@@ -66,6 +66,7 @@ class EmbeddedEngine:
         self._cores = cores
         self._memory = memory
         self._spill = spill
+        self._ended = threading.Event()
 
     def by_range(
         self,
@@ -123,7 +124,8 @@ class EmbeddedEngine:
             yield from feed.rows(task)
             show.have_read(sizes[task])
 
-        with contextlib.closing(prefetch_many(len(sizes), rows, self._cores, 2 * self._cores)) as read:
+        made = prefetch_many(len(sizes), rows, self._cores, 2 * self._cores, self._ended)
+        with contextlib.closing(made) as read:
             for _, batch in read:
                 show.rows_read(batch.num_rows)
                 yield batch
@@ -139,10 +141,11 @@ class EmbeddedEngine:
     ) -> list[dict[str, Any]]:
         """What `write` returns of each group that is cut out of the sorted rows."""
         shutil.rmtree(self._spill, ignore_errors=True)
+        self._ended.clear()
         try:
-            Path(self._spill).parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(Path(self._spill).parent)
             with (
-                _Sorter(self._cores, int(self._memory * _SORTING), self._spill) as sorter,
+                _Sorter(self._cores, int(self._memory * _SORTING), self._spill, self._ended) as sorter,
                 # In a thread of its own, so that this one can be interrupted.
                 contextlib.closing(prefetch(sorter.ordered(rows, schema, order))) as ordered,
             ):
@@ -153,11 +156,23 @@ class EmbeddedEngine:
                 Path(self._spill).parent.rmdir()
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"{folder}: what is sorted cannot be spilled there ({error.strerror}); let engine.local.spill name another "
+            "folder"
+        ) from None
+
+
 class _Sorter:
     """A DuckDB of its own, that sorts one stream of rows."""
 
-    def __init__(self, cores: int, memory: int, spill: str) -> None:
+    def __init__(self, cores: int, memory: int, spill: str, ended: threading.Event) -> None:
+        """ended: set when the block is left, for those who make the rows."""
         self._spill = spill
+        self._ended = ended
         self._idle = threading.Event()
         self._idle.set()
         self._connection = duckdb.connect(
@@ -178,6 +193,7 @@ class _Sorter:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended.set()
         self._connection.interrupt()
         self._idle.wait()
         self._connection.close()
@@ -193,6 +209,8 @@ class _Sorter:
             # DuckDB would turn an error into a text. Columns go by number: its names do not know upper case.
             try:
                 for batch in rows:
+                    if self._ended.is_set():
+                        raise _AbandonedError
                     yield batch.rename_columns(numbered)
             except BaseException as error:
                 failure.append(error)
@@ -218,7 +236,7 @@ class _Sorter:
     def _explained(self, error: Exception) -> Exception:
         """What a user can do about it, for the errors that come of too little room."""
         text = str(error).splitlines()[0]
-        if re.search(r"No space left|max_temp_directory_size|temporary directory|disk", text, re.IGNORECASE):
+        if re.search(r"No space left|offload|temporary directory|disk", text, re.IGNORECASE):
             return StorageError(
                 f"{self._spill}: no room for what is sorted ({text}); make room there, let engine.local.spill name "
                 "another folder, or raise engine.local.memory"
