@@ -1,6 +1,6 @@
 """Kills a run at random moments, gives the same command again, and compares with an undisturbed run.
 
-    python tests/kill_at_random.py [--kills 20] [--seed 0]
+    python tests/kill_at_random.py [--kills 20] [--seed 0] [--engine spark]
 
 Each time one process is killed by SIGKILL: the command, Spark's JVM or driver, or a worker, whichever of them is there
 then. Afterwards no process of the run may be left, and export, models and scores must be the same bytes.
@@ -29,7 +29,7 @@ GDMIX = str(Path(sys.executable).with_name("gdmix"))
 _SECONDS_TO_END = 10.0
 
 
-def write_pipeline(folder: Path) -> None:
+def write_pipeline(folder: Path, engine: str) -> None:
     write_generated(str(folder / "input"), generate_sample(users=40, movies=60, ratings=700, seed=1))
     coordinates = {
         "global": {"fixed_effect": {}, "data": "global", "bag": "global"},
@@ -42,7 +42,7 @@ def write_pipeline(folder: Path) -> None:
         "columns": {"label": "response"},
         "coordinates": coordinates,
         "passes": {"max": 2, "min_delta": "none"},
-        "engine": {"local": {"processes": 2}},
+        "engine": {"data": engine, "local": {"processes": 2}},
     }
     (folder / "p.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
 
@@ -87,13 +87,13 @@ def kill_once(folder: Path, seconds: float, draw: random.Random) -> str:
     return name
 
 
-def check(kills: int, seed: int) -> list[str]:
+def check(kills: int, seed: int, engine: str) -> list[str]:
     """The faults found; prints a line for each kill."""
     draw = random.Random(seed)
     faults: list[str] = []
     with tempfile.TemporaryDirectory(prefix="gdmix-killed-") as place:
         folder = Path(place)
-        write_pipeline(folder)
+        write_pipeline(folder, engine)
         began = time.monotonic()
         undisturbed = run(folder)
         _, said = undisturbed.communicate()
@@ -127,8 +127,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--engine", choices=["spark", "embedded"], default="embedded")
     arguments = parser.parse_args()
-    faults = check(arguments.kills, arguments.seed)
+    faults = check(arguments.kills, arguments.seed, arguments.engine)
     print("\n".join(faults) or f"{arguments.kills} kills, the same bytes each time, nothing left running")
     sys.exit(bool(faults))
 

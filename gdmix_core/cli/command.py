@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import time
 from typing import Any
 
 import click
@@ -147,6 +148,16 @@ def validate(config: str, variables: tuple[str, ...], changes: tuple[str, ...]) 
             if exists(path):
                 _console().print(report_table(read_json(path)))
     click.echo(f"report: {path}")
+
+
+@main.command()
+def compile() -> None:
+    """Compile all kernels now, so that no run waits for it: after installation, or in an image's build."""
+    from gdmix_core.cli.compile import compile_kernels
+
+    began = time.monotonic()
+    compile_kernels()
+    click.echo(f"all kernels are compiled ({time.monotonic() - began:.0f} s)")
 
 
 @main.command()

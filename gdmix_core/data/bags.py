@@ -169,7 +169,8 @@ def unpack(packed: pa.BinaryArray, dtype: np.dtype) -> Bag:
     np.cumsum(sizes, out=offsets[1:])
     indices = np.empty(offsets[-1], np.int32)
     values = np.empty(offsets[-1], dtype)
-    source = np.frombuffer(data, np.uint8) if data is not None and data.size else np.empty(0, np.uint8)
+    # Read-only in either case: a writable one would be another type, and compiled for itself.
+    source = np.frombuffer(data if data is not None and data.size else b"", np.uint8)
     _unpack(source, begins, dtype.itemsize, offsets, indices.view(np.uint8), values.view(np.uint8))
     return Bag(offsets, indices, values)
 

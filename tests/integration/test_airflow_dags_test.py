@@ -1,6 +1,4 @@
-"""`airflow dags test`: the whole pipeline in one process, without scheduler, API server or Spark
-connection.
-"""
+"""`airflow dags test`: the whole pipeline in one process, without scheduler, API server or Spark connection."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ def test_movielens(tmp_path: Path, airflow_home: Callable[[Path], Path]) -> None
     """The project's own DAG, as its README runs it, on a sample of the same shape."""
     write_generated(str(tmp_path / "input"), generate_sample(users=20, movies=40, ratings=160))
     environment = airflow_environment(airflow_home(tmp_path / "home"), ROOT / "dags")
-    conf = {"input": str(tmp_path / "input"), "output": str(tmp_path / "run"), "passes": 2}
+    conf = {"input": str(tmp_path / "input"), "output": str(tmp_path / "run"), "passes": 2, "engine": "spark"}
     output = airflow(environment, "dags", "test", "movielens", "--conf", json.dumps(conf))
     assert "Spark runs on local[*], the YAML's spark.master" in output
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["config"]

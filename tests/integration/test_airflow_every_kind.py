@@ -20,7 +20,7 @@ from gdmix_core.pipeline.run import Run
 from gdmix_core.samples.layout import describe, write_source
 from gdmix_core.scoring.score_input import score_input
 
-pytestmark = [pytest.mark.airflow, pytest.mark.spark, pytest.mark.tensorflow, pytest.mark.slow]
+pytestmark = [pytest.mark.airflow, pytest.mark.tensorflow, pytest.mark.slow]
 
 ROWS, VALIDATION = 400, 100
 TRAINER = """import numpy

@@ -51,6 +51,7 @@ def test_each_is_made_and_no_secret_is_told(tmp_path: Path, airflow_home: Callab
         "passes": {"max": 2, "min_delta": "none"},
         "metrics": ["auc"],
         "spark": {"driver_memory": "1g"},
+        "engine": {"data": "spark"},
     }
     dags = tmp_path / "dags"
     dags.mkdir()

@@ -162,7 +162,7 @@ def test_missing_input(server: Standalone) -> None:
     """What the Spark application raised arrives in the task as that error, so it is not tried again
     either.
     """
-    conf = {"date": "2020-01-01"}
+    conf = {"date": "2020-01-01", "engine": "spark"}
     run_id = server.trigger("triggered", conf).raise_for_status().json()["dag_run_id"]
     server.wait_for_run("triggered", run_id, state="failed")
     assert "DataError: " in server.log("triggered", run_id, "validate")
@@ -252,7 +252,7 @@ def test_killed_and_resumed(server: Standalone, folder: Path) -> None:
 
 def test_kill_ends_spark(server: Standalone) -> None:
     """The JVM, its Python driver and their workers go with the task."""
-    run_id = server.trigger("killed", {"date": DAYS[2]}).raise_for_status().json()["dag_run_id"]
+    run_id = server.trigger("killed", {"date": DAYS[2], "engine": "spark"}).raise_for_status().json()["dag_run_id"]
 
     def tree() -> list[psutil.Process] | None:
         jvm = [p for p in server.processes() if p.name() == "java" and "killed.validate" in _arguments(p)]

@@ -28,6 +28,7 @@ def pipeline(tmp_path: Path) -> Path:
         "input": str(tmp_path / "input"),
         "output": str(tmp_path / "run"),
         "columns": {"label": "response"},
+        "engine": {"data": "spark"},
         "coordinates": {"global": {"fixed_effect": {}, "data": "global", "bag": "global"}},
     }
     (tmp_path / "p.yaml").write_text(yaml.safe_dump(content))
@@ -136,5 +137,6 @@ def test_any_user_without_a_home_can_run_it(pipeline: Path) -> None:
         assert "uid 12345 has no name on this machine" in done.stderr
 
 
-def test_kills_at_random_change_no_byte() -> None:
-    assert kill_at_random.check(kills=2, seed=7) == []
+@pytest.mark.parametrize(("engine", "kills"), [("spark", 2), ("embedded", 4)])
+def test_kills_at_random_change_no_byte(engine: str, kills: int) -> None:
+    assert kill_at_random.check(kills=kills, seed=7, engine=engine) == []

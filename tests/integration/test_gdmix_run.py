@@ -1,4 +1,4 @@
-"""The `gdmix` command as a user runs it: spark-submit in a process of its own, and how faults of the data look."""
+"""The `gdmix` command as a user runs it, with both data engines, and how faults of the data look."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ coordinates:
   per_user: {{random_effect: {{entity: user_id, shards: 2}}, bag: per_user}}
 metrics: [auc, logloss]
 spark: {{master: "local[2]"}}
+engine: {{data: {engine}}}
 """
 
 
-def gdmix(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    (root / "pipeline.yaml").write_text(PIPELINE.format(root=root))
+def gdmix(root: Path, *arguments: str, engine: str = "auto") -> subprocess.CompletedProcess[str]:
+    (root / "pipeline.yaml").write_text(PIPELINE.format(root=root, engine=engine))
     command = [sys.executable, "-m", "gdmix_core.cli", *arguments]
     return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
@@ -49,13 +50,14 @@ def test_a_run_its_table_and_scoring(tmp_path: Path):
     assert pq.read_metadata(tmp_path / "s.parquet").num_rows == 60
 
 
-def test_a_corrupt_file_is_one_line_and_exit_code_1(tmp_path: Path):
+@pytest.mark.parametrize("engine", ["spark", "embedded"])
+def test_a_corrupt_file_is_one_line_and_exit_code_1(tmp_path: Path, engine: str):
     source = synthetic.write_directory(tmp_path / "input", synthetic.make_rows(200), files=2)
     path = source / "trainingData" / "part-001.tfrecord"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)
-    done = gdmix(tmp_path, "run", str(tmp_path / "pipeline.yaml"), "--var", "name=r1")
+    done = gdmix(tmp_path, "run", str(tmp_path / "pipeline.yaml"), "--var", "name=r1", engine=engine)
     assert done.returncode == 1
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert len(lines) == 1, done.stderr
@@ -80,13 +82,14 @@ def test_broken_rules_show_the_report(tmp_path: Path):
     assert not (tmp_path / "r1" / "frame" / "manifest.json").exists()
 
 
-def test_validate_warns_of_labels_that_scores_cannot_resolve(tmp_path: Path):
+@pytest.mark.parametrize("engine", ["spark", "embedded"])
+def test_validate_warns_of_labels_that_scores_cannot_resolve(tmp_path: Path, engine: str):
     """Milliseconds since 1970, one a second: float32 goes in steps of two minutes there."""
     data = synthetic.make_rows(60, seed=3, task="linear_regression")
     data["response"] = 1.7e12 + 1000.0 * np.arange(60)
     synthetic.write_directory(tmp_path / "input", data, suffix=".parquet")
     changes = ("--var", "name=r1", "--set", "task=linear_regression", "--set", "metrics=[rmse]")
-    done = gdmix(tmp_path, "validate", str(tmp_path / "pipeline.yaml"), *changes)
+    done = gdmix(tmp_path, "validate", str(tmp_path / "pipeline.yaml"), *changes, engine=engine)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "scores are float32 and cannot resolve the labels: column response" in done.stderr
     (warning,) = json.loads((tmp_path / "r1" / "validate" / "report.json").read_text())["warnings"]

@@ -96,13 +96,14 @@ def test_partition_folders_are_read_and_other_folders_named(bucket: str):
         input_files(folder)
 
 
-def test_a_whole_run(bucket: str, spark: None, tmp_path: Path):
+@pytest.mark.parametrize("engine", ["spark", "embedded"])
+def test_a_whole_run(bucket: str, spark: None, tmp_path: Path, engine: str):
     rows, validation = synthetic.make_rows(200), synthetic.make_rows(60, seed=2, first_uid=5000)
     for suffix in (".tfrecord", ".parquet"):
         source = synthetic.write_directory(tmp_path / f"input{suffix}", rows, validation, files=2, suffix=suffix)
         upload(source, f"{bucket}/input{suffix}")
     config = synthetic.make_config(f"{bucket}/input.tfrecord", f"{bucket}/run", spark={"master": "local[2]"})
-    config = Config.model_validate({**config.model_dump(), "engine": {"local": {"processes": 2}}})
+    config = Config.model_validate({**config.model_dump(), "engine": {"data": engine, "local": {"processes": 2}}})
     from rich.console import Console
 
     with open(tmp_path / "shown", "w") as shown:

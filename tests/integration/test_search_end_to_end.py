@@ -17,7 +17,7 @@ from airflow_standalone import airflow, airflow_environment
 
 from gdmix_core.samples.generated import generate_sample, write_generated
 
-pytestmark = [pytest.mark.airflow, pytest.mark.spark, pytest.mark.slow]
+pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
 PIPELINE = """\
 name: search
@@ -28,7 +28,6 @@ coordinates:
 passes: {max: 2}
 metrics: [auc, logloss]
 tune: {parallel: 2, parameters: {coordinates.global.l2: [0.1, 100]}}
-spark: {master: "local[2]", driver_memory: 1g}
 engine: {local: {processes: 1}}
 """
 TRIALS = [(10, 100), (10, 0.1), (1, 100), (1, 0.1)]  # per_user first, which is a list of its own
