@@ -1,4 +1,4 @@
-"""Ingest: TFRecord to frame through the Spark job, and its parts alone, beside protobuf's own parser.
+"""Ingest: TFRecord to frame and frame to shards with both data engines, and parts alone, beside protobuf's own parser.
 
 python benchmarks/ingest.py [--rows 4000000]
 """
@@ -14,7 +14,7 @@ import machine
 from gdmix_core.config.pipeline import Config
 from gdmix_core.data.ingest.records import read_records, read_uids
 from gdmix_core.data.ingest.source import open_layout
-from gdmix_core.execution.local_run import submit
+from gdmix_core.execution.local_run import carry_out_data_step
 from gdmix_core.pipeline.run import Run
 from gdmix_core.samples.generated_rows import RowShape, generate_rows
 from gdmix_core.storage import read_json
@@ -22,12 +22,13 @@ from gdmix_core.storage import read_json
 SHAPE = RowShape(entity_nnz=1)
 
 
-def config(folder: str) -> Config:
+def config(folder: str, engine: str = "embedded") -> Config:
     return Config.model_validate(
         {
             "name": "ingest",
             "input": f"{folder}/input",
-            "output": f"{folder}/run",
+            "output": f"{folder}/run-{engine}",
+            "engine": {"data": engine},
             "columns": {"label": "response"},
             "coordinates": {
                 "global": {"fixed_effect": {}, "bag": "features"},
@@ -74,24 +75,26 @@ def main() -> None:
         print(f"protobuf's parser, one core            {peer:12.0f} rows/s")
         print(f"ours: uids alone, one core             {uids:12.0f} rows/s   {uids / peer:5.1f} x protobuf")
         print(f"ours: decode and check, one core       {decode:12.0f} rows/s   {decode / peer:5.1f} x protobuf")
-        run = Run.create(settings)
-        for step, what in (("validate", "TFRecord to frame"), ("partition", "frame to shards")):
-            began = time.perf_counter()
-            submit(run, run.plan[step])
-            total = time.perf_counter() - began
-            start_up = _start_up(settings, folder)
-            rate = arguments.rows / (total - start_up)
-            print(f"{what}: {total:.1f} s, of which {start_up:.1f} s start-up: {rate:,.0f} rows/s after it")
-        assert read_json(run.frame("manifest.json"))["splits"]["training"]["rows"] == arguments.rows
+        for engine in ("embedded", "spark"):
+            settings = config(folder, engine)
+            run = Run.create(settings)
+            for step, what in (("validate", "TFRecord to frame"), ("partition", "frame to shards")):
+                began = time.perf_counter()
+                carry_out_data_step(run, run.plan[step])
+                total = time.perf_counter() - began
+                start_up = _start_up(settings, folder)
+                rate = arguments.rows / (total - start_up)
+                print(f"{engine}: {what}: {total:.1f} s, {start_up:.1f} s of it start-up: {rate:,.0f} rows/s after it")
+            assert read_json(run.frame("manifest.json"))["splits"]["training"]["rows"] == arguments.rows
 
 
 def _start_up(settings: Config, folder: str) -> float:
-    """Seconds of the same step on next to nothing: the JVM, the session, Python workers, imports."""
+    """Seconds of the same step on next to nothing: of Spark the JVM, the session, Python workers, imports."""
     small = f"{folder}/small"
     generate_rows(f"{small}/input", rows=1000, shape=SHAPE)
     run = Run.create(settings.model_copy(update={"input": f"{small}/input", "output": f"{small}/run-{time.time_ns()}"}))
     began = time.perf_counter()
-    submit(run, run.plan["validate"])
+    carry_out_data_step(run, run.plan["validate"])
     return time.perf_counter() - began
 
 

@@ -1,6 +1,6 @@
 """A large input, end to end: validate, partition, one pass, export; time of every step, peak memory of every process.
 
-    python benchmarks/large.py [--rows 20000000] [--folder DIR]
+    python benchmarks/large.py [--rows 20000000] [--folder DIR] [--engine spark] [--memory 4g]
 
 The input (10 non-zeros a row for the global model, 8 for the entities' models) takes about 10 GB of disk with the run's
 files.
@@ -28,6 +28,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=20_000_000)
     parser.add_argument("--folder")
+    parser.add_argument("--engine", choices=["embedded", "spark"], default="embedded", help="of the data steps")
+    parser.add_argument("--memory", default="auto", help="bound of the embedded engine, such as 4g")
     arguments = parser.parse_args()
     print(machine.describe())
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
@@ -37,9 +39,10 @@ def main() -> None:
         generate_rows(f"{folder}/input", rows=arguments.rows - validation, validation_rows=validation, shape=shape)
         print(f"generated {arguments.rows} rows in {time.monotonic() - began:.0f} s")
         config = Path(folder, "large.yaml")
-        config.write_text(yaml.safe_dump(_config(folder)))
+        engine = {"data": arguments.engine, "local": {"memory": arguments.memory}}
+        config.write_text(yaml.safe_dump(_config(folder) | {"engine": engine}))
         began = time.monotonic()
-        command = [str(Path(sys.executable).with_name("gdmix")), "run", str(config)]
+        command = [str(Path(sys.executable).with_name("gdmix")), "--verbose", "run", str(config)]
         with subprocess.Popen(command) as process:
             peaks: dict[str, int] = {}
             threading.Thread(target=_watch, args=(process.pid, peaks), daemon=True).start()
