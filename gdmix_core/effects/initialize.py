@@ -12,7 +12,6 @@ import numpy as np
 from gdmix_core import storage
 from gdmix_core.data.frame import Frame
 from gdmix_core.effects.effect import effect_of
-from gdmix_core.effects.text.initial_networks import prepare_networks
 from gdmix_core.models.initial import newest_run
 from gdmix_core.models.initial.layout import write_initial
 from gdmix_core.models.initial.locate import InitialFiles, find_initial, fingerprint
@@ -21,6 +20,9 @@ from gdmix_core.pipeline import run_directory
 from gdmix_core.pipeline.once import once
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import SPLITS, Run
+from gdmix_core.training_context import TrainingContext
+from gdmix_core.workers.cores import core_count
+from gdmix_core.workers.group import WorkerGroup, train_together
 
 log = logging.getLogger(__name__)
 
@@ -59,25 +61,35 @@ def _write_initial(
         model = models.get(name)
         if isinstance(model, InitialFiles):
             counts[name] = write_initial(run, frame, name, model)
-            write_initial_scores(run, frame, name)
+            write_initial_scores(TrainingContext.of_first_pass(run, name))
         elif model is None and models and coordinate.takes_initial_model:
             log.warning("%s: the initial model has none; it starts from nothing", name)
         elif coordinate.effect.is_network and not coordinate.takes_initial_model:
             log.info("%s: starts anew (warm_start: false)", name)
     if any(isinstance(model, InitialNetwork) for model in models.values()):
-        counts |= prepare_networks(run, step)
+        counts |= _prepare_networks(run, step)
     return counts
+
+
+def _prepare_networks(run: Run, step: Step) -> dict[str, dict[str, Any]]:
+    """Makes earlier text networks this run's own, in a process apart: the step itself loads no TensorFlow.
+
+    Writes what text.initial.network describes; returns each coordinate's counts. Raises StepError.
+    """
+    arguments = ["--run", run.root, "--step", step.id, "--threads", str(core_count(run.config))]
+    group = WorkerGroup(step.id, "gdmix_core.text.initial.worker", arguments, {"worker": 1}, restarts=0)
+    return train_together(group, lambda event: None)
 
 
 def _result(counts: dict[str, Any]) -> dict[str, Any]:
     return {"coordinates": counts, "models": sum(described["models"] for described in counts.values())}
 
 
-def write_initial_scores(run: Run, frame: Frame, name: str) -> None:
-    """What the initial model of a coordinate gives every row: it is part of the others' offsets until it is trained."""
-    effect = effect_of(run.config.coordinates[name].kind)
+def write_initial_scores(context: TrainingContext) -> None:
+    """Writes what a coordinate's initial model gives every row: a part of the others' offsets until it is trained."""
+    effect = effect_of(context.settings.kind)
     for split in SPLITS:
-        if frame.rows(split):
-            found = effect.initial_scores(run, frame, name, split)
-            scores = np.zeros(frame.rows(split), np.float32) if found is None else found
-            storage.write_array(run.scores(0, name, split), scores)
+        if rows := context.frame.rows(split):
+            found = effect.initial_scores(context, split)
+            scores = np.zeros(rows, np.float32) if found is None else found
+            storage.write_array(context.run.scores(0, context.name, split), scores)
