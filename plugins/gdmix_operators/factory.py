@@ -32,22 +32,9 @@ from gdmix_core.errors import ConfigError, DataError, ReplacedRunError
 from gdmix_core.pipeline.loading import line_numbers, load_yaml, parse_config
 from gdmix_core.pipeline.plan import CoordinateStep, Step, build_plan
 from gdmix_operators.airflow_secrets import names_secret
+from gdmix_operators.operators import steps
 from gdmix_operators.operators.base import StepOperator
 from gdmix_operators.operators.partition import PartitionOperator
-from gdmix_operators.operators.steps import (
-    EvaluateOperator,
-    ExportOperator,
-    InitializeOperator,
-    PassGateOperator,
-    SelectOperator,
-    SummarizeOperator,
-    TakeExternalScoresOperator,
-    TrainFixedEffectOperator,
-    TrainPythonEffectOperator,
-    TrainTextEffectOperator,
-)
-from gdmix_operators.operators.train_random_effect import TrainRandomEffectOperator
-from gdmix_operators.operators.trial import TrialOperator
 from gdmix_operators.operators.validate import ValidateOperator
 from gdmix_operators.params import trigger_params
 from gdmix_operators.templates import is_template
@@ -55,23 +42,23 @@ from gdmix_operators.templates import is_template
 OPERATORS: dict[str, type[StepOperator]] = {
     "validate": ValidateOperator,
     "partition": PartitionOperator,
-    "summarize": SummarizeOperator,
-    "initialize": InitializeOperator,
-    "gate": PassGateOperator,
-    "train_fixed": TrainFixedEffectOperator,
-    "train_text": TrainTextEffectOperator,
-    "train_external": TakeExternalScoresOperator,
-    "train_python": TrainPythonEffectOperator,
-    "train_random": TrainRandomEffectOperator,
-    "evaluate": EvaluateOperator,
-    "trials": TrialOperator,
-    "select": SelectOperator,
-    "export": ExportOperator,
+    "summarize": steps.SummarizeOperator,
+    "initialize": steps.InitializeOperator,
+    "gate": steps.PassGateOperator,
+    "train_fixed": steps.TrainFixedEffectOperator,
+    "train_text": steps.TrainTextEffectOperator,
+    "train_external": steps.TakeExternalScoresOperator,
+    "train_python": steps.TrainPythonEffectOperator,
+    "train_random": steps.TrainRandomEffectOperator,
+    "evaluate": steps.EvaluateOperator,
+    "trials": steps.TrialOperator,
+    "select": steps.SelectOperator,
+    "export": steps.ExportOperator,
 }
 
 
 def operator_of(step: Step) -> type[StepOperator]:
-    """The class that carries out a step; for the training of a kind of effect without one of its own, every step's."""
+    """Returns the class that carries out a step: StepOperator where its kind of effect has none of its own."""
     return OPERATORS.get(step.kind, StepOperator)
 
 

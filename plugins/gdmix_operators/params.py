@@ -22,46 +22,34 @@ _L2_PREFIX = "l2_"
 def trigger_params(config: Config) -> dict[str, Param]:
     """The form's fields, in order. All defaults mean "as in the YAML": scheduled runs need no form."""
     passes = build_plan(config).passes or build_plan(first_trial(config)).passes
+    at_most = f"Sweeps over all coordinates at most (1 to {passes})."
     fields = {
-        "date": Param(
-            None,
-            type=["null", "string"],
+        "date": _field(
+            "Date",
+            "string",
+            "Day whose data is read: `ds` in the paths. Empty: the day of the run itself.",
             format="date",
-            title="Date",
-            description_md="Day whose data is read: `ds` in the paths. Empty: the day of the run itself.",
         ),
-        "input": Param(
-            None,
-            type=["null", "string"],
-            title="Input",
-            description_md=f"Directory or URL of the input. Empty: `{config.input}`.",
-        ),
-        "output": Param(
-            None,
-            type=["null", "string"],
-            title="Output",
-            description_md=f"Directory or URL of the run. Empty: `{config.output}`.",
-        ),
-        "passes": Param(
-            passes,
-            type="integer",
-            minimum=1,
-            maximum=passes,
-            title="Passes",
-            description_md=f"Sweeps over all coordinates at most (1 to {passes}).",
-        ),
-        "l2": _penalty("L2 penalty", "Of every coordinate. Empty: as in the YAML."),
+        "input": _field("Input", "string", f"Directory or URL of the input. Empty: `{config.input}`."),
+        "output": _field("Output", "string", f"Directory or URL of the run. Empty: `{config.output}`."),
+        "passes": Param(passes, type="integer", minimum=1, maximum=passes, title="Passes", description_md=at_most),
+        "l2": _field("L2 penalty", "number", "Of every coordinate. Empty: as in the YAML.", minimum=0),
     }
     if "passes.max" in searched(config):
-        fields["passes"] = Param(
-            None, type=["null", "integer"], minimum=1, title="Passes", description_md="Empty: searched, as in the YAML."
-        )
+        fields["passes"] = _field("Passes", "integer", "Empty: searched, as in the YAML.", minimum=1)
     for name, coordinate in config.coordinates.items():
         if not coordinate.has_coefficients:
             continue
         text = f"Of `{name}` alone. Empty: the penalty of every coordinate, or {_given(coordinate)}."
-        fields[_L2_PREFIX + name] = _penalty(f"L2 penalty of {name}", text, section="Penalty by coordinate")
+        fields[_L2_PREFIX + name] = _field(
+            f"L2 penalty of {name}", "number", text, minimum=0, section="Penalty by coordinate"
+        )
     return fields
+
+
+def _field(title: str, kind: str, description: str, **schema: Any) -> Param:
+    """A field that is empty by default. kind: the JSON type of its value"""
+    return Param(None, type=["null", kind], title=title, description_md=description, **schema)
 
 
 def check_conf(conf: Mapping[str, Any] | None, content: Mapping[str, Any], own: Iterable[str] = ()) -> None:
@@ -127,9 +115,7 @@ def apply_params(content: Mapping[str, Any], params: Mapping[str, Any], dates: M
 
 def _penalized(content: Mapping[str, Any]) -> list[str]:
     """The coordinates that have a penalty: of linear models."""
-    effects = {
-        name: (coordinate or {}).get("fixed_effect") or {} for name, coordinate in content["coordinates"].items()
-    }
+    effects = {name: (given or {}).get("fixed_effect") or {} for name, given in content["coordinates"].items()}
     return [name for name, effect in effects.items() if KINDS[effect.get("model", "linear")].has_coefficients]
 
 
@@ -147,14 +133,3 @@ def _given(coordinate: Coordinate) -> str:
     if coordinate.automatic is not None:
         return "estimated from the data, as in the YAML"
     return f"{coordinate.l2:g} as in the YAML" if isinstance(coordinate.l2, int | float) else "the YAML's grid"
-
-
-def _penalty(title: str, description: str, **schema: Any) -> Param:
-    return Param(
-        None,
-        type=["null", "number"],
-        minimum=0,
-        title=title,
-        description_md=description,
-        **schema,
-    )

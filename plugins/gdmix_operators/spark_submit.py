@@ -16,6 +16,7 @@ from gdmix_operators.airflow_secrets import check_connection
 
 if TYPE_CHECKING:
     from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
+    from airflow.sdk import Connection
 
 log = logging.getLogger(__name__)
 
@@ -48,35 +49,34 @@ def spark_submit_hook(run: Run, step: Step) -> SparkSubmitHook:
 
 
 def driver_is_here(run: Run) -> bool:
-    """Whether the application's driver, which lists the input, runs on this machine: unless in deploy mode cluster."""
-    from airflow.sdk import BaseHook
-    from airflow.sdk.exceptions import AirflowNotFoundException
-
-    try:
-        extra = BaseHook.get_connection(run.config.airflow.spark_connection).extra_dejson
-    except AirflowNotFoundException:
-        extra = {}
+    """Tells whether the application's driver, which lists the input, runs here: unless in deploy mode cluster."""
+    found = _found(run.config.airflow.spark_connection)
+    extra = {} if found is None else found.extra_dejson
     return (extra.get("deploy-mode") or run.config.spark.conf.get("spark.submit.deployMode")) != "cluster"
 
 
 def _master(connection: str) -> str | None:
-    """The connection's host, None when there is no such connection."""
-    from airflow.sdk import BaseHook
-    from airflow.sdk.exceptions import AirflowNotFoundException
-
-    try:
-        found = BaseHook.get_connection(connection)
-    except AirflowNotFoundException:
+    """Returns the connection's host, None when there is no such connection."""
+    found = _found(connection)
+    if found is None:
         return None
     check_connection(found)
     return found.host if found.conn_type == "spark" else f"{found.conn_type}://{found.host}"
 
 
+def _found(connection: str) -> Connection | None:
+    from airflow.sdk import BaseHook
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        return BaseHook.get_connection(connection)
+    except AirflowNotFoundException:
+        return None
+
+
 @contextlib.contextmanager
 def _connection(name: str, master: str | None) -> Iterator[None]:
-    """Defines the connection inside the block, if a master is given: without one the hook silently takes
-    YARN.
-    """
+    """Defines the connection inside the block, if a master is given: without one the hook silently takes YARN."""
     if master is None:
         yield
         return

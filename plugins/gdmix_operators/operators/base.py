@@ -31,21 +31,30 @@ KEY_OF_VALIDATE = "{{ task.validated(ti)['key'] }}"
 class StepOperator(BaseOperator):
     """Carries out one step of a run in gdmix_core and returns its small summary.
 
-    step: id of the step in the run's plan, such as "pass_01.per_user.train"; if not given, the task's own id, without
-    the names of task groups around the pipeline.
-    run: the run's directory or URL, or what validate returned (`validate.output`); if not given, the run of the task
-    `validate` in the same task group, else in the groups around it. Everything else is read from the config.yaml that
-    lies there.
-    config_key: what validate returned as `key`; the task fails when the run's configuration is no longer that one. If
-    not given, validate's; with a `run` of your own, none.
-
     A step of a pass that the run does not make (it was triggered with fewer passes than the pipeline has) is skipped;
     any other step that its plan does not hold fails. A step that is done already is not done again: clearing a task
     resumes it.
+
+    Parameters
+    ----------
+    step
+        Id of the step in the run's plan, such as "pass_01.per_user.train". Default: the task's own id, without the
+        names of task groups around the pipeline.
+    run
+        The run's directory or URL, or what validate returned (`validate.output`). Everything else is read from the
+        config.yaml that lies there. Default: the run of the task `validate` in the same task group, else in the groups
+        around it.
+    config_key
+        What validate returned as `key`; the task fails when the run's configuration is no longer that one. Default:
+        validate's; with a `run` of your own, none.
+    **kwargs
+        Those of Airflow's BaseOperator.
     """
 
     template_fields: Sequence[str] = ("run", "config_key")
     doing: ClassVar[str] = "Running"
+    # Of a mapped task: which part of the step it carries out.
+    group: int | None = None
 
     def __init__(
         self,
@@ -74,17 +83,22 @@ class StepOperator(BaseOperator):
         return result
 
     @contextlib.contextmanager
-    def one_sentence(self) -> Iterator[None]:
-        """What is refused in the block stands in the log as one sentence, without a traceback."""
+    def one_sentence(self, step: Step | None = None) -> Iterator[None]:
+        """Logs what is refused in the block as one sentence: a traceback would only hide what to do.
+
+        step: the one that the block carries out; the sentence then says how long it took
+        """
         from gdmix_core.system_errors import as_user_error
 
+        start = time.monotonic()
         try:
             yield
         except Exception as error:
             found = as_user_error(error)
             if found is None:
                 raise
-            self.log.error("%s failed: %s", self.step, found)
+            after = f" after {time.monotonic() - start:.1f} s" if step else ""
+            self.log.error("%s failed%s: %s", step.id if step else self.step, after, found)
             raise found from None
 
     def opened(self) -> Run:
@@ -172,8 +186,7 @@ class StepOperator(BaseOperator):
         )
 
     def timed(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
-        """carry_out, between one line that says what begins and one that says how it ended."""
-        from gdmix_core.system_errors import as_user_error
+        """Calls carry_out, between one line that says what begins and one that says how it ended."""
         from gdmix_core.workers import log_lines, processes
 
         self.log.info("%s", self.announce(run, step))
@@ -181,22 +194,15 @@ class StepOperator(BaseOperator):
         # Whatever a task's own process tree writes to standard error, Airflow shows as an error.
         processes.show_lines(log_lines.into(logging.getLogger("gdmix_core.worker")))
         try:
-            with self.held(run):
+            with self.one_sentence(step), self.held(run):
                 result = self.carry_out(run, step, context)
-        except Exception as error:
-            found = as_user_error(error)
-            if found is None:
-                raise
-            # Without a traceback, which would only hide the sentence that says what to do.
-            self.log.error("%s failed after %.1f s: %s", step.id, time.monotonic() - start, found)
-            raise found from None
         finally:
             processes.show_lines(None)
         self.log.info("%s done in %.1f s: %s", step.id, time.monotonic() - start, summary(result))
         return result
 
     def held(self, run: Run) -> AbstractContextManager[None]:
-        """The run's lock while the step is made: beside other tasks, but not beside `gdmix run`."""
+        """Holds the run's lock while the step is made: beside other tasks, but not beside `gdmix run`."""
         from gdmix_core.pipeline import run_lock
 
         return run_lock.whole_run(run.root, shared=True, wait=run_lock.PATIENCE)
@@ -210,7 +216,7 @@ class StepOperator(BaseOperator):
     def carry_out(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
         from gdmix_core.execution.dispatch import execute
 
-        return without_marks(execute(run, step))
+        return without_marks(execute(run, step, group=self.group))
 
     def on_kill(self) -> None:
         """Ends the worker processes: Airflow kills this task's process a few seconds later, done or not."""
