@@ -18,7 +18,7 @@ class EffectSettings(Model):
     is_sharded: whether its rows are partitioned into shards, which train on their own
     gives_classes: whether it can give a score for each class
     uses_metric: whether the primary metric decides when its training stops
-    watches_files: whether its result depends on files beside the input
+    reads_files: whether its result depends on files beside the input
     without_result: keys that change where and how it is trained, and not the result
     """
 
@@ -30,7 +30,7 @@ class EffectSettings(Model):
     is_sharded: ClassVar[bool] = False
     gives_classes: ClassVar[bool] = False
     uses_metric: ClassVar[bool] = False
-    watches_files: ClassVar[bool] = False
+    reads_files: ClassVar[bool] = False
     without_result: ClassVar[tuple[str, ...]] = ()
 
     @property

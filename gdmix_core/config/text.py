@@ -119,7 +119,7 @@ class TextModel(EffectSettings):
     is_network: ClassVar[bool] = True
     gives_classes: ClassVar[bool] = True
     uses_metric: ClassVar[bool] = True
-    watches_files: ClassVar[bool] = True
+    reads_files: ClassVar[bool] = True
     without_result: ClassVar[tuple[str, ...]] = ("restarts", "tensorboard")
 
     model: Literal["text"]

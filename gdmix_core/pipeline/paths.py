@@ -42,6 +42,10 @@ class RunPaths:
         """Which run `initial_model` stands for, as it was chosen when this one began."""
         return self.shared("initial_model.json")
 
+    def file_digests(self) -> str:
+        """Digests of the files beside the input that trainings read."""
+        return self.shared("watched.json")
+
     def initial_features(self, coordinate: str) -> str:
         return self.shared("initial", coordinate, "features.csv")
 

@@ -95,15 +95,15 @@ class Plan:
     def keys(self, of: Fingerprints) -> dict[str, str]:
         """The key of every step. of: fingerprints of what lies outside of the configuration"""
         keys: dict[str, str] = {}
-        watched = sorted(of.watched.items())
+        digests = sorted(of.digests.items())
         for step in self.steps:
             upstream: list[Any] = [keys[self._depended_on(step, read)] for read in step.reads] or [of.input]
             if step.kind == "initialize":
                 upstream.append(str(of.initial))
                 # An earlier network is laid out in the vocabulary of this run.
-                upstream += [files for name, files in watched if name in step.settings["coordinates"]]
+                upstream += [files for name, files in digests if name in step.settings["coordinates"]]
             if step.kind == "trials" or (isinstance(step, CoordinateStep) and step.trains):
-                upstream += [files for name, files in watched if step.coordinate in (name, None)]
+                upstream += [files for name, files in digests if step.coordinate in (name, None)]
             content = json.dumps([FORMAT_VERSION, step.kind, dict(step.settings), upstream], sort_keys=True)
             keys[step.id] = hashlib.sha256(content.encode()).hexdigest()[:24]
         return keys

@@ -16,16 +16,9 @@ import yaml
 from gdmix_core import storage
 from gdmix_core.config.model import leniently
 from gdmix_core.config.pipeline import Config
-from gdmix_core.errors import DataError, ReplacedRunError, StepError
+from gdmix_core.errors import ReplacedRunError, StepError
 from gdmix_core.pipeline import run_directory
-from gdmix_core.pipeline.fingerprints import (
-    Digests,
-    Fingerprints,
-    initial_of_run,
-    input_of_frame,
-    watched_by,
-    watched_of_run,
-)
+from gdmix_core.pipeline.fingerprints import Digests, Fingerprints, reads_files, recorded
 from gdmix_core.pipeline.loading import parse_config
 from gdmix_core.pipeline.markers import Markers
 from gdmix_core.pipeline.plan import build_plan
@@ -59,7 +52,6 @@ class Run(Markers):
         self.trial = trial
         self.origin = dict(origin or {})
         self._set: dict[str, Any] = {}
-        self._fingerprints: Fingerprints | None = None
         self._keys: dict[str, str] | None = None
 
     @classmethod
@@ -92,7 +84,7 @@ class Run(Markers):
         path = storage.join(root, "config.yaml")
         if not storage.exists(path):
             raise StepError(f"{root}: not a run directory (no config.yaml); start with `gdmix run CONFIG`")
-        content = read_recorded(path)
+        content = run_directory.read_config(path)
         if key:
             _check_key(root, content, key)
         with leniently():
@@ -110,35 +102,29 @@ class Run(Markers):
         """Raises ReplacedRunError when the directory's configuration is no longer this run's."""
         path = self.path("config.yaml")
         if storage.exists(path):
-            _check_key(self.root, read_recorded(path), self.config_key)
+            _check_key(self.root, run_directory.read_config(path), self.config_key)
 
     # Keys
 
     @property
     def fingerprints(self) -> Fingerprints:
         """As they were set, else as the run's files have them. Raises StepError before validate."""
-        if self._fingerprints is None:
-            known: dict[str, Any] = dict(self._set)
-            known.setdefault("initial", initial_of_run(self, self.config))
-            known.setdefault("watched", watched_of_run(self, self.config))
-            self._fingerprints = Fingerprints(known.pop("input", None) or input_of_frame(self), **known)
-        return self._fingerprints
+        return recorded(self, self.config, self._set)
 
     def set_fingerprints(self, **changed: Any) -> None:
-        """What some of them are now: fields of Fingerprints."""
+        """Says what some of them are from now on: fields of Fingerprints."""
         self._set |= changed
-        self._fingerprints = self._keys = None
+        self._keys = None
 
     def forget_input(self) -> None:
         """From now on the input's is that of the frame."""
-        self._set.pop("input", None)
-        self._fingerprints = self._keys = None
+        self.set_fingerprints(input=None)
 
-    def watch(self, digests: Digests) -> None:
+    def record_digests(self, digests: Digests) -> None:
         """Sets and keeps the digests of further files; they are taken when the run starts."""
-        if watched_by(self.config):
-            storage.write_json(self.shared("watched.json"), digests)
-            self.set_fingerprints(watched=digests)
+        if reads_files(self.config):
+            storage.write_json(self.file_digests(), digests)
+            self.set_fingerprints(digests=digests)
 
     @property
     def keys(self) -> dict[str, str]:
@@ -163,18 +149,6 @@ def _check_key(root: str, content: Mapping[str, Any], key: str) -> None:
             f"{root}: another run has replaced the configuration there, {other}; their results would mix. When it is "
             "over, start this run anew (in Airflow clear validate with all that follows), or give it another output"
         )
-
-
-def read_recorded(path: str) -> dict[str, Any]:
-    """The content of a run's config.yaml. Raises DataError where it is damaged."""
-    with storage.open_for_read(path) as file:
-        try:
-            content = yaml.safe_load(file.read().decode())
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            content = str(error).partition("\n")[0]
-    if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
-        raise DataError(f"{path}: not what a run writes there; it is damaged, or another file: {str(content)[:80]!r}")
-    return content
 
 
 def _versions() -> dict[str, str]:

@@ -115,11 +115,14 @@ def pipeline_of(root: str) -> str | None:
         if content.get("format") != _FORMAT:
             raise _refused(root, f"was made by another version of gdmix (format {content.get('format')} in {MARK})")
         return name
-    made = recorded(storage.join(root, "config.yaml"))
-    if made is None or made.get("trial") is not None or not isinstance(made.get("versions"), dict):
+    path = storage.join(root, "config.yaml")
+    try:
+        made = read_config(path) if storage.exists(path) else {}
+    except DataError:
         return None
-    config = made.get("config")
-    return str(config["name"]) if isinstance(config, dict) and "name" in config else None
+    if made.get("trial") is not None or not isinstance(made.get("versions"), dict) or "name" not in made["config"]:
+        return None
+    return str(made["config"]["name"])
 
 
 def run_around(path: str) -> str | None:
@@ -202,16 +205,16 @@ def _mark(root: str, pipeline: str) -> None:
             os.unlink(aside)
 
 
-def recorded(path: str) -> dict[str, Any] | None:
-    """The content of a run's config.yaml; None for anything else."""
-    if not storage.exists(path):
-        return None
-    try:
-        with storage.open_for_read(path) as file:
-            content = yaml.safe_load(file.read())
-    except (DataError, yaml.YAMLError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
+def read_config(path: str) -> dict[str, Any]:
+    """The content of a run's config.yaml. Raises DataError where it is damaged, or another file."""
+    with storage.open_for_read(path) as file:
+        try:
+            content = yaml.safe_load(file.read().decode())
+        except (yaml.YAMLError, ValueError) as error:
+            content = str(error).partition("\n")[0]
+    if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
+        raise DataError(f"{path}: not what a run writes there; it is damaged, or another file: {str(content)[:80]!r}")
+    return content
 
 
 def _parts(path: str) -> tuple[str, ...]:

@@ -18,7 +18,8 @@ from typing import Any
 from gdmix_core import storage
 from gdmix_core.config.pipeline import Config
 from gdmix_core.errors import GdmixError
-from gdmix_core.pipeline.run import Run, read_recorded
+from gdmix_core.pipeline.run import Run
+from gdmix_core.pipeline.run_directory import read_config
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +142,7 @@ def _pipeline_at(path: str) -> str | None:
         file = storage.join(folder, "config.yaml")
         if storage.exists(file):
             try:
-                return _name_in(read_recorded(file))
+                return _name_in(read_config(file))
             except GdmixError as error:
                 # A night that was killed while it wrote: it is no model, and must not be in the way of later ones.
                 log.warning("initial_model: %s is passed over: %s", path, error)
