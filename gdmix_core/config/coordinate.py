@@ -215,7 +215,7 @@ class Coordinate(Model):
             # A run's own config.yaml spells out every default.
             fields = type(self).model_fields
             defaults = {name: fields[name].get_default(call_default_factory=True) for name in _OF_LINEAR_MODELS}
-            if self.effect.lockable:
+            if self.effect.is_network:
                 del defaults["locked"]
             foreign = [name for name, default in defaults.items() if getattr(self, name) != default]
             if foreign == ["locked"]:

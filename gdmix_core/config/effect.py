@@ -34,11 +34,6 @@ class EffectSettings(Model):
     without_result: ClassVar[tuple[str, ...]] = ()
 
     @property
-    def lockable(self) -> bool:
-        """Whether a model that is read can take the place of a trained one."""
-        return self.has_coefficients or self.is_network
-
-    @property
     def starts_from_initial(self) -> bool:
         """Whether its training starts from its model in initial_model."""
         return self.has_coefficients

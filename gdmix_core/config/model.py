@@ -43,9 +43,18 @@ class Model(BaseModel):
         return value
 
 
-def listed(value: Any) -> Any:
-    """One value stands for a list of it."""
+def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str | int) else value
+
+
+def one_or_list(of: Any) -> BeforeValidator:
+    """One value stands for a list of it. of: what may stand there, for the JSON schema"""
+    return BeforeValidator(_listed, json_schema_input_type=of)
+
+
+def short_for(key: str, of: Any) -> BeforeValidator:
+    """A text stands for a mapping with this text at `key`. of: what may stand there, for the JSON schema"""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value, json_schema_input_type=of)
 
 
 _lenient: ContextVar[bool] = ContextVar("gdmix_lenient", default=False)
@@ -138,8 +147,8 @@ def refuse_without_effect(model: BaseModel, keys: Iterable[str], why: str, at: s
 
 
 # Names, or paths, of which a single one need not be put into a list.
-Names = Annotated[list[str], BeforeValidator(listed, json_schema_input_type=str | list[str])]
-Paths = Annotated[list[Path], BeforeValidator(listed, json_schema_input_type=str | list[str])]
+Names = Annotated[list[str], one_or_list(str | list[str])]
+Paths = Annotated[list[Path], one_or_list(str | list[str])]
 
 
 def chosen_by(key: str, default: str, tags: Mapping[str, str]) -> Discriminator:

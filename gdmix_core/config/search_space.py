@@ -21,11 +21,6 @@ def searched(config: Config) -> dict[str, Candidates]:
     return {**l2_lists(config.model_dump()), **(config.tune.parameters if config.tune else {})}
 
 
-def searched_twice(config: Config) -> list[str]:
-    """Key paths that have a list at l2 and another entry in tune.parameters."""
-    return [path for path in l2_lists(config.model_dump()) if config.tune and path in config.tune.parameters]
-
-
 def settings_of_search(config: Config) -> Tune:
     """The configuration's `tune`; a list at l2 alone is a grid."""
     return config.tune or Tune()

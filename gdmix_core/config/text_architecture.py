@@ -1,9 +1,10 @@
-"""The settings of a text network on which the names, shapes and meaning of its weights depend."""
+"""The settings of a text network on which its weights depend: their names, shapes and meaning, and their start."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from gdmix_core.config.pipeline import Config
 from gdmix_core.config.text import TextModel, TransformerEncoder
 
 # Of an encoder, what changes its training alone.
@@ -61,3 +62,25 @@ def differences(earlier: TextModel, now: TextModel) -> dict[str, tuple[Any, Any]
     if "encoder.type" in keys:
         keys = [key for key in keys if key == "encoder.type" or not (key.startswith("encoder.") or key == "embedding")]
     return {key: (there.get(key), here.get(key)) for key in keys}
+
+
+def needs_initial_scores(config: Config, coordinate: str) -> bool:
+    """Tells whether the scores of a text network's initial model are wanted: they are its own when it is locked; else a
+    coordinate before it trains on them in the first pass. Those of a ranking loss are not margins to train on."""
+    settings = config.coordinates[coordinate]
+    trained = [name for name, other in config.coordinates.items() if not other.trained_once]
+    return settings.locked or (settings.text.loss == "pointwise" and coordinate != trained[0])
+
+
+def settings_of_start(config: Config, coordinate: str) -> dict[str, Any]:
+    """The settings on which the network that training starts from depends, with the first weights of new words."""
+    settings = config.coordinates[coordinate].text
+    return {
+        "locked": config.coordinates[coordinate].locked,
+        "scored": needs_initial_scores(config, coordinate),
+        "classes": config.classes,
+        "architecture": architecture(settings),
+        "vocabulary": settings.vocabulary.model_dump(mode="json"),
+        "max_tokens": settings.max_tokens,
+        "seed": settings.seed,
+    }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -55,6 +56,7 @@ _Loader.add_constructor(
 )
 
 
+@dataclass(frozen=True)
 class Document:
     """A parsed text.
 
@@ -63,10 +65,9 @@ class Document:
     hints: for keys and values that YAML 1.1 takes for booleans and this reader for text: what to write
     """
 
-    def __init__(self, content: Any, lines: dict[KeyPath, int], hints: dict[KeyPath, str]) -> None:
-        self.content = content
-        self.lines = lines
-        self.hints = hints
+    content: Any
+    lines: dict[KeyPath, int]
+    hints: dict[KeyPath, str]
 
 
 def parse_yaml(text: str | bytes, where: str) -> Document:
@@ -105,9 +106,7 @@ def parse_yaml(text: str | bytes, where: str) -> Document:
         place = f"{where}:{mark.line + 1}" if mark else where
         hint = "; a text that begins with {{ or % needs quotes" if re.search(r":\s*(\{\{|\{%|%)", text) else ""
         raise ConfigError(f"{place}: not valid YAML: {error.problem or error.context}{hint}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: not valid YAML: {error}") from None
-    except ValueError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{where}: not valid YAML: {error}") from None
     return Document(content, dict(walked), reader.hints)
 

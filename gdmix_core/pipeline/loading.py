@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import difflib
 import logging
@@ -24,13 +25,8 @@ from gdmix_core.pipeline.search_check import check_search
 log = logging.getLogger(__name__)
 
 
-def load_yaml(path: str | Path) -> dict[str, Any]:
-    """The file's mapping as plain data, unchecked. Raises ConfigError when it is absent or not a mapping."""
-    content: dict[str, Any] = _document(path).content
-    return content
-
-
-def _document(path: str | Path) -> Document:
+def read_document(path: str | Path) -> Document:
+    """Reads a file that holds a mapping, unchecked. Raises ConfigError when it is absent or holds another thing."""
     try:
         text = Path(path).read_bytes()
     except FileNotFoundError:
@@ -69,7 +65,7 @@ def check_file(path: str | Path, variables: Mapping[str, str], overrides: Mappin
 
 
 def _overridden(path: str | Path, changes: Mapping[str, Any]) -> tuple[dict[str, Any], Lines]:
-    document = _document(path)
+    document = read_document(path)
     set_at = [tuple(dotted.split(".")) for dotted in changes]
     lines: dict[KeyPath, int | str] = {
         key: line for key, line in document.lines.items() if not any(key[: len(at)] == at for at in set_at)
@@ -90,7 +86,7 @@ def parse_config(content: Mapping[str, Any], where: str = "config", lines: Lines
 
 def override(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of `content` with values set at dotted key paths, such as passes.max or coordinates.global.l2."""
-    result = _copy(content)
+    result = copy.deepcopy(dict(content))
     for dotted, value in changes.items():
         *parents, last = dotted.split(".")
         _check_coordinate(result, dotted, parents)
@@ -169,10 +165,6 @@ class _Macros:
         return (day + datetime.timedelta(days=days)).isoformat()
 
 
-def _copy(value: Any) -> Any:
-    return {key: _copy(item) for key, item in value.items()} if isinstance(value, Mapping) else value
-
-
 def _describe(fault: Any, where: str, lines: Lines) -> str:
     path: KeyPath = tuple(part for part in fault["loc"] if not str(part).startswith("["))  # [key], [range], …
     if path and (path[-1] in {"int", "float", "str"} or str(path[-1]).startswith("literal[")):
@@ -224,11 +216,6 @@ def _tagged(annotation: Any, tag: str) -> type[BaseModel] | None:
         return next(_models_in(annotation), None)
     inside = (_tagged(argument, tag) for argument in getattr(annotation, "__args__", ()))
     return next((found for found in inside if found is not None), None)
-
-
-def line_numbers(path: str | Path) -> dict[KeyPath, int]:
-    """Line number of every key of the file, by key path."""
-    return _document(path).lines
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:

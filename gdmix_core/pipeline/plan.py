@@ -112,10 +112,8 @@ class Plan:
         """Training and evaluation take scores from an earlier evaluation, which brings them together; they are the
         training's, whatever is measured of them."""
         earlier = self[read]
-        if earlier.kind != "evaluate" or step.coordinate is None:
+        if step.coordinate is None or not isinstance(earlier, CoordinateStep) or earlier.trains:
             return read
-        assert earlier.pass_number is not None
-        assert earlier.coordinate is not None
         return train_id(earlier.pass_number, earlier.coordinate)
 
 
@@ -164,8 +162,11 @@ def build_plan(config: Config) -> Plan:
 
 def normalized(config: Config) -> dict[str, Coordinate]:
     """The coordinates whose features are scaled for training."""
-    scaled = {n: c for n, c in config.coordinates.items() if c.normalization != "none" and c.bag is not None}
-    return {name: coordinate for name, coordinate in scaled.items() if not coordinate.locked}
+    return {
+        name: coordinate
+        for name, coordinate in config.coordinates.items()
+        if coordinate.normalization != "none" and coordinate.bag is not None and not coordinate.locked
+    }
 
 
 def trained(config: Config) -> list[str]:

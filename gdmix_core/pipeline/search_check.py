@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from gdmix_core.config.pipeline import Config
 from gdmix_core.config.search_space import (
     Candidates,
+    l2_lists,
     searched,
-    searched_twice,
     settings_of_search,
     trial_count,
     with_values,
@@ -54,8 +54,9 @@ def _check(config: Config) -> None:
             raise _FaultError(("tune",), "there is nothing to search; give parameters, or lists at coordinates' l2")
         return
     keys = {path: _place(config, path) for path in parameters}
-    for path in searched_twice(config):
-        raise _FaultError(("tune", "parameters", path), "this l2 is a list already; give its candidates in one place")
+    for path in l2_lists(config.model_dump()):
+        if config.tune is not None and path in config.tune.parameters:
+            raise _FaultError(keys[path], "this l2 is a list already; give its candidates in one place")
     for path, candidates in parameters.items():
         _check_candidates(keys[path], candidates)
         _check_path(config, keys[path], path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gdmix_core.config.pipeline import Config
-from gdmix_core.config.text_start import settings_of_start
+from gdmix_core.config.text_architecture import settings_of_start
 from gdmix_core.metrics.registry import parse_metric
 
 

@@ -29,7 +29,7 @@ from gdmix_core.config.schedule import check_schedule
 from gdmix_core.config.search_space import trials_of_round
 from gdmix_core.config.secret_templates import refuse_secret_templates
 from gdmix_core.errors import ConfigError, DataError, ReplacedRunError
-from gdmix_core.pipeline.loading import line_numbers, load_yaml, parse_config
+from gdmix_core.pipeline.loading import parse_config, read_document
 from gdmix_core.pipeline.plan import CoordinateStep, Step, build_plan
 from gdmix_operators.airflow_secrets import names_secret
 from gdmix_operators.operators import steps
@@ -109,7 +109,8 @@ def _read(config: str | Path | Mapping[str, Any]) -> tuple[Config, dict[str, Any
     if isinstance(config, Mapping):
         content, where, lines = config, "config", None
     else:
-        content, where, lines = load_yaml(config), str(config), line_numbers(config)
+        document = read_document(config)
+        content, where, lines = document.content, str(config), document.lines
     checked = parse_config(content, where=where, lines=lines)
     # YAML knows dates, which neither a template field nor the form can hold.
     plain = json.loads(json.dumps(content, default=str))

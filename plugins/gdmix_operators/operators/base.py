@@ -19,7 +19,7 @@ from gdmix_core.paths import expanded
 from gdmix_core.pipeline.plan import Step, build_plan
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Context, TaskGroup
 
     from gdmix_core.pipeline.run import Run
 
@@ -126,26 +126,26 @@ class StepOperator(BaseOperator):
         return {"run": found.get("run", ""), "key": found.get("key", "")}
 
     def id_of_validate(self) -> str:
-        """Of the task validate that is nearest: in this task's group, else in the groups around it, from the inside."""
-        group = self.task_group
-        while group is not None:
+        """Returns the task validate that is nearest: in this task's group, else in the groups around it."""
+        for group in self._groups():
             task_id: str = group.child_id("validate")
             if task_id in group.children:
                 return task_id
-            group = group.parent_group
         return "validate"
 
     def steps_meant(self) -> list[str]:
         """Ids of steps that this task may stand for: as given, else as its id is without the outermost groups'."""
         names = [self.step]
         if self.step == self.task_id:
-            group = self.task_group
-            inside: list[str] = []
-            while group is not None:
-                inside.append(self.task_id.removeprefix(group.child_id("")))
-                group = group.parent_group
-            names += reversed(inside)
+            names += reversed([self.task_id.removeprefix(group.child_id("")) for group in self._groups()])
         return list(dict.fromkeys(names))
+
+    def _groups(self) -> Iterator[TaskGroup]:
+        """The task groups around this task, from the inside."""
+        group = self.task_group
+        while group is not None:
+            yield group
+            group = group.parent_group
 
     def planned(self, run: Run) -> Step:
         """The step as the run's own plan has it.
