@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def _naming(path: str, *, inside: bool = False) -> Iterator[None]:
-    """Turns what the system or a driver refuses in the block into one sentence with the path.
+    """Turn what the system or a driver refuses in the block into one sentence with the path.
 
     inside: the block is a caller's, which may handle errors of formats by itself; those are let pass
     """
@@ -85,7 +85,7 @@ def _named(function: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[s
 
 @_named
 def exists(path: str) -> bool:
-    """Whether a file or directory is there. Raises StorageError where that cannot be told."""
+    """Return whether a file or directory is there. Raises StorageError where that cannot be told."""
     local = local_path(path)
     if local is not None:
         return _stat(local) is not None
@@ -161,7 +161,7 @@ def _umask() -> int:
 
 @dataclass(frozen=True)
 class Entry:
-    """What lies in a folder under a name. link: a link to something that is not there; size, stamp: of files."""
+    """An entry of a folder. link: a link to something that is not there; size, stamp: of files"""
 
     name: str
     kind: Literal["file", "folder", "link", "special"]
@@ -170,13 +170,13 @@ class Entry:
 
     @property
     def hidden(self) -> bool:
-        """Hidden files and Hadoop's markers begin with a dot or an underscore."""
+        """True of hidden files and Hadoop's markers, which begin with a dot or an underscore."""
         return self.name[:1] in {".", "_"}
 
 
 @_named
 def list_entries(directory: str) -> list[Entry]:
-    """Everything directly in `directory`, hidden or not, by name; [] if it is absent. Links are followed."""
+    """Return everything directly in `directory`, hidden or not, by name; [] if it is absent. Links are followed."""
     local = local_path(directory)
     if local is not None:
         if not os.path.isdir(local):
@@ -210,8 +210,7 @@ def _remote_entry(info: Mapping[str, Any]) -> Entry:
 
 
 def list_files(directory: str, *, hidden: bool = False) -> list[tuple[str, int, str]]:
-    """(path, size in bytes, change stamp) of every file directly in `directory`, by name; [] if it is absent.
-
+    """Return (path, size in bytes, change stamp) of every file directly in `directory`, by name; [] if it is absent.
     Hidden files and Hadoop's markers (names with a leading . or _) are left out unless asked for.
     """
     return [
@@ -233,7 +232,7 @@ def names_in(directory: str) -> list[str]:
 
 @_named
 def change_stamp(path: str) -> tuple[int, str] | None:
-    """(size in bytes, change stamp) of a file, None where there is none."""
+    """Return (size in bytes, change stamp) of a file, None where there is none."""
     local = local_path(path)
     if local is not None:
         found = _stat(local)
@@ -267,13 +266,13 @@ def paths_within(directory: str, *, hidden: bool = False) -> list[str]:
 
 
 def _raise(error: OSError) -> None:
-    """os.walk passes over folders that it cannot read, unless told otherwise."""
+    """Raise an error of os.walk, which else passes over folders that it cannot read."""
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error
 
 
 def copy_directory(source: str, target: str) -> list[str]:
-    """Copies every file of a directory and of the folders in it; returns their paths within it, sorted."""
+    """Copy every file of a directory and of the folders in it; return their paths within it, sorted."""
     copied = paths_within(source, hidden=True)
     for path in copied:
         copy_file(join(source, path), join(target, path))
@@ -299,7 +298,7 @@ def local_copy(directory: str) -> Iterator[str]:
 
 @_named
 def remove(path: str) -> None:
-    """Removes a file or a directory with all that is in it; nothing happens if it is absent."""
+    """Remove a file or a directory with all that is in it; nothing happens if it is absent."""
     local = local_path(path)
     if local is not None:
         if os.path.isdir(local):
@@ -315,7 +314,7 @@ def remove(path: str) -> None:
 
 @_named
 def remove_files(directory: str, paths: Iterable[str]) -> None:
-    """Removes files of a directory, and the folders in it, and itself, that are empty then. paths: relative to it."""
+    """Remove files of a directory, and the folders in it, and itself, that are empty then. paths: relative to it."""
     local = local_path(directory)
     if local is None:
         filesystem, key = _remote(directory)

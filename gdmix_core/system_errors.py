@@ -1,4 +1,4 @@
-"""What the operating system, a storage driver, a codec or an encoding refuses, as one sentence for a person.
+"""Refusals of the operating system, a storage driver, a codec or an encoding, as one sentence for a person.
 
 One place knows these errors. The doors ask it: the command, the Airflow operators, the worker processes and the Spark
 applications; and the storage functions, which know the path.
@@ -96,7 +96,7 @@ def as_user_error(error: BaseException, path: str = "") -> GdmixError | None:
 
 
 def refused_by_driver(error: Exception, path: str) -> GdmixError:
-    """For a URL: whatever its driver raises, and for it may be any type, is a refusal of what the URL asks for."""
+    """Return the error for a URL: whatever its driver raises, of any type, is a refusal of what the URL asks for."""
     scheme = path.partition("://")[0]
     return ConfigError(
         f"{_place(path)}the driver of {scheme}:// cannot do this ({type(error).__name__}: {_one_line(error)}); "

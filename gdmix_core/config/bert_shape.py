@@ -12,7 +12,7 @@ from gdmix_core.errors import DataError
 
 @dataclass(frozen=True)
 class TransformerShape:
-    """tokens: rows of the table of token vectors. positions: tokens of a text at most."""
+    """The sizes of a transformer. tokens: rows of the table of token vectors; positions: tokens of a text at most"""
 
     tokens: int
     positions: int

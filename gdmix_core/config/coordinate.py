@@ -128,7 +128,7 @@ class AutomaticL2(Model):
 
 
 def _spelled_out(value: Any) -> Any:
-    """auto → {auto: intercept_slopes}; and one clear message in place of one for each type a value may have."""
+    """Make {auto: intercept_slopes} of auto; raise one clear message in place of one for each type a value may have."""
     if value == "auto":
         return {"auto": "intercept_slopes"}
     numbers = value if isinstance(value, list | tuple) else [value]
@@ -253,17 +253,17 @@ class Coordinate(Model):
 
     @property
     def kind(self) -> str:
-        """What sort of model it is: a key of KINDS; linear: a linear fixed effect."""
+        """The kind of model: a key of KINDS; linear: a linear fixed effect."""
         return self.effect.kind
 
     @property
     def has_coefficients(self) -> bool:
-        """Whether its models are coefficients of features: with a penalty, and a prior."""
+        """True where its models are coefficients of features: with a penalty, and a prior."""
         return self.effect.has_coefficients
 
     @property
     def takes_initial_model(self) -> bool:
-        """Whether it starts from its model in initial_model, or is that model."""
+        """True where it starts from its model in initial_model, or is that model."""
         return self.locked or self.effect.starts_from_initial
 
     @property
@@ -280,7 +280,7 @@ class Coordinate(Model):
 
     @property
     def trained_once(self) -> bool:
-        """Whether its model, and so its scores, are given and the same in every pass."""
+        """True where its model, and so its scores, are given and the same in every pass."""
         return self.locked or self.effect.is_given
 
     @property
@@ -295,7 +295,7 @@ class Coordinate(Model):
 
     @property
     def reads_data(self) -> bool:
-        """Whether it reads anything from its directory (a linear model without a bag does: it is its directory)."""
+        """True where it reads anything from its directory (a linear model without a bag does: it is its directory)."""
         return bool(self.bags or self.columns) or self.has_coefficients
 
     @property
@@ -304,24 +304,24 @@ class Coordinate(Model):
         return self.effect.ranked_within
 
     def to_score(self) -> Coordinate:
-        """Without what only training needs."""
+        """Return the settings without what only training needs."""
         if self.fixed_effect is None:
             return self
         return self.model_copy(update={"fixed_effect": self.fixed_effect.to_score()})
 
     @property
     def automatic(self) -> AutomaticL2 | None:
-        """How λ is estimated; None where it is given."""
+        """The way λ is estimated; None where it is given."""
         return self.l2 if isinstance(self.l2, AutomaticL2) else None
 
     @property
     def l1_weight(self) -> float:
-        """Weight of Σ |w_j|."""
+        """The weight of Σ |w_j|."""
         return self.alpha * self._given if self.alpha else self.l1
 
     @property
     def l2_weight(self) -> float:
-        """Weight of ½ Σ w_j². Raises ValueError where it is estimated or one of a grid."""
+        """The weight of ½ Σ w_j². Raises ValueError where it is estimated or one of a grid."""
         return self._given * (1.0 - (self.alpha or 0.0))
 
     @property

@@ -1,4 +1,4 @@
-"""What every kind of effect says of itself: the rest of the project asks this, and not which kind it is."""
+"""The properties of each kind of effect: the rest of the project asks for these, and not which kind it is."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class EffectSettings(Model):
 
     @property
     def starts_from_initial(self) -> bool:
-        """Whether its training starts from its model in initial_model."""
+        """True where its training starts from its model in initial_model."""
         return self.has_coefficients
 
     @property
@@ -50,14 +50,14 @@ class EffectSettings(Model):
 
     @property
     def ranked_within(self) -> str | None:
-        """The column whose rows it ranks together; its scores are then no margins."""
+        """The column whose rows it ranks together; its scores are then not margins."""
         return None
 
     @property
     def joined_scores(self) -> dict[str, Any] | None:
-        """What says where its scores are, which validate joins to the rows; None: it has none."""
+        """The settings that say where its scores are, which validate joins to the rows; None: it has none."""
         return None
 
     def to_score(self) -> Self:
-        """Without what only training needs."""
+        """Return the settings without what only training needs."""
         return self

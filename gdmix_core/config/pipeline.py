@@ -1,4 +1,4 @@
-"""The pipeline's one YAML file as typed models: every key, every default, every limit stands in this room.
+"""The pipeline's one YAML file as typed models: every key, every default, every limit is in this room.
 
 `Config` is what the rest of the project reads. Loading, templates and error messages are in pipeline/loading.py.
 """
@@ -88,7 +88,7 @@ class InitialModel(Model):
 
 
 class Checks(Model):
-    """What validate does with records that break a rule."""
+    """The treatment of records that break a rule of validate."""
 
     on_error: Literal["fail", "drop"] = "fail"
     max_dropped: float = Field(
@@ -239,7 +239,7 @@ class Config(Model):
 
     @model_validator(mode="after")
     def _scores_that_add_up(self) -> Config:
-        """What random effects add to must be a margin of the task's loss."""
+        """Random effects add to a margin of the task's loss alone."""
         if self.task == "multiclass_classification" and self.classes is None:
             raise ValueError("task multiclass_classification needs classes, their number (beside task)")
         if self.task != "multiclass_classification" and self.classes is not None:
@@ -299,7 +299,7 @@ class Config(Model):
 
     @property
     def numeric_metrics(self) -> list[str]:
-        """Those whose value is a number; the others (confusion_matrix) stand in metrics.json and in the report."""
+        """The metrics whose value is a number; the others (confusion_matrix) are in metrics.json and in the report."""
         return [name for name in self.metrics if not parse_metric(name).is_matrix]
 
     @property

@@ -21,7 +21,7 @@ def _by_name(name: str) -> bool:
 
 
 def texts(content: Any) -> Iterator[tuple[KeyPath, str]]:
-    """(key path, text) of every text of plain data that may be a template."""
+    """Yield (key path, text) of every text of plain data that may be a template."""
     return ((at, text) for at, text in texts_in(content) if "{{" in text or "{%" in text)
 
 
@@ -32,7 +32,7 @@ def dotted(path: KeyPath) -> str:
 def refuse_secret_templates(
     content: Any, where: str, is_secret: Callable[[str], bool] = _by_name, lines: Lines | None = None
 ) -> None:
-    """Raises ConfigError for a template that reads an Airflow connection, or a Variable whose name calls it a secret.
+    """Raise ConfigError for a template that reads an Airflow connection, or a Variable whose name calls it a secret.
 
     is_secret: whether a Variable's name says so; lines: for messages, as in pipeline.loading.parse_config. Nothing is
     rendered: what a template reaches by other ways is looked for in its result, by Airflow's own masks.
@@ -55,7 +55,7 @@ def refuse_secret_templates(
 
 
 def _names(text: str, where: str) -> set[str]:
-    """What the template refers to: names, attributes, and keys; where it reads Variables, also var.NAME for each."""
+    """Return the names, attributes and keys in a template; where it reads Variables, also var.NAME for each."""
     import jinja2
     from jinja2 import nodes
     from jinja2.sandbox import SandboxedEnvironment

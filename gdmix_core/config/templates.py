@@ -53,7 +53,7 @@ def environment() -> Any:
 
 
 def _range(*ends: int) -> range:
-    """Python's, of a thousand numbers at most."""
+    """Return Python's range, of a thousand numbers at most."""
     made = range(*ends)
     if len(made) > _MOST_ITEMS:
         raise ConfigError(f"a range of {len(made):,} numbers; {_MOST_ITEMS} are allowed")

@@ -88,7 +88,7 @@ Encoder = Annotated[
 
 
 class Optimizer(Model):
-    """How the weights are found."""
+    """The optimizer that finds the weights."""
 
     name: Literal["adamw", "lamb", "adam", "sgd"] = "adamw"
     learning_rate: float = Field(default=1e-3, gt=0)
@@ -238,7 +238,7 @@ class TextModel(EffectSettings):
 
     @property
     def text_fields(self) -> tuple[str, ...]:
-        """Documents first, then query and user."""
+        """The text columns: documents first, then query and user."""
         return (*self.document, *([self.query] if self.query else []), *self.user)
 
     @property

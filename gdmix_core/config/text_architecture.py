@@ -12,7 +12,7 @@ _OF_TRAINING = ("dropout",)
 
 
 def architecture(settings: TextModel) -> dict[str, Any]:
-    """Key path below fixed_effect → value, plain data. Networks in which all are equal differ in vocabularies alone.
+    """Return key path below fixed_effect → value, plain data. Networks in which all are equal differ in words alone.
 
     Settings that the network does not use are left out, such as the size of ids' vectors where there is no id field.
     """
@@ -56,7 +56,7 @@ def _of_encoder(settings: TextModel) -> dict[str, Any]:
 
 
 def differences(earlier: TextModel, now: TextModel) -> dict[str, tuple[Any, Any]]:
-    """Key path below fixed_effect → (value there, value here), of what differs; of another kind of encoder its type."""
+    """Return key path below fixed_effect → (value there, here) where they differ; of another encoder its type."""
     there, here = architecture(earlier), architecture(now)
     keys = [key for key in {**here, **there} if there.get(key) != here.get(key)]
     if "encoder.type" in keys:
@@ -65,8 +65,11 @@ def differences(earlier: TextModel, now: TextModel) -> dict[str, tuple[Any, Any]
 
 
 def needs_initial_scores(config: Config, coordinate: str) -> bool:
-    """Tells whether the scores of a text network's initial model are wanted: they are its own when it is locked; else a
-    coordinate before it trains on them in the first pass. Those of a ranking loss are not margins to train on."""
+    """Return whether the scores of a text network's initial model are wanted.
+
+    They are its own when it is locked; else a coordinate before it trains on them in the first pass. Those of a ranking
+    loss are not margins to train on.
+    """
     settings = config.coordinates[coordinate]
     trained = [name for name, other in config.coordinates.items() if not other.trained_once]
     return settings.locked or (settings.text.loss == "pointwise" and coordinate != trained[0])

@@ -71,7 +71,7 @@ class Document:
 
 
 def parse_yaml(text: str | bytes, where: str) -> Document:
-    """Reads one document.
+    """Read one document.
 
     where: names the text in messages, such as a file's path.
     Raises ConfigError, with the line, for bytes that are not UTF-8, for what is not YAML, for a key that stands twice,
@@ -112,7 +112,7 @@ def parse_yaml(text: str | bytes, where: str) -> Document:
 
 
 def _check_levels(text: str, where: str) -> None:
-    """PyYAML composes by calling itself once a level, in C without a limit. Its events come one by one."""
+    """Limit the levels, by PyYAML's flat events: it composes by calling itself once a level, in C without a limit."""
     level = 0
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.CollectionStartEvent) and event.start_mark is not None:
@@ -133,7 +133,7 @@ class _Nodes:
         self.hints: dict[KeyPath, str] = {}
 
     def measure(self, node: yaml.Node) -> int:
-        """How many values it stands for, aliases counted as often as they are used."""
+        """Return how many values it stands for, aliases counted as often as they are used."""
         key = id(node)
         if key in self._sizes:
             if self._sizes[key] < 0:
@@ -153,7 +153,7 @@ class _Nodes:
         return size
 
     def walk(self, node: yaml.Node, at: KeyPath) -> Iterator[tuple[KeyPath, int]]:
-        """Every key path and its line. Raises ConfigError for a key that stands twice in a mapping."""
+        """Yield every key path and its line. Raises ConfigError for a key that stands twice in a mapping."""
         if isinstance(node, yaml.SequenceNode):
             for index, value in enumerate(node.value):
                 yield (*at, index), value.start_mark.line + 1
@@ -199,7 +199,7 @@ class _Nodes:
 
 
 def texts_in(content: Any, at: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
-    """(key path, text) of every text in plain data."""
+    """Yield (key path, text) of every text in plain data."""
     if isinstance(content, Mapping):
         for key, value in content.items():
             yield from texts_in(value, (*at, key))

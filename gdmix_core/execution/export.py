@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def export(run: Run, step: Step) -> dict[str, Any]:
-    """Writes <run>/export and, last, its manifest.json; returns {path, pass, formats, models}."""
+    """Write <run>/export and, last, its manifest.json; return {path, pass, formats, models}."""
 
     def after(content: dict[str, Any]) -> None:
         log.info("exported pass %d to %s", content["pass"], run.path("export"))

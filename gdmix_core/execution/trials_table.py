@@ -18,7 +18,7 @@ from gdmix_core.search.trials import finished_trials, make_trials
 
 
 def make_round(run: Run, step: Step, show: Callable[..., None], console: Console) -> None:
-    """Makes a round's trials one after another.
+    """Make a round's trials one after another.
 
     show: called with every step of a trial and the keyword `within`, the trial's name.
     """
@@ -37,7 +37,7 @@ def make_round(run: Run, step: Step, show: Callable[..., None], console: Console
 
 
 def trials_table(run: Run) -> Table:
-    """Every trial that is done: its parameters and its best pass's metrics (of training without a validation split)."""
+    """Return a table of the trials that are done: their parameters and the metrics of their best passes."""
     split = deciding_split(run)
     table = Table(title=f"{run.config.name}: {split} metrics of the trials")
     table.add_column("trial", justify="right")

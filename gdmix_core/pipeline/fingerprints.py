@@ -16,8 +16,9 @@ Digests = Mapping[str, Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """input: of the input's files; initial: of the initial models' files, None without any, and before initialize
+    """Fingerprints of a run's files.
 
+    input: of the input's files; initial: of the initial models' files, None without any, and before initialize
     digests: by coordinate, digests of further files that its training reads: what a file is → SHA-256
     """
 
@@ -27,7 +28,7 @@ class Fingerprints:
 
 
 def recorded(paths: RunPaths, config: Config, known: Mapping[str, Any]) -> Fingerprints:
-    """Returns the fingerprints of a run: those that are known, the others as its files have them.
+    """Return the fingerprints of a run: those that are known, the others as its files have them.
 
     Raises StepError before validate, unless that of the input is known.
     """
@@ -62,5 +63,5 @@ def _digests_of_run(paths: RunPaths, config: Config) -> Digests:
 
 
 def reads_files(config: Config) -> bool:
-    """Tells whether some coordinate's training may depend on further files."""
+    """Return whether some coordinate's training may depend on further files."""
     return any(coordinate.effect.reads_files for coordinate in config.coordinates.values())

@@ -1,4 +1,4 @@
-"""Reading the pipeline's YAML: templates, overrides, and errors that name key path, line and what is allowed."""
+"""The reader of the pipeline's YAML: templates, overrides, and errors that name key path, line and what is allowed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def read_document(path: str | Path) -> Document:
-    """Reads a file that holds a mapping, unchecked. Raises ConfigError when it is absent or holds another thing."""
+    """Read a file that holds a mapping, unchecked. Raises ConfigError when it is absent or holds another thing."""
     try:
         text = Path(path).read_bytes()
     except FileNotFoundError:
@@ -46,7 +46,7 @@ def load_config(
     variables: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Config:
-    """Reads, applies `overrides` (dotted key path → value), renders the templates with `variables`, checks."""
+    """Read a file, apply `overrides` (dotted key path → value), render the templates with `variables`, and check it."""
     content, lines = _overridden(path, overrides or {})
     content = render(content, variables or {}, where=str(path), lines=lines)
     with with_absolute_paths():
@@ -54,8 +54,8 @@ def load_config(
 
 
 def check_file(path: str | Path, variables: Mapping[str, str], overrides: Mapping[str, Any]) -> Config:
-    """As load_config, but templates may stay unrendered where their variables are not given; and what Airflow would
-    refuse is refused."""
+    """Read as load_config does, but leave templates unrendered whose variables are not given, and refuse what Airflow
+    would refuse."""
     content, lines = _overridden(path, overrides)
     refuse_secret_templates(content, str(path), lines=lines)
     rendered = render(content, variables, where=str(path), lines=lines, keep_unknown=True)
@@ -74,7 +74,7 @@ def _overridden(path: str | Path, changes: Mapping[str, Any]) -> tuple[dict[str,
 
 
 def parse_config(content: Mapping[str, Any], where: str = "config", lines: Lines | None = None) -> Config:
-    """Checks plain data against the models. Raises ConfigError with every fault found, one a line."""
+    """Check plain data against the models. Raises ConfigError with every fault found, one a line."""
     try:
         config = Config.model_validate(content)
     except ValidationError as error:
@@ -100,7 +100,7 @@ def override(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
 
 
 def _check_coordinate(content: Mapping[str, Any], dotted: str, parents: list[str]) -> None:
-    """Raises ConfigError for a setting of a coordinate that is not there: it would be a new one, with that alone."""
+    """Raise ConfigError for a setting of a coordinate that is not there: it would be a new one, with that alone."""
     names = content.get("coordinates")
     if len(parents) < 2 or parents[0] != "coordinates" or not isinstance(names, Mapping) or parents[1] in names:
         return
@@ -118,7 +118,7 @@ def render(
     keep_unknown: bool = False,
     at: KeyPath = (),
 ) -> Any:
-    """Renders every string that holds a Jinja template; at: the content's own key path, for messages.
+    """Render every string that holds a Jinja template; at: the content's own key path, for messages.
 
     Raises ConfigError for a template that fails, and for a variable that is not given, unless keep_unknown: then the
     string stays as it is.
@@ -154,7 +154,7 @@ def render(
 
 
 class _Macros:
-    """Those of Airflow's macros that a path needs: a file is the same with and without Airflow."""
+    """The macros of Airflow that a path needs: a file is the same with and without Airflow."""
 
     @staticmethod
     def ds_add(ds: str, days: int) -> str:
@@ -186,7 +186,7 @@ def _describe(fault: Any, where: str, lines: Lines) -> str:
 
 
 def _allowed_keys(location: KeyPath) -> list[str]:
-    """location: of the mapping, as pydantic gives it: keys, and of a union the Tag of the model that was chosen."""
+    """Return the keys of a mapping. location: as pydantic gives it, keys and of a union the Tag of the chosen model"""
     model: type[BaseModel] = Config
     annotation: Any = Config
     parts = iter(location)
@@ -219,13 +219,13 @@ def _tagged(annotation: Any, tag: str) -> type[BaseModel] | None:
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """KEY=VALUE of --set: the value is read as the file would, so 2 is a number and [a, b] a list."""
+    """Split KEY=VALUE of --set; the value is read as in the file, so 2 is a number and [a, b] a list."""
     key, value = parse_variable(text)
     return key, parse_yaml(value, f"--set {text!r}").content
 
 
 def parse_variable(text: str) -> tuple[str, str]:
-    """KEY=VALUE of --var: the value is taken as it is written."""
+    """Split KEY=VALUE of --var; the value is taken as it is written."""
     match = re.fullmatch(r"([^=\s]+)=(.*)", text, re.DOTALL)
     if match is None:
         raise ConfigError(f"{text!r}: expected KEY=VALUE, for example ds=2026-11-01 or passes.max=2")

@@ -1,4 +1,4 @@
-"""Which steps of a run are done: markers, which say that a result is whole, what it is of, and which files it has."""
+"""Markers of the steps that are done: they say that a result is whole, what it is of, and which files it has."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WITH_FILES = ("validate", "partition", "summarize", "initialize", "export")
 
 
 class Markers(RunPaths):
-    """plan: the run's steps"""
+    """The markers of a run. plan: the run's steps"""
 
     def __init__(self, root: str, data_root: str, plan: Plan) -> None:
         super().__init__(root, data_root)
@@ -33,7 +33,7 @@ class Markers(RunPaths):
         raise NotImplementedError
 
     def check_not_replaced(self) -> None:
-        """Raises ReplacedRunError when the directory's configuration is no longer this run's."""
+        """Raise ReplacedRunError when the directory's configuration is no longer this run's."""
         raise NotImplementedError
 
     def result(self, step_id: str) -> dict[str, Any]:
@@ -44,7 +44,7 @@ class Markers(RunPaths):
         return _mapping(path)
 
     def is_done(self, step: Step) -> bool:
-        """Tells whether the step's result is there, current, and has all its files; else it is made again."""
+        """Return whether the step's result is there, current, and has all its files; else it is made again."""
         path = self.marker(step)
         if not storage.exists(path):
             return False
@@ -67,7 +67,7 @@ class Markers(RunPaths):
         return manifests.first_fault(folder, content.get("contents", {})) if folder else None
 
     def lost_scores(self, step: CoordinateStep, *, verified: bool = False) -> str | None:
-        """Says which score vector of a trained coordinate is gone or of another size, after its evaluation made it of
+        """Say which score vector of a trained coordinate is gone or of another size, after its evaluation made it of
         the parts that training left; None where nothing is wrong.
 
         verified: look at their contents, too, as is always done where they are about to be evaluated anew
@@ -89,7 +89,7 @@ class Markers(RunPaths):
         return self.plan[evaluate_id(training.pass_number, training.coordinate)]
 
     def drop(self, step: Step) -> None:
-        """Removes the marker of an older result: it goes before any of the result's files does.
+        """Remove the marker of an older result: it goes before any of the result's files does.
 
         With that of a training goes its evaluation's, which is of the older scores.
         """
@@ -101,7 +101,7 @@ class Markers(RunPaths):
             self._described.pop(dropped.id, None)
 
     def commit(self, step: Step, content: Mapping[str, Any]) -> dict[str, Any]:
-        """Declares the step's result whole, and says which files it has; returns what was written.
+        """Declare the step's result whole, and say which files it has; return what was written.
 
         Raises ReplacedRunError rather than vouch for what processes below may have made with another configuration.
         """
@@ -147,7 +147,7 @@ class Markers(RunPaths):
         return path
 
     def has(self, path: str, step_id: str) -> bool:
-        """Tells whether the step has written the file, by its manifest; by the file itself where none says so."""
+        """Return whether the step has written the file, by its manifest; by the file itself where none says so."""
         folder, files = self._files_of(self.plan[step_id])
         return path.removeprefix(f"{folder}/") in files if files else storage.exists(path)
 
@@ -160,7 +160,7 @@ class Markers(RunPaths):
         return self._described[step.id]
 
     def require(self, step: Step) -> None:
-        """Raises StepError unless every step that `step` reads is done and current."""
+        """Raise StepError unless every step that `step` reads is done and current."""
         for read in step.reads:
             if not self.is_done(self.plan[read]):
                 raise StepError(f"{self.root}: {step.id} needs {read}, which is missing or out of date; run it first")

@@ -22,7 +22,7 @@ def once(
     before: Callable[[], object] | None = None,
     after: Callable[[Result], object] | None = None,
 ) -> Result:
-    """Returns the step's result: what its marker says if it is done, else what `work` returns, committed.
+    """Return the step's result: what its marker says if it is done, else what `work` returns, committed.
 
     The marker of an older result goes before any of that result's files does, and the new one comes after all of its
     own. So `work` may write in place. Neither `before` nor `after` is called where there is nothing to make.

@@ -1,4 +1,4 @@
-"""From a configuration to the ordered steps of a pipeline, as plain data.
+"""The plan of a pipeline: the ordered steps that a configuration asks for, as plain data.
 
 `gdmix run` and the Airflow DAG factory both walk this list, so both do the same. A step's key is a fingerprint of
 everything its result depends on: its own settings and the keys of the steps it reads. A result on disk that carries
@@ -109,8 +109,10 @@ class Plan:
         return keys
 
     def _depended_on(self, step: Step, read: str) -> str:
-        """Training and evaluation take scores from an earlier evaluation, which brings them together; they are the
-        training's, whatever is measured of them."""
+        """Return the step whose key counts: the training, where a coordinate's step reads an evaluation.
+
+        That only brings the training's scores together, whatever it measures of them.
+        """
         earlier = self[read]
         if step.coordinate is None or not isinstance(earlier, CoordinateStep) or earlier.trains:
             return read
@@ -187,7 +189,7 @@ def pass_of_model(config: Config, pass_number: int, coordinate: str) -> int:
 
 
 def _search_steps(config: Config, data: dict[str, Any], shared: list[Step], rounds: int) -> list[Step]:
-    """In place of passes: rounds of trials, which make the passes, each in a run of its own within this one."""
+    """Return the steps of a search in place of passes: rounds of trials, which make the passes in runs of their own."""
     settings = {key: data[key] for key in ("task", "passes", "metrics", "tune", "initial_model")}
     settings["coordinates"] = {name: step_settings.of_coordinate(config, data, name) for name in data["coordinates"]}
     steps: list[Step] = []
@@ -203,7 +205,7 @@ def _search_steps(config: Config, data: dict[str, Any], shared: list[Step], roun
 
 
 def latest_scores(config: Config, pass_number: int, coordinate: str) -> dict[str, int]:
-    """For every other coordinate, the pass whose scores are part of this one's offset; none yet: left out."""
+    """Return for every other coordinate the pass whose scores are part of this one's offset; none yet: left out."""
     names = order_of_pass(config, 1)
     at = names.index(coordinate)
     before = {name: pass_of_model(config, pass_number, name) for name in names[:at]}

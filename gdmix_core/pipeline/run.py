@@ -31,8 +31,7 @@ _LIBRARIES = ("gdmix-airflow", "numpy", "scipy", "numba", "pyarrow", "pyspark", 
 
 
 class Run(Markers):
-    """root: directory or URL; config: the resolved configuration it was made with.
-
+    """A run. root: directory or URL; config: the resolved configuration it was made with.
     trial: of a trial of a search, its number, its parameters' values, and the trial it starts from, if any; frame,
     shards and whatever else all trials share lie in data_root, the run of the search.
     origin: who started the run, as far as it was said: {by: what a message calls it, passes and trials: of the
@@ -58,7 +57,7 @@ class Run(Markers):
     def create(
         cls, config: Config, *, trial: Mapping[str, Any] | None = None, origin: Mapping[str, Any] | None = None
     ) -> Run:
-        """Starts (or continues) the run in config.output and writes its config.yaml.
+        """Start (or continue) the run in config.output and write its config.yaml.
 
         Raises ConfigError, before anything is written, for a directory that is not this pipeline's own.
         """
@@ -99,7 +98,7 @@ class Run(Markers):
         return _key(_as_written(self.config))
 
     def check_not_replaced(self) -> None:
-        """Raises ReplacedRunError when the directory's configuration is no longer this run's."""
+        """Raise ReplacedRunError when the directory's configuration is no longer this run's."""
         path = self.path("config.yaml")
         if storage.exists(path):
             _check_key(self.root, run_directory.read_config(path), self.config_key)
@@ -108,20 +107,20 @@ class Run(Markers):
 
     @property
     def fingerprints(self) -> Fingerprints:
-        """As they were set, else as the run's files have them. Raises StepError before validate."""
+        """The fingerprints as they were set, else as the run's files have them. Raises StepError before validate."""
         return recorded(self, self.config, self._set)
 
     def set_fingerprints(self, **changed: Any) -> None:
-        """Says what some of them are from now on: fields of Fingerprints."""
+        """Set some of the fingerprints: fields of Fingerprints."""
         self._set |= changed
         self._keys = None
 
     def forget_input(self) -> None:
-        """From now on the input's is that of the frame."""
+        """Take the input's fingerprint from the frame from now on."""
         self.set_fingerprints(input=None)
 
     def record_digests(self, digests: Digests) -> None:
-        """Sets and keeps the digests of further files; they are taken when the run starts."""
+        """Set and keep the digests of further files; they are taken when the run starts."""
         if reads_files(self.config):
             storage.write_json(self.file_digests(), digests)
             self.set_fingerprints(digests=digests)

@@ -1,5 +1,4 @@
-"""Whose directory a run is made in: nothing is written to, or removed from, a directory that is not the pipeline's own.
-
+"""The owner of a run's directory: nothing is written to, or removed from, a directory that is not the pipeline's own.
 A small file marks the directory of a run, with the pipeline's name; it is the first that is written there. All files
 that a run writes lie below it. The folders that steps fill (frame, shards, passes, export, …) are theirs; whatever else
 somebody puts beside them stays as it is.
@@ -48,7 +47,7 @@ def root_of(config: Config) -> str:
 
 
 def check(config: Config) -> None:
-    """Raises ConfigError unless config.output is this pipeline's run, or a directory that is absent or empty.
+    """Raise ConfigError unless config.output is this pipeline's run, or a directory that is absent or empty.
 
     Only reads. A directory with nothing but hidden files in it counts as empty.
     """
@@ -84,7 +83,7 @@ def check(config: Config) -> None:
 
 
 def claim(config: Config) -> str:
-    """Marks config.output as this pipeline's run, unless it is marked already; returns the directory.
+    """Mark config.output as this pipeline's run, unless it is marked already; return the directory.
 
     Raises ConfigError, before anything is written, when the directory is somebody else's (see check).
     """
@@ -134,7 +133,7 @@ def run_around(path: str) -> str | None:
 
 
 def lies_in(path: str, folder: str) -> bool:
-    """Whether the path is the folder, or something in it: by what both are, through links and `..`."""
+    """Return whether the path is the folder, or something in it: by what both are, through links and `..`."""
     if (local_path(path) is None) != (local_path(folder) is None):
         return False
     outer, inner = _parts(folder), _parts(path)
@@ -151,18 +150,18 @@ def lies_in(path: str, folder: str) -> bool:
 
 
 def is_of_a_step(path: str) -> bool:
-    """Whether a file of frame, shards, initial or export is one that steps write; path: below that folder."""
+    """Return whether a file of frame, shards, initial or export is one that steps write; path: below that folder."""
     return _WRITTEN.fullmatch(path) is not None
 
 
 def clear(folder: str) -> None:
-    """Removes what steps wrote into one of these folders, its manifest first. What is not theirs stays."""
+    """Remove what steps wrote into one of these folders, its manifest first. What is not theirs stays."""
     storage.remove(storage.join(folder, "manifest.json"))
     storage.remove_files(folder, filter(is_of_a_step, storage.paths_within(folder, hidden=True)))
 
 
 def _check_apart(root: str, key: str, path: str) -> None:
-    """Raises ConfigError when the run would be made in what it reads, or around it."""
+    """Raise ConfigError when the run would be made in what it reads, or around it."""
     holds, within = lies_in(path, root), lies_in(root, path)
     if within and not holds and key == "initial_model.path":
         # A run may be made in a folder that earlier runs are in.
@@ -173,7 +172,7 @@ def _check_apart(root: str, key: str, path: str) -> None:
 
 
 def check_place(path: str) -> None:
-    """Raises ConfigError for a local path at which nothing can be: below a file, or a link to what is not there."""
+    """Raise ConfigError for a local path at which nothing can be: below a file, or a link to what is not there."""
     local = local_path(path)
     if local is None:
         return
@@ -218,7 +217,7 @@ def read_config(path: str) -> dict[str, Any]:
 
 
 def _parts(path: str) -> tuple[str, ...]:
-    """Of two paths to the same place the same: names from the root of the file system, or service and bucket, on."""
+    """Return the names from the root of the file system, or service and bucket, on: the same for paths to one place."""
     if local_path(path) is not None:
         return tuple(part for part in _real(path).split("/") if part)
     scheme, _, rest = path.partition("://")

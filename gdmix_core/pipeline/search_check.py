@@ -1,5 +1,5 @@
-"""Whether a search can be made: every key path is one of a number, every candidate gives a valid configuration, and all
-trials can share the frame and the shards."""
+"""The check that a search can be made: every key path is one of a number, every candidate gives a valid configuration,
+and all trials can share the frame and the shards."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CORNERS = 64
 
 
 def check_search(config: Config, where: str = "config", lines: Lines | None = None) -> None:
-    """Raises ConfigError for a search that cannot be made; a configuration without one passes.
+    """Raise ConfigError for a search that cannot be made; a configuration without one passes.
 
     where, lines: for messages, as in pipeline.loading.parse_config.
     """
@@ -40,7 +40,7 @@ def check_search(config: Config, where: str = "config", lines: Lines | None = No
 
 
 class _FaultError(Exception):
-    """key: where in the configuration it stands."""
+    """A fault of a search. key: where in the configuration it is"""
 
     def __init__(self, key: KeyPath, message: str) -> None:
         super().__init__(message)
@@ -93,7 +93,7 @@ def _check_candidates(key: KeyPath, candidates: Candidates) -> None:
 
 
 def _check_path(config: Config, key: KeyPath, path: str) -> None:
-    """Raises _FaultError unless the path leads to a key that is there."""
+    """Raise _FaultError unless the path leads to a key that is there."""
     parts = path.split(".")
     at: Any = config.model_dump(mode="json")
     for position, part in enumerate(parts):
@@ -115,7 +115,7 @@ def _check_path(config: Config, key: KeyPath, path: str) -> None:
 
 
 def _check_effect(config: Config, key: KeyPath, path: str, candidates: Candidates, first: Mapping[str, float]) -> None:
-    """Raises _FaultError unless every candidate makes a valid configuration, with other trials but the same data."""
+    """Raise _FaultError unless every candidate makes a valid configuration, with other trials but the same data."""
     some = _some(candidates)
     plans = [build_plan(_trial_config(config, key, {**first, path: value})) for value in some]
     of_search = build_plan(with_values(config, {other: value for other, value in first.items() if other != path}))
@@ -130,13 +130,13 @@ def _check_effect(config: Config, key: KeyPath, path: str, candidates: Candidate
 
 
 def _differing(one: Plan, other: Plan) -> set[str]:
-    """Steps of both plans whose own settings differ."""
+    """Return the steps of both plans whose own settings differ."""
     settings = {step.id: step.settings for step in other.steps}
     return {step.id for step in one.steps if step.id in settings and step.settings != settings[step.id]}
 
 
 def _trial_config(config: Config, key: KeyPath, values: Mapping[str, float]) -> Config:
-    """Raises _FaultError for values that are not allowed, or stand where no number does."""
+    """Raise _FaultError for values that are not allowed, or stand where no number does."""
     try:
         made = with_values(config, values)
     except ValidationError as error:
@@ -165,7 +165,7 @@ def _shown(values: Mapping[str, float]) -> str:
 
 
 def _some(candidates: Candidates) -> list[float]:
-    """All of a list; of a range its ends and, unless it is one of integers, a number between that is not whole."""
+    """Return all of a list; of a range its ends and, unless it is one of integers, a number between, not whole."""
     if isinstance(candidates, list):
         return candidates
     ends = [candidates.low, candidates.high]

@@ -1,4 +1,4 @@
-"""What Airflow keeps secret, and must not reach a run's files, a command line or a log."""
+"""Secrets of Airflow, which must not reach a run's files, a command line or a log."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from gdmix_core.errors import ConfigError
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
-# Of a Spark connection's extras, those that are no secrets: they are shown on the command line of spark-submit.
+# Of a Spark connection's extras, those that are not secrets: they are shown on the command line of spark-submit.
 _SHOWN_EXTRAS = frozenset(
     {"queue", "deploy-mode", "spark-binary", "namespace", "principal", "rest-scheme", "rest-port", "spark-home"}
 )
 
 
 def names_secret(variable: str) -> bool:
-    """Tells whether the name of a Variable says that it is a secret: by Airflow's own words for that, or by ours."""
+    """Return whether the name of a Variable says that it is a secret: by Airflow's own words for that, or by ours."""
     from airflow.sdk._shared.secrets_masker import should_hide_value_for_key
 
     return bool(should_hide_value_for_key(variable)) or holds_secret(variable, "some value")
 
 
 def refuse_masked(content: Any, rendered: Any, where: str) -> None:
-    """Raises ConfigError for a template whose result holds what Airflow masks in logs: passwords and extras of the
+    """Raise ConfigError for a template whose result holds what Airflow masks in logs: passwords and extras of the
     connections, and the secret Variables, that this task has read by whatever way.
 
     content: plain data before its templates were rendered.
@@ -46,7 +46,7 @@ def refuse_masked(content: Any, rendered: Any, where: str) -> None:
 
 
 def check_connection(connection: Connection) -> None:
-    """Masks the secrets of a Spark connection in logs.
+    """Mask the secrets of a Spark connection in logs.
 
     Raises ConfigError for one that would be on spark-submit's command line, for all users of the machine to see.
     """

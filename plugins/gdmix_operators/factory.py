@@ -1,4 +1,4 @@
-"""From a pipeline's YAML to an Airflow DAG.
+"""The factory of DAGs: it makes one of a pipeline's YAML.
 
 The graph reads as the maths does: validate → partition → (with an initial model: initialize) → for every pass a
 group, in it a group per coordinate with train → evaluate → …, a gate before every further pass → select → export.
@@ -58,7 +58,7 @@ OPERATORS: dict[str, type[StepOperator]] = {
 
 
 def operator_of(step: Step) -> type[StepOperator]:
-    """Returns the class that carries out a step: StepOperator where its kind of effect has none of its own."""
+    """Return the class that carries out a step: StepOperator where its kind of effect has none of its own."""
     return OPERATORS.get(step.kind, StepOperator)
 
 
@@ -153,7 +153,7 @@ def _dag_arguments(config: Config, content: Mapping[str, Any], where: str) -> di
 
 
 def _schedule(config: Config, where: str) -> CronDataIntervalTimetable | str | None:
-    """With data intervals: `ds` of a daily run is the day that has just ended, whose data it reads."""
+    """Return a timetable of data intervals: `ds` of a daily run is the day just ended, whose data it reads."""
     schedule = config.airflow.schedule
     if schedule in (None, "@once"):
         return schedule

@@ -53,7 +53,7 @@ def _field(title: str, kind: str, description: str, **schema: Any) -> Param:
 
 
 def check_conf(conf: Mapping[str, Any] | None, content: Mapping[str, Any], own: Iterable[str] = ()) -> None:
-    """Raises ConfigError for a key that no field has: Airflow itself takes any and ignores it.
+    """Raise ConfigError for a key that no field has: Airflow itself takes any and ignores it.
 
     conf: the run's dag_run.conf. content: the pipeline's YAML as plain data. own: further fields, of the DAG's author.
     """
@@ -71,7 +71,7 @@ def check_conf(conf: Mapping[str, Any] | None, content: Mapping[str, Any], own: 
 
 
 def check_backfill(content: Mapping[str, Any], params: Mapping[str, Any], dates: Mapping[str, Any]) -> None:
-    """Raises ConfigError for values with which all days of a backfill would read, or write, the same.
+    """Raise ConfigError for values with which all days of a backfill would read, or write, the same.
 
     content: the pipeline's YAML, its templates not rendered.
     """
@@ -120,7 +120,7 @@ def _penalized(content: Mapping[str, Any]) -> list[str]:
 
 
 def _set(content: Mapping[str, Any], changes: dict[str, Any], path: str, value: float) -> None:
-    """Where candidates are searched, the value takes their place: the run stays the search that the graph shows."""
+    """Set a value; it takes the place of candidates that are searched, so the run stays the search of the graph."""
     tuned = changes.get("tune.parameters") or (content.get("tune") or {}).get("parameters") or {}
     if path in tuned:
         changes["tune.parameters"] = {**tuned, path: [value]}
@@ -129,7 +129,7 @@ def _set(content: Mapping[str, Any], changes: dict[str, Any], path: str, value: 
 
 
 def _given(coordinate: Coordinate) -> str:
-    """What the YAML says, in words."""
+    """Return what the YAML says, in words."""
     if coordinate.automatic is not None:
         return "estimated from the data, as in the YAML"
     return f"{coordinate.l2:g} as in the YAML" if isinstance(coordinate.l2, int | float) else "the YAML's grid"

@@ -1,4 +1,4 @@
-"""spark-submit as the pipeline's configuration and the Airflow connection want it."""
+"""The call of spark-submit as the pipeline's configuration and the Airflow connection want it."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def spark_submit_hook(run: Run, step: Step) -> SparkSubmitHook:
 
 
 def driver_is_here(run: Run) -> bool:
-    """Tells whether the application's driver, which lists the input, runs here: unless in deploy mode cluster."""
+    """Return whether the application's driver, which lists the input, runs here: unless in deploy mode cluster."""
     found = _found(run.config.airflow.spark_connection)
     extra = {} if found is None else found.extra_dejson
     return (extra.get("deploy-mode") or run.config.spark.conf.get("spark.submit.deployMode")) != "cluster"
 
 
 def _master(connection: str) -> str | None:
-    """Returns the connection's host, None when there is no such connection."""
+    """Return the connection's host, None when there is no such connection."""
     found = _found(connection)
     if found is None:
         return None
@@ -76,7 +76,7 @@ def _found(connection: str) -> Connection | None:
 
 @contextlib.contextmanager
 def _connection(name: str, master: str | None) -> Iterator[None]:
-    """Defines the connection inside the block, if a master is given: without one the hook silently takes YARN."""
+    """Define the connection inside the block, if a master is given: without one the hook silently takes YARN."""
     if master is None:
         yield
         return

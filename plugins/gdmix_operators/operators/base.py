@@ -1,4 +1,4 @@
-"""What all steps of a pipeline have in common as Airflow tasks."""
+"""The operator of any step: what all steps of a pipeline have in common as Airflow tasks."""
 
 from __future__ import annotations
 
@@ -29,8 +29,7 @@ KEY_OF_VALIDATE = "{{ task.validated(ti)['key'] }}"
 
 
 class StepOperator(BaseOperator):
-    """Carries out one step of a run in gdmix_core and returns its small summary.
-
+    """A task that carries out one step of a run in gdmix_core and returns its small summary.
     A step of a pass that the run does not make (it was triggered with fewer passes than the pipeline has) is skipped;
     any other step that its plan does not hold fails. A step that is done already is not done again: clearing a task
     resumes it.
@@ -84,7 +83,7 @@ class StepOperator(BaseOperator):
 
     @contextlib.contextmanager
     def one_sentence(self, step: Step | None = None) -> Iterator[None]:
-        """Logs what is refused in the block as one sentence: a traceback would only hide what to do.
+        """Log what is refused in the block as one sentence: a traceback would only hide what to do.
 
         step: the one that the block carries out; the sentence then says how long it took
         """
@@ -117,7 +116,7 @@ class StepOperator(BaseOperator):
         return Run.open(expanded(root), key=self.config_key or found.get("key"))
 
     def validated(self, ti: Any) -> dict[str, Any]:
-        """{run, key} of this task's validate; empty texts where it has returned nothing (execute says so)."""
+        """Return {run, key} of this task's validate; empty texts where it has returned nothing (execute says so)."""
         task = self.id_of_validate()
         found = ti.xcom_pull(task_ids=task)
         if isinstance(found, list):  # of a mapped task group: each instance has its own
@@ -126,7 +125,7 @@ class StepOperator(BaseOperator):
         return {"run": found.get("run", ""), "key": found.get("key", "")}
 
     def id_of_validate(self) -> str:
-        """Returns the task validate that is nearest: in this task's group, else in the groups around it."""
+        """Return the task validate that is nearest: in this task's group, else in the groups around it."""
         for group in self._groups():
             task_id: str = group.child_id("validate")
             if task_id in group.children:
@@ -134,14 +133,14 @@ class StepOperator(BaseOperator):
         return "validate"
 
     def steps_meant(self) -> list[str]:
-        """Ids of steps that this task may stand for: as given, else as its id is without the outermost groups'."""
+        """Return ids of steps that this task may mean: as given, else its own id without the ids of outer groups."""
         names = [self.step]
         if self.step == self.task_id:
             names += reversed([self.task_id.removeprefix(group.child_id("")) for group in self._groups()])
         return list(dict.fromkeys(names))
 
     def _groups(self) -> Iterator[TaskGroup]:
-        """The task groups around this task, from the inside."""
+        """Yield the task groups around this task, from the inside."""
         group = self.task_group
         while group is not None:
             yield group
@@ -165,7 +164,7 @@ class StepOperator(BaseOperator):
         raise self.unknown(run, names[-1])
 
     def check_kind(self, step: Step) -> None:
-        """Raises ConfigError for a step that another operator carries out."""
+        """Raise ConfigError for a step that another operator carries out."""
         from gdmix_operators.factory import OPERATORS, operator_of
 
         meant = operator_of(step)
@@ -186,7 +185,7 @@ class StepOperator(BaseOperator):
         )
 
     def timed(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
-        """Calls carry_out, between one line that says what begins and one that says how it ended."""
+        """Call carry_out, between one line that says what begins and one that says how it ended."""
         from gdmix_core.workers import log_lines, processes
 
         self.log.info("%s", self.announce(run, step))
@@ -202,7 +201,7 @@ class StepOperator(BaseOperator):
         return result
 
     def held(self, run: Run) -> AbstractContextManager[None]:
-        """Holds the run's lock while the step is made: beside other tasks, but not beside `gdmix run`."""
+        """Hold the run's lock while the step is made: beside other tasks, but not beside `gdmix run`."""
         from gdmix_core.pipeline import run_lock
 
         return run_lock.whole_run(run.root, shared=True, wait=run_lock.PATIENCE)
@@ -219,14 +218,14 @@ class StepOperator(BaseOperator):
         return without_marks(execute(run, step, group=self.group))
 
     def on_kill(self) -> None:
-        """Ends the worker processes: Airflow kills this task's process a few seconds later, done or not."""
+        """End the worker processes: Airflow kills this task's process a few seconds later, done or not."""
         from gdmix_core.workers.processes import terminate_children
 
         terminate_children(grace_seconds=3)
 
 
 def is_beyond(run: Run, step_id: str) -> bool:
-    """Whether the step is one of a pass that the run's pipeline has, and the run itself does not make."""
+    """Return whether the step is one of a pass that the run's pipeline has, and the run itself does not make."""
     found = re.match(r"pass_(\d+)\.", step_id)
     number = int(found[1]) if found else 0
     if not run.plan.passes < number <= run.origin.get("passes", 0):

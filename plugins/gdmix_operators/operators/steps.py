@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 
 class SummarizeOperator(StepOperator):
-    """Minimum, maximum, mean and variance of every feature that some coordinate has normalized."""
+    """A task that summarizes every feature that some coordinate has normalized: minimum, maximum, mean, variance."""
 
     doing = "Summarizing the features"
 
 
 class InitializeOperator(StepOperator):
-    """Reads the models of `initial_model` into this run's shards and features, whatever theirs were."""
+    """A task that reads the models of `initial_model` into this run's shards and features, whatever theirs were."""
 
     doing = "Reading the initial models"
 
 
 class PassGateOperator(StepOperator):
-    """Skips itself, and so the pass behind it, when the pass before gained less than passes.min_delta."""
+    """A task that skips itself, and so the pass behind it, when the pass before gained less than passes.min_delta."""
 
     doing = "Deciding on another pass"
 
@@ -42,31 +42,31 @@ class PassGateOperator(StepOperator):
 
 
 class TrainFixedEffectOperator(StepOperator):
-    """Trains a coordinate's one global model and scores all rows; a retry resumes at the last checkpoint."""
+    """A task that trains a coordinate's one global model and scores all rows; a retry resumes at a checkpoint."""
 
     doing = "Training the fixed effect"
 
 
 class TrainTextEffectOperator(StepOperator):
-    """Trains a coordinate's text network and scores all rows; a retry resumes at the last checkpoint."""
+    """A task that trains a coordinate's text network and scores all rows; a retry resumes at a checkpoint."""
 
     doing = "Training the text network"
 
 
 class TakeExternalScoresOperator(StepOperator):
-    """Brings the scores that validate joined to the rows into the run, as those of a coordinate."""
+    """A task that brings the scores that validate joined to the rows into the run, as those of a coordinate."""
 
     doing = "Taking the external scores"
 
 
 class TrainPythonEffectOperator(StepOperator):
-    """Calls the function that the configuration names, and keeps the scores it returns."""
+    """A task that calls the function that the configuration names, and keeps the scores it returns."""
 
     doing = "Calling the user's trainer for the fixed effect"
 
 
 class TrainRandomEffectOperator(StepOperator):
-    """Trains one group of shards and scores its rows; a retry trains the shards that are still missing.
+    """A task that trains one group of shards and scores its rows; a retry trains the shards that are still missing.
 
     Map it over the groups: `TrainRandomEffectOperator.partial(task_id=...).expand(group=[0, 1, 2])`.
 
@@ -100,7 +100,7 @@ class TrainRandomEffectOperator(StepOperator):
 
 
 class TrialOperator(StepOperator):
-    """Trains one trial of a search's round, all its passes; a retry resumes where the trial ended.
+    """A task that trains one trial of a search's round, all its passes; a retry resumes where the trial ended.
 
     Map it over the trials of a round:
     `TrialOperator.partial(task_id="round_01", map_index_template="{{ task.shown_as }}").expand(trial=[1, 2, 3])`.
@@ -145,7 +145,7 @@ class TrialOperator(StepOperator):
         return f"{super().announce(run, step)}, trial {self.trial} of {trial_count(run.config)}"
 
     def carry_out(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
-        """Returns {trial, parameters, start, pass, metric, value, and every metric of the validation rows}."""
+        """Return {trial, parameters, start, pass, metric, value, and every metric of the validation rows}."""
         from gdmix_core.config.search_space import shown_values
         from gdmix_core.search.trials import proposals
 
@@ -155,7 +155,7 @@ class TrialOperator(StepOperator):
 
 
 class EvaluateOperator(StepOperator):
-    """Metrics of the summed scores on the validation rows: {metric: value}, with pass and coordinate."""
+    """A task that returns metrics of the summed scores on the validation rows: {metric: value}, pass and coordinate."""
 
     doing = "Evaluating"
 
@@ -164,7 +164,7 @@ class EvaluateOperator(StepOperator):
 
 
 class SelectOperator(StepOperator):
-    """Picks the pass with the best primary metric, of those that were made.
+    """A task that picks the pass with the best primary metric, of those that were made.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ class SelectOperator(StepOperator):
 
 
 class ExportOperator(StepOperator):
-    """Writes the selected pass's models in the configured formats, and the run's report.html beside them."""
+    """A task that writes the selected pass's models in the configured formats, and the run's report.html."""
 
     doing = "Exporting the model"
 
