@@ -210,13 +210,13 @@ def _shuffled(frame: Frame, coordinate: str, effect: RandomEffect, shards: int) 
             yield from rows_to_shuffle(frame, coordinate, effect, split, path, first_row, shards)
 
 
-def mark_initialized(run: Run) -> None:
-    """Commits the step `initialize`, whose models a test has written by itself."""
-    run.set_fingerprints(initial="by hand")
-    run.commit(run.plan["initialize"], {"coordinates": {}, "initial_fingerprint": "by hand"})
-
-
 def checkpoint_of(run: Run, step_id: str = "pass_01.global.train") -> IterateCheckpoint:
     """Of a fixed effect's training."""
     context = TrainingContext(run, run.plan.of_coordinate(step_id))
     return IterateCheckpoint(context.folder("checkpoint"), context.key)
+
+
+def mark_initialized(run: Run) -> None:
+    """Commits the step `initialize`, whose models a test has written by itself."""
+    run.set_fingerprints(initial="by hand")
+    run.commit(run.plan["initialize"], {"coordinates": {}, "initial_fingerprint": "by hand"})

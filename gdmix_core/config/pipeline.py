@@ -1,4 +1,4 @@
-"""The pipeline's one YAML file as typed models: every key, every default, every limit is in this room.
+"""The pipeline's one YAML file as typed models: every key, every default, every limit stands in this room.
 
 `Config` is what the rest of the project reads. Loading, templates and error messages are in pipeline/loading.py.
 """
@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.config.execution import Airflow, Engine, Spark
-from gdmix_core.config.model import Model, Path, is_lenient, refuse_without_effect, short_for
+from gdmix_core.config.model import Model, Path, is_lenient, refuse_without_effect
 from gdmix_core.config.tune import Tune
 from gdmix_core.errors import ConfigError
 from gdmix_core.metrics.registry import DEFAULT_METRIC, metrics_of, parse_metric
@@ -135,7 +135,7 @@ class Config(Model):
     output: Path = Field(description="Directory or URL of the run; may hold templates such as {{ ds }}.")
     columns: Columns = Columns()
     coordinates: dict[Name, Coordinate] = Field(min_length=1, description="In the order in which they are trained.")
-    initial_model: Annotated[InitialModel | None, short_for("path", str | InitialModel | None)] = None
+    initial_model: InitialModel | None = None
     passes: Passes = Passes()
     tune: Tune | None = None
     metrics: list[str] = Field(default_factory=list, description="The first is the primary one. Default by task.")
@@ -150,6 +150,11 @@ class Config(Model):
     @classmethod
     def _engine_by_name(cls, value: Any) -> Any:
         return {"local": {}} if value == "local" else value
+
+    @field_validator("initial_model", mode="before", json_schema_input_type=str | InitialModel | None)
+    @classmethod
+    def _by_path(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
 
     @field_validator("metrics")
     @classmethod

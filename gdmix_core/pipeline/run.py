@@ -22,6 +22,7 @@ from gdmix_core.pipeline.fingerprints import Digests, Fingerprints, reads_files,
 from gdmix_core.pipeline.loading import parse_config
 from gdmix_core.pipeline.markers import Markers
 from gdmix_core.pipeline.plan import build_plan
+from gdmix_core.pipeline.run_directory import read_recorded
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ class Run(Markers):
         path = storage.join(root, "config.yaml")
         if not storage.exists(path):
             raise StepError(f"{root}: not a run directory (no config.yaml); start with `gdmix run CONFIG`")
-        content = run_directory.read_config(path)
+        content = read_recorded(path)
         if key:
             _check_key(root, content, key)
         with leniently():
@@ -101,7 +102,7 @@ class Run(Markers):
         """Raise ReplacedRunError when the directory's configuration is no longer this run's."""
         path = self.path("config.yaml")
         if storage.exists(path):
-            _check_key(self.root, run_directory.read_config(path), self.config_key)
+            _check_key(self.root, read_recorded(path), self.config_key)
 
     # Keys
 

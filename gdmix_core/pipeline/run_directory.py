@@ -116,7 +116,7 @@ def pipeline_of(root: str) -> str | None:
         return name
     path = storage.join(root, "config.yaml")
     try:
-        made = read_config(path) if storage.exists(path) else {}
+        made = read_recorded(path) if storage.exists(path) else {}
     except DataError:
         return None
     if made.get("trial") is not None or not isinstance(made.get("versions"), dict) or "name" not in made["config"]:
@@ -204,7 +204,7 @@ def _mark(root: str, pipeline: str) -> None:
             os.unlink(aside)
 
 
-def read_config(path: str) -> dict[str, Any]:
+def read_recorded(path: str) -> dict[str, Any]:
     """The content of a run's config.yaml. Raises DataError where it is damaged, or another file."""
     with storage.open_for_read(path) as file:
         try:

@@ -18,8 +18,7 @@ from gdmix_core.effects.outcome import Outcome, of_locked
 from gdmix_core.evaluation.selection import deciding_split, evaluated
 from gdmix_core.metrics.registry import shown_value
 from gdmix_core.pipeline.plan import train_id
-from gdmix_core.pipeline.run import SPLITS, Run
-from gdmix_core.pipeline.run_directory import read_config
+from gdmix_core.pipeline.run import SPLITS, Run, read_recorded
 from gdmix_core.search.selection import selected_run
 from gdmix_core.search.trials import finished_trials
 
@@ -189,4 +188,4 @@ def _class_names(run: Run) -> list[str]:
 
 
 def _versions(run: Run) -> dict[str, str]:
-    return dict(read_config(run.path("config.yaml")).get("versions", {}))
+    return dict(read_recorded(run.path("config.yaml")).get("versions", {}))

@@ -18,8 +18,7 @@ from typing import Any
 from gdmix_core import storage
 from gdmix_core.config.pipeline import Config
 from gdmix_core.errors import GdmixError
-from gdmix_core.pipeline.run import Run
-from gdmix_core.pipeline.run_directory import read_config
+from gdmix_core.pipeline.run import Run, read_recorded
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +141,7 @@ def _pipeline_at(path: str) -> str | None:
         file = storage.join(folder, "config.yaml")
         if storage.exists(file):
             try:
-                return _name_in(read_config(file))
+                return _name_in(read_recorded(file))
             except GdmixError as error:
                 # A night that was killed while it wrote: it is no model, and must not be in the way of later ones.
                 log.warning("initial_model: %s is passed over: %s", path, error)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class SparkStepOperator(StepOperator):
-    """A task that submits the step's application with spark-submit, by the connection that the configuration names.
+    """Submits the step's application with spark-submit, through the connection that the configuration names.
 
     Built on the provider's hook and not on its operator. Importing the operator loads the Kubernetes client:
     half a second on every parse of the DAG and every start of a task. And only the hook lets spark-submit
@@ -52,10 +52,10 @@ class SparkStepOperator(StepOperator):
 
     @abstractmethod
     def result(self, run: Run, step: Step) -> dict[str, Any]:
-        """Return small counts of what the application wrote."""
+        """Small counts of what the application wrote."""
 
     def on_kill(self) -> None:
-        """End spark-submit with the JVM and the Python processes below it, then a driver on a cluster."""
+        """Ends spark-submit with the JVM and the Python processes below it, then a driver on a cluster."""
         from gdmix_core.workers.processes import end_descendants
 
         end_descendants(grace_seconds=3)
