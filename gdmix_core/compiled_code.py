@@ -51,7 +51,7 @@ def _candidates() -> Iterator[Path]:
 
 
 def _is_own(folder: Path) -> bool:
-    """Make the folder. What lies in it is run: nobody else may have made it, or may write to it."""
+    """Make the folder. Its content is executed, so no other user may have made it, or may write to it."""
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()

@@ -8,7 +8,7 @@ from gdmix_core.errors import ConfigError
 
 
 def missing(package: str, extra: str, what: str) -> str | None:
-    """The sentence that names the extra, where the package is not installed; None where it is.
+    """Return the sentence that names the extra, where the package is not installed; None where it is.
 
     what: what needs it, as the beginning of the sentence
     """

@@ -32,7 +32,7 @@ def join(base: str, *parts: str) -> str:
 
 
 def grandparent(path: str) -> str:
-    """The directory two above, of a directory or URL."""
+    """Return the directory two above, of a directory or URL."""
     if is_url(path):
         return path.rstrip("/").rsplit("/", 2)[0]
     return os.path.normpath(os.path.join(path, os.pardir, os.pardir))
@@ -73,7 +73,7 @@ def _remote(path: str) -> tuple[Any, str]:
 
 
 def _named(function: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[str, P], T]:
-    """The function of a path, whose refusals name the path."""
+    """Make the refusals of a function of a path name the path."""
 
     @functools.wraps(function)
     def named(path: str, *arguments: P.args, **options: P.kwargs) -> T:
@@ -85,7 +85,7 @@ def _named(function: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[s
 
 @_named
 def exists(path: str) -> bool:
-    """Return whether a file or directory is there. Raises StorageError where that cannot be told."""
+    """Return whether a file or directory is there. Raises StorageError where that cannot be known."""
     local = local_path(path)
     if local is not None:
         return _stat(local) is not None
@@ -186,7 +186,7 @@ def list_entries(directory: str) -> list[Entry]:
     filesystem, key = _remote(directory)
     if not filesystem.exists(key):
         return []
-    # Object stores list the folder itself, too, where an empty object stands in its place.
+    # Object stores list the folder itself, too, where an empty object is in its place.
     listed = [info for info in filesystem.ls(key, detail=True) if info["name"].strip("/") != key.strip("/")]
     return sorted(map(_remote_entry, listed), key=lambda entry: entry.name)
 
@@ -221,12 +221,12 @@ def list_files(directory: str, *, hidden: bool = False) -> list[tuple[str, int, 
 
 
 def list_folder(directory: str) -> list[str]:
-    """The names of the visible files and folders directly in a directory, sorted; [] if it is absent."""
+    """Return the names of the visible files and folders directly in a directory, sorted; [] if it is absent."""
     return [entry.name for entry in list_entries(directory) if not entry.hidden]
 
 
 def names_in(directory: str) -> list[str]:
-    """The names of all files and folders directly in a directory, hidden ones too, sorted; [] if it is absent."""
+    """Return the names of all files and folders directly in a directory, hidden or not, sorted; [] if it is absent."""
     return [entry.name for entry in list_entries(directory)]
 
 
@@ -251,7 +251,7 @@ def _stamp(info: Mapping[str, Any]) -> str:
 
 @_named
 def paths_within(directory: str, *, hidden: bool = False) -> list[str]:
-    """The paths of all files in a directory and in the folders below it, relative to it, sorted; [] if it is absent.
+    """Return the paths of all files in a directory and in folders below, relative to it, sorted; [] if it is absent.
 
     Hidden files (a name with a leading dot) are left out unless asked for.
     """
@@ -345,7 +345,7 @@ def write_json(path: str, content: Mapping[str, Any] | list[Any]) -> None:
 
 
 def read_array(path: str, *, memory_map: bool = False) -> NDArray[Any]:
-    """A .npy file; memory-mapped (read-only) when asked for and the file is local."""
+    """Read a .npy file; memory-mapped (read-only) when asked for and the file is local."""
     local = local_path(path)
     if local is not None and memory_map:
         if not os.path.exists(local):

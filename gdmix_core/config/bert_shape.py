@@ -25,7 +25,7 @@ class TransformerShape:
 
 
 def read_bert_shape(folder: str, tokens: int, max_tokens: int, lowercase: bool) -> TransformerShape:
-    """The shape that config.json describes, checked against the vocabulary (its number of tokens) and the settings.
+    """Read the shape that config.json describes, checked against the vocabulary's number of tokens and the settings.
 
     Raises DataError, which names what is missing, unsupported or at odds.
     """

@@ -52,7 +52,7 @@ _TAGS = {effect.kind: f"[{effect.kind}]" for effect in (FixedEffect, TextModel, 
 
 
 def _no_text_unsaid(value: Any) -> Any:
-    """A mapping with a text network's fields that does not say so would be taken for a linear model."""
+    """Refuse a mapping with a text network's fields that does not say so: it would be taken for a linear model."""
     if isinstance(value, dict) and "model" not in value and {"document", "encoder", "document_ids"} & set(value):
         raise ValueError("reads like a text network; say so: model: text")
     return value

@@ -48,12 +48,12 @@ def _listed(value: Any) -> Any:
 
 
 def one_or_list(of: Any) -> BeforeValidator:
-    """Make a list of a single value. of: what may stand there, for the JSON schema"""
+    """Make a list of a single value. of: what is allowed there, for the JSON schema"""
     return BeforeValidator(_listed, json_schema_input_type=of)
 
 
 def short_for(key: str, of: Any) -> BeforeValidator:
-    """Make a mapping of a text, which has it at `key`. of: what may stand there, for the JSON schema"""
+    """Make a mapping of a text, which has it at `key`. of: what is allowed there, for the JSON schema"""
     return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value, json_schema_input_type=of)
 
 
@@ -128,7 +128,7 @@ def _paths_in(value: Any, is_path: bool, key: str) -> Iterator[tuple[str, str]]:
 
 def _holds_path(annotation: Any, metadata: Iterable[Any]) -> bool:
     """Return whether strings in a field are of the type Path."""
-    if any(isinstance(told, AfterValidator) and told.func is _path for told in metadata):
+    if any(isinstance(item, AfterValidator) and item.func is _path for item in metadata):
         return True
     parts = getattr(annotation, "__args__", ())
     return any(_holds_path(part, getattr(part, "__metadata__", ())) for part in parts)
@@ -152,21 +152,21 @@ Paths = Annotated[list[Path], one_or_list(str | list[str])]
 
 
 def chosen_by(key: str, default: str, tags: Mapping[str, str]) -> Discriminator:
-    """Choose the model of a union by what a mapping says at `key`. tags: what may stand there → the Tag of the model"""
-    return Discriminator(lambda value: tags.get(_said(value, key, default), tags[default]))
+    """Choose the model of a union by what a mapping says at `key`. tags: what it may say → the Tag of the model"""
+    return Discriminator(lambda value: tags.get(_value_at(value, key, default), tags[default]))
 
 
 def known(key: str, default: str, tags: Mapping[str, str]) -> BeforeValidator:
     """Raise one clear error for what is at `key` of such a union; else it would be taken for the default's."""
 
     def check(value: Any) -> Any:
-        said = _said(value, key, default)
-        if said not in tags:
-            raise ValueError(f"{key} {said!r} is not known; it may be {', '.join(tags)} (default {default})")
+        name = _value_at(value, key, default)
+        if name not in tags:
+            raise ValueError(f"{key} {name!r} is not known; it may be {', '.join(tags)} (default {default})")
         return value
 
     return BeforeValidator(check)
 
 
-def _said(value: Any, key: str, default: str) -> str:
+def _value_at(value: Any, key: str, default: str) -> str:
     return str(value.get(key, default) if isinstance(value, dict) else getattr(value, key, default))

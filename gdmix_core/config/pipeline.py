@@ -26,7 +26,7 @@ Task = Literal[
 ]
 # Tasks with a score for each class: no other coordinate can add to them.
 TASKS_OF_CLASSES = ("multiclass_classification", "multilabel_classification")
-# Bits of an int64 that bear no sign, less one.
+# The bits of an int64 but for its sign, less one.
 MOST_CHECKS = 62
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=60)]
 
@@ -254,11 +254,11 @@ class Config(Model):
                 f"task {self.task} gives a score for each class, to which no other coordinate can add: "
                 "it needs exactly one coordinate, a fixed effect with model: text"
             )
-        told = {value: role for role, value in self.columns.model_dump().items() if value is not None}
+        roles = {value: role for role, value in self.columns.model_dump().items() if value is not None}
         for position, (name, coordinate) in enumerate(self.coordinates.items()):
             for column in coordinate.columns:
-                if told.get(column, "uid") != "uid":
-                    raise ValueError(f"coordinate {name} reads {column}, which is columns.{told[column]}")
+                if roles.get(column, "uid") != "uid":
+                    raise ValueError(f"coordinate {name} reads {column}, which is columns.{roles[column]}")
             if coordinate.group is None:
                 continue
             loss = coordinate.text.loss

@@ -22,7 +22,7 @@ def searched(config: Config) -> dict[str, Candidates]:
 
 
 def settings_of_search(config: Config) -> Tune:
-    """The configuration's `tune`; a list at l2 alone is a grid."""
+    """Return the configuration's `tune`; a list at l2 alone is a grid."""
     return config.tune or Tune()
 
 
@@ -54,7 +54,7 @@ def trials_of_round(config: Config, number: int) -> range:
 
 
 def with_values(config: Config, values: Values, output: str | None = None) -> Config:
-    """The configuration of one trial: numbers in place of what is searched, and no search.
+    """Return the configuration of one trial: numbers in place of what is searched, and no search.
 
     Raises pydantic's ValidationError for values that make no valid configuration.
     """
@@ -71,13 +71,13 @@ def with_values(config: Config, values: Values, output: str | None = None) -> Co
 
 
 def first_trial(config: Config) -> Config:
-    """The configuration with the first candidate of everything."""
+    """Return the configuration with the first candidate of everything."""
     parameters = searched(config).items()
     return with_values(config, {path: c.low if isinstance(c, Range) else c[0] for path, c in parameters})
 
 
 def shown_name(path: str) -> str:
-    """A key path as tables and messages show it: coordinates are named without the word."""
+    """Return a key path as tables and messages show it: coordinates are named without the word."""
     return path.removeprefix("coordinates.")
 
 

@@ -22,7 +22,7 @@ _SECRET_PREFIXES = re.compile(
     r"|fs\.s3a\.bucket\..*\.(access|secret)\.key|fs\.(s3a?|s3n)\.aws(access|secret)",
     re.IGNORECASE,
 )
-# What such a word stands in without being the secret itself: where it is, how long it holds, who provides it.
+# Names with such a word that are not the secret itself: where it is, how long it holds, who provides it.
 _NOT_THE_SECRET = re.compile(
     r"(^| )(provider|class|enabled|disabled|file|path|location|dir|directory|lifetime|interval|timeout|ttl|max|min|"
     r"size|type|algorithm|length|renewal|ratio|store|store type|service|issuer|endpoint|url|uri|server|factory|mapping|"

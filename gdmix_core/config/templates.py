@@ -14,7 +14,7 @@ _MOST_ITEMS = 1000
 
 @functools.cache
 def environment() -> Any:
-    """A sandboxed jinja2.Environment: unknown names are errors, and so is what would compute for ever.
+    """Return a sandboxed jinja2.Environment: unknown names are errors, and so is what would compute for ever.
 
     Its from_string raises ConfigError for loops within loops and for macros; rendering does for a range, a product or
     a power beyond what a setting can be.

@@ -76,7 +76,7 @@ def needs_initial_scores(config: Config, coordinate: str) -> bool:
 
 
 def settings_of_start(config: Config, coordinate: str) -> dict[str, Any]:
-    """The settings on which the network that training starts from depends, with the first weights of new words."""
+    """Return the settings on which the network depends that training starts from, with first weights of new words."""
     settings = config.coordinates[coordinate].text
     return {
         "locked": config.coordinates[coordinate].locked,

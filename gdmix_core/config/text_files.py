@@ -18,7 +18,7 @@ _BERT_FILES = ("config.json", "model.safetensors", "tokenizer_config.json")
 
 
 def encoder_folder(settings: TextModel) -> str | None:
-    """The folder of the pretrained encoder, None without one."""
+    """Return the folder of the pretrained encoder, None without one."""
     return settings.encoder.path if isinstance(settings.encoder, TransformerEncoder) else None
 
 
@@ -35,13 +35,16 @@ def is_keras_folder(folder: str) -> bool:
 
 
 def encoder_files(folder: str) -> list[str]:
-    """The files of an encoder's folder that are read, beside the vocabulary; not all of them need be there."""
+    """Return the files of an encoder's folder that are read, beside the vocabulary; not all of them need be there."""
     names = (KERAS_FILE,) if is_keras_folder(folder) else _BERT_FILES
     return [os.path.join(folder, name) for name in names]
 
 
 def read_vocabulary(path: str) -> tuple[str, ...]:
-    """The tokens of a file, one a line. Raises DataError when it is missing, empty, not UTF-8, or has a token twice."""
+    """Read the tokens of a file, one a line.
+
+    Raises DataError when it is missing, empty, not UTF-8, or has a token twice.
+    """
     with storage.open_for_read(path) as file:
         content = file.read()
     try:

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from gdmix_core.config.model import Model, refuse_without_effect
 
-# Airflow maps no more tasks than that by default (core.max_map_length), and nobody reads a longer table.
+# Airflow maps at most so many tasks by default (core.max_map_length), and a longer table is not read.
 MOST_TRIALS = 1000
 
 

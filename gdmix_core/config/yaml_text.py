@@ -1,4 +1,4 @@
-"""YAML as its version 1.2 reads it: 1e-3 is a number, 010 is ten, 1:30, no and on are text; no key stands twice.
+"""YAML as its version 1.2 reads it: 1e-3 is a number, 010 is ten, 1:30, no and on are text; no key is there twice.
 
 PyYAML alone reads YAML 1.1, keeps the last of two equal keys, and follows aliases without a limit.
 """
@@ -74,8 +74,9 @@ def parse_yaml(text: str | bytes, where: str) -> Document:
     """Read one document.
 
     where: names the text in messages, such as a file's path.
-    Raises ConfigError, with the line, for bytes that are not UTF-8, for what is not YAML, for a key that stands twice,
-    and for a text beyond 1 MiB, 100,000 values (aliases counted as often as they are used) or 100 levels.
+    Raises ConfigError, with the line, for bytes that are not UTF-8, for what is not YAML, for a key
+    that is there twice, and for a text beyond 1 MiB, 100,000 values (aliases counted as often as they are used) or 100
+    levels.
     """
     if isinstance(text, bytes):
         try:
@@ -153,7 +154,7 @@ class _Nodes:
         return size
 
     def walk(self, node: yaml.Node, at: KeyPath) -> Iterator[tuple[KeyPath, int]]:
-        """Yield every key path and its line. Raises ConfigError for a key that stands twice in a mapping."""
+        """Yield every key path and its line. Raises ConfigError for a key that is twice in a mapping."""
         if isinstance(node, yaml.SequenceNode):
             for index, value in enumerate(node.value):
                 yield (*at, index), value.start_mark.line + 1
@@ -211,6 +212,6 @@ def texts_in(content: Any, at: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
 
 
 def place_of(key: KeyPath, where: str, lines: Lines) -> str:
-    """The file and, where it is known, the line of a key or of the nearest one above it; or that --set has set it."""
+    """Return the file and, where known, the line of a key or of the nearest one above it; or that --set has set it."""
     line = next((lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in lines), None)
     return where if line is None else f"{where}:{line}" if isinstance(line, int) else f"{where} ({line})"

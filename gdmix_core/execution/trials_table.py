@@ -1,4 +1,4 @@
-"""A search on the screen: a line for each trial as it is made, and a table of all."""
+"""The output of a search on the screen: a line for each trial as it is made, and a table of all."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class _Lock:
 
     def acquire(self, what: str, wait: float) -> None:
         until = time.monotonic() + wait
-        told = False
+        warned = False
         tries = 0
         while True:
             self._renew()
@@ -82,9 +82,9 @@ class _Lock:
                     f"{what} is being worked on by {owner}, which said so {max(silent, 0):.0f} s ago; wait until it "
                     f"ends, or end it; if it is dead, the lock is free {STALE_SECONDS:.0f} s after it last said so"
                 )
-            if wait and not told:
+            if wait and not warned:
                 log.warning("%s is being worked on by %s; waiting up to %.0f s for its end", what, owner, wait)
-                told = True
+                warned = True
             time.sleep(random.uniform(0.05, 0.4 if tries < _TRIES else 2.0))
         self._renewer = threading.Thread(target=self._keep, name="gdmix lock", daemon=True)
         self._renewer.start()
@@ -117,7 +117,7 @@ class _Lock:
         return bool(self._files.exists(self._own))
 
     def _rival(self) -> tuple[Owner, float] | None:
-        """An owner that is not dead, with whom the lock cannot be shared, and how long ago it was renewed."""
+        """Return an owner that is not dead, with whom the lock cannot be shared, and how long ago it was renewed."""
         self._files.invalidate_cache(self._folder)
         for path in map(str, self._files.ls(self._folder, detail=False)):
             if path.rsplit("/", 1)[-1] == self._own.rsplit("/", 1)[-1] or not path.endswith(".json"):

@@ -85,7 +85,7 @@ def parse_config(content: Mapping[str, Any], where: str = "config", lines: Lines
 
 
 def override(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of `content` with values set at dotted key paths, such as passes.max or coordinates.global.l2."""
+    """Return a copy of `content` with values set at dotted key paths, such as passes.max or coordinates.global.l2."""
     result = copy.deepcopy(dict(content))
     for dotted, value in changes.items():
         *parents, last = dotted.split(".")

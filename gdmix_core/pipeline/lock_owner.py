@@ -69,6 +69,6 @@ def _space() -> str:
 
 
 def _command() -> str:
-    """The program and, of `gdmix run` and the like, its sub-command: what follows may hold secrets."""
+    """Return the program and, of `gdmix run` and the like, its sub-command: what follows may hold secrets."""
     names = [os.path.basename(name) for name in sys.argv[:1]]
     return " ".join([*names, *(name for name in sys.argv[1:2] if name.isalpha())]) or "python"

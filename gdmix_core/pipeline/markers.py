@@ -37,7 +37,7 @@ class Markers(RunPaths):
         raise NotImplementedError
 
     def result(self, step_id: str) -> dict[str, Any]:
-        """The marker's content. Raises StepError when the step is not done."""
+        """Return the marker's content. Raises StepError when the step is not done."""
         path = self.marker(self.plan[step_id])
         if not storage.exists(path):
             raise StepError(f"{self.root}: step {step_id} has not been run ({path} is missing); run it first")
@@ -89,9 +89,9 @@ class Markers(RunPaths):
         return self.plan[evaluate_id(training.pass_number, training.coordinate)]
 
     def drop(self, step: Step) -> None:
-        """Remove the marker of an older result: it goes before any of the result's files does.
+        """Remove the marker of an older result, before any of the result's files is removed.
 
-        With that of a training goes its evaluation's, which is of the older scores.
+        With the marker of a training its evaluation's is removed, which is of the older scores.
         """
         dropped_steps = [step]
         if isinstance(step, CoordinateStep) and step.trains:
@@ -115,13 +115,13 @@ class Markers(RunPaths):
         return marked
 
     def _folder(self, step: Step) -> str:
-        """The folder whose files the step's marker lists; "" where the marker is the whole result."""
+        """Return the folder whose files the step's marker lists; "" where the marker is the whole result."""
         if isinstance(step, CoordinateStep):
             return self.coordinate(step.pass_number, step.coordinate)
         return self.marker(step).rpartition("/")[0] if step.kind in _WITH_FILES else ""
 
     def _files_in(self, folder: str, step: Step) -> list[str]:
-        """The files that are the step's result, but for the marker: their paths below the folder."""
+        """Return the files that are the step's result, but for the marker: their paths below the folder."""
         if isinstance(step, CoordinateStep):
             # A trained coordinate's scores are in parts until its evaluation brings them together.
             parts = ("model", "l2") if step.trains else ("scores",)
@@ -134,7 +134,7 @@ class Markers(RunPaths):
         return [path for path in found if not markers.fullmatch(path)]
 
     def whole(self, path: str, step_id: str) -> str:
-        """The path of a file of this run, once its content is known to be what the step has written.
+        """Return the path of a file of this run, once its content is known to be what the step has written.
 
         Raises DataError for a file that is missing or altered. A file that the step's manifest does not describe (it is
         not committed yet, or an earlier version did) is let pass.

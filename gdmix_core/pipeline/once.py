@@ -24,11 +24,11 @@ def once(
 ) -> Result:
     """Return the step's result: what its marker says if it is done, else what `work` returns, committed.
 
-    The marker of an older result goes before any of that result's files does, and the new one comes after all of its
-    own. So `work` may write in place. Neither `before` nor `after` is called where there is nothing to make.
+    The marker of an older result is removed before any of that result's files, and the new one is written after all
+    of its own. So `work` may write in place. Neither `before` nor `after` is called where there is nothing to make.
 
     before: refuses what cannot be made, while the older result is still there
-    after: told of the committed result
+    after: is given the committed result
 
     Raises StepError when a step that this one reads is not done.
     """

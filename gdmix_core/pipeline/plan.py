@@ -69,7 +69,7 @@ class Plan:
         raise KeyError(step_id)
 
     def of_coordinate(self, step_id: str) -> CoordinateStep:
-        """The training or evaluation with this id. Raises KeyError for any other."""
+        """Return the training or evaluation with this id. Raises KeyError for any other."""
         step = self[step_id]
         if not isinstance(step, CoordinateStep):
             raise KeyError(step_id)
@@ -93,7 +93,7 @@ class Plan:
         return max((step.pass_number or 0 for step in self.steps), default=0)
 
     def keys(self, of: Fingerprints) -> dict[str, str]:
-        """The key of every step. of: fingerprints of what lies outside of the configuration"""
+        """Return the key of every step. of: fingerprints of what lies outside of the configuration"""
         keys: dict[str, str] = {}
         digests = sorted(of.digests.items())
         for step in self.steps:
@@ -132,7 +132,7 @@ def gate_id(pass_number: int) -> str:
 
 
 def build_plan(config: Config) -> Plan:
-    """The steps in an order in which they can run one after another."""
+    """Return the steps in an order in which they can run one after another."""
     data = config.model_dump(mode="json")
     steps = [
         Step("validate", "validate", settings=step_settings.of_validate(config, data)),
@@ -147,7 +147,7 @@ def build_plan(config: Config) -> Plan:
     if rounds := round_count(config):
         return Plan((*steps, *_search_steps(config, data, steps, rounds)))
     # With a single coordinate a second pass would train the same model on the same offsets again, unless the first one
-    # has told more of λ: a random effect's is found on a sample of entities before it, and by all of them in it.
+    # has improved λ: a random effect's is found on a sample of entities before it, and on all of them in it.
     estimated = any(config.coordinates[n].automatic and config.coordinates[n].random_effect for n in trained(config))
     passes = config.passes.max if len(trained(config)) > 1 or estimated else 1
     final = trained(config)[-1]
@@ -163,7 +163,7 @@ def build_plan(config: Config) -> Plan:
 
 
 def normalized(config: Config) -> dict[str, Coordinate]:
-    """The coordinates whose features are scaled for training."""
+    """Return the coordinates whose features are scaled for training."""
     return {
         name: coordinate
         for name, coordinate in config.coordinates.items()
@@ -172,19 +172,22 @@ def normalized(config: Config) -> dict[str, Coordinate]:
 
 
 def trained(config: Config) -> list[str]:
-    """The coordinates that are neither locked nor external, in order; the last one ends a pass."""
+    """Return the coordinates that are neither locked nor external, in order; the last one ends a pass."""
     return [name for name, coordinate in config.coordinates.items() if not coordinate.trained_once]
 
 
 def order_of_pass(config: Config, pass_number: int) -> list[str]:
-    """The coordinates that a pass goes through: those whose model is given (locked, external) in the first pass alone,
-    and before all others, so that each of these trains on their scores."""
+    """Return the coordinates that a pass goes through.
+
+    Those whose model is given (locked, external) are in the first pass alone, and before all others, so that each of
+    these trains on their scores.
+    """
     given = [name for name, coordinate in config.coordinates.items() if coordinate.trained_once]
     return [*given, *trained(config)] if pass_number == 1 else trained(config)
 
 
 def pass_of_model(config: Config, pass_number: int, coordinate: str) -> int:
-    """The pass that made the coordinate's model which holds at the end of a pass."""
+    """Return the pass that made the coordinate's model which holds at the end of a pass."""
     return 1 if config.coordinates[coordinate].trained_once else pass_number
 
 

@@ -35,7 +35,7 @@ class Run(Markers):
     """A run. root: directory or URL; config: the resolved configuration it was made with.
     trial: of a trial of a search, its number, its parameters' values, and the trial it starts from, if any; frame,
     shards and whatever else all trials share lie in data_root, the run of the search.
-    origin: who started the run, as far as it was said: {by: what a message calls it, passes and trials: of the
+    origin: who started the run, as far as it is known: {by: what a message calls it, passes and trials: of the
     pipeline, of which this run may make fewer}.
     """
 
@@ -78,8 +78,10 @@ class Run(Markers):
 
     @classmethod
     def open(cls, root: str, *, key: str | None = None) -> Run:
-        """An existing run. Raises StepError when there is none; ReplacedRunError when its configuration is not the one
-        with this key."""
+        """Open an existing run.
+
+        Raises StepError when there is none; ReplacedRunError when its configuration is not the one with this key.
+        """
         root = root.rstrip("/")
         path = storage.join(root, "config.yaml")
         if not storage.exists(path):

@@ -1,7 +1,7 @@
 """The owner of a run's directory: nothing is written to, or removed from, a directory that is not the pipeline's own.
 A small file marks the directory of a run, with the pipeline's name; it is the first that is written there. All files
-that a run writes lie below it. The folders that steps fill (frame, shards, passes, export, …) are theirs; whatever else
-somebody puts beside them stays as it is.
+that a run writes lie below it. The folders that steps fill (frame, shards, passes, export, …) are theirs; other files
+beside them stay as they are.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _WRITTEN = re.compile(
 
 
 def root_of(config: Config) -> str:
-    """The directory of the configuration's run, without a slash at the end."""
+    """Return the directory of the configuration's run, without a slash at the end."""
     output, local = config.output, local_path(config.output)
     if local is None:
         return output if not output.partition("://")[2].strip("/") else output.rstrip("/")  # s3:// stays a URL
@@ -98,7 +98,7 @@ def claim(config: Config) -> str:
 
 
 def pipeline_of(root: str) -> str | None:
-    """The name of the pipeline whose run the directory is; None when it is not a run's.
+    """Return the name of the pipeline whose run the directory is; None when it is not a run's.
 
     A run that an earlier version made has no mark, but its config.yaml says whose it is; a trial's does not count.
     """
@@ -125,7 +125,7 @@ def pipeline_of(root: str) -> str | None:
 
 
 def run_around(path: str) -> str | None:
-    """The directory of a run that the path lies in, or is; None when there is none."""
+    """Return the directory of a run that the path lies in, or is; None when there is none."""
     for folder in _ancestors(path):
         if storage.exists(storage.join(folder, MARK)) or pipeline_of(folder) is not None:
             return folder
@@ -205,7 +205,7 @@ def _mark(root: str, pipeline: str) -> None:
 
 
 def read_recorded(path: str) -> dict[str, Any]:
-    """The content of a run's config.yaml. Raises DataError where it is damaged, or another file."""
+    """Read a run's config.yaml. Raises DataError where it is damaged, or another file."""
     with storage.open_for_read(path) as file:
         try:
             content = yaml.safe_load(file.read().decode())
@@ -230,7 +230,7 @@ def _real(path: str) -> str:
 
 
 def _ancestors(path: str) -> Iterator[str]:
-    """The path itself, and the folders around it, up to the root or bucket."""
+    """Yield the path itself, and the folders around it, up to the root or bucket."""
     if local_path(path) is not None:
         real = Path(_real(path))
         yield from map(str, (real, *real.parents))

@@ -1,6 +1,6 @@
 """One writer at a time: locks of a run and of its steps, in the run directory's hidden folder .locks.
 
-On a file system, a shared one too, the kernel keeps them (flock): whoever dies holds none any more, at once. On an
+On a file system, a shared one too, the kernel keeps them (flock): those of a process that dies are free at once. On an
 object store, and where there is no flock, they are objects which their owners renew: see advisory_lock.
 """
 
@@ -75,10 +75,10 @@ def _held(root: str, name: str, what: str, *, shared: bool, wait: float) -> Iter
 
 
 def _acquired(path: str, what: str, *, shared: bool, wait: float) -> int | None:
-    """The locked file; None where the file system has no locks."""
+    """Open and lock the file; return None where the file system has no locks."""
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     until = time.monotonic() + wait
-    told = False
+    warned = False
     while True:
         try:
             file = _opened(path)
@@ -98,9 +98,9 @@ def _acquired(path: str, what: str, *, shared: bool, wait: float) -> int | None:
                 raise StepError(
                     f"{what} is being worked on by {owner}; wait until it ends, or end it, and start this again"
                 ) from None
-            if not told:
+            if not warned:
                 log.warning("%s is being worked on by %s; waiting up to %.0f s for its end", what, owner, wait)
-                told = True
+                warned = True
             time.sleep(_LOOK_SECONDS)
         except OSError as error:
             os.close(file)
@@ -117,7 +117,7 @@ def _opened(path: str) -> int:
 
 
 def _is_at(file: int, path: str) -> bool:
-    """Return whether the file still has its name: else its lock is one that nobody else will ask for."""
+    """Return whether the file still has its name: else its lock is one that no other process will ask for."""
     try:
         return os.path.samestat(os.fstat(file), os.stat(path))
     except FileNotFoundError:

@@ -136,7 +136,7 @@ def _differing(one: Plan, other: Plan) -> set[str]:
 
 
 def _trial_config(config: Config, key: KeyPath, values: Mapping[str, float]) -> Config:
-    """Raise _FaultError for values that are not allowed, or stand where no number does."""
+    """Raise _FaultError for values that are not allowed, or are where a number cannot be."""
     try:
         made = with_values(config, values)
     except ValidationError as error:

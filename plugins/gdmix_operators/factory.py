@@ -70,7 +70,7 @@ RETRY_POLICY = ExceptionRetryPolicy(
 
 
 def build_dag(config: str | Path | Mapping[str, Any], **dag_arguments: Any) -> DAG:
-    """The DAG of one pipeline.
+    """Make the DAG of one pipeline.
 
     config: path of the YAML, best `Path(__file__).with_name("movielens.yaml")`; or its content as plain data.
     dag_arguments: further arguments of airflow.sdk.DAG, such as callbacks; they win over the YAML. `params` are further
@@ -92,7 +92,7 @@ def build_dag(config: str | Path | Mapping[str, Any], **dag_arguments: Any) -> D
 
 
 def add_pipeline(config: str | Path | Mapping[str, Any], *, group_id: str | None = None) -> TaskGroup:
-    """A pipeline's tasks in the DAG whose `with` block is open, in a task group of their own.
+    """Add a pipeline's tasks to the DAG whose `with` block is open, in a task group of their own.
 
     group_id: by default the pipeline's name. The run's conf may have the keys of the trigger form; the schedule, and
     the form, are the DAG's.
@@ -105,7 +105,7 @@ def add_pipeline(config: str | Path | Mapping[str, Any], *, group_id: str | None
 
 
 def _read(config: str | Path | Mapping[str, Any]) -> tuple[Config, dict[str, Any], str]:
-    """The configuration, checked but for what its templates will say; its content as plain data; and its name."""
+    """Read the configuration, checked but for what its templates will say; its content as plain data; its name."""
     if isinstance(config, Mapping):
         content, where, lines = config, "config", None
     else:
@@ -119,7 +119,7 @@ def _read(config: str | Path | Mapping[str, Any]) -> tuple[Config, dict[str, Any
 
 
 def _form(config: Config, own: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The trigger form's fields, then the DAG author's."""
+    """Return the trigger form's fields, then the DAG author's."""
     fields = trigger_params(config)
     if both := [name for name in own if name in fields]:
         raise ConfigError(
@@ -169,7 +169,7 @@ def _documentation(config: Config, content: Mapping[str, Any]) -> str:
 
 
 def _add_tasks(config: Config, content: Mapping[str, Any]) -> None:
-    """A task for every step, in the plan's order; select joins the ends of all passes, made or skipped."""
+    """Add a task for every step, in the plan's order; select joins the ends of all passes, made or skipped."""
     tasks: dict[str, Any] = {}
     groups: dict[str, TaskGroup] = {}
     previous: Any = None
@@ -187,7 +187,7 @@ def _add_tasks(config: Config, content: Mapping[str, Any]) -> None:
 
 
 def _group(path: str, groups: dict[str, TaskGroup]) -> TaskGroup:
-    """The task group pass_01.global, inside pass_01; made when first asked for."""
+    """Return the task group pass_01.global, inside pass_01; made when first asked for."""
     if path not in groups:
         outer, _, name = path.rpartition(".")
         groups[path] = TaskGroup(name, parent_group=_group(outer, groups)) if outer else TaskGroup(name)

@@ -20,7 +20,7 @@ _L2_PREFIX = "l2_"
 
 
 def trigger_params(config: Config) -> dict[str, Param]:
-    """The form's fields, in order. All defaults mean "as in the YAML": scheduled runs need no form."""
+    """Return the form's fields, in order. All defaults mean "as in the YAML": scheduled runs need no form."""
     passes = build_plan(config).passes or build_plan(first_trial(config)).passes
     at_most = f"Sweeps over all coordinates at most (1 to {passes})."
     fields = {
@@ -48,7 +48,7 @@ def trigger_params(config: Config) -> dict[str, Param]:
 
 
 def _field(title: str, kind: str, description: str, **schema: Any) -> Param:
-    """A field that is empty by default. kind: the JSON type of its value"""
+    """Return a field that is empty by default. kind: the JSON type of its value"""
     return Param(None, type=["null", kind], title=title, description_md=description, **schema)
 
 
@@ -101,7 +101,7 @@ def _is_shared(output: str, dates: Mapping[str, Any]) -> bool:
 
 
 def apply_params(content: Mapping[str, Any], params: Mapping[str, Any], dates: Mapping[str, Any]) -> dict[str, Any]:
-    """The YAML's plain data with a run's values set."""
+    """Set a run's values in the YAML's plain data; return a copy."""
     changes: dict[str, Any] = {key: render_path(params[key], dates) for key in ("input", "output") if params.get(key)}
     if params.get("passes") is not None:
         _set(content, changes, "passes.max", params["passes"])
@@ -114,7 +114,7 @@ def apply_params(content: Mapping[str, Any], params: Mapping[str, Any], dates: M
 
 
 def _penalized(content: Mapping[str, Any]) -> list[str]:
-    """The coordinates that have a penalty: of linear models."""
+    """Return the coordinates that have a penalty: of linear models."""
     effects = {name: (given or {}).get("fixed_effect") or {} for name, given in content["coordinates"].items()}
     return [name for name, effect in effects.items() if KINDS[effect.get("model", "linear")].has_coefficients]
 

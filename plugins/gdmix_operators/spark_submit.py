@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def spark_submit_hook(run: Run, step: Step) -> SparkSubmitHook:
-    """A hook for the step's application: master and deploy mode from the connection, all else from the YAML.
+    """Return a hook for the step's application: master and deploy mode from the connection, all else from the YAML.
 
     Raises StepError when there is no spark-submit, ConfigError for a connection whose secrets it would show.
     """

@@ -40,7 +40,7 @@ def _dates(start: datetime.datetime, interval: tuple[datetime.datetime, datetime
 def render_path(text: str, dates: Mapping[str, Any]) -> str:
     """Render a path that a person typed into the trigger form.
 
-    Sandboxed, and with nothing in reach but the dates: whoever may trigger a run need not be allowed to read
+    It is sandboxed, and the dates alone are in reach: a user who may trigger a run need not be allowed to read
     the Variables and Connections that the DAG author's own templates can reach.
     """
     try:

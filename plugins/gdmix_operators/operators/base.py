@@ -101,7 +101,7 @@ class StepOperator(BaseOperator):
             raise found from None
 
     def opened(self) -> Run:
-        """The run. Raises ConfigError when none is known, ReplacedRunError when another has taken its directory."""
+        """Open the run. Raises ConfigError when none is known, ReplacedRunError when another has its directory."""
         from gdmix_core.pipeline.run import Run
 
         found = self.run if isinstance(self.run, Mapping) else {"run": self.run}
@@ -147,7 +147,7 @@ class StepOperator(BaseOperator):
             group = group.parent_group
 
     def planned(self, run: Run) -> Step:
-        """The step as the run's own plan has it.
+        """Return the step as the run's own plan has it.
 
         Raises AirflowSkipException for a step of a pass, or a trial, beyond the run's own, which the pipeline has;
         ConfigError for any other that is not in the plan.
@@ -175,7 +175,7 @@ class StepOperator(BaseOperator):
             )
 
     def unknown(self, run: Run, name: str) -> ConfigError:
-        """The error for a step that the plan does not have."""
+        """Return the error for a step that the plan does not have."""
         steps = [step.id for step in run.plan.steps]
         near = difflib.get_close_matches(name, steps, n=3, cutoff=0.4) or steps
         return ConfigError(
@@ -207,7 +207,7 @@ class StepOperator(BaseOperator):
         return run_lock.whole_run(run.root, shared=True, wait=run_lock.PATIENCE)
 
     def announce(self, run: Run, step: Step) -> str:
-        """The log's first line: what is done, for which coordinate and pass, where."""
+        """Return the log's first line: what is done, for which coordinate and pass, where."""
         where = [f"coordinate {step.coordinate}"] if step.coordinate else []
         where += [f"pass {step.pass_number} of {run.plan.passes}"] if step.pass_number else []
         return ", ".join([self.doing, *where, f"run {run.root}"])
@@ -235,12 +235,12 @@ def is_beyond(run: Run, step_id: str) -> bool:
 
 
 def without_marks(result: Mapping[str, Any]) -> dict[str, Any]:
-    """A step's result without what marks its file as whole."""
+    """Return a step's result without what marks its file as whole."""
     return {key: value for key, value in result.items() if key not in ("key", "step")}
 
 
 def summary(result: Mapping[str, Any]) -> str:
-    """The scalars of a step's result on one line: `auc 0.7831, converged 943`; and λ, where it was estimated."""
+    """Return the scalars of a step's result on one line: `auc 0.7831, converged 943`; and λ, where it was estimated."""
     scalars = {key: value for key, value in result.items() if isinstance(value, str | int | float)}
     if isinstance(result.get("l2"), Mapping):
         scalars |= {f"l2 of {name.replace('_', ' ')}": value for name, value in result["l2"]["used"].items()}

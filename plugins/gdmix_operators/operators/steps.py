@@ -200,7 +200,7 @@ def _groups(run: Run, step: Step) -> int:
 
 
 def _with_metrics(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The result with the metrics of the validation rows, without any of the training rows, beside its other values."""
+    """Return the result with the metrics of the validation rows as values of their own; of training without these."""
     metrics = result["metrics"]
     others = {key: value for key, value in result.items() if key != "metrics"}
     return {**others, **(metrics.get("validation") or metrics["training"])}
