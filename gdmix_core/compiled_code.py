@@ -28,7 +28,10 @@ def choose_place() -> None:
             os.environ[_VARIABLE] = str(folder)
             log.info("compiled code is kept in %s", folder)
             return
-    _keep_in_memory()
+    from numba.core.dispatcher import Dispatcher
+
+    log.warning("no folder can be written to: compiled code is kept in memory, and compiled anew by every process")
+    Dispatcher.enable_caching = lambda self: None  # type: ignore[method-assign]
 
 
 def _numba_finds_one() -> bool:
@@ -58,10 +61,3 @@ def _is_own(folder: Path) -> bool:
     except OSError:
         return False
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
-
-
-def _keep_in_memory() -> None:
-    from numba.core.dispatcher import Dispatcher
-
-    log.warning("no folder can be written to: compiled code is kept in memory, and compiled anew by every process")
-    Dispatcher.enable_caching = lambda self: None  # type: ignore[method-assign]

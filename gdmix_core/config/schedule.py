@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from gdmix_core.config.execution import Airflow
+from gdmix_core.config.templates import environment, is_template
 from gdmix_core.errors import ConfigError
 
 PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
@@ -46,13 +47,11 @@ def dates_of_run(moment: datetime.datetime, start: datetime.datetime, end: datet
 
 def _is_shared(output: str, schedule: str, start: datetime.date | None) -> bool:
     """Return whether two runs in a row write to one place, as far as the template names nothing but their dates."""
-    if "{{" not in output and "{%" not in output:
+    if not is_template(output):
         return True
     if schedule == "@continuous":
         return False
     from croniter import croniter
-
-    from gdmix_core.config.templates import environment
 
     begin = datetime.datetime.combine(start or datetime.date(2026, 1, 1), datetime.time())
     times = croniter(_CRON_OF.get(schedule, schedule), begin)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from gdmix_core.config.secret_settings import holds_secret
+from gdmix_core.config.templates import is_template
 from gdmix_core.config.yaml_text import KeyPath, Lines, place_of, texts_in
 from gdmix_core.errors import ConfigError
 
@@ -22,7 +23,7 @@ def _by_name(name: str) -> bool:
 
 def texts(content: Any) -> Iterator[tuple[KeyPath, str]]:
     """Yield (key path, text) of every text of plain data that may be a template."""
-    return ((at, text) for at, text in texts_in(content) if "{{" in text or "{%" in text)
+    return ((at, text) for at, text in texts_in(content) if is_template(text))
 
 
 def dotted(path: KeyPath) -> str:

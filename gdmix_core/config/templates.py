@@ -12,6 +12,10 @@ _LONGEST = 100_000
 _MOST_ITEMS = 1000
 
 
+def is_template(text: str) -> bool:
+    return "{{" in text or "{%" in text
+
+
 @functools.cache
 def environment() -> Any:
     """Return a sandboxed jinja2.Environment: unknown names are errors, and so is what would compute for ever.

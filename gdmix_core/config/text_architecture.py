@@ -7,7 +7,11 @@ from typing import Any
 from gdmix_core.config.pipeline import Config
 from gdmix_core.config.text import TextModel, TransformerEncoder
 
-# Of an encoder, what changes its training alone.
+_ALWAYS = (
+    "document", "query", "user", "document_ids", "user_ids", "dense", "sparse", "units", "combine_fields", "hidden",
+    "activation",
+)  # fmt: skip
+# The settings of an encoder that change its training alone.
 _OF_TRAINING = ("dropout",)
 
 
@@ -16,29 +20,14 @@ def architecture(settings: TextModel) -> dict[str, Any]:
 
     Settings that the network does not use are left out, such as the size of ids' vectors where there is no id field.
     """
-    encoder = settings.encoder
-    found: dict[str, Any] = {
-        "document": list(settings.document),
-        "query": settings.query,
-        "user": list(settings.user),
-        "document_ids": list(settings.document_ids),
-        "user_ids": list(settings.user_ids),
-        "dense": list(settings.dense),
-        "sparse": list(settings.sparse),
-        "linear": sorted(settings.linear_bags),
-        "units": settings.units,
-        "combine_fields": settings.combine_fields,
-        "hidden": list(settings.hidden),
-        "activation": settings.activation,
-    }
-    if settings.user_fields:
-        found["interactions"] = list(settings.interactions)
-    if settings.id_fields:
-        found["id_embedding"] = settings.id_embedding
-    if settings.sparse:
-        found["sparse_embedding"] = settings.sparse_embedding
+    used = set(_ALWAYS)
+    used |= {"interactions"} if settings.user_fields else set()
+    used |= {"id_embedding"} if settings.id_fields else set()
+    used |= {"sparse_embedding"} if settings.sparse else set()
+    found = settings.model_dump(mode="json", include=used) | {"linear": sorted(settings.linear_bags)}
     if not settings.text_fields:
         return found
+    encoder = settings.encoder
     found["vocabulary.tokenizer"] = settings.vocabulary.tokenizer
     found |= {f"encoder.{key}": value for key, value in _of_encoder(settings).items()}
     if not isinstance(encoder, TransformerEncoder):

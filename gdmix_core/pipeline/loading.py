@@ -18,6 +18,7 @@ from gdmix_core.config.pipeline import Config
 from gdmix_core.config.schedule import check_schedule
 from gdmix_core.config.secret_settings import carries_secret
 from gdmix_core.config.secret_templates import refuse_secret_templates
+from gdmix_core.config.templates import environment, is_template
 from gdmix_core.config.yaml_text import Document, KeyPath, Lines, parse_yaml, place_of
 from gdmix_core.errors import ConfigError
 from gdmix_core.pipeline.search_check import check_search
@@ -130,11 +131,9 @@ def render(
             for key, value in items
         }
         return made if isinstance(content, dict) else list(made.values())
-    if not isinstance(content, str) or not any(sign in content for sign in ("{{", "{%", "{#")):
+    if not isinstance(content, str) or not (is_template(content) or "{#" in content):
         return content
     import jinja2
-
-    from gdmix_core.config.templates import environment
 
     place = f"{place_of(at, where, lines or {})}: {'.'.join(map(str, at))}: template {content!r}"
     try:

@@ -81,7 +81,9 @@ def _acquired(path: str, what: str, *, shared: bool, wait: float) -> int | None:
     warned = False
     while True:
         try:
-            file = _opened(path)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            # Programs that this process starts do not inherit the file: what they write is their own step's.
+            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:  # The folder has just been removed by the last who had held a lock in it.
             if os.path.islink(path):
                 raise StepError(f"{path} is a link to nothing; remove it") from None
@@ -108,12 +110,6 @@ def _acquired(path: str, what: str, *, shared: bool, wait: float) -> int | None:
                 return None
             if error.errno != errno.ESTALE:  # on NFS: removed meanwhile
                 raise
-
-
-def _opened(path: str) -> int:
-    """Open the file. Programs that this process starts do not inherit it: what they write is their own step's."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
 
 
 def _is_at(file: int, path: str) -> bool:

@@ -4,7 +4,6 @@ and all trials can share the frame and the shards."""
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -86,8 +85,6 @@ def _check_candidates(key: KeyPath, candidates: Candidates) -> None:
         return
     if not candidates:
         raise _FaultError(key, "the list of candidates is empty")
-    if not all(map(math.isfinite, candidates)):
-        raise _FaultError(key, "every candidate must be a finite number")
     if len(set(candidates)) < len(candidates):
         raise _FaultError(key, "a candidate stands twice in the list")
 
@@ -143,9 +140,9 @@ def _trial_config(config: Config, key: KeyPath, values: Mapping[str, float]) -> 
         faults = error.errors()
         at = ".".join(str(part) for part in faults[0]["loc"])
         message = faults[0]["msg"].removeprefix("Value error, ")
-        raise _FaultError(
-            key, f"{_shown(values)} is no valid configuration: {at}: {message}{_advice(faults)}"
-        ) from None
+        advice = "; add integer: true to the range" if faults[0]["type"] == "int_from_float" else ""
+        shown = ", ".join(f"{path}={value:g}" for path, value in values.items())
+        raise _FaultError(key, f"{shown} is no valid configuration: {at}: {message}{advice}") from None
     data = made.model_dump(mode="json")
     for path in values:
         at_path: Any = data
@@ -154,14 +151,6 @@ def _trial_config(config: Config, key: KeyPath, values: Mapping[str, float]) -> 
         if isinstance(at_path, bool) or not isinstance(at_path, int | float):
             raise _FaultError(key, f"{path} takes no number")
     return made
-
-
-def _advice(faults: list[Any]) -> str:
-    return "; add integer: true to the range" if faults[0]["type"] == "int_from_float" else ""
-
-
-def _shown(values: Mapping[str, float]) -> str:
-    return ", ".join(f"{path}={value:g}" for path, value in values.items())
 
 
 def _some(candidates: Candidates) -> list[float]:

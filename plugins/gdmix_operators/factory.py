@@ -28,6 +28,7 @@ from gdmix_core.config.pipeline import Config
 from gdmix_core.config.schedule import check_schedule
 from gdmix_core.config.search_space import trials_of_round
 from gdmix_core.config.secret_templates import refuse_secret_templates
+from gdmix_core.config.templates import is_template
 from gdmix_core.errors import ConfigError, DataError, ReplacedRunError
 from gdmix_core.pipeline.loading import parse_config, read_document
 from gdmix_core.pipeline.plan import CoordinateStep, Step, build_plan
@@ -37,7 +38,6 @@ from gdmix_operators.operators.base import StepOperator
 from gdmix_operators.operators.partition import PartitionOperator
 from gdmix_operators.operators.validate import ValidateOperator
 from gdmix_operators.params import trigger_params
-from gdmix_operators.templates import is_template
 
 OPERATORS: dict[str, type[StepOperator]] = {
     "validate": ValidateOperator,
@@ -140,10 +140,11 @@ def _task_defaults(config: Config) -> dict[str, Any]:
 def _dag_arguments(config: Config, content: Mapping[str, Any], where: str) -> dict[str, Any]:
     airflow = config.airflow
     midnight = datetime.time(tzinfo=datetime.UTC)
+    text = yaml.safe_dump(content, sort_keys=False, width=110)
     return {
         "dag_id": config.name,
         "description": config.description,
-        "doc_md": _documentation(config, content),
+        "doc_md": f"{config.description or 'Mixed-effect model.'}\n\n```yaml\n{text}```\n",
         "schedule": _schedule(config, where),
         "start_date": airflow.start_date and datetime.datetime.combine(airflow.start_date, midnight),
         "catchup": airflow.catchup,
@@ -161,11 +162,6 @@ def _schedule(config: Config, where: str) -> CronDataIntervalTimetable | str | N
     if schedule == "@continuous":
         return schedule
     return CronDataIntervalTimetable(schedule, timezone="UTC")
-
-
-def _documentation(config: Config, content: Mapping[str, Any]) -> str:
-    text = yaml.safe_dump(content, sort_keys=False, width=110)
-    return f"{config.description or 'Mixed-effect model.'}\n\n```yaml\n{text}```\n"
 
 
 def _add_tasks(config: Config, content: Mapping[str, Any]) -> None:

@@ -11,10 +11,11 @@ from airflow.sdk import Param
 from gdmix_core.config.coordinate import KINDS, Coordinate
 from gdmix_core.config.pipeline import Config
 from gdmix_core.config.search_space import first_trial, l2_lists, searched
+from gdmix_core.config.templates import is_template
 from gdmix_core.errors import ConfigError
 from gdmix_core.pipeline.loading import override
 from gdmix_core.pipeline.plan import build_plan
-from gdmix_operators.templates import is_same_next_to, is_template, render_path
+from gdmix_operators.templates import is_same_next_to, render_path
 
 _L2_PREFIX = "l2_"
 

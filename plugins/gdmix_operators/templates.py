@@ -51,10 +51,6 @@ def render_path(text: str, dates: Mapping[str, Any]) -> str:
         ) from None
 
 
-def is_template(text: str) -> bool:
-    return "{{" in text or "{%" in text
-
-
 def is_same_next_to(text: str, dates: Mapping[str, Any]) -> bool:
     """Return whether the run before or after the one with these dates would render a path to the same."""
     start, end = dates["data_interval_start"], dates["data_interval_end"]
