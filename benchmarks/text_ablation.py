@@ -21,7 +21,7 @@ from scipy.special import expit
 
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.scores import ScoreSum
-from gdmix_core.pipeline.loading import override, read_document
+from gdmix_core.pipeline.loading import load_yaml, override
 from gdmix_core.pipeline.run import Run
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -68,7 +68,7 @@ def sample(name: str, data: str, output: str, *options: str) -> None:
 
 
 def train(example: str, source: str, output: str, changes: Changes) -> Run:
-    content = read_document(EXAMPLES / f"{example}.yaml").content
+    content = load_yaml(EXAMPLES / f"{example}.yaml")
     content = override(content, {"input": source, "output": output, **changes})
     content["coordinates"] = {name: c for name, c in content["coordinates"].items() if c is not None}
     path = Path(f"{output}.yaml")

@@ -12,6 +12,7 @@ import numpy as np
 from gdmix_core import storage
 from gdmix_core.data.frame import Frame
 from gdmix_core.effects.effect import effect_of
+from gdmix_core.effects.text.initial_networks import prepare_networks
 from gdmix_core.models.initial import newest_run
 from gdmix_core.models.initial.layout import write_initial
 from gdmix_core.models.initial.locate import InitialFiles, find_initial, fingerprint
@@ -21,8 +22,6 @@ from gdmix_core.pipeline.once import once
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import SPLITS, Run
 from gdmix_core.training_context import TrainingContext
-from gdmix_core.workers.cores import core_count
-from gdmix_core.workers.group import WorkerGroup, train_together
 
 log = logging.getLogger(__name__)
 
@@ -67,18 +66,8 @@ def _write_initial(
         elif coordinate.effect.is_network and not coordinate.takes_initial_model:
             log.info("%s: starts anew (warm_start: false)", name)
     if any(isinstance(model, InitialNetwork) for model in models.values()):
-        counts |= _prepare_networks(run, step)
+        counts |= prepare_networks(run, step)
     return counts
-
-
-def _prepare_networks(run: Run, step: Step) -> dict[str, dict[str, Any]]:
-    """Makes earlier text networks this run's own, in a process apart: the step itself loads no TensorFlow.
-
-    Writes what text.initial.network describes; returns each coordinate's counts. Raises StepError.
-    """
-    arguments = ["--run", run.root, "--step", step.id, "--threads", str(core_count(run.config))]
-    group = WorkerGroup(step.id, "gdmix_core.text.initial.worker", arguments, {"worker": 1}, restarts=0)
-    return train_together(group, lambda event: None)
 
 
 def _result(counts: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from gdmix_core import storage
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.migration.gdmix_yaml import translate_gdmix
 from gdmix_core.migration.notes import Translation
-from gdmix_core.pipeline.loading import parse_config, read_document
+from gdmix_core.pipeline.loading import load_yaml, parse_config
 from gdmix_core.system_errors import as_user_error
 
 
@@ -29,7 +29,7 @@ def import_config(path: str | Path, source: str | None = None, output: str | Non
 
             result = translate_photon(text)
         else:
-            result = translate_gdmix(read_document(path).content)
+            result = translate_gdmix(load_yaml(path))
     except ConfigError as error:
         message = str(error)
         raise ConfigError(message if message.startswith(str(path)) else f"{path}: {message}") from None

@@ -42,6 +42,12 @@ def read_document(path: str | Path) -> Document:
     return document
 
 
+def load_yaml(path: str | Path) -> dict[str, Any]:
+    """Return the content of read_document."""
+    content: dict[str, Any] = read_document(path).content
+    return content
+
+
 def load_config(
     path: str | Path,
     variables: Mapping[str, str] | None = None,
