@@ -28,7 +28,7 @@ class FixedEffect(Convergence):
     kind: ClassVar[str] = "linear"
     training: ClassVar[str] = "train_fixed"
     has_coefficients: ClassVar[bool] = True
-    without_result: ClassVar[tuple[str, ...]] = ("restarts",)
+    execution_keys: ClassVar[tuple[str, ...]] = ("restarts",)
 
     model: Literal["linear"] = "linear"
     max_iterations: int = Field(default=500, ge=1, description="Iterations after which it counts as not converged.")
@@ -94,7 +94,7 @@ class RandomEffect(Convergence):
     training: ClassVar[str] = "train_random"
     has_coefficients: ClassVar[bool] = True
     is_sharded: ClassVar[bool] = True
-    without_result: ClassVar[tuple[str, ...]] = ("groups",)
+    execution_keys: ClassVar[tuple[str, ...]] = ("groups",)
 
     entity: str = Field(description="Column with the entity's id, integer or string.")
     shards: int | Literal["auto"] = Field(default="auto", description="Number of shards, or auto: by rows_per_shard.")

@@ -19,7 +19,7 @@ class EffectSettings(Model):
     gives_classes: whether it can give a score for each class
     uses_metric: whether the primary metric decides when its training stops
     reads_files: whether its result depends on files beside the input
-    without_result: keys that change where and how it is trained, and not the result
+    execution_keys: keys that change where and how it is trained, and not the result
     """
 
     kind: ClassVar[str]
@@ -31,7 +31,7 @@ class EffectSettings(Model):
     gives_classes: ClassVar[bool] = False
     uses_metric: ClassVar[bool] = False
     reads_files: ClassVar[bool] = False
-    without_result: ClassVar[tuple[str, ...]] = ()
+    execution_keys: ClassVar[tuple[str, ...]] = ()
 
     @property
     def starts_from_initial(self) -> bool:

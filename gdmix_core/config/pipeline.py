@@ -27,7 +27,7 @@ Task = Literal[
 # Tasks with a score for each class: no other coordinate can add to them.
 TASKS_OF_CLASSES = ("multiclass_classification", "multilabel_classification")
 # The bits of an int64 but for its sign, less one.
-MOST_CHECKS = 62
+MAX_CHECKS = 62
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=60)]
 
 
@@ -221,10 +221,10 @@ class Config(Model):
             texts = len({column for c in here for column in c.columns})
             numbers = 1 + (self.columns.weight is not None) + (self.columns.offset is not None) if data == first else 0
             checks = 1 + 4 * bags + 2 * ids + texts + 3 * numbers
-            if checks > MOST_CHECKS:
+            if checks > MAX_CHECKS:
                 raise ValueError(
                     f"directory {data!r} has {checks} rules for a record (4 for a bag, 2 for an id, 1 for a text, 3 "
-                    f"for label, weight and offset each), and at most {MOST_CHECKS} can be checked; put some of its "
+                    f"for label, weight and offset each), and at most {MAX_CHECKS} can be checked; put some of its "
                     f"{bags} bags into records of another directory (data)"
                 )
         return self

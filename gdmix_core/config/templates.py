@@ -8,8 +8,8 @@ from typing import Any
 from gdmix_core.errors import ConfigError
 
 # A path has some hundred characters, and a setting some digits.
-_LONGEST = 100_000
-_MOST_ITEMS = 1000
+_MAX_LENGTH = 100_000
+_MAX_ITEMS = 1000
 
 
 def is_template(text: str) -> bool:
@@ -41,7 +41,7 @@ def environment() -> Any:
         def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
             for many, times in ((left, right), (right, left)):
                 if isinstance(many, str | bytes | list | tuple) and isinstance(times, int):
-                    if len(many) * times > _LONGEST:
+                    if len(many) * times > _MAX_LENGTH:
                         raise ConfigError(f"a product of {len(many) * times:,} items")
                     return many * times
             if operator == "**" and abs(right) > 64:
@@ -59,6 +59,6 @@ def environment() -> Any:
 def _range(*ends: int) -> range:
     """Return Python's range, of a thousand numbers at most."""
     made = range(*ends)
-    if len(made) > _MOST_ITEMS:
-        raise ConfigError(f"a range of {len(made):,} numbers; {_MOST_ITEMS} are allowed")
+    if len(made) > _MAX_ITEMS:
+        raise ConfigError(f"a range of {len(made):,} numbers; {_MAX_ITEMS} are allowed")
     return made

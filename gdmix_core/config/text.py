@@ -120,7 +120,7 @@ class TextModel(EffectSettings):
     gives_classes: ClassVar[bool] = True
     uses_metric: ClassVar[bool] = True
     reads_files: ClassVar[bool] = True
-    without_result: ClassVar[tuple[str, ...]] = ("restarts", "tensorboard")
+    execution_keys: ClassVar[tuple[str, ...]] = ("restarts", "tensorboard")
 
     model: Literal["text"]
     document: Names = Field(default=[], description="Text columns of what is scored, such as its title.")

@@ -19,9 +19,9 @@ Lines = Mapping[KeyPath, int | str]
 """By key path, the line of the file; or what else has set it, such as --set."""
 
 # A pipeline takes some kilobytes. What is larger is another file, and would be read for minutes.
-_MOST_BYTES = 1 << 20
-_MOST_VALUES = 100_000
-_MOST_LEVELS = 100
+_MAX_BYTES = 1 << 20
+_MAX_VALUES = 100_000
+_MAX_LEVELS = 100
 
 # The core schema of YAML 1.2.2, section 10.3.2, and the merge key << that everybody uses.
 _SCALARS = {
@@ -87,8 +87,8 @@ def parse_yaml(text: str | bytes, where: str) -> Document:
                 f"{where}:{line}: not UTF-8 (byte 0x{error.object[error.start]:02x}); save the file in this encoding"
             ) from None
     text = text.removeprefix("\ufeff")
-    if len(text) > _MOST_BYTES:
-        raise ConfigError(f"{where}: {len(text):,} characters; a configuration has at most {_MOST_BYTES:,}")
+    if len(text) > _MAX_BYTES:
+        raise ConfigError(f"{where}: {len(text):,} characters; a configuration has at most {_MAX_BYTES:,}")
     try:
         _check_levels(text, where)
         loader = _Loader(text)
@@ -118,9 +118,9 @@ def _check_levels(text: str, where: str) -> None:
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.CollectionStartEvent) and event.start_mark is not None:
             level += 1
-            if level > _MOST_LEVELS:
+            if level > _MAX_LEVELS:
                 line = event.start_mark.line + 1
-                raise ConfigError(f"{where}:{line}: more than {_MOST_LEVELS} levels of lists and mappings")
+                raise ConfigError(f"{where}:{line}: more than {_MAX_LEVELS} levels of lists and mappings")
         elif isinstance(event, yaml.CollectionEndEvent):
             level -= 1
 
@@ -146,9 +146,9 @@ class _Nodes:
             raise ConfigError(f"{self._at(node)}: the tag {tag} makes what no setting can be; leave it out")
         children = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
         size = 1 + (sum(map(self.measure, children)) if isinstance(node, yaml.CollectionNode) else 0)
-        if size > _MOST_VALUES:
+        if size > _MAX_VALUES:
             raise ConfigError(
-                f"{self._at(node)}: more than {_MOST_VALUES:,} values, aliases counted where they are used"
+                f"{self._at(node)}: more than {_MAX_VALUES:,} values, aliases counted where they are used"
             )
         self._sizes[key] = size
         return size

@@ -53,7 +53,22 @@ def load_config(
     variables: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Config:
-    """Read a file, apply `overrides` (dotted key path → value), render the templates with `variables`, and check it."""
+    """Read a pipeline's YAML, render its templates, and check it.
+
+    Parameters
+    ----------
+    path
+        The file.
+    variables
+        What its templates may name, such as {"ds": "2026-11-01"}.
+    overrides
+        Values in place of the file's, by dotted key path, such as {"passes.max": 2}.
+
+    Raises
+    ------
+    ConfigError
+        With every fault found, one a line.
+    """
     content, lines = _overridden(path, overrides or {})
     content = render(content, variables or {}, where=str(path), lines=lines)
     with with_absolute_paths():

@@ -32,11 +32,20 @@ _LIBRARIES = ("gdmix-airflow", "numpy", "scipy", "numba", "pyarrow", "pyspark", 
 
 
 class Run(Markers):
-    """A run. root: directory or URL; config: the resolved configuration it was made with.
-    trial: of a trial of a search, its number, its parameters' values, and the trial it starts from, if any; frame,
-    shards and whatever else all trials share lie in data_root, the run of the search.
-    origin: who started the run, as far as it is known: {by: what a message calls it, passes and trials: of the
-    pipeline, of which this run may make fewer}.
+    """A run of a pipeline; `create` starts one, `open` opens one that is there.
+
+    Parameters
+    ----------
+    root
+        Its directory or URL.
+    config
+        The resolved configuration it was made with.
+    trial
+        Of a trial of a search: its number, its parameters' values, and the trial it starts from, if any. Frame, shards
+        and whatever else all trials share lie in data_root, the run of the search.
+    origin
+        Who started the run, as far as it is known: {by: what a message calls it, passes and trials: of the pipeline, of
+        which this run may make fewer}.
     """
 
     def __init__(

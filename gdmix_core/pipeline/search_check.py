@@ -18,7 +18,7 @@ from gdmix_core.config.search_space import (
     trial_count,
     with_values,
 )
-from gdmix_core.config.tune import MOST_TRIALS, Range
+from gdmix_core.config.tune import MAX_TRIALS, Range
 from gdmix_core.config.yaml_text import KeyPath, Lines, place_of
 from gdmix_core.errors import ConfigError
 from gdmix_core.pipeline.plan import Plan, build_plan
@@ -59,10 +59,10 @@ def _check(config: Config) -> None:
     for path, candidates in parameters.items():
         _check_candidates(keys[path], candidates)
         _check_path(config, keys[path], path)
-    if settings_of_search(config).method == "grid" and trial_count(config) > MOST_TRIALS:
+    if settings_of_search(config).method == "grid" and trial_count(config) > MAX_TRIALS:
         raise _FaultError(
             ("tune",),
-            f"the grid has {trial_count(config)} combinations, more than {MOST_TRIALS}; shorten its lists, "
+            f"the grid has {trial_count(config)} combinations, more than {MAX_TRIALS}; shorten its lists, "
             "or use method: random or bayesian with a number of trials",
         )
     first = {path: _some(candidates)[0] for path, candidates in parameters.items()}

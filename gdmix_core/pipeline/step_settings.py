@@ -11,9 +11,9 @@ from gdmix_core.metrics.registry import parse_metric
 
 def of_coordinate(config: Config, data: dict[str, Any], name: str) -> dict[str, Any]:
     """Return a coordinate's settings without those that change where and how the work is done, but not its result."""
-    without = config.coordinates[name].effect.without_result
+    left_out = config.coordinates[name].effect.execution_keys
     return {
-        key: {k: v for k, v in value.items() if k not in without} if key.endswith("_effect") and value else value
+        key: {k: v for k, v in value.items() if k not in left_out} if key.endswith("_effect") and value else value
         for key, value in data["coordinates"][name].items()
     }
 

@@ -72,10 +72,18 @@ RETRY_POLICY = ExceptionRetryPolicy(
 def build_dag(config: str | Path | Mapping[str, Any], **dag_arguments: Any) -> DAG:
     """Make the DAG of one pipeline.
 
-    config: path of the YAML, best `Path(__file__).with_name("movielens.yaml")`; or its content as plain data.
-    dag_arguments: further arguments of airflow.sdk.DAG, such as callbacks; they win over the YAML. `params` are further
-    fields of the trigger form, `default_args` further arguments of all tasks.
-    Raises ConfigError, which Airflow shows as the file's import error.
+    Parameters
+    ----------
+    config
+        Path of the YAML, best `Path(__file__).with_name("movielens.yaml")`; or its content as plain data.
+    **dag_arguments
+        Further arguments of airflow.sdk.DAG, such as callbacks; they win over the YAML. `params` are further fields of
+        the trigger form, `default_args` further arguments of all tasks.
+
+    Raises
+    ------
+    ConfigError
+        Where the YAML has a fault. Airflow shows it as the file's import error.
     """
     checked, plain, where = _read(config)
     arguments = _dag_arguments(checked, plain, where) | dag_arguments
@@ -94,8 +102,19 @@ def build_dag(config: str | Path | Mapping[str, Any], **dag_arguments: Any) -> D
 def add_pipeline(config: str | Path | Mapping[str, Any], *, group_id: str | None = None) -> TaskGroup:
     """Add a pipeline's tasks to the DAG whose `with` block is open, in a task group of their own.
 
-    group_id: by default the pipeline's name. The run's conf may have the keys of the trigger form; the schedule, and
-    the form, are the DAG's.
+    The run's conf may have the keys of the trigger form; the schedule, and the form, are the DAG's.
+
+    Parameters
+    ----------
+    config
+        Path of the YAML, or its content as plain data.
+    group_id
+        Name of the task group. Default: the pipeline's name.
+
+    Raises
+    ------
+    ConfigError
+        Where the YAML has a fault.
     """
     checked, plain, _ = _read(config)
     defaults: Any = _task_defaults(checked)
