@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -25,11 +26,7 @@ def make_round(run: Run, step: Step, show: Callable[..., None], console: Console
     count = trial_count(run.config)
     for number in trials_of_round(run.config, step.settings["round"]):
         name = f"trial {number} of {count}"
-
-        def on_step(inner: Step, name: str = name) -> None:
-            show(inner, within=name)
-
-        result = make_trials(run, step, execute, only=number, on_step=on_step)
+        result = make_trials(run, step, execute, only=number, on_step=partial(show, within=name))
         start = f", from trial {result['start']}" if result["start"] else ""
         values = shown_values({path: result["parameters"][path] for path in searched(run.config)})
         found = f"{result['metric']} {shown_value(result['value'])} (pass {result['pass']}{start})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import datetime
 import difflib
 import logging
@@ -108,7 +107,7 @@ def parse_config(content: Mapping[str, Any], where: str = "config", lines: Lines
 
 def override(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy of `content` with values set at dotted key paths, such as passes.max or coordinates.global.l2."""
-    result = copy.deepcopy(dict(content))
+    result = _copy(content)
     for dotted, value in changes.items():
         *parents, last = dotted.split(".")
         _check_coordinate(result, dotted, parents)
@@ -183,6 +182,11 @@ class _Macros:
         except ValueError:
             raise ConfigError(f"macros.ds_add: {ds!r} is no date of the form YYYY-MM-DD") from None
         return (day + datetime.timedelta(days=days)).isoformat()
+
+
+def _copy(value: Any) -> Any:
+    """Copy nested mappings. One in two places, by a YAML alias, becomes two; copy.deepcopy would keep it one."""
+    return {key: _copy(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
 def _describe(fault: Any, where: str, lines: Lines) -> str:
