@@ -1,5 +1,5 @@
-"""Where Numba keeps compiled kernels: beside the code, in the user's cache, or, in a container that allows neither, in
-a folder for temporary files; where nothing can be written, in memory."""
+"""The place where Numba keeps compiled kernels: beside the code, in the user's cache, or, in a container that allows
+neither, in a folder for temporary files; where nothing can be written, in memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _VARIABLE = "NUMBA_CACHE_DIR"
 
 
 def choose_place() -> None:
-    """Sets NUMBA_CACHE_DIR where Numba by itself would find no place and refuse to load a kernel.
+    """Set NUMBA_CACHE_DIR where Numba by itself would find no place and refuse to load a kernel.
 
     Call it before Numba is imported. Child processes inherit the choice.
     """
@@ -28,11 +28,14 @@ def choose_place() -> None:
             os.environ[_VARIABLE] = str(folder)
             log.info("compiled code is kept in %s", folder)
             return
-    _keep_in_memory()
+    from numba.core.dispatcher import Dispatcher
+
+    log.warning("no folder can be written to: compiled code is kept in memory, and compiled anew by every process")
+    Dispatcher.enable_caching = lambda self: None  # type: ignore[method-assign]
 
 
 def _numba_finds_one() -> bool:
-    """Beside the code, or in the user's cache, as Numba's own locators look."""
+    """Return whether Numba's own locators find a place: beside the code, or in the user's cache."""
     if os.access(Path(__file__).parent, os.W_OK):
         return True
     home = os.path.expanduser("~")
@@ -51,17 +54,10 @@ def _candidates() -> Iterator[Path]:
 
 
 def _is_own(folder: Path) -> bool:
-    """Makes the folder. What lies in it is run: nobody else may have made it, or may write to it."""
+    """Make the folder. Its content is executed, so no other user may have made it, or may write to it."""
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
     except OSError:
         return False
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
-
-
-def _keep_in_memory() -> None:
-    from numba.core.dispatcher import Dispatcher
-
-    log.warning("no folder can be written to: compiled code is kept in memory, and compiled anew by every process")
-    Dispatcher.enable_caching = lambda self: None  # type: ignore[method-assign]

@@ -8,7 +8,7 @@ from gdmix_core.errors import ConfigError
 
 
 def missing(package: str, extra: str, what: str) -> str | None:
-    """The sentence that names the extra, where the package is not installed; None where it is.
+    """Return the sentence that names the extra, where the package is not installed; None where it is.
 
     what: what needs it, as the beginning of the sentence
     """
@@ -18,11 +18,11 @@ def missing(package: str, extra: str, what: str) -> str | None:
 
 
 def require(package: str, extra: str, what: str) -> None:
-    """Raises ConfigError, which names the extra, where the package is not installed."""
+    """Raise ConfigError, which names the extra, where the package is not installed."""
     if (sentence := missing(package, extra, what)) is not None:
         raise ConfigError(sentence)
 
 
 def requirement(extra: str) -> str:
-    """What pip is asked for."""
+    """Return what pip is asked for."""
     return f"gdmix-airflow[{extra}]"

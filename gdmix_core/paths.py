@@ -13,14 +13,14 @@ def is_url(path: str) -> bool:
 
 
 def local_path(path: str) -> str | None:
-    """The plain path of a local file (also of file:// URLs), None for a remote one."""
+    """Return the plain path of a local file (also of file:// URLs), None for a remote one."""
     if path.startswith("file://"):
         return path[len("file://") :]
     return None if is_url(path) else path
 
 
 def expanded(path: str) -> str:
-    """The path with the home folder in place of ~.
+    """Return the path with the home folder in place of ~.
 
     Raises ConfigError for an empty path, an environment variable, a URL with one slash, and for a user who has no home
     folder.
@@ -53,12 +53,12 @@ def expanded(path: str) -> str:
 
 
 def absolute(path: str) -> str:
-    """A local path (also of a file:// URL) in full, for processes that work in other directories; a URL as it is."""
+    """Return a local path (also of a file:// URL) in full, for processes in other directories; a URL as it is."""
     local = local_path(path)
     return path if local is None else os.path.abspath(local)
 
 
 def without_secrets(text: str) -> str:
-    """The text with user and password, and signed queries, taken out of the URLs in it."""
+    """Return the text with user and password, and signed queries, taken out of the URLs in it."""
     text = re.sub(r"(?<=://)[^/@\s]+@", "…@", text)
     return re.sub(r"\?[^\s'\"]*(?:sig|token|credential|key|password)[^\s'\"]*", "?…", text, flags=re.IGNORECASE)

@@ -32,7 +32,7 @@ def join(base: str, *parts: str) -> str:
 
 
 def grandparent(path: str) -> str:
-    """The directory two above, of a directory or URL."""
+    """Return the directory two above, of a directory or URL."""
     if is_url(path):
         return path.rstrip("/").rsplit("/", 2)[0]
     return os.path.normpath(os.path.join(path, os.pardir, os.pardir))
@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def _naming(path: str, *, inside: bool = False) -> Iterator[None]:
-    """Turns what the system or a driver refuses in the block into one sentence with the path.
+    """Turn what the system or a driver refuses in the block into one sentence with the path.
 
     inside: the block is a caller's, which may handle errors of formats by itself; those are let pass
     """
@@ -73,7 +73,7 @@ def _remote(path: str) -> tuple[Any, str]:
 
 
 def _named(function: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[str, P], T]:
-    """The function of a path, whose refusals name the path."""
+    """Make the refusals of a function of a path name the path."""
 
     @functools.wraps(function)
     def named(path: str, *arguments: P.args, **options: P.kwargs) -> T:
@@ -85,16 +85,19 @@ def _named(function: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[s
 
 @_named
 def exists(path: str) -> bool:
-    """Whether a file or directory is there. Raises StorageError where that cannot be told."""
+    """Return whether a file or directory is there. Raises StorageError where that cannot be known."""
     local = local_path(path)
     if local is not None:
-        try:
-            os.stat(local)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        return True
+        return _stat(local) is not None
     filesystem, key = _remote(path)
     return bool(filesystem.exists(key))
+
+
+def _stat(local: str) -> os.stat_result | None:
+    try:
+        return os.stat(local)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 @contextlib.contextmanager
@@ -158,7 +161,7 @@ def _umask() -> int:
 
 @dataclass(frozen=True)
 class Entry:
-    """What lies in a folder under a name. link: a link to something that is not there; size, stamp: of files."""
+    """An entry of a folder. link: a link to something that is not there; size, stamp: of files"""
 
     name: str
     kind: Literal["file", "folder", "link", "special"]
@@ -167,13 +170,13 @@ class Entry:
 
     @property
     def hidden(self) -> bool:
-        """Hidden files and Hadoop's markers begin with a dot or an underscore."""
+        """True of hidden files and Hadoop's markers, which begin with a dot or an underscore."""
         return self.name[:1] in {".", "_"}
 
 
 @_named
 def list_entries(directory: str) -> list[Entry]:
-    """Everything directly in `directory`, hidden or not, by name; [] if it is absent. Links are followed."""
+    """Return everything directly in `directory`, hidden or not, by name; [] if it is absent. Links are followed."""
     local = local_path(directory)
     if local is not None:
         if not os.path.isdir(local):
@@ -183,8 +186,9 @@ def list_entries(directory: str) -> list[Entry]:
     filesystem, key = _remote(directory)
     if not filesystem.exists(key):
         return []
-    found = [_remote_entry(info) for info in filesystem.ls(key, detail=True) if not _is_itself(info, key)]
-    return sorted(found, key=lambda entry: entry.name)
+    # Object stores list the folder itself, too, where an empty object is in its place.
+    listed = [info for info in filesystem.ls(key, detail=True) if info["name"].strip("/") != key.strip("/")]
+    return sorted(map(_remote_entry, listed), key=lambda entry: entry.name)
 
 
 def _local_entry(entry: os.DirEntry[str]) -> Entry:
@@ -202,18 +206,11 @@ def _remote_entry(info: Mapping[str, Any]) -> Entry:
     name = info["name"].rstrip("/").rsplit("/", 1)[-1]
     if info["type"] != "file":
         return Entry(name, "folder")
-    return Entry(name, "file", int(info["size"]), _stamp(info))
+    return Entry(name, "file", int(info["size"] or 0), _stamp(info))
 
 
-def _is_itself(info: Mapping[str, Any], key: str) -> bool:
-    """Whether a listing's entry is the folder listed, or the empty object that object stores show in its place."""
-    return str(info["name"]).strip("/") == key.strip("/")
-
-
-@_named
 def list_files(directory: str, *, hidden: bool = False) -> list[tuple[str, int, str]]:
-    """(path, size in bytes, change stamp) of every file directly in `directory`, by name; [] if it is absent.
-
+    """Return (path, size in bytes, change stamp) of every file directly in `directory`, by name; [] if it is absent.
     Hidden files and Hadoop's markers (names with a leading . or _) are left out unless asked for.
     """
     return [
@@ -223,22 +220,23 @@ def list_files(directory: str, *, hidden: bool = False) -> list[tuple[str, int, 
     ]
 
 
-@_named
 def list_folder(directory: str) -> list[str]:
-    """The names of the visible files and folders directly in a directory, sorted; [] if it is absent."""
-    return sorted(name for name in names_in(directory) if name[:1] not in {".", "_"})
+    """Return the names of the visible files and folders directly in a directory, sorted; [] if it is absent."""
+    return [entry.name for entry in list_entries(directory) if not entry.hidden]
+
+
+def names_in(directory: str) -> list[str]:
+    """Return the names of all files and folders directly in a directory, hidden or not, sorted; [] if it is absent."""
+    return [entry.name for entry in list_entries(directory)]
 
 
 @_named
 def change_stamp(path: str) -> tuple[int, str] | None:
-    """(size in bytes, change stamp) of a file, None where there is none."""
+    """Return (size in bytes, change stamp) of a file, None where there is none."""
     local = local_path(path)
     if local is not None:
-        try:
-            found = os.stat(local)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        return found.st_size, str(found.st_mtime_ns)
+        found = _stat(local)
+        return None if found is None else (found.st_size, str(found.st_mtime_ns))
     filesystem, key = _remote(path)
     try:
         info = filesystem.info(key)
@@ -251,31 +249,31 @@ def _stamp(info: Mapping[str, Any]) -> str:
     return str(info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("LastModified"))
 
 
+@_named
 def paths_within(directory: str, *, hidden: bool = False) -> list[str]:
-    """The paths of all files in a directory and in the folders below it, relative to it, sorted; [] if it is absent.
+    """Return the paths of all files in a directory and in folders below, relative to it, sorted; [] if it is absent.
 
     Hidden files (a name with a leading dot) are left out unless asked for.
     """
-    found = _all_paths_within(directory)
+    local = local_path(directory)
+    if local is not None:
+        walked = os.walk(local, onerror=_raise)
+        found = [Path(folder, name).relative_to(local).as_posix() for folder, _, names in walked for name in names]
+    else:
+        filesystem, key = _remote(directory)
+        found = [path.removeprefix(key.rstrip("/") + "/") for path in filesystem.find(key)]
     return sorted(path for path in found if hidden or not path.rsplit("/", 1)[-1].startswith("."))
 
 
-@_named
-def names_in(directory: str) -> list[str]:
-    """Names of all files and folders directly in a directory, hidden ones too, unsorted; [] if it is absent."""
-    local = local_path(directory)
-    if local is not None:
-        return os.listdir(local) if os.path.isdir(local) else []
-    filesystem, key = _remote(directory)
-    if not filesystem.exists(key):
-        return []
-    found = (str(path).rstrip("/") for path in filesystem.ls(key, detail=False))
-    return [path.rsplit("/", 1)[-1] for path in found if path.strip("/") != key.strip("/")]
+def _raise(error: OSError) -> None:
+    """Raise an error of os.walk, which else passes over folders that it cannot read."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def copy_directory(source: str, target: str) -> list[str]:
-    """Copies every file of a directory and of the folders in it; returns their paths within it, sorted."""
-    copied = sorted(_all_paths_within(source))
+    """Copy every file of a directory and of the folders in it; return their paths within it, sorted."""
+    copied = paths_within(source, hidden=True)
     for path in copied:
         copy_file(join(source, path), join(target, path))
     return copied
@@ -298,26 +296,9 @@ def local_copy(directory: str) -> Iterator[str]:
         yield copy
 
 
-def _raise(error: OSError) -> None:
-    """os.walk passes over folders that it cannot read, unless told otherwise."""
-    if not isinstance(error, FileNotFoundError | NotADirectoryError):
-        raise error
-
-
-@_named
-def _all_paths_within(directory: str) -> list[str]:
-    local = local_path(directory)
-    if local is not None:
-        walked = os.walk(local, onerror=_raise)
-        return [Path(folder, name).relative_to(local).as_posix() for folder, _, names in walked for name in names]
-    filesystem, key = _remote(directory)
-    root = key.rstrip("/") + "/"
-    return [path.removeprefix(root) for path in filesystem.find(key)]
-
-
 @_named
 def remove(path: str) -> None:
-    """Removes a file or a directory with all that is in it; nothing happens if it is absent."""
+    """Remove a file or a directory with all that is in it; nothing happens if it is absent."""
     local = local_path(path)
     if local is not None:
         if os.path.isdir(local):
@@ -333,7 +314,7 @@ def remove(path: str) -> None:
 
 @_named
 def remove_files(directory: str, paths: Iterable[str]) -> None:
-    """Removes files of a directory, and the folders in it, and itself, that are empty then. paths: relative to it."""
+    """Remove files of a directory, and the folders in it, and itself, that are empty then. paths: relative to it."""
     local = local_path(directory)
     if local is None:
         filesystem, key = _remote(directory)
@@ -364,7 +345,7 @@ def write_json(path: str, content: Mapping[str, Any] | list[Any]) -> None:
 
 
 def read_array(path: str, *, memory_map: bool = False) -> NDArray[Any]:
-    """A .npy file; memory-mapped (read-only) when asked for and the file is local."""
+    """Read a .npy file; memory-mapped (read-only) when asked for and the file is local."""
     local = local_path(path)
     if local is not None and memory_map:
         if not os.path.exists(local):

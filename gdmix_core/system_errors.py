@@ -1,4 +1,4 @@
-"""What the operating system, a storage driver, a codec or an encoding refuses, as one sentence for a person.
+"""Refusals of the operating system, a storage driver, a codec or an encoding, as one sentence for a person.
 
 One place knows these errors. The doors ask it: the command, the Airflow operators, the worker processes and the Spark
 applications; and the storage functions, which know the path.
@@ -47,7 +47,7 @@ _ADVICE = {
     errno.EHOSTUNREACH: ("the host cannot be reached", "check the network and the endpoint"),
     errno.ENETUNREACH: ("the network cannot be reached", "check the network and the endpoint"),
 }
-# Errors that are never of a file's format, whoever raises them.
+# Errors that are never of a file's format, whichever library raises them.
 REFUSALS = frozenset(_ADVICE) - {errno.EINVAL}
 _DRIVERS = ("botocore", "aiobotocore", "boto3", "s3fs", "gcsfs", "google", "adlfs", "azure", "aiohttp", "urllib3",
             "requests", "fsspec", "ossfs", "paramiko", "hdfs", "pyarrow._hdfs")  # fmt: skip
@@ -61,7 +61,7 @@ _EXTRAS = {"s3": requirement("s3"), "s3a": requirement("s3"), "gs": requirement(
 
 
 def as_user_error(error: BaseException, path: str = "") -> GdmixError | None:
-    """The error as a person reads it, None for what is a fault of the program and keeps its traceback.
+    """Return the error as a person reads it, None for what is a fault of the program and keeps its traceback.
 
     path: what was read or written, where the error itself does not say
     """
@@ -96,7 +96,7 @@ def as_user_error(error: BaseException, path: str = "") -> GdmixError | None:
 
 
 def refused_by_driver(error: Exception, path: str) -> GdmixError:
-    """For a URL: whatever its driver raises, and for it may be any type, is a refusal of what the URL asks for."""
+    """Return the error for a URL: whatever its driver raises, of any type, is a refusal of what the URL asks for."""
     scheme = path.partition("://")[0]
     return ConfigError(
         f"{_place(path)}the driver of {scheme}:// cannot do this ({type(error).__name__}: {_one_line(error)}); "
@@ -116,15 +116,15 @@ def _of_system(error: OSError, path: str) -> GdmixError:
 
 
 def _of_service(error: BaseException, path: str) -> GdmixError:
-    said = _one_line(error) or type(error).__name__
+    message = _one_line(error) or type(error).__name__
     name = type(error).__name__
-    if _CREDENTIALS.search(f"{name} {said}"):
+    if _CREDENTIALS.search(f"{name} {message}"):
         advice = "check the credentials (environment, profile, or role) and what they allow"
-    elif _UNREACHABLE.search(f"{name} {said}"):
+    elif _UNREACHABLE.search(f"{name} {message}"):
         advice = "check the network, the endpoint and the name of the bucket or host"
     else:
         advice = "check the path, then try again"
-    return StorageError(f"{_place(path)}{said}; {advice}")
+    return StorageError(f"{_place(path)}{message}; {advice}")
 
 
 def _of_driver(error: ImportError, path: str) -> GdmixError:

@@ -44,6 +44,12 @@ class TrainingContext:
         run = Run.open(root)
         return cls(run, run.plan.of_coordinate(step_id))
 
+    @classmethod
+    def of_first_pass(cls, run: Run, name: str) -> TrainingContext:
+        """The context of a coordinate's first training, also in a search, whose plan leaves trainings to its trials."""
+        kind = run.config.coordinates[name].effect.training
+        return cls(run, CoordinateStep(train_id(1, name), kind, pass_number=1, coordinate=name))
+
     @property
     def key(self) -> str:
         return self.run.keys[self.id]

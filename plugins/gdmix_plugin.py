@@ -1,4 +1,4 @@
-"""For Airflow's plugins folder; where the package is installed, its entry point registers the plugin."""
+"""The plugin for Airflow's plugins folder; where the package is installed, its entry point registers it."""
 
 from importlib.metadata import entry_points
 

@@ -12,7 +12,7 @@ from gdmix_core.errors import DataError
 
 @dataclass(frozen=True)
 class TransformerShape:
-    """tokens: rows of the table of token vectors. positions: tokens of a text at most."""
+    """The sizes of a transformer. tokens: rows of the table of token vectors; positions: tokens of a text at most"""
 
     tokens: int
     positions: int
@@ -25,7 +25,7 @@ class TransformerShape:
 
 
 def read_bert_shape(folder: str, tokens: int, max_tokens: int, lowercase: bool) -> TransformerShape:
-    """The shape that config.json describes, checked against the vocabulary (its number of tokens) and the settings.
+    """Read the shape that config.json describes, checked against the vocabulary's number of tokens and the settings.
 
     Raises DataError, which names what is missing, unsupported or at odds.
     """
@@ -57,13 +57,9 @@ def read_bert_shape(folder: str, tokens: int, max_tokens: int, lowercase: bool) 
         raise DataError(f"{path}: the model has {shape.positions} positions; set max_tokens to that at most")
     if tokens > shape.tokens:
         raise DataError(f"{path}: vocab_size is {shape.tokens}, but the vocabulary has {tokens} tokens; take its own")
-    _check_lowercase(folder, lowercase)
-    return shape
-
-
-def _check_lowercase(folder: str, lowercase: bool) -> None:
     path = os.path.join(folder, "tokenizer_config.json")
     if os.path.exists(path):
         trained = storage.read_json(path).get("do_lower_case", lowercase)
         if trained != lowercase:
             raise DataError(f"{path}: the model was trained with do_lower_case {trained}; set vocabulary.lowercase so")
+    return shape

@@ -28,7 +28,7 @@ class FixedEffect(Convergence):
     kind: ClassVar[str] = "linear"
     training: ClassVar[str] = "train_fixed"
     has_coefficients: ClassVar[bool] = True
-    without_result: ClassVar[tuple[str, ...]] = ("restarts",)
+    execution_keys: ClassVar[tuple[str, ...]] = ("restarts",)
 
     model: Literal["linear"] = "linear"
     max_iterations: int = Field(default=500, ge=1, description="Iterations after which it counts as not converged.")
@@ -52,7 +52,7 @@ _TAGS = {effect.kind: f"[{effect.kind}]" for effect in (FixedEffect, TextModel, 
 
 
 def _no_text_unsaid(value: Any) -> Any:
-    """A mapping with a text network's fields that does not say so would be taken for a linear model."""
+    """Refuse a mapping with a text network's fields that does not say so: it would be taken for a linear model."""
     if isinstance(value, dict) and "model" not in value and {"document", "encoder", "document_ids"} & set(value):
         raise ValueError("reads like a text network; say so: model: text")
     return value
@@ -94,7 +94,7 @@ class RandomEffect(Convergence):
     training: ClassVar[str] = "train_random"
     has_coefficients: ClassVar[bool] = True
     is_sharded: ClassVar[bool] = True
-    without_result: ClassVar[tuple[str, ...]] = ("groups",)
+    execution_keys: ClassVar[tuple[str, ...]] = ("groups",)
 
     entity: str = Field(description="Column with the entity's id, integer or string.")
     shards: int | Literal["auto"] = Field(default="auto", description="Number of shards, or auto: by rows_per_shard.")
@@ -128,7 +128,7 @@ class AutomaticL2(Model):
 
 
 def _spelled_out(value: Any) -> Any:
-    """auto → {auto: intercept_slopes}; and one clear message in place of one for each type a value may have."""
+    """Make {auto: intercept_slopes} of auto; raise one clear message in place of one for each type a value may have."""
     if value == "auto":
         return {"auto": "intercept_slopes"}
     numbers = value if isinstance(value, list | tuple) else [value]
@@ -215,7 +215,7 @@ class Coordinate(Model):
             # A run's own config.yaml spells out every default.
             fields = type(self).model_fields
             defaults = {name: fields[name].get_default(call_default_factory=True) for name in _OF_LINEAR_MODELS}
-            if self.effect.lockable:
+            if self.effect.is_network:
                 del defaults["locked"]
             foreign = [name for name, default in defaults.items() if getattr(self, name) != default]
             if foreign == ["locked"]:
@@ -253,17 +253,17 @@ class Coordinate(Model):
 
     @property
     def kind(self) -> str:
-        """What sort of model it is: a key of KINDS; linear: a linear fixed effect."""
+        """The kind of model: a key of KINDS; linear: a linear fixed effect."""
         return self.effect.kind
 
     @property
     def has_coefficients(self) -> bool:
-        """Whether its models are coefficients of features: with a penalty, and a prior."""
+        """True where its models are coefficients of features: with a penalty, and a prior."""
         return self.effect.has_coefficients
 
     @property
     def takes_initial_model(self) -> bool:
-        """Whether it starts from its model in initial_model, or is that model."""
+        """True where it starts from its model in initial_model, or is that model."""
         return self.locked or self.effect.starts_from_initial
 
     @property
@@ -280,7 +280,7 @@ class Coordinate(Model):
 
     @property
     def trained_once(self) -> bool:
-        """Whether its model, and so its scores, are given and the same in every pass."""
+        """True where its model, and so its scores, are given and the same in every pass."""
         return self.locked or self.effect.is_given
 
     @property
@@ -295,7 +295,7 @@ class Coordinate(Model):
 
     @property
     def reads_data(self) -> bool:
-        """Whether it reads anything from its directory (a linear model without a bag does: it is its directory)."""
+        """True where it reads anything from its directory (a linear model without a bag does: it is its directory)."""
         return bool(self.bags or self.columns) or self.has_coefficients
 
     @property
@@ -304,24 +304,24 @@ class Coordinate(Model):
         return self.effect.ranked_within
 
     def to_score(self) -> Coordinate:
-        """Without what only training needs."""
+        """Return the settings without what only training needs."""
         if self.fixed_effect is None:
             return self
         return self.model_copy(update={"fixed_effect": self.fixed_effect.to_score()})
 
     @property
     def automatic(self) -> AutomaticL2 | None:
-        """How λ is estimated; None where it is given."""
+        """The way λ is estimated; None where it is given."""
         return self.l2 if isinstance(self.l2, AutomaticL2) else None
 
     @property
     def l1_weight(self) -> float:
-        """Weight of Σ |w_j|."""
+        """The weight of Σ |w_j|."""
         return self.alpha * self._given if self.alpha else self.l1
 
     @property
     def l2_weight(self) -> float:
-        """Weight of ½ Σ w_j². Raises ValueError where it is estimated or one of a grid."""
+        """The weight of ½ Σ w_j². Raises ValueError where it is estimated or one of a grid."""
         return self._given * (1.0 - (self.alpha or 0.0))
 
     @property

@@ -1,4 +1,4 @@
-"""What every kind of effect says of itself: the rest of the project asks this, and not which kind it is."""
+"""The properties of each kind of effect: the rest of the project asks for these, and not which kind it is."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class EffectSettings(Model):
     is_sharded: whether its rows are partitioned into shards, which train on their own
     gives_classes: whether it can give a score for each class
     uses_metric: whether the primary metric decides when its training stops
-    watches_files: whether its result depends on files beside the input
-    without_result: keys that change where and how it is trained, and not the result
+    reads_files: whether its result depends on files beside the input
+    execution_keys: keys that change where and how it is trained, and not the result
     """
 
     kind: ClassVar[str]
@@ -30,17 +30,12 @@ class EffectSettings(Model):
     is_sharded: ClassVar[bool] = False
     gives_classes: ClassVar[bool] = False
     uses_metric: ClassVar[bool] = False
-    watches_files: ClassVar[bool] = False
-    without_result: ClassVar[tuple[str, ...]] = ()
-
-    @property
-    def lockable(self) -> bool:
-        """Whether a model that is read can take the place of a trained one."""
-        return self.has_coefficients or self.is_network
+    reads_files: ClassVar[bool] = False
+    execution_keys: ClassVar[tuple[str, ...]] = ()
 
     @property
     def starts_from_initial(self) -> bool:
-        """Whether its training starts from its model in initial_model."""
+        """True where its training starts from its model in initial_model."""
         return self.has_coefficients
 
     @property
@@ -55,14 +50,14 @@ class EffectSettings(Model):
 
     @property
     def ranked_within(self) -> str | None:
-        """The column whose rows it ranks together; its scores are then no margins."""
+        """The column whose rows it ranks together; its scores are then not margins."""
         return None
 
     @property
     def joined_scores(self) -> dict[str, Any] | None:
-        """What says where its scores are, which validate joins to the rows; None: it has none."""
+        """The settings that say where its scores are, which validate joins to the rows; None: it has none."""
         return None
 
     def to_score(self) -> Self:
-        """Without what only training needs."""
+        """Return the settings without what only training needs."""
         return self

@@ -44,7 +44,7 @@ class PythonModel(EffectSettings):
 
     kind: ClassVar[str] = "python"
     training: ClassVar[str] = "train_python"
-    watches_files: ClassVar[bool] = True
+    reads_files: ClassVar[bool] = True
 
     model: Literal["python"]
     function: ImportPath = Field(description="package.module:function; see docs/external.md for what it is given.")

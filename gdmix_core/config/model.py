@@ -1,4 +1,4 @@
-"""What all models of the configuration have in common."""
+"""The base of all models of the configuration, and the types that they share."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Model(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _number_or_boolean(cls, value: Any, info: ValidationInfo) -> Any:
-        """Python takes true for 1, no for false and 1_0 for ten; YAML does not, nor does a person."""
+        """Refuse what Python takes for a number or a boolean: true for 1, no for false, 1_0 for ten. YAML does not."""
         annotation = cls.model_fields[str(info.field_name)].annotation
         # A template makes a text of all that it renders.
         if annotation is bool and str(value).lower() not in ("true", "false"):
@@ -43,9 +43,18 @@ class Model(BaseModel):
         return value
 
 
-def listed(value: Any) -> Any:
-    """One value stands for a list of it."""
+def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str | int) else value
+
+
+def one_or_list(of: Any) -> BeforeValidator:
+    """Make a list of a single value. of: what is allowed there, for the JSON schema"""
+    return BeforeValidator(_listed, json_schema_input_type=of)
+
+
+def short_for(key: str, of: Any) -> BeforeValidator:
+    """Make a mapping of a text, which has it at `key`. of: what is allowed there, for the JSON schema"""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value, json_schema_input_type=of)
 
 
 _lenient: ContextVar[bool] = ContextVar("gdmix_lenient", default=False)
@@ -53,8 +62,8 @@ _lenient: ContextVar[bool] = ContextVar("gdmix_lenient", default=False)
 
 @contextlib.contextmanager
 def leniently() -> Iterator[None]:
-    """In the block a configuration is not what a user wants now, but what some run was made with, also by an earlier
-    version: keys without effect do no harm there."""
+    """Read configurations in the block as those that some run was made with, also by an earlier version: not what a
+    user wants now, so keys without effect do no harm there."""
     token = _lenient.set(True)
     try:
         yield
@@ -71,7 +80,7 @@ _absolute: ContextVar[bool] = ContextVar("gdmix_absolute", default=False)
 
 @contextlib.contextmanager
 def with_absolute_paths() -> Iterator[None]:
-    """In the block local paths of a configuration become absolute: steps of a run may work in other directories."""
+    """Make local paths of a configuration absolute in the block: steps of a run may work in other directories."""
     token = _absolute.set(True)
     try:
         yield
@@ -99,7 +108,7 @@ Path = Annotated[str, AfterValidator(_path)]
 
 
 def paths_of(model: BaseModel, at: str = "") -> Iterator[tuple[str, str]]:
-    """(key, path) of every file, directory or URL that a configuration names; at: the key path of the model."""
+    """Yield (key, path) of every file, directory or URL that a configuration names; at: the key path of the model."""
     for name, field in type(model).model_fields.items():
         yield from _paths_in(getattr(model, name), _holds_path(field.annotation, field.metadata), f"{at}{name}")
 
@@ -118,15 +127,15 @@ def _paths_in(value: Any, is_path: bool, key: str) -> Iterator[tuple[str, str]]:
 
 
 def _holds_path(annotation: Any, metadata: Iterable[Any]) -> bool:
-    """Whether strings in a field are of the type Path."""
-    if any(isinstance(told, AfterValidator) and told.func is _path for told in metadata):
+    """Return whether strings in a field are of the type Path."""
+    if any(isinstance(item, AfterValidator) and item.func is _path for item in metadata):
         return True
     parts = getattr(annotation, "__args__", ())
     return any(_holds_path(part, getattr(part, "__metadata__", ())) for part in parts)
 
 
 def refuse_without_effect(model: BaseModel, keys: Iterable[str], why: str, at: str = "") -> None:
-    """Raises ValueError for a key that says something which nothing would come of; why: the rest of the sentence.
+    """Raise ValueError for a key that says something which nothing would come of; why: the rest of the sentence.
 
     What says the default is let pass, as a run's own config.yaml spells out all of them. at: the key path of the model
     """
@@ -138,26 +147,26 @@ def refuse_without_effect(model: BaseModel, keys: Iterable[str], why: str, at: s
 
 
 # Names, or paths, of which a single one need not be put into a list.
-Names = Annotated[list[str], BeforeValidator(listed, json_schema_input_type=str | list[str])]
-Paths = Annotated[list[Path], BeforeValidator(listed, json_schema_input_type=str | list[str])]
+Names = Annotated[list[str], one_or_list(str | list[str])]
+Paths = Annotated[list[Path], one_or_list(str | list[str])]
 
 
 def chosen_by(key: str, default: str, tags: Mapping[str, str]) -> Discriminator:
-    """Which model of a union a mapping is meant for, by what it says at `key`. tags: what may stand there → the Tag."""
-    return Discriminator(lambda value: tags.get(_said(value, key, default), tags[default]))
+    """Choose the model of a union by what a mapping says at `key`. tags: what it may say → the Tag of the model"""
+    return Discriminator(lambda value: tags.get(_value_at(value, key, default), tags[default]))
 
 
 def known(key: str, default: str, tags: Mapping[str, str]) -> BeforeValidator:
-    """One clear error for what stands at `key` of such a union; else it would be taken for the default's."""
+    """Raise one clear error for what is at `key` of such a union; else it would be taken for the default's."""
 
     def check(value: Any) -> Any:
-        said = _said(value, key, default)
-        if said not in tags:
-            raise ValueError(f"{key} {said!r} is not known; it may be {', '.join(tags)} (default {default})")
+        name = _value_at(value, key, default)
+        if name not in tags:
+            raise ValueError(f"{key} {name!r} is not known; it may be {', '.join(tags)} (default {default})")
         return value
 
     return BeforeValidator(check)
 
 
-def _said(value: Any, key: str, default: str) -> str:
+def _value_at(value: Any, key: str, default: str) -> str:
     return str(value.get(key, default) if isinstance(value, dict) else getattr(value, key, default))

@@ -26,8 +26,8 @@ Task = Literal[
 ]
 # Tasks with a score for each class: no other coordinate can add to them.
 TASKS_OF_CLASSES = ("multiclass_classification", "multilabel_classification")
-# Bits of an int64 that bear no sign, less one.
-MOST_CHECKS = 62
+# The bits of an int64 but for its sign, less one.
+MAX_CHECKS = 62
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=60)]
 
 
@@ -88,7 +88,7 @@ class InitialModel(Model):
 
 
 class Checks(Model):
-    """What validate does with records that break a rule."""
+    """The treatment of records that break a rule of validate."""
 
     on_error: Literal["fail", "drop"] = "fail"
     max_dropped: float = Field(
@@ -221,10 +221,10 @@ class Config(Model):
             texts = len({column for c in here for column in c.columns})
             numbers = 1 + (self.columns.weight is not None) + (self.columns.offset is not None) if data == first else 0
             checks = 1 + 4 * bags + 2 * ids + texts + 3 * numbers
-            if checks > MOST_CHECKS:
+            if checks > MAX_CHECKS:
                 raise ValueError(
                     f"directory {data!r} has {checks} rules for a record (4 for a bag, 2 for an id, 1 for a text, 3 "
-                    f"for label, weight and offset each), and at most {MOST_CHECKS} can be checked; put some of its "
+                    f"for label, weight and offset each), and at most {MAX_CHECKS} can be checked; put some of its "
                     f"{bags} bags into records of another directory (data)"
                 )
         return self
@@ -244,7 +244,7 @@ class Config(Model):
 
     @model_validator(mode="after")
     def _scores_that_add_up(self) -> Config:
-        """What random effects add to must be a margin of the task's loss."""
+        """Random effects add to a margin of the task's loss alone."""
         if self.task == "multiclass_classification" and self.classes is None:
             raise ValueError("task multiclass_classification needs classes, their number (beside task)")
         if self.task != "multiclass_classification" and self.classes is not None:
@@ -254,11 +254,11 @@ class Config(Model):
                 f"task {self.task} gives a score for each class, to which no other coordinate can add: "
                 "it needs exactly one coordinate, a fixed effect with model: text"
             )
-        told = {value: role for role, value in self.columns.model_dump().items() if value is not None}
+        roles = {value: role for role, value in self.columns.model_dump().items() if value is not None}
         for position, (name, coordinate) in enumerate(self.coordinates.items()):
             for column in coordinate.columns:
-                if told.get(column, "uid") != "uid":
-                    raise ValueError(f"coordinate {name} reads {column}, which is columns.{told[column]}")
+                if roles.get(column, "uid") != "uid":
+                    raise ValueError(f"coordinate {name} reads {column}, which is columns.{roles[column]}")
             if coordinate.group is None:
                 continue
             loss = coordinate.text.loss
@@ -311,7 +311,7 @@ class Config(Model):
 
     @property
     def numeric_metrics(self) -> list[str]:
-        """Those whose value is a number; the others (confusion_matrix) stand in metrics.json and in the report."""
+        """The metrics whose value is a number; the others (confusion_matrix) are in metrics.json and in the report."""
         return [name for name in self.metrics if not parse_metric(name).is_matrix]
 
     @property

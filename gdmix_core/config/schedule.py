@@ -1,4 +1,4 @@
-"""Whether a DAG can be built of a pipeline's schedule. Airflow itself is not asked: it need not be there."""
+"""The check that a DAG can be built of a pipeline's schedule. It does not need Airflow itself."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from gdmix_core.config.execution import Airflow
+from gdmix_core.config.templates import environment, is_template
 from gdmix_core.errors import ConfigError
 
 PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
@@ -15,7 +16,7 @@ _CRON_OF = {"@quarterly": "0 0 1 */3 *"}
 
 
 def check_schedule(airflow: Airflow, output: str, where: str) -> None:
-    """Raises ConfigError for a schedule that is neither a cron expression nor a preset, and for an output that all its
+    """Raise ConfigError for a schedule that is neither a cron expression nor a preset, and for an output that all its
     runs would share.
 
     output: as the file has it, its templates not rendered
@@ -33,7 +34,7 @@ def check_schedule(airflow: Airflow, output: str, where: str) -> None:
 
 
 def dates_of_run(moment: datetime.datetime, start: datetime.datetime, end: datetime.datetime) -> dict[str, Any]:
-    """What the templates of a run may name of its dates; start, end: of its data interval."""
+    """Return the dates that the templates of a run may name; start, end: of its data interval."""
     return {
         "ds": f"{moment:%Y-%m-%d}",
         "ds_nodash": f"{moment:%Y%m%d}",
@@ -45,14 +46,12 @@ def dates_of_run(moment: datetime.datetime, start: datetime.datetime, end: datet
 
 
 def _is_shared(output: str, schedule: str, start: datetime.date | None) -> bool:
-    """Whether two runs in a row write to one place, as far as the template names nothing but their dates."""
-    if "{{" not in output and "{%" not in output:
+    """Return whether two runs in a row write to one place, as far as the template names nothing but their dates."""
+    if not is_template(output):
         return True
     if schedule == "@continuous":
         return False
     from croniter import croniter
-
-    from gdmix_core.config.templates import environment
 
     begin = datetime.datetime.combine(start or datetime.date(2026, 1, 1), datetime.time())
     times = croniter(_CRON_OF.get(schedule, schedule), begin)

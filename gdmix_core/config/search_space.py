@@ -1,4 +1,4 @@
-"""What a configuration searches: key paths to candidates, how many trials that makes, and a trial's configuration.
+"""The search of a configuration: key paths to candidates, how many trials that makes, and a trial's configuration.
 
 This file is read whenever a pipeline's YAML is, so it imports neither numpy nor Optuna.
 """
@@ -17,22 +17,17 @@ Values = Mapping[str, float]
 
 
 def searched(config: Config) -> dict[str, Candidates]:
-    """Candidates by key path: lists that stand at a coordinate's l2, then tune.parameters; empty without a search."""
+    """Return candidates by key path: lists at a coordinate's l2, then tune.parameters; empty without a search."""
     return {**l2_lists(config.model_dump()), **(config.tune.parameters if config.tune else {})}
 
 
-def searched_twice(config: Config) -> list[str]:
-    """Key paths that have a list at l2 and another entry in tune.parameters."""
-    return [path for path in l2_lists(config.model_dump()) if config.tune and path in config.tune.parameters]
-
-
 def settings_of_search(config: Config) -> Tune:
-    """The configuration's `tune`; a list at l2 alone is a grid."""
+    """Return the configuration's `tune`; a list at l2 alone is a grid."""
     return config.tune or Tune()
 
 
 def trial_count(config: Config) -> int:
-    """How many trials the search makes; 0 without a search."""
+    """Return how many trials the search makes; 0 without a search."""
     parameters = searched(config)
     if not parameters:
         return 0
@@ -47,19 +42,19 @@ def round_count(config: Config) -> int:
 
 
 def round_id(number: int) -> str:
-    """Step id of a round, from 1."""
+    """Return the step id of a round, from 1."""
     return f"round_{number:02d}"
 
 
 def trials_of_round(config: Config, number: int) -> range:
-    """Numbers of the trials of a round; both count from 1."""
+    """Return the numbers of the trials of a round; both count from 1."""
     parallel = settings_of_search(config).parallel
     first = (number - 1) * parallel + 1
     return range(first, min(first + parallel, trial_count(config) + 1))
 
 
 def with_values(config: Config, values: Values, output: str | None = None) -> Config:
-    """The configuration of one trial: numbers in place of what is searched, and no search.
+    """Return the configuration of one trial: numbers in place of what is searched, and no search.
 
     Raises pydantic's ValidationError for values that make no valid configuration.
     """
@@ -76,13 +71,13 @@ def with_values(config: Config, values: Values, output: str | None = None) -> Co
 
 
 def first_trial(config: Config) -> Config:
-    """The configuration with the first candidate of everything."""
+    """Return the configuration with the first candidate of everything."""
     parameters = searched(config).items()
     return with_values(config, {path: c.low if isinstance(c, Range) else c[0] for path, c in parameters})
 
 
 def shown_name(path: str) -> str:
-    """A key path as tables and messages show it: coordinates are named without the word."""
+    """Return a key path as tables and messages show it: coordinates are named without the word."""
     return path.removeprefix("coordinates.")
 
 
@@ -91,13 +86,13 @@ def shown_values(values: Values) -> str:
 
 
 def on_a_log_scale(path: str, candidates: Candidates) -> bool:
-    """Whether ratios count rather than differences: under `log: true`, and for the l2 of a list without zeros."""
+    """Return whether ratios count rather than differences: with `log: true`, and for a list at l2 without zeros."""
     if isinstance(candidates, Range):
         return candidates.log
     return path.endswith(".l2") and min(candidates) > 0
 
 
 def l2_lists(content: Mapping[str, Any]) -> dict[str, list[float]]:
-    """Lists that stand at a coordinate's l2, by key path. content: a configuration as plain data."""
+    """Return the lists at a coordinate's l2, by key path. content: a configuration as plain data."""
     coordinates = content["coordinates"].items()
     return {f"coordinates.{name}.l2": c["l2"] for name, c in coordinates if isinstance(c.get("l2"), list)}

@@ -1,4 +1,4 @@
-"""Whether a setting holds a secret: by what its name says and by what its value looks like, on any cloud."""
+"""Settings that hold a secret, by what their names say and by what their values look like, on any cloud."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SECRET_PREFIXES = re.compile(
     r"|fs\.s3a\.bucket\..*\.(access|secret)\.key|fs\.(s3a?|s3n)\.aws(access|secret)",
     re.IGNORECASE,
 )
-# What such a word stands in without being the secret itself: where it is, how long it holds, who provides it.
+# Names with such a word that are not the secret itself: where it is, how long it holds, who provides it.
 _NOT_THE_SECRET = re.compile(
     r"(^| )(provider|class|enabled|disabled|file|path|location|dir|directory|lifetime|interval|timeout|ttl|max|min|"
     r"size|type|algorithm|length|renewal|ratio|store|store type|service|issuer|endpoint|url|uri|server|factory|mapping|"
@@ -48,7 +48,7 @@ _USER_INFO = re.compile(r"[a-z][a-z0-9+.-]*://[^/@\s:]*:(?![0-9]*/)[^@\s]+@", re
 
 
 def holds_secret(name: str, value: str) -> bool:
-    """Whether the setting is a secret itself, or its value carries one (in a URL, an option of Java, a key's own form).
+    """Return whether the setting is a secret, or its value carries one (in a URL, an option of Java, a key's own form).
 
     The location of a secret (a key file, a provider's class, a lifetime, true and false) is not one.
     """
@@ -72,12 +72,12 @@ def holds_secret(name: str, value: str) -> bool:
 
 
 def carries_secret(value: str) -> bool:
-    """Whether a text has a secret in it, whatever it is the value of: a password or a signature in a URL, a key."""
+    """Return whether a text of any setting has a secret in it: a password or a signature in a URL, a key."""
     return has_user_info(value) or _SECRET_VALUES.search(value) is not None
 
 
 def has_user_info(url: str) -> bool:
-    """Whether a URL names a user with a password, as in s3://key:secret@bucket."""
+    """Return whether a URL names a user with a password, as in s3://key:secret@bucket."""
     return bool(_USER_INFO.search(url))
 
 

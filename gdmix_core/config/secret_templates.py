@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from gdmix_core.config.secret_settings import holds_secret
+from gdmix_core.config.templates import is_template
 from gdmix_core.config.yaml_text import KeyPath, Lines, place_of, texts_in
 from gdmix_core.errors import ConfigError
 
@@ -21,8 +22,8 @@ def _by_name(name: str) -> bool:
 
 
 def texts(content: Any) -> Iterator[tuple[KeyPath, str]]:
-    """(key path, text) of every text of plain data that may be a template."""
-    return ((at, text) for at, text in texts_in(content) if "{{" in text or "{%" in text)
+    """Yield (key path, text) of every text of plain data that may be a template."""
+    return ((at, text) for at, text in texts_in(content) if is_template(text))
 
 
 def dotted(path: KeyPath) -> str:
@@ -32,7 +33,7 @@ def dotted(path: KeyPath) -> str:
 def refuse_secret_templates(
     content: Any, where: str, is_secret: Callable[[str], bool] = _by_name, lines: Lines | None = None
 ) -> None:
-    """Raises ConfigError for a template that reads an Airflow connection, or a Variable whose name calls it a secret.
+    """Raise ConfigError for a template that reads an Airflow connection, or a Variable whose name calls it a secret.
 
     is_secret: whether a Variable's name says so; lines: for messages, as in pipeline.loading.parse_config. Nothing is
     rendered: what a template reaches by other ways is looked for in its result, by Airflow's own masks.
@@ -55,7 +56,7 @@ def refuse_secret_templates(
 
 
 def _names(text: str, where: str) -> set[str]:
-    """What the template refers to: names, attributes, and keys; where it reads Variables, also var.NAME for each."""
+    """Return the names, attributes and keys in a template; where it reads Variables, also var.NAME for each."""
     import jinja2
     from jinja2 import nodes
     from jinja2.sandbox import SandboxedEnvironment

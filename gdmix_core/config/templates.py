@@ -8,13 +8,17 @@ from typing import Any
 from gdmix_core.errors import ConfigError
 
 # A path has some hundred characters, and a setting some digits.
-_LONGEST = 100_000
-_MOST_ITEMS = 1000
+_MAX_LENGTH = 100_000
+_MAX_ITEMS = 1000
+
+
+def is_template(text: str) -> bool:
+    return "{{" in text or "{%" in text
 
 
 @functools.cache
 def environment() -> Any:
-    """A sandboxed jinja2.Environment: unknown names are errors, and so is what would compute for ever.
+    """Return a sandboxed jinja2.Environment: unknown names are errors, and so is what would compute for ever.
 
     Its from_string raises ConfigError for loops within loops and for macros; rendering does for a range, a product or
     a power beyond what a setting can be.
@@ -37,7 +41,7 @@ def environment() -> Any:
         def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
             for many, times in ((left, right), (right, left)):
                 if isinstance(many, str | bytes | list | tuple) and isinstance(times, int):
-                    if len(many) * times > _LONGEST:
+                    if len(many) * times > _MAX_LENGTH:
                         raise ConfigError(f"a product of {len(many) * times:,} items")
                     return many * times
             if operator == "**" and abs(right) > 64:
@@ -53,8 +57,8 @@ def environment() -> Any:
 
 
 def _range(*ends: int) -> range:
-    """Python's, of a thousand numbers at most."""
+    """Return Python's range, of a thousand numbers at most."""
     made = range(*ends)
-    if len(made) > _MOST_ITEMS:
-        raise ConfigError(f"a range of {len(made):,} numbers; {_MOST_ITEMS} are allowed")
+    if len(made) > _MAX_ITEMS:
+        raise ConfigError(f"a range of {len(made):,} numbers; {_MAX_ITEMS} are allowed")
     return made

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, Tag, field_validator, model_validator
+from pydantic import Field, Tag, model_validator
 
 from gdmix_core.config.effect import EffectSettings
-from gdmix_core.config.model import Model, Names, Path, chosen_by, known, listed, refuse_without_effect
+from gdmix_core.config.model import Model, Names, Path, chosen_by, known, one_or_list, refuse_without_effect, short_for
 
 Interaction = Literal["cosine", "dot", "hadamard", "difference", "concat"]
 Activation = Literal["tanh", "relu", "gelu"]
@@ -88,7 +88,7 @@ Encoder = Annotated[
 
 
 class Optimizer(Model):
-    """How the weights are found."""
+    """The optimizer that finds the weights."""
 
     name: Literal["adamw", "lamb", "adam", "sgd"] = "adamw"
     learning_rate: float = Field(default=1e-3, gt=0)
@@ -119,8 +119,8 @@ class TextModel(EffectSettings):
     is_network: ClassVar[bool] = True
     gives_classes: ClassVar[bool] = True
     uses_metric: ClassVar[bool] = True
-    watches_files: ClassVar[bool] = True
-    without_result: ClassVar[tuple[str, ...]] = ("restarts", "tensorboard")
+    reads_files: ClassVar[bool] = True
+    execution_keys: ClassVar[tuple[str, ...]] = ("restarts", "tensorboard")
 
     model: Literal["text"]
     document: Names = Field(default=[], description="Text columns of what is scored, such as its title.")
@@ -137,19 +137,21 @@ class TextModel(EffectSettings):
     vocabulary: Vocabulary = Vocabulary()
     max_tokens: int = Field(default=32, ge=1, le=4096, description="Tokens of a field; what is beyond is cut off.")
     embedding: int = Field(default=64, ge=1, description="Size of a word's vector (cnn, lstm, gru).")
-    encoder: Encoder = CnnEncoder()
+    encoder: Annotated[Encoder, short_for("type", str | Encoder)] = CnnEncoder()
     units: int = Field(default=64, ge=1, description="Size of a field's vector.")
     id_embedding: int = Field(default=32, ge=1, description="Size of an id's vector.")
     sparse_embedding: int = Field(default=8, ge=1, description="Size of the vector of a sparse bag.")
     combine_fields: bool = Field(
         default=False, description="One vector of all document fields, one of all user fields."
     )
-    interactions: list[Interaction] = Field(
+    interactions: Annotated[list[Interaction], one_or_list(str | int | list[str] | list[int])] = Field(
         default=["cosine", "hadamard"],
         min_length=1,
         description="Between each user field and each document field; without user fields the documents' vectors.",
     )
-    hidden: list[Annotated[int, Field(ge=1)]] = Field(default=[64], description="Sizes of the hidden layers.")
+    hidden: Annotated[list[Annotated[int, Field(ge=1)]], one_or_list(str | int | list[str] | list[int])] = Field(
+        default=[64], description="Sizes of the hidden layers."
+    )
     activation: Activation = "relu"
     dropout: Dropout = 0.1
 
@@ -162,7 +164,7 @@ class TextModel(EffectSettings):
     epochs: int = Field(default=10, ge=1)
     evaluations: int = Field(default=1, ge=1, description="Validations within an epoch, each also a checkpoint.")
     patience: int = Field(default=2, ge=1, description="Validations without a better primary metric, then it stops.")
-    optimizer: Optimizer = Optimizer()
+    optimizer: Annotated[Optimizer, short_for("name", str | Optimizer)] = Optimizer()
     warm_start: bool = Field(
         default=True, description="Start from the weights of the pass before, in the first from initial_model's."
     )
@@ -178,21 +180,6 @@ class TextModel(EffectSettings):
     )
     parameter_servers: int = Field(default=1, ge=1, le=1024, description="mode parameter_server: so many hold weights.")
     restarts: int = Field(default=2, ge=0, description="Restarts from the last checkpoint after a worker died.")
-
-    @field_validator("interactions", "hidden", mode="before", json_schema_input_type=str | int | list[str] | list[int])
-    @classmethod
-    def _one_or_several(cls, value: Any) -> Any:
-        return listed(value)
-
-    @field_validator("encoder", mode="before", json_schema_input_type=str | Encoder)
-    @classmethod
-    def _encoder_by_type(cls, value: Any) -> Any:
-        return {"type": value} if isinstance(value, str) else value
-
-    @field_validator("optimizer", mode="before", json_schema_input_type=str | Optimizer)
-    @classmethod
-    def _optimizer_by_name(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _something_to_read(self) -> TextModel:
@@ -251,7 +238,7 @@ class TextModel(EffectSettings):
 
     @property
     def text_fields(self) -> tuple[str, ...]:
-        """Documents first, then query and user."""
+        """The text columns: documents first, then query and user."""
         return (*self.document, *([self.query] if self.query else []), *self.user)
 
     @property

@@ -18,12 +18,12 @@ _BERT_FILES = ("config.json", "model.safetensors", "tokenizer_config.json")
 
 
 def encoder_folder(settings: TextModel) -> str | None:
-    """The folder of the pretrained encoder, None without one."""
+    """Return the folder of the pretrained encoder, None without one."""
     return settings.encoder.path if isinstance(settings.encoder, TransformerEncoder) else None
 
 
 def vocabulary_path(settings: TextModel) -> str | None:
-    """Where the tokens of text fields stand; None: they are counted in the training data."""
+    """Return the path of the tokens of text fields; None: they are counted in the training data."""
     if settings.vocabulary.file is not None:
         return settings.vocabulary.file
     folder = encoder_folder(settings)
@@ -35,13 +35,16 @@ def is_keras_folder(folder: str) -> bool:
 
 
 def encoder_files(folder: str) -> list[str]:
-    """The files of an encoder's folder that are read, beside the vocabulary; not all of them need be there."""
+    """Return the files of an encoder's folder that are read, beside the vocabulary; not all of them need be there."""
     names = (KERAS_FILE,) if is_keras_folder(folder) else _BERT_FILES
     return [os.path.join(folder, name) for name in names]
 
 
 def read_vocabulary(path: str) -> tuple[str, ...]:
-    """The tokens of a file, one a line. Raises DataError when it is missing, empty, not UTF-8, or has a token twice."""
+    """Read the tokens of a file, one a line.
+
+    Raises DataError when it is missing, empty, not UTF-8, or has a token twice.
+    """
     with storage.open_for_read(path) as file:
         content = file.read()
     try:
@@ -60,7 +63,7 @@ def read_vocabulary(path: str) -> tuple[str, ...]:
 
 
 def check_word_pieces(tokens: tuple[str, ...]) -> None:
-    """Raises DataError when a vocabulary of word pieces lacks a special token, or does not start with [PAD]."""
+    """Raise DataError when a vocabulary of word pieces lacks a special token, or does not start with [PAD]."""
     if not tokens or tokens[0] != "[PAD]":
         raise DataError("the vocabulary of word pieces must have [PAD] in its first line: padding has the id 0")
     for special in ("[UNK]", "[CLS]", "[SEP]"):
@@ -69,13 +72,13 @@ def check_word_pieces(tokens: tuple[str, ...]) -> None:
 
 
 def check_reads_word_pieces(folder: str, vocabulary: Vocabulary) -> None:
-    """Raises ConfigError where a BERT model would be given words."""
+    """Raise ConfigError where a BERT model would be given words."""
     if vocabulary.tokenizer == "words":
         raise ConfigError(f"{folder} is a BERT model, which reads word pieces: set vocabulary.tokenizer: wordpiece")
 
 
 def faults_of_text_files(settings: TextModel) -> Iterator[tuple[str, str]]:
-    """(key below fixed_effect, what is wrong with what it names), as far as it shows without loading a model."""
+    """Yield (key below fixed_effect, what is wrong with what it names), as it shows without loading a model."""
     folder = encoder_folder(settings)
     own = settings.vocabulary.file is not None
     if folder is not None and not os.path.isdir(folder):

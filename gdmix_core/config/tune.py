@@ -8,8 +8,8 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from gdmix_core.config.model import Model, refuse_without_effect
 
-# Airflow maps no more tasks than that by default (core.max_map_length), and nobody reads a longer table.
-MOST_TRIALS = 1000
+# Airflow maps at most so many tasks by default (core.max_map_length), and a longer table is not read.
+MAX_TRIALS = 1000
 
 
 class Range(Model):
@@ -52,7 +52,7 @@ class Tune(Model):
         default_factory=dict, description="Key paths, such as coordinates.per_user.l2, to a range or a list of values."
     )
     trials: int | None = Field(
-        default=None, ge=1, le=MOST_TRIALS, description="How many; a grid's number is the product of its lists."
+        default=None, ge=1, le=MAX_TRIALS, description="How many; a grid's number is the product of its lists."
     )
     parallel: int = Field(default=1, ge=1, le=1000, description="Trials made at once, before the next are chosen.")
     seed: int = Field(default=0, ge=0)

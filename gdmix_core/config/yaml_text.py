@@ -1,4 +1,4 @@
-"""YAML as its version 1.2 reads it: 1e-3 is a number, 010 is ten, 1:30, no and on are text; no key stands twice.
+"""YAML as its version 1.2 reads it: 1e-3 is a number, 010 is ten, 1:30, no and on are text; no key is there twice.
 
 PyYAML alone reads YAML 1.1, keeps the last of two equal keys, and follows aliases without a limit.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -18,9 +19,9 @@ Lines = Mapping[KeyPath, int | str]
 """By key path, the line of the file; or what else has set it, such as --set."""
 
 # A pipeline takes some kilobytes. What is larger is another file, and would be read for minutes.
-_MOST_BYTES = 1 << 20
-_MOST_VALUES = 100_000
-_MOST_LEVELS = 100
+_MAX_BYTES = 1 << 20
+_MAX_VALUES = 100_000
+_MAX_LEVELS = 100
 
 # The core schema of YAML 1.2.2, section 10.3.2, and the merge key << that everybody uses.
 _SCALARS = {
@@ -55,6 +56,7 @@ _Loader.add_constructor(
 )
 
 
+@dataclass(frozen=True)
 class Document:
     """A parsed text.
 
@@ -63,18 +65,18 @@ class Document:
     hints: for keys and values that YAML 1.1 takes for booleans and this reader for text: what to write
     """
 
-    def __init__(self, content: Any, lines: dict[KeyPath, int], hints: dict[KeyPath, str]) -> None:
-        self.content = content
-        self.lines = lines
-        self.hints = hints
+    content: Any
+    lines: dict[KeyPath, int]
+    hints: dict[KeyPath, str]
 
 
 def parse_yaml(text: str | bytes, where: str) -> Document:
-    """Reads one document.
+    """Read one document.
 
     where: names the text in messages, such as a file's path.
-    Raises ConfigError, with the line, for bytes that are not UTF-8, for what is not YAML, for a key that stands twice,
-    and for a text beyond 1 MiB, 100,000 values (aliases counted as often as they are used) or 100 levels.
+    Raises ConfigError, with the line, for bytes that are not UTF-8, for what is not YAML, for a key
+    that is there twice, and for a text beyond 1 MiB, 100,000 values (aliases counted as often as they are used) or 100
+    levels.
     """
     if isinstance(text, bytes):
         try:
@@ -85,8 +87,8 @@ def parse_yaml(text: str | bytes, where: str) -> Document:
                 f"{where}:{line}: not UTF-8 (byte 0x{error.object[error.start]:02x}); save the file in this encoding"
             ) from None
     text = text.removeprefix("\ufeff")
-    if len(text) > _MOST_BYTES:
-        raise ConfigError(f"{where}: {len(text):,} characters; a configuration has at most {_MOST_BYTES:,}")
+    if len(text) > _MAX_BYTES:
+        raise ConfigError(f"{where}: {len(text):,} characters; a configuration has at most {_MAX_BYTES:,}")
     try:
         _check_levels(text, where)
         loader = _Loader(text)
@@ -105,22 +107,20 @@ def parse_yaml(text: str | bytes, where: str) -> Document:
         place = f"{where}:{mark.line + 1}" if mark else where
         hint = "; a text that begins with {{ or % needs quotes" if re.search(r":\s*(\{\{|\{%|%)", text) else ""
         raise ConfigError(f"{place}: not valid YAML: {error.problem or error.context}{hint}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: not valid YAML: {error}") from None
-    except ValueError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{where}: not valid YAML: {error}") from None
     return Document(content, dict(walked), reader.hints)
 
 
 def _check_levels(text: str, where: str) -> None:
-    """PyYAML composes by calling itself once a level, in C without a limit. Its events come one by one."""
+    """Limit the levels, by PyYAML's flat events: it composes by calling itself once a level, in C without a limit."""
     level = 0
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.CollectionStartEvent) and event.start_mark is not None:
             level += 1
-            if level > _MOST_LEVELS:
+            if level > _MAX_LEVELS:
                 line = event.start_mark.line + 1
-                raise ConfigError(f"{where}:{line}: more than {_MOST_LEVELS} levels of lists and mappings")
+                raise ConfigError(f"{where}:{line}: more than {_MAX_LEVELS} levels of lists and mappings")
         elif isinstance(event, yaml.CollectionEndEvent):
             level -= 1
 
@@ -134,7 +134,7 @@ class _Nodes:
         self.hints: dict[KeyPath, str] = {}
 
     def measure(self, node: yaml.Node) -> int:
-        """How many values it stands for, aliases counted as often as they are used."""
+        """Return how many values it stands for, aliases counted as often as they are used."""
         key = id(node)
         if key in self._sizes:
             if self._sizes[key] < 0:
@@ -146,15 +146,15 @@ class _Nodes:
             raise ConfigError(f"{self._at(node)}: the tag {tag} makes what no setting can be; leave it out")
         children = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
         size = 1 + (sum(map(self.measure, children)) if isinstance(node, yaml.CollectionNode) else 0)
-        if size > _MOST_VALUES:
+        if size > _MAX_VALUES:
             raise ConfigError(
-                f"{self._at(node)}: more than {_MOST_VALUES:,} values, aliases counted where they are used"
+                f"{self._at(node)}: more than {_MAX_VALUES:,} values, aliases counted where they are used"
             )
         self._sizes[key] = size
         return size
 
     def walk(self, node: yaml.Node, at: KeyPath) -> Iterator[tuple[KeyPath, int]]:
-        """Every key path and its line. Raises ConfigError for a key that stands twice in a mapping."""
+        """Yield every key path and its line. Raises ConfigError for a key that is twice in a mapping."""
         if isinstance(node, yaml.SequenceNode):
             for index, value in enumerate(node.value):
                 yield (*at, index), value.start_mark.line + 1
@@ -200,7 +200,7 @@ class _Nodes:
 
 
 def texts_in(content: Any, at: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
-    """(key path, text) of every text in plain data."""
+    """Yield (key path, text) of every text in plain data."""
     if isinstance(content, Mapping):
         for key, value in content.items():
             yield from texts_in(value, (*at, key))
@@ -212,6 +212,6 @@ def texts_in(content: Any, at: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
 
 
 def place_of(key: KeyPath, where: str, lines: Lines) -> str:
-    """The file and, where it is known, the line of a key or of the nearest one above it; or that --set has set it."""
+    """Return the file and, where known, the line of a key or of the nearest one above it; or that --set has set it."""
     line = next((lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in lines), None)
     return where if line is None else f"{where}:{line}" if isinstance(line, int) else f"{where} ({line})"

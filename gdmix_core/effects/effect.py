@@ -14,12 +14,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from gdmix_core.data.frame import Frame
     from gdmix_core.data.ingest.source import Layout
     from gdmix_core.effects.outcome import Outcome
     from gdmix_core.effects.scorer import Format, Scorer
     from gdmix_core.models.exported import Export
-    from gdmix_core.pipeline.run import Run
     from gdmix_core.training_context import TrainingContext
 
 
@@ -51,7 +49,7 @@ class Effect:
         """Does for a locked coordinate what training does: its model and scores are those of the initial model."""
         raise NotImplementedError
 
-    def initial_scores(self, run: Run, frame: Frame, name: str, split: str) -> NDArray[np.float32] | None:
+    def initial_scores(self, context: TrainingContext, split: str) -> NDArray[np.float32] | None:
         """float32 [rows]: what the coordinate's initial coefficients give the rows of a split; None without any."""
         raise NotImplementedError
 

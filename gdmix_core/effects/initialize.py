@@ -21,6 +21,7 @@ from gdmix_core.pipeline import run_directory
 from gdmix_core.pipeline.once import once
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import SPLITS, Run
+from gdmix_core.training_context import TrainingContext
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def _write_initial(
         model = models.get(name)
         if isinstance(model, InitialFiles):
             counts[name] = write_initial(run, frame, name, model)
-            write_initial_scores(run, frame, name)
+            write_initial_scores(TrainingContext.of_first_pass(run, name))
         elif model is None and models and coordinate.takes_initial_model:
             log.warning("%s: the initial model has none; it starts from nothing", name)
         elif coordinate.effect.is_network and not coordinate.takes_initial_model:
@@ -73,11 +74,11 @@ def _result(counts: dict[str, Any]) -> dict[str, Any]:
     return {"coordinates": counts, "models": sum(described["models"] for described in counts.values())}
 
 
-def write_initial_scores(run: Run, frame: Frame, name: str) -> None:
-    """What the initial model of a coordinate gives every row: it is part of the others' offsets until it is trained."""
-    effect = effect_of(run.config.coordinates[name].kind)
+def write_initial_scores(context: TrainingContext) -> None:
+    """Writes what a coordinate's initial model gives every row: a part of the others' offsets until it is trained."""
+    effect = effect_of(context.settings.kind)
     for split in SPLITS:
-        if frame.rows(split):
-            found = effect.initial_scores(run, frame, name, split)
-            scores = np.zeros(frame.rows(split), np.float32) if found is None else found
-            storage.write_array(run.scores(0, name, split), scores)
+        if rows := context.frame.rows(split):
+            found = effect.initial_scores(context, split)
+            scores = np.zeros(rows, np.float32) if found is None else found
+            storage.write_array(context.run.scores(0, context.name, split), scores)

@@ -18,12 +18,14 @@ log = logging.getLogger(__name__)
 
 
 def export(run: Run, step: Step) -> dict[str, Any]:
-    """Writes <run>/export and, last, its manifest.json; returns {path, pass, formats, models}."""
+    """Write <run>/export and, last, its manifest.json; return {path, pass, formats, models}."""
 
     def after(content: dict[str, Any]) -> None:
         log.info("exported pass %d to %s", content["pass"], run.path("export"))
 
-    return _result(run, once(run, step, lambda: _export(run), after=after))
+    content = once(run, step, lambda: _export(run), after=after)
+    models = {name: c["models"] for name, c in content["coordinates"].items()}
+    return {"path": run.path("export"), "pass": content["pass"], "formats": content["formats"], "models": models}
 
 
 def _export(run: Run) -> dict[str, Any]:
@@ -58,8 +60,3 @@ def _export_coordinate(run: Run, frame: Frame, best: int, name: str, directory: 
         "intercept": settings.has_coefficients and settings.intercept,
         "models": models,
     }
-
-
-def _result(run: Run, content: dict[str, Any]) -> dict[str, Any]:
-    models = {name: c["models"] for name, c in content["coordinates"].items()}
-    return {"path": run.path("export"), "pass": content["pass"], "formats": content["formats"], "models": models}

@@ -12,9 +12,9 @@ from gdmix_core.pipeline.run import Run
 
 
 def record(run: Run) -> None:
-    """Takes the digests of all watched files, and leaves them in the run. They must be there: preflight.check."""
+    """Take the digests of these files, and leave them in the run. They must be there: preflight.check."""
     found: dict[str, dict[str, str]] = {}
     for name, coordinate in run.config.coordinates.items():
         if not coordinate.locked and (files := effect_of(coordinate.kind).files(name, coordinate)):
             found[name] = {what: manifests.digest(path) for what, path in files.items()}
-    run.watch(found)
+    run.record_digests(found)

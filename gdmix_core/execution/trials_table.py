@@ -1,8 +1,9 @@
-"""A search on the screen: a line for each trial as it is made, and a table of all."""
+"""The output of a search on the screen: a line for each trial as it is made, and a table of all."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -18,18 +19,14 @@ from gdmix_core.search.trials import finished_trials, make_trials
 
 
 def make_round(run: Run, step: Step, show: Callable[..., None], console: Console) -> None:
-    """Makes a round's trials one after another.
+    """Make a round's trials one after another.
 
     show: called with every step of a trial and the keyword `within`, the trial's name.
     """
     count = trial_count(run.config)
     for number in trials_of_round(run.config, step.settings["round"]):
         name = f"trial {number} of {count}"
-
-        def on_step(inner: Step, name: str = name) -> None:
-            show(inner, within=name)
-
-        result = make_trials(run, step, execute, only=number, on_step=on_step)
+        result = make_trials(run, step, execute, only=number, on_step=partial(show, within=name))
         start = f", from trial {result['start']}" if result["start"] else ""
         values = shown_values({path: result["parameters"][path] for path in searched(run.config)})
         found = f"{result['metric']} {shown_value(result['value'])} (pass {result['pass']}{start})"
@@ -37,7 +34,7 @@ def make_round(run: Run, step: Step, show: Callable[..., None], console: Console
 
 
 def trials_table(run: Run) -> Table:
-    """Every trial that is done: its parameters and its best pass's metrics (of training without a validation split)."""
+    """Return a table of the trials that are done: their parameters and the metrics of their best passes."""
     split = deciding_split(run)
     table = Table(title=f"{run.config.name}: {split} metrics of the trials")
     table.add_column("trial", justify="right")

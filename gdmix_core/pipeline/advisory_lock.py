@@ -36,8 +36,7 @@ _TRIES = 6
 
 @contextlib.contextmanager
 def held_advisory(folder: str, what: str, *, shared: bool, wait: float) -> Iterator[None]:
-    """folder: for the owners' objects; what: the subject of an error's sentence.
-
+    """Hold a lock. folder: for the owners' objects; what: the subject of an error's sentence.
     Who waits at all waits long enough to see a dead owner's lock become stale. Raises StepError, which names the owner,
     when the lock is not free in time; and at the end when it was lost.
     """
@@ -68,7 +67,7 @@ class _Lock:
 
     def acquire(self, what: str, wait: float) -> None:
         until = time.monotonic() + wait
-        told = False
+        warned = False
         tries = 0
         while True:
             self._renew()
@@ -83,15 +82,15 @@ class _Lock:
                     f"{what} is being worked on by {owner}, which said so {max(silent, 0):.0f} s ago; wait until it "
                     f"ends, or end it; if it is dead, the lock is free {STALE_SECONDS:.0f} s after it last said so"
                 )
-            if wait and not told:
+            if wait and not warned:
                 log.warning("%s is being worked on by %s; waiting up to %.0f s for its end", what, owner, wait)
-                told = True
+                warned = True
             time.sleep(random.uniform(0.05, 0.4 if tries < _TRIES else 2.0))
         self._renewer = threading.Thread(target=self._keep, name="gdmix lock", daemon=True)
         self._renewer.start()
 
     def release(self) -> bool:
-        """Whether it had been lost."""
+        """Release the lock; return whether it had been lost."""
         self._over.set()
         self._renewer.join()
         self._lost = self._lost or not self._is_there()
@@ -118,7 +117,7 @@ class _Lock:
         return bool(self._files.exists(self._own))
 
     def _rival(self) -> tuple[Owner, float] | None:
-        """An owner that is not dead, with whom the lock cannot be shared, and how long ago he renewed it."""
+        """Return an owner that is not dead, with whom the lock cannot be shared, and how long ago it was renewed."""
         self._files.invalidate_cache(self._folder)
         for path in map(str, self._files.ls(self._folder, detail=False)):
             if path.rsplit("/", 1)[-1] == self._own.rsplit("/", 1)[-1] or not path.endswith(".json"):
@@ -140,7 +139,7 @@ class _Lock:
         return None
 
     def _age(self, path: str, content: dict[str, Any]) -> float:
-        """Seconds since the object was last written, by the clock of the store, which has just written our own."""
+        """Return the seconds since the object was written, by the clock of the store: it has just written our own."""
         try:
             return float((self._files.modified(self._own) - self._files.modified(path)).total_seconds())
         except NotImplementedError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from gdmix_core import storage
 from gdmix_core.config.pipeline import Config
@@ -15,18 +16,30 @@ Digests = Mapping[str, Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """input: of the input's files; initial: of the initial models' files, None without any, and before initialize
+    """Fingerprints of a run's files.
 
-    watched: by coordinate, digests of further files that its training reads: what a file is → SHA-256
+    input: of the input's files; initial: of the initial models' files, None without any, and before initialize
+    digests: by coordinate, digests of further files that its training reads: what a file is → SHA-256
     """
 
     input: str
     initial: str | None = None
-    watched: Digests = field(default_factory=dict)
+    digests: Digests = field(default_factory=dict)
 
 
-def input_of_frame(paths: RunPaths) -> str:
-    """Of the input that validate has read. Raises StepError before validate."""
+def recorded(paths: RunPaths, config: Config, known: Mapping[str, Any]) -> Fingerprints:
+    """Return the fingerprints of a run: those that are known, the others as its files have them.
+
+    Raises StepError before validate, unless that of the input is known.
+    """
+    return Fingerprints(
+        known.get("input") or _input_of_frame(paths),
+        known["initial"] if "initial" in known else _initial_of_run(paths, config),
+        known["digests"] if "digests" in known else _digests_of_run(paths, config),
+    )
+
+
+def _input_of_frame(paths: RunPaths) -> str:
     path = paths.frame("manifest.json")
     if not storage.exists(path):
         raise StepError(f"{paths.root}: step validate has not been run ({path} is missing); run it first")
@@ -36,21 +49,19 @@ def input_of_frame(paths: RunPaths) -> str:
     return str(manifest["input_fingerprint"])
 
 
-def initial_of_run(paths: RunPaths, config: Config) -> str | None:
-    """Of the files that initialize has read."""
+def _initial_of_run(paths: RunPaths, config: Config) -> str | None:
     path = paths.shared("initial", "manifest.json")
     if config.initial_model is None or not storage.exists(path):
         return None
     return str(storage.read_json(path)["initial_fingerprint"])
 
 
-def watched_by(config: Config) -> bool:
-    """Whether some coordinate's training may depend on further files."""
-    return any(coordinate.effect.watches_files for coordinate in config.coordinates.values())
-
-
-def watched_of_run(paths: RunPaths, config: Config) -> Digests:
-    """As they were when the run started."""
-    path = paths.shared("watched.json")
-    found: Digests = storage.read_json(path) if watched_by(config) and storage.exists(path) else {}
+def _digests_of_run(paths: RunPaths, config: Config) -> Digests:
+    path = paths.file_digests()
+    found: Digests = storage.read_json(path) if reads_files(config) and storage.exists(path) else {}
     return found
+
+
+def reads_files(config: Config) -> bool:
+    """Return whether some coordinate's training may depend on further files."""
+    return any(coordinate.effect.reads_files for coordinate in config.coordinates.values())

@@ -1,4 +1,4 @@
-"""Reading the pipeline's YAML: templates, overrides, and errors that name key path, line and what is allowed."""
+"""The reader of the pipeline's YAML: templates, overrides, and errors that name key path, line and what is allowed."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from gdmix_core.config.pipeline import Config
 from gdmix_core.config.schedule import check_schedule
 from gdmix_core.config.secret_settings import carries_secret
 from gdmix_core.config.secret_templates import refuse_secret_templates
+from gdmix_core.config.templates import environment, is_template
 from gdmix_core.config.yaml_text import Document, KeyPath, Lines, parse_yaml, place_of
 from gdmix_core.errors import ConfigError
 from gdmix_core.pipeline.search_check import check_search
@@ -24,13 +25,8 @@ from gdmix_core.pipeline.search_check import check_search
 log = logging.getLogger(__name__)
 
 
-def load_yaml(path: str | Path) -> dict[str, Any]:
-    """The file's mapping as plain data, unchecked. Raises ConfigError when it is absent or not a mapping."""
-    content: dict[str, Any] = _document(path).content
-    return content
-
-
-def _document(path: str | Path) -> Document:
+def read_document(path: str | Path) -> Document:
+    """Read a file that holds a mapping, unchecked. Raises ConfigError when it is absent or holds another thing."""
     try:
         text = Path(path).read_bytes()
     except FileNotFoundError:
@@ -45,12 +41,33 @@ def _document(path: str | Path) -> Document:
     return document
 
 
+def load_yaml(path: str | Path) -> dict[str, Any]:
+    """Return the content of read_document."""
+    content: dict[str, Any] = read_document(path).content
+    return content
+
+
 def load_config(
     path: str | Path,
     variables: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Config:
-    """Reads, applies `overrides` (dotted key path → value), renders the templates with `variables`, checks."""
+    """Read a pipeline's YAML, render its templates, and check it.
+
+    Parameters
+    ----------
+    path
+        The file.
+    variables
+        What its templates may name, such as {"ds": "2026-11-01"}.
+    overrides
+        Values in place of the file's, by dotted key path, such as {"passes.max": 2}.
+
+    Raises
+    ------
+    ConfigError
+        With every fault found, one a line.
+    """
     content, lines = _overridden(path, overrides or {})
     content = render(content, variables or {}, where=str(path), lines=lines)
     with with_absolute_paths():
@@ -58,8 +75,8 @@ def load_config(
 
 
 def check_file(path: str | Path, variables: Mapping[str, str], overrides: Mapping[str, Any]) -> Config:
-    """As load_config, but templates may stay unrendered where their variables are not given; and what Airflow would
-    refuse is refused."""
+    """Read as load_config does, but leave templates unrendered whose variables are not given, and refuse what Airflow
+    would refuse."""
     content, lines = _overridden(path, overrides)
     refuse_secret_templates(content, str(path), lines=lines)
     rendered = render(content, variables, where=str(path), lines=lines, keep_unknown=True)
@@ -69,7 +86,7 @@ def check_file(path: str | Path, variables: Mapping[str, str], overrides: Mappin
 
 
 def _overridden(path: str | Path, changes: Mapping[str, Any]) -> tuple[dict[str, Any], Lines]:
-    document = _document(path)
+    document = read_document(path)
     set_at = [tuple(dotted.split(".")) for dotted in changes]
     lines: dict[KeyPath, int | str] = {
         key: line for key, line in document.lines.items() if not any(key[: len(at)] == at for at in set_at)
@@ -78,7 +95,7 @@ def _overridden(path: str | Path, changes: Mapping[str, Any]) -> tuple[dict[str,
 
 
 def parse_config(content: Mapping[str, Any], where: str = "config", lines: Lines | None = None) -> Config:
-    """Checks plain data against the models. Raises ConfigError with every fault found, one a line."""
+    """Check plain data against the models. Raises ConfigError with every fault found, one a line."""
     try:
         config = Config.model_validate(content)
     except ValidationError as error:
@@ -89,7 +106,7 @@ def parse_config(content: Mapping[str, Any], where: str = "config", lines: Lines
 
 
 def override(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of `content` with values set at dotted key paths, such as passes.max or coordinates.global.l2."""
+    """Return a copy of `content` with values set at dotted key paths, such as passes.max or coordinates.global.l2."""
     result = _copy(content)
     for dotted, value in changes.items():
         *parents, last = dotted.split(".")
@@ -104,7 +121,7 @@ def override(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
 
 
 def _check_coordinate(content: Mapping[str, Any], dotted: str, parents: list[str]) -> None:
-    """Raises ConfigError for a setting of a coordinate that is not there: it would be a new one, with that alone."""
+    """Raise ConfigError for a setting of a coordinate that is not there: it would be a new one, with that alone."""
     names = content.get("coordinates")
     if len(parents) < 2 or parents[0] != "coordinates" or not isinstance(names, Mapping) or parents[1] in names:
         return
@@ -122,7 +139,7 @@ def render(
     keep_unknown: bool = False,
     at: KeyPath = (),
 ) -> Any:
-    """Renders every string that holds a Jinja template; at: the content's own key path, for messages.
+    """Render every string that holds a Jinja template; at: the content's own key path, for messages.
 
     Raises ConfigError for a template that fails, and for a variable that is not given, unless keep_unknown: then the
     string stays as it is.
@@ -134,11 +151,9 @@ def render(
             for key, value in items
         }
         return made if isinstance(content, dict) else list(made.values())
-    if not isinstance(content, str) or not any(sign in content for sign in ("{{", "{%", "{#")):
+    if not isinstance(content, str) or not (is_template(content) or "{#" in content):
         return content
     import jinja2
-
-    from gdmix_core.config.templates import environment
 
     place = f"{place_of(at, where, lines or {})}: {'.'.join(map(str, at))}: template {content!r}"
     try:
@@ -158,7 +173,7 @@ def render(
 
 
 class _Macros:
-    """Those of Airflow's macros that a path needs: a file is the same with and without Airflow."""
+    """The macros of Airflow that a path needs: a file is the same with and without Airflow."""
 
     @staticmethod
     def ds_add(ds: str, days: int) -> str:
@@ -170,6 +185,7 @@ class _Macros:
 
 
 def _copy(value: Any) -> Any:
+    """Copy nested mappings. One in two places, by a YAML alias, becomes two; copy.deepcopy would keep it one."""
     return {key: _copy(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
@@ -194,7 +210,7 @@ def _describe(fault: Any, where: str, lines: Lines) -> str:
 
 
 def _allowed_keys(location: KeyPath) -> list[str]:
-    """location: of the mapping, as pydantic gives it: keys, and of a union the Tag of the model that was chosen."""
+    """Return the keys of a mapping. location: as pydantic gives it, keys and of a union the Tag of the chosen model"""
     model: type[BaseModel] = Config
     annotation: Any = Config
     parts = iter(location)
@@ -226,19 +242,14 @@ def _tagged(annotation: Any, tag: str) -> type[BaseModel] | None:
     return next((found for found in inside if found is not None), None)
 
 
-def line_numbers(path: str | Path) -> dict[KeyPath, int]:
-    """Line number of every key of the file, by key path."""
-    return _document(path).lines
-
-
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """KEY=VALUE of --set: the value is read as the file would, so 2 is a number and [a, b] a list."""
+    """Split KEY=VALUE of --set; the value is read as in the file, so 2 is a number and [a, b] a list."""
     key, value = parse_variable(text)
     return key, parse_yaml(value, f"--set {text!r}").content
 
 
 def parse_variable(text: str) -> tuple[str, str]:
-    """KEY=VALUE of --var: the value is taken as it is written."""
+    """Split KEY=VALUE of --var; the value is taken as it is written."""
     match = re.fullmatch(r"([^=\s]+)=(.*)", text, re.DOTALL)
     if match is None:
         raise ConfigError(f"{text!r}: expected KEY=VALUE, for example ds=2026-11-01 or passes.max=2")

@@ -15,8 +15,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Owner:
-    """host, pid, command: of the process; since: when it took the lock, ISO, UTC; shared: whether others may, too.
+    """The holder of a lock.
 
+    host, pid, command: of the process; since: when it took the lock, ISO, UTC; shared: whether others may, too
     space: which processes of the host it is one of: those of a container have numbers of their own.
     """
 
@@ -44,7 +45,7 @@ class Owner:
         return f"{which} {self.pid} on {self.host} ({self.command}) since {self.since}"
 
     def is_dead(self) -> bool:
-        """Whether it surely is: a process of this machine that is not there. Of others nothing is known."""
+        """Return whether it surely is dead: a process of this machine that is not there. Of others nothing is known."""
         if self.host != socket.gethostname() or self.space != _space():
             return False
         try:
@@ -58,7 +59,7 @@ class Owner:
 
 @cache
 def _space() -> str:
-    """This boot of this machine, and the namespace of its process numbers."""
+    """Name this boot of this machine, and the namespace of its process numbers."""
     found = []
     with contextlib.suppress(OSError):
         found.append(open("/proc/sys/kernel/random/boot_id").read().strip())  # noqa: SIM115
@@ -68,6 +69,6 @@ def _space() -> str:
 
 
 def _command() -> str:
-    """The program and, of `gdmix run` and the like, its sub-command: what follows may hold secrets."""
+    """Return the program and, of `gdmix run` and the like, its sub-command: what follows may hold secrets."""
     names = [os.path.basename(name) for name in sys.argv[:1]]
     return " ".join([*names, *(name for name in sys.argv[1:2] if name.isalpha())]) or "python"

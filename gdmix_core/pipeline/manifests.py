@@ -1,5 +1,4 @@
-"""Which files a result has, and holding them to it: what is read is all there and as it was written, or it is an error.
-
+"""Manifests of the files of a result: what is read is all there and as it was written, or it is an error.
 A manifest names each file by its path below the result's folder, with its size in bytes, the SHA-256 digest of its
 content and, of Parquet and score vectors, the rows it holds.
 """
@@ -24,7 +23,7 @@ _verified: dict[tuple[str, int, str], str] = {}
 
 
 def describe(folder: str, paths: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """What a manifest says of the files at these paths below `folder`. Each is read once."""
+    """Return what a manifest says of the files at these paths below `folder`. Each is read once."""
     paths = sorted(paths)
     with ThreadPoolExecutor(_THREADS) as pool:
         return dict(zip(paths, pool.map(lambda path: _described(storage.join(folder, path)), paths), strict=True))
@@ -58,7 +57,7 @@ _ROWS: dict[str, Callable[[IO[bytes]], int]] = {"parquet": _rows_of_parquet, "np
 
 
 def first_fault(folder: str, files: Files) -> str | None:
-    """Says which file is absent or has another size, None where all are there. Folders are listed, files not read."""
+    """Say which file is absent or has another size, None where all are there. Folders are listed, files not read."""
     there: dict[str, int] = {}
     for below in sorted({path.rpartition("/")[0] for path in files}):
         listed = storage.list_files(storage.join(folder, below) if below else folder, hidden=True)
@@ -73,7 +72,7 @@ def first_fault(folder: str, files: Files) -> str | None:
 
 
 def digest(path: str) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
+    """Return the SHA-256 of a file's content, in hexadecimal."""
     with storage.open_for_read(path) as file:
         return _digest(file)
 
@@ -83,7 +82,7 @@ def _digest(file: IO[bytes]) -> str:
 
 
 def verify(path: str, entry: Mapping[str, Any], advice: str) -> None:
-    """Raises DataError, which ends with the advice, unless the file is there and its content has the digest.
+    """Raise DataError, which ends with the advice, unless the file is there and its content has the digest.
 
     A file is read once in a process, unless it changes.
     """
@@ -100,13 +99,13 @@ def verify(path: str, entry: Mapping[str, Any], advice: str) -> None:
 
 
 def verify_all(folder: str, files: Files, advice: str) -> None:
-    """verify, of every file."""
+    """Verify every file, as `verify` does."""
     with ThreadPoolExecutor(_THREADS) as pool:
         for _ in pool.map(lambda item: verify(storage.join(folder, item[0]), item[1], advice), files.items()):
             pass
 
 
 def below(files: Files, folder: str) -> dict[str, Mapping[str, Any]]:
-    """Those of a folder of the manifest, by their paths within it."""
+    """Return the files of a folder of the manifest, by their paths within it."""
     start = folder.rstrip("/") + "/"
     return {path.removeprefix(start): entry for path, entry in files.items() if path.startswith(start)}

@@ -1,10 +1,10 @@
-"""Which steps of a run are done: markers, which say that a result is whole, what it is of, and which files it has."""
+"""Markers of the steps that are done: they say that a result is whole, what it is of, and which files it has."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from gdmix_core import storage
@@ -15,9 +15,12 @@ from gdmix_core.pipeline.plan import CoordinateStep, Plan, Step, evaluate_id
 
 log = logging.getLogger(__name__)
 
+# Steps that are not of one coordinate and write more than their marker.
+_WITH_FILES = ("validate", "partition", "summarize", "initialize", "export")
+
 
 class Markers(RunPaths):
-    """plan: the run's steps"""
+    """The markers of a run. plan: the run's steps"""
 
     def __init__(self, root: str, data_root: str, plan: Plan) -> None:
         super().__init__(root, data_root)
@@ -30,18 +33,18 @@ class Markers(RunPaths):
         raise NotImplementedError
 
     def check_not_replaced(self) -> None:
-        """Raises ReplacedRunError when the directory's configuration is no longer this run's."""
+        """Raise ReplacedRunError when the directory's configuration is no longer this run's."""
         raise NotImplementedError
 
     def result(self, step_id: str) -> dict[str, Any]:
-        """The marker's content. Raises StepError when the step is not done."""
+        """Return the marker's content. Raises StepError when the step is not done."""
         path = self.marker(self.plan[step_id])
         if not storage.exists(path):
             raise StepError(f"{self.root}: step {step_id} has not been run ({path} is missing); run it first")
         return _mapping(path)
 
     def is_done(self, step: Step) -> bool:
-        """Whether the step's result is there, current, and has all its files; one that has not is made again."""
+        """Return whether the step's result is there, current, and has all its files; else it is made again."""
         path = self.marker(step)
         if not storage.exists(path):
             return False
@@ -60,14 +63,14 @@ class Markers(RunPaths):
         return fault is None
 
     def _fault(self, step: Step, content: Mapping[str, Any]) -> str | None:
-        root, _ = self._holds(step)
-        return manifests.first_fault(root, content.get("contents", {})) if root else None
+        folder = self._folder(step)
+        return manifests.first_fault(folder, content.get("contents", {})) if folder else None
 
     def lost_scores(self, step: CoordinateStep, *, verified: bool = False) -> str | None:
-        """Which score vector of a trained coordinate is gone or of another size, after its evaluation made it of the
-        parts that training left; None where there is nothing wrong.
+        """Say which score vector of a trained coordinate is gone or of another size, after its evaluation made it of
+        the parts that training left; None where nothing is wrong.
 
-        verified: also looks at their contents, as is always done where they are about to be evaluated anew
+        verified: look at their contents, too, as is always done where they are about to be evaluated anew
         """
         evaluation = self._evaluation_of(step)
         path = self.marker(evaluation)
@@ -75,24 +78,20 @@ class Markers(RunPaths):
             return None
         try:
             content = _mapping(path)
+            fault = self._fault(evaluation, content)
+            if fault is None and (verified or content.get("key") != self.keys[evaluation.id]):
+                manifests.verify_all(self._folder(evaluation), content.get("contents", {}), "it is made again")
         except DataError as error:
             return str(error)
-        fault = self._fault(evaluation, content)
-        if fault is None and (verified or content.get("key") != self.keys[evaluation.id]):
-            root, _ = self._holds(evaluation)
-            try:
-                manifests.verify_all(root, content.get("contents", {}), "it is made again")
-            except DataError as error:
-                return str(error)
         return fault
 
     def _evaluation_of(self, training: CoordinateStep) -> Step:
         return self.plan[evaluate_id(training.pass_number, training.coordinate)]
 
     def drop(self, step: Step) -> None:
-        """Removes the marker of an older result: it goes before any of the result's files does.
+        """Remove the marker of an older result, before any of the result's files is removed.
 
-        With that of a training goes its evaluation's, which is of the older scores.
+        With the marker of a training its evaluation's is removed, which is of the older scores.
         """
         dropped_steps = [step]
         if isinstance(step, CoordinateStep) and step.trains:
@@ -102,72 +101,66 @@ class Markers(RunPaths):
             self._described.pop(dropped.id, None)
 
     def commit(self, step: Step, content: Mapping[str, Any]) -> dict[str, Any]:
-        """Declares the step's result whole, and says which files it has; returns what was written.
+        """Declare the step's result whole, and say which files it has; return what was written.
 
         Raises ReplacedRunError rather than vouch for what processes below may have made with another configuration.
         """
-        root, files = self._holds(step)
+        folder = self._folder(step)
         marked = {"key": self.keys[step.id], "step": step.id, **content}
-        if root:
-            marked["contents"] = manifests.describe(root, files())
+        if folder:
+            marked["contents"] = manifests.describe(folder, self._files_in(folder, step))
         self.check_not_replaced()
         storage.write_json(self.marker(step), marked)
         self._described.pop(step.id, None)
         return marked
 
-    def _holds(self, step: Step) -> tuple[str, Callable[[], list[str]]]:
-        """The folder that a step's marker describes, and which files in it are the result's; "" without files."""
-        if step.kind in ("validate", "partition", "summarize", "initialize", "export"):
-            root, folders = self.marker(step).rsplit("/", 1)[0], [""]
-        elif not isinstance(step, CoordinateStep):
-            return "", list
-        else:
-            root = self.coordinate(step.pass_number, step.coordinate)
+    def _folder(self, step: Step) -> str:
+        """Return the folder whose files the step's marker lists; "" where the marker is the whole result."""
+        if isinstance(step, CoordinateStep):
+            return self.coordinate(step.pass_number, step.coordinate)
+        return self.marker(step).rpartition("/")[0] if step.kind in _WITH_FILES else ""
+
+    def _files_in(self, folder: str, step: Step) -> list[str]:
+        """Return the files that are the step's result, but for the marker: their paths below the folder."""
+        if isinstance(step, CoordinateStep):
             # A trained coordinate's scores are in parts until its evaluation brings them together.
-            folders = ["scores"] if step.kind == "evaluate" else ["model", "l2"]
-        own = re.compile(r"model/shard-\d+\.json|" + re.escape(self.marker(step).removeprefix(f"{root}/")))
-
-        def paths() -> list[str]:
-            found = [
-                storage.join(folder, path) if folder else path
-                for folder in folders
-                for path in storage.paths_within(storage.join(root, folder) if folder else root)
-            ]
-            if step.kind in ("validate", "partition", "initialize", "export"):
+            parts = ("model", "l2") if step.trains else ("scores",)
+            found = [f"{part}/{path}" for part in parts for path in storage.paths_within(storage.join(folder, part))]
+        else:
+            found = storage.paths_within(folder)
+            if step.kind != "summarize":
                 found = [path for path in found if run_directory.is_of_a_step(path)]
-            return [path for path in found if not own.fullmatch(path)]
-
-        return root, paths
+        markers = re.compile(r"model/shard-\d+\.json|" + re.escape(self.marker(step).removeprefix(f"{folder}/")))
+        return [path for path in found if not markers.fullmatch(path)]
 
     def whole(self, path: str, step_id: str) -> str:
-        """The path of a file of this run, once its content is known to be what the step has written.
+        """Return the path of a file of this run, once its content is known to be what the step has written.
 
         Raises DataError for a file that is missing or altered. A file that the step's manifest does not describe (it is
         not committed yet, or an earlier version did) is let pass.
         """
-        root, files = self._files_of(self.plan[step_id])
-        entry = files.get(path.removeprefix(f"{root}/"))
+        folder, files = self._files_of(self.plan[step_id])
+        entry = files.get(path.removeprefix(f"{folder}/"))
         if entry is not None:
             advice = f"remove what is left of it and run the pipeline again, which makes what {step_id} made anew"
             manifests.verify(path, entry, advice)
         return path
 
     def has(self, path: str, step_id: str) -> bool:
-        """Whether the step has written the file, by its manifest; by the file itself where none says so."""
-        root, files = self._files_of(self.plan[step_id])
-        return path.removeprefix(f"{root}/") in files if files else storage.exists(path)
+        """Return whether the step has written the file, by its manifest; by the file itself where none says so."""
+        folder, files = self._files_of(self.plan[step_id])
+        return path.removeprefix(f"{folder}/") in files if files else storage.exists(path)
 
     def _files_of(self, step: Step) -> tuple[str, manifests.Files]:
         if step.id not in self._described:
-            root, _ = self._holds(step)
-            path = self.marker(step)
-            content = storage.read_json(path) if root and storage.exists(path) else {}
+            folder, path = self._folder(step), self.marker(step)
+            content = storage.read_json(path) if folder and storage.exists(path) else {}
             current = "key" in content and content["key"] == self.keys[step.id]
-            self._described[step.id] = (root, content.get("contents", {}) if current else {})
+            self._described[step.id] = (folder, content.get("contents", {}) if current else {})
         return self._described[step.id]
 
     def require(self, step: Step) -> None:
-        """Raises StepError unless every step that `step` reads is done and current."""
+        """Raise StepError unless every step that `step` reads is done and current."""
         for read in step.reads:
             if not self.is_done(self.plan[read]):
                 raise StepError(f"{self.root}: {step.id} needs {read}, which is missing or out of date; run it first")

@@ -11,7 +11,6 @@ from gdmix_core.pipeline.run import Run
 
 log = logging.getLogger(__name__)
 
-
 Result = dict[str, Any]
 
 
@@ -23,16 +22,17 @@ def once(
     before: Callable[[], object] | None = None,
     after: Callable[[Result], object] | None = None,
 ) -> Result:
-    """The step's result: what its marker says if it is done, else what `work` returns, committed.
+    """Return the step's result: what its marker says if it is done, else what `work` returns, committed.
 
-    The marker of an older result goes before any of that result's files does, and the new one comes after all of its
-    own. So `work` may write in place. Neither before nor after is called where there is nothing to make.
+    The marker of an older result is removed before any of that result's files, and the new one is written after all
+    of its own. So `work` may write in place. Neither `before` nor `after` is called where there is nothing to make.
 
-    before: refuses what cannot be made, while the older result is still there; after: told of the committed result
+    before: refuses what cannot be made, while the older result is still there
+    after: is given the committed result
 
-    That what this step reads is done is for the caller to see (Run.require): whoever carries steps out does, for all
-    kinds at once.
+    Raises StepError when a step that this one reads is not done.
     """
+    run.require(step)
     if run.is_done(step):
         log.info("%s is done already", step.id)
         return run.result(step.id)

@@ -1,4 +1,4 @@
-"""Where the files of a run lie: every path of the run directory is spelled here and nowhere else."""
+"""Paths of the files of a run: every path of the run directory is spelled here and nowhere else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from gdmix_core.pipeline.plan import CoordinateStep, Step
 
 
 class RunPaths:
-    """root: directory or URL of the run; data_root: of what it shares with others, which is its own, but for a trial"""
+    """The paths of a run. root: its directory or URL; data_root: of what a trial shares with others, else the same"""
 
     def __init__(self, root: str, data_root: str) -> None:
         self.root = root
@@ -17,7 +17,7 @@ class RunPaths:
         return storage.join(self.root, *parts)
 
     def shared(self, *parts: str) -> str:
-        """What a trial has in common with the others of its search."""
+        """Return the path of what a trial has in common with the others of its search."""
         return storage.join(self.data_root, *parts)
 
     def frame(self, *parts: str) -> str:
@@ -39,8 +39,12 @@ class RunPaths:
         return self.shared("initial", coordinate, "network", *parts)
 
     def earlier_run(self) -> str:
-        """Which run `initial_model` stands for, as it was chosen when this one began."""
+        """Return the path of the choice of the run that `initial_model` means, as it was made when this run began."""
         return self.shared("initial_model.json")
+
+    def file_digests(self) -> str:
+        """Return the path of the digests of the files beside the input that trainings read."""
+        return self.shared("watched.json")
 
     def initial_features(self, coordinate: str) -> str:
         return self.shared("initial", coordinate, "features.csv")
@@ -55,13 +59,13 @@ class RunPaths:
         return self.coordinate(pass_number, coordinate, "scores", split, f"part-{number:05d}.npy")
 
     def scores(self, pass_number: int, coordinate: str, split: str) -> str:
-        """pass_number 0: the initial model's, before any training."""
+        """Return the path of a coordinate's scores; of pass 0 its initial model's, before any training."""
         if pass_number == 0:
             return self.shared("initial", coordinate, "scores", f"{split}.npy")
         return self.coordinate(pass_number, coordinate, "scores", f"{split}.npy")
 
     def marker(self, step: Step) -> str:
-        """The file whose presence, with the step's key in it, says that the step's result is whole."""
+        """Return the path of the marker: a file that says, with the step's key in it, that the result is whole."""
         if not isinstance(step, CoordinateStep):
             return {
                 "validate": self.frame("manifest.json"),

@@ -1,4 +1,4 @@
-"""From a configuration to the ordered steps of a pipeline, as plain data.
+"""The plan of a pipeline: the ordered steps that a configuration asks for, as plain data.
 
 `gdmix run` and the Airflow DAG factory both walk this list, so both do the same. A step's key is a fingerprint of
 everything its result depends on: its own settings and the keys of the steps it reads. A result on disk that carries
@@ -69,7 +69,7 @@ class Plan:
         raise KeyError(step_id)
 
     def of_coordinate(self, step_id: str) -> CoordinateStep:
-        """The training or evaluation with this id. Raises KeyError for any other."""
+        """Return the training or evaluation with this id. Raises KeyError for any other."""
         step = self[step_id]
         if not isinstance(step, CoordinateStep):
             raise KeyError(step_id)
@@ -93,29 +93,29 @@ class Plan:
         return max((step.pass_number or 0 for step in self.steps), default=0)
 
     def keys(self, of: Fingerprints) -> dict[str, str]:
-        """The key of every step. of: fingerprints of what lies outside of the configuration"""
+        """Return the key of every step. of: fingerprints of what lies outside of the configuration"""
         keys: dict[str, str] = {}
-        watched = sorted(of.watched.items())
+        digests = sorted(of.digests.items())
         for step in self.steps:
             upstream: list[Any] = [keys[self._depended_on(step, read)] for read in step.reads] or [of.input]
             if step.kind == "initialize":
                 upstream.append(str(of.initial))
                 # An earlier network is laid out in the vocabulary of this run.
-                upstream += [files for name, files in watched if name in step.settings["coordinates"]]
+                upstream += [files for name, files in digests if name in step.settings["coordinates"]]
             if step.kind == "trials" or (isinstance(step, CoordinateStep) and step.trains):
-                upstream += [files for name, files in watched if step.coordinate in (name, None)]
+                upstream += [files for name, files in digests if step.coordinate in (name, None)]
             content = json.dumps([FORMAT_VERSION, step.kind, dict(step.settings), upstream], sort_keys=True)
             keys[step.id] = hashlib.sha256(content.encode()).hexdigest()[:24]
         return keys
 
     def _depended_on(self, step: Step, read: str) -> str:
-        """Training and evaluation take scores from an earlier evaluation, which brings them together; they are the
-        training's, whatever is measured of them."""
+        """Return the step whose key counts: the training, where a coordinate's step reads an evaluation.
+
+        That only brings the training's scores together, whatever it measures of them.
+        """
         earlier = self[read]
-        if earlier.kind != "evaluate" or step.coordinate is None:
+        if step.coordinate is None or not isinstance(earlier, CoordinateStep) or earlier.trains:
             return read
-        assert earlier.pass_number is not None
-        assert earlier.coordinate is not None
         return train_id(earlier.pass_number, earlier.coordinate)
 
 
@@ -132,7 +132,7 @@ def gate_id(pass_number: int) -> str:
 
 
 def build_plan(config: Config) -> Plan:
-    """The steps in an order in which they can run one after another."""
+    """Return the steps in an order in which they can run one after another."""
     data = config.model_dump(mode="json")
     steps = [
         Step("validate", "validate", settings=step_settings.of_validate(config, data)),
@@ -147,7 +147,7 @@ def build_plan(config: Config) -> Plan:
     if rounds := round_count(config):
         return Plan((*steps, *_search_steps(config, data, steps, rounds)))
     # With a single coordinate a second pass would train the same model on the same offsets again, unless the first one
-    # has told more of λ: a random effect's is found on a sample of entities before it, and by all of them in it.
+    # has improved λ: a random effect's is found on a sample of entities before it, and on all of them in it.
     estimated = any(config.coordinates[n].automatic and config.coordinates[n].random_effect for n in trained(config))
     passes = config.passes.max if len(trained(config)) > 1 or estimated else 1
     final = trained(config)[-1]
@@ -163,30 +163,36 @@ def build_plan(config: Config) -> Plan:
 
 
 def normalized(config: Config) -> dict[str, Coordinate]:
-    """The coordinates whose features are scaled for training."""
-    scaled = {n: c for n, c in config.coordinates.items() if c.normalization != "none" and c.bag is not None}
-    return {name: coordinate for name, coordinate in scaled.items() if not coordinate.locked}
+    """Return the coordinates whose features are scaled for training."""
+    return {
+        name: coordinate
+        for name, coordinate in config.coordinates.items()
+        if coordinate.normalization != "none" and coordinate.bag is not None and not coordinate.locked
+    }
 
 
 def trained(config: Config) -> list[str]:
-    """The coordinates that are neither locked nor external, in order; the last one ends a pass."""
+    """Return the coordinates that are neither locked nor external, in order; the last one ends a pass."""
     return [name for name, coordinate in config.coordinates.items() if not coordinate.trained_once]
 
 
 def order_of_pass(config: Config, pass_number: int) -> list[str]:
-    """The coordinates that a pass goes through: those whose model is given (locked, external) in the first pass alone,
-    and before all others, so that each of these trains on their scores."""
+    """Return the coordinates that a pass goes through.
+
+    Those whose model is given (locked, external) are in the first pass alone, and before all others, so that each of
+    these trains on their scores.
+    """
     given = [name for name, coordinate in config.coordinates.items() if coordinate.trained_once]
     return [*given, *trained(config)] if pass_number == 1 else trained(config)
 
 
 def pass_of_model(config: Config, pass_number: int, coordinate: str) -> int:
-    """The pass that made the coordinate's model which holds at the end of a pass."""
+    """Return the pass that made the coordinate's model which holds at the end of a pass."""
     return 1 if config.coordinates[coordinate].trained_once else pass_number
 
 
 def _search_steps(config: Config, data: dict[str, Any], shared: list[Step], rounds: int) -> list[Step]:
-    """In place of passes: rounds of trials, which make the passes, each in a run of its own within this one."""
+    """Return the steps of a search in place of passes: rounds of trials, which make the passes in runs of their own."""
     settings = {key: data[key] for key in ("task", "passes", "metrics", "tune", "initial_model")}
     settings["coordinates"] = {name: step_settings.of_coordinate(config, data, name) for name in data["coordinates"]}
     steps: list[Step] = []
@@ -202,7 +208,7 @@ def _search_steps(config: Config, data: dict[str, Any], shared: list[Step], roun
 
 
 def latest_scores(config: Config, pass_number: int, coordinate: str) -> dict[str, int]:
-    """For every other coordinate, the pass whose scores are part of this one's offset; none yet: left out."""
+    """Return for every other coordinate the pass whose scores are part of this one's offset; none yet: left out."""
     names = order_of_pass(config, 1)
     at = names.index(coordinate)
     before = {name: pass_of_model(config, pass_number, name) for name in names[:at]}

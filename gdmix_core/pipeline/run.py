@@ -16,19 +16,13 @@ import yaml
 from gdmix_core import storage
 from gdmix_core.config.model import leniently
 from gdmix_core.config.pipeline import Config
-from gdmix_core.errors import DataError, ReplacedRunError, StepError
+from gdmix_core.errors import ReplacedRunError, StepError
 from gdmix_core.pipeline import run_directory
-from gdmix_core.pipeline.fingerprints import (
-    Digests,
-    Fingerprints,
-    initial_of_run,
-    input_of_frame,
-    watched_by,
-    watched_of_run,
-)
+from gdmix_core.pipeline.fingerprints import Digests, Fingerprints, reads_files, recorded
 from gdmix_core.pipeline.loading import parse_config
 from gdmix_core.pipeline.markers import Markers
 from gdmix_core.pipeline.plan import build_plan
+from gdmix_core.pipeline.run_directory import read_recorded
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +32,20 @@ _LIBRARIES = ("gdmix-airflow", "numpy", "scipy", "numba", "pyarrow", "pyspark", 
 
 
 class Run(Markers):
-    """root: directory or URL; config: the resolved configuration it was made with.
+    """A run of a pipeline; `create` starts one, `open` opens one that is there.
 
-    trial: of a trial of a search, its number, its parameters' values, and the trial it starts from, if any; frame,
-    shards and whatever else all trials share lie in data_root, the run of the search.
-    origin: who started the run, as far as it was said: {by: what a message calls it, passes and trials: of the
-    pipeline, of which this run may make fewer}.
+    Parameters
+    ----------
+    root
+        Its directory or URL.
+    config
+        The resolved configuration it was made with.
+    trial
+        Of a trial of a search: its number, its parameters' values, and the trial it starts from, if any. Frame, shards
+        and whatever else all trials share lie in data_root, the run of the search.
+    origin
+        Who started the run, as far as it is known: {by: what a message calls it, passes and trials: of the pipeline, of
+        which this run may make fewer}.
     """
 
     def __init__(
@@ -59,14 +61,13 @@ class Run(Markers):
         self.trial = trial
         self.origin = dict(origin or {})
         self._set: dict[str, Any] = {}
-        self._fingerprints: Fingerprints | None = None
         self._keys: dict[str, str] | None = None
 
     @classmethod
     def create(
         cls, config: Config, *, trial: Mapping[str, Any] | None = None, origin: Mapping[str, Any] | None = None
     ) -> Run:
-        """Starts (or continues) the run in config.output and writes its config.yaml.
+        """Start (or continue) the run in config.output and write its config.yaml.
 
         Raises ConfigError, before anything is written, for a directory that is not this pipeline's own.
         """
@@ -86,8 +87,10 @@ class Run(Markers):
 
     @classmethod
     def open(cls, root: str, *, key: str | None = None) -> Run:
-        """An existing run. Raises StepError when there is none; ReplacedRunError when its configuration is not the one
-        with this key."""
+        """Open an existing run.
+
+        Raises StepError when there is none; ReplacedRunError when its configuration is not the one with this key.
+        """
         root = root.rstrip("/")
         path = storage.join(root, "config.yaml")
         if not storage.exists(path):
@@ -107,7 +110,7 @@ class Run(Markers):
         return _key(_as_written(self.config))
 
     def check_not_replaced(self) -> None:
-        """Raises ReplacedRunError when the directory's configuration is no longer this run's."""
+        """Raise ReplacedRunError when the directory's configuration is no longer this run's."""
         path = self.path("config.yaml")
         if storage.exists(path):
             _check_key(self.root, read_recorded(path), self.config_key)
@@ -116,29 +119,23 @@ class Run(Markers):
 
     @property
     def fingerprints(self) -> Fingerprints:
-        """As they were set, else as the run's files have them. Raises StepError before validate."""
-        if self._fingerprints is None:
-            known: dict[str, Any] = dict(self._set)
-            known.setdefault("initial", initial_of_run(self, self.config))
-            known.setdefault("watched", watched_of_run(self, self.config))
-            self._fingerprints = Fingerprints(known.pop("input", None) or input_of_frame(self), **known)
-        return self._fingerprints
+        """The fingerprints as they were set, else as the run's files have them. Raises StepError before validate."""
+        return recorded(self, self.config, self._set)
 
     def set_fingerprints(self, **changed: Any) -> None:
-        """What some of them are now: fields of Fingerprints."""
+        """Set some of the fingerprints: fields of Fingerprints."""
         self._set |= changed
-        self._fingerprints = self._keys = None
+        self._keys = None
 
     def forget_input(self) -> None:
-        """From now on the input's is that of the frame."""
-        self._set.pop("input", None)
-        self._fingerprints = self._keys = None
+        """Take the input's fingerprint from the frame from now on."""
+        self.set_fingerprints(input=None)
 
-    def watch(self, digests: Digests) -> None:
-        """Sets and keeps the digests of further files; they are taken when the run starts."""
-        if watched_by(self.config):
-            storage.write_json(self.shared("watched.json"), digests)
-            self.set_fingerprints(watched=digests)
+    def record_digests(self, digests: Digests) -> None:
+        """Set and keep the digests of further files; they are taken when the run starts."""
+        if reads_files(self.config):
+            storage.write_json(self.file_digests(), digests)
+            self.set_fingerprints(digests=digests)
 
     @property
     def keys(self) -> dict[str, str]:
@@ -163,18 +160,6 @@ def _check_key(root: str, content: Mapping[str, Any], key: str) -> None:
             f"{root}: another run has replaced the configuration there, {other}; their results would mix. When it is "
             "over, start this run anew (in Airflow clear validate with all that follows), or give it another output"
         )
-
-
-def read_recorded(path: str) -> dict[str, Any]:
-    """The content of a run's config.yaml. Raises DataError where it is damaged."""
-    with storage.open_for_read(path) as file:
-        try:
-            content = yaml.safe_load(file.read().decode())
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            content = str(error).partition("\n")[0]
-    if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
-        raise DataError(f"{path}: not what a run writes there; it is damaged, or another file: {str(content)[:80]!r}")
-    return content
 
 
 def _versions() -> dict[str, str]:

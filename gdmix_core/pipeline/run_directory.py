@@ -1,8 +1,7 @@
-"""Whose directory a run is made in: nothing is written to, or removed from, a directory that is not the pipeline's own.
-
+"""The owner of a run's directory: nothing is written to, or removed from, a directory that is not the pipeline's own.
 A small file marks the directory of a run, with the pipeline's name; it is the first that is written there. All files
-that a run writes lie below it. The folders that steps fill (frame, shards, passes, export, …) are theirs; whatever else
-somebody puts beside them stays as it is.
+that a run writes lie below it. The folders that steps fill (frame, shards, passes, export, …) are theirs; other files
+beside them stay as they are.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _WRITTEN = re.compile(
 
 
 def root_of(config: Config) -> str:
-    """The directory of the configuration's run, without a slash at the end."""
+    """Return the directory of the configuration's run, without a slash at the end."""
     output, local = config.output, local_path(config.output)
     if local is None:
         return output if not output.partition("://")[2].strip("/") else output.rstrip("/")  # s3:// stays a URL
@@ -48,7 +47,7 @@ def root_of(config: Config) -> str:
 
 
 def check(config: Config) -> None:
-    """Raises ConfigError unless config.output is this pipeline's run, or a directory that is absent or empty.
+    """Raise ConfigError unless config.output is this pipeline's run, or a directory that is absent or empty.
 
     Only reads. A directory with nothing but hidden files in it counts as empty.
     """
@@ -84,7 +83,7 @@ def check(config: Config) -> None:
 
 
 def claim(config: Config) -> str:
-    """Marks config.output as this pipeline's run, unless it is marked already; returns the directory.
+    """Mark config.output as this pipeline's run, unless it is marked already; return the directory.
 
     Raises ConfigError, before anything is written, when the directory is somebody else's (see check).
     """
@@ -99,7 +98,7 @@ def claim(config: Config) -> str:
 
 
 def pipeline_of(root: str) -> str | None:
-    """The name of the pipeline whose run the directory is; None when it is not a run's.
+    """Return the name of the pipeline whose run the directory is; None when it is not a run's.
 
     A run that an earlier version made has no mark, but its config.yaml says whose it is; a trial's does not count.
     """
@@ -115,15 +114,18 @@ def pipeline_of(root: str) -> str | None:
         if content.get("format") != _FORMAT:
             raise _refused(root, f"was made by another version of gdmix (format {content.get('format')} in {MARK})")
         return name
-    made = recorded(storage.join(root, "config.yaml"))
-    if made is None or made.get("trial") is not None or not isinstance(made.get("versions"), dict):
+    path = storage.join(root, "config.yaml")
+    try:
+        made = read_recorded(path) if storage.exists(path) else {}
+    except DataError:
         return None
-    config = made.get("config")
-    return str(config["name"]) if isinstance(config, dict) and "name" in config else None
+    if made.get("trial") is not None or not isinstance(made.get("versions"), dict) or "name" not in made["config"]:
+        return None
+    return str(made["config"]["name"])
 
 
 def run_around(path: str) -> str | None:
-    """The directory of a run that the path lies in, or is; None when there is none."""
+    """Return the directory of a run that the path lies in, or is; None when there is none."""
     for folder in _ancestors(path):
         if storage.exists(storage.join(folder, MARK)) or pipeline_of(folder) is not None:
             return folder
@@ -131,7 +133,7 @@ def run_around(path: str) -> str | None:
 
 
 def lies_in(path: str, folder: str) -> bool:
-    """Whether the path is the folder, or something in it: by what both are, through links and `..`."""
+    """Return whether the path is the folder, or something in it: by what both are, through links and `..`."""
     if (local_path(path) is None) != (local_path(folder) is None):
         return False
     outer, inner = _parts(folder), _parts(path)
@@ -148,18 +150,18 @@ def lies_in(path: str, folder: str) -> bool:
 
 
 def is_of_a_step(path: str) -> bool:
-    """Whether a file of frame, shards, initial or export is one that steps write; path: below that folder."""
+    """Return whether a file of frame, shards, initial or export is one that steps write; path: below that folder."""
     return _WRITTEN.fullmatch(path) is not None
 
 
 def clear(folder: str) -> None:
-    """Removes what steps wrote into one of these folders, its manifest first. What is not theirs stays."""
+    """Remove what steps wrote into one of these folders, its manifest first. What is not theirs stays."""
     storage.remove(storage.join(folder, "manifest.json"))
     storage.remove_files(folder, filter(is_of_a_step, storage.paths_within(folder, hidden=True)))
 
 
 def _check_apart(root: str, key: str, path: str) -> None:
-    """Raises ConfigError when the run would be made in what it reads, or around it."""
+    """Raise ConfigError when the run would be made in what it reads, or around it."""
     holds, within = lies_in(path, root), lies_in(root, path)
     if within and not holds and key == "initial_model.path":
         # A run may be made in a folder that earlier runs are in.
@@ -170,7 +172,7 @@ def _check_apart(root: str, key: str, path: str) -> None:
 
 
 def check_place(path: str) -> None:
-    """Raises ConfigError for a local path at which nothing can be: below a file, or a link to what is not there."""
+    """Raise ConfigError for a local path at which nothing can be: below a file, or a link to what is not there."""
     local = local_path(path)
     if local is None:
         return
@@ -202,20 +204,20 @@ def _mark(root: str, pipeline: str) -> None:
             os.unlink(aside)
 
 
-def recorded(path: str) -> dict[str, Any] | None:
-    """The content of a run's config.yaml; None for anything else."""
-    if not storage.exists(path):
-        return None
-    try:
-        with storage.open_for_read(path) as file:
-            content = yaml.safe_load(file.read())
-    except (DataError, yaml.YAMLError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
+def read_recorded(path: str) -> dict[str, Any]:
+    """Read a run's config.yaml. Raises DataError where it is damaged, or another file."""
+    with storage.open_for_read(path) as file:
+        try:
+            content = yaml.safe_load(file.read().decode())
+        except (yaml.YAMLError, ValueError) as error:
+            content = str(error).partition("\n")[0]
+    if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
+        raise DataError(f"{path}: not what a run writes there; it is damaged, or another file: {str(content)[:80]!r}")
+    return content
 
 
 def _parts(path: str) -> tuple[str, ...]:
-    """Of two paths to the same place the same: names from the root of the file system, or service and bucket, on."""
+    """Return the names from the root of the file system, or service and bucket, on: the same for paths to one place."""
     if local_path(path) is not None:
         return tuple(part for part in _real(path).split("/") if part)
     scheme, _, rest = path.partition("://")
@@ -228,7 +230,7 @@ def _real(path: str) -> str:
 
 
 def _ancestors(path: str) -> Iterator[str]:
-    """The path itself, and the folders around it, up to the root or bucket."""
+    """Yield the path itself, and the folders around it, up to the root or bucket."""
     if local_path(path) is not None:
         real = Path(_real(path))
         yield from map(str, (real, *real.parents))

@@ -1,6 +1,6 @@
 """One writer at a time: locks of a run and of its steps, in the run directory's hidden folder .locks.
 
-On a file system, a shared one too, the kernel keeps them (flock): whoever dies holds none any more, at once. On an
+On a file system, a shared one too, the kernel keeps them (flock): those of a process that dies are free at once. On an
 object store, and where there is no flock, they are objects which their owners renew: see advisory_lock.
 """
 
@@ -33,7 +33,7 @@ _NO_FLOCK = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EOPNOTSUPP)
 
 @contextlib.contextmanager
 def whole_run(root: str, *, shared: bool = False, wait: float = 0.0) -> Iterator[None]:
-    """Holds the run: alone, or beside others who share it. The directory must be there.
+    """Hold the run: alone, or beside others who share it. The directory must be there.
 
     Raises StepError, which names the owner, when it is not free within `wait` seconds.
     """
@@ -43,7 +43,7 @@ def whole_run(root: str, *, shared: bool = False, wait: float = 0.0) -> Iterator
 
 @contextlib.contextmanager
 def step(root: str, step_id: str, group: int | None = None, *, wait: float | None = None) -> Iterator[None]:
-    """Holds a step, or one group of its shards, beside other groups; wait: PATIENCE by default.
+    """Hold a step, or one group of its shards, beside other groups; wait: PATIENCE by default.
 
     Raises StepError as whole_run does.
     """
@@ -59,14 +59,10 @@ def step(root: str, step_id: str, group: int | None = None, *, wait: float | Non
 @contextlib.contextmanager
 def _held(root: str, name: str, what: str, *, shared: bool, wait: float) -> Iterator[None]:
     folder = local_path(root)
-    if folder is None:
-        with held_advisory(storage.join(root, ".locks", name), what, shared=shared, wait=wait):
-            yield
-        return
-    path = os.path.join(folder, ".locks", name)
-    file = _acquired(path, what, shared=shared, wait=wait)
+    path = storage.join(folder or root, ".locks", name)
+    file = None if folder is None else _acquired(path, what, shared=shared, wait=wait)
     if file is None:
-        with held_advisory(f"{path}.d", what, shared=shared, wait=wait):
+        with held_advisory(path if folder is None else f"{path}.d", what, shared=shared, wait=wait):
             yield
         return
     _open.add(file)
@@ -79,13 +75,15 @@ def _held(root: str, name: str, what: str, *, shared: bool, wait: float) -> Iter
 
 
 def _acquired(path: str, what: str, *, shared: bool, wait: float) -> int | None:
-    """The locked file; None where the file system has no locks."""
+    """Open and lock the file; return None where the file system has no locks."""
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     until = time.monotonic() + wait
-    told = False
+    warned = False
     while True:
         try:
-            file = _opened(path)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            # Programs that this process starts do not inherit the file: what they write is their own step's.
+            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:  # The folder has just been removed by the last who had held a lock in it.
             if os.path.islink(path):
                 raise StepError(f"{path} is a link to nothing; remove it") from None
@@ -102,9 +100,9 @@ def _acquired(path: str, what: str, *, shared: bool, wait: float) -> int | None:
                 raise StepError(
                     f"{what} is being worked on by {owner}; wait until it ends, or end it, and start this again"
                 ) from None
-            if not told:
+            if not warned:
                 log.warning("%s is being worked on by %s; waiting up to %.0f s for its end", what, owner, wait)
-                told = True
+                warned = True
             time.sleep(_LOOK_SECONDS)
         except OSError as error:
             os.close(file)
@@ -114,14 +112,8 @@ def _acquired(path: str, what: str, *, shared: bool, wait: float) -> int | None:
                 raise
 
 
-def _opened(path: str) -> int:
-    """Not inherited by the programs that this process starts: what they write is their own step's."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-
-
 def _is_at(file: int, path: str) -> bool:
-    """Whether the file still has its name: else its lock is one that nobody else will ask for."""
+    """Return whether the file still has its name: else its lock is one that no other process will ask for."""
     try:
         return os.path.samestat(os.fstat(file), os.stat(path))
     except FileNotFoundError:
@@ -129,7 +121,7 @@ def _is_at(file: int, path: str) -> bool:
 
 
 def _release(file: int, path: str) -> None:
-    """Leaves no file behind; of several who share a lock the last one removes it."""
+    """Release the lock and leave no file behind; of several who share a lock the last one removes it."""
     if file not in _open:  # in a process that was forked off meanwhile
         return
     _open.remove(file)
@@ -144,7 +136,7 @@ def _release(file: int, path: str) -> None:
 
 
 def _owner(path: str) -> str:
-    """Who holds the lock, as far as it says so: the last to begin, where several share it."""
+    """Return who holds the lock, as far as it says so: the last to begin, where several share it."""
     try:
         with open(path, "rb") as file:
             return str(Owner.of(json.loads(file.read())))

@@ -1,10 +1,9 @@
-"""Whether a search can be made: every key path is one of a number, every candidate gives a valid configuration, and all
-trials can share the frame and the shards."""
+"""The check that a search can be made: every key path is one of a number, every candidate gives a valid configuration,
+and all trials can share the frame and the shards."""
 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,13 +12,13 @@ from pydantic import ValidationError
 from gdmix_core.config.pipeline import Config
 from gdmix_core.config.search_space import (
     Candidates,
+    l2_lists,
     searched,
-    searched_twice,
     settings_of_search,
     trial_count,
     with_values,
 )
-from gdmix_core.config.tune import MOST_TRIALS, Range
+from gdmix_core.config.tune import MAX_TRIALS, Range
 from gdmix_core.config.yaml_text import KeyPath, Lines, place_of
 from gdmix_core.errors import ConfigError
 from gdmix_core.pipeline.plan import Plan, build_plan
@@ -28,7 +27,7 @@ _CORNERS = 64
 
 
 def check_search(config: Config, where: str = "config", lines: Lines | None = None) -> None:
-    """Raises ConfigError for a search that cannot be made; a configuration without one passes.
+    """Raise ConfigError for a search that cannot be made; a configuration without one passes.
 
     where, lines: for messages, as in pipeline.loading.parse_config.
     """
@@ -40,7 +39,7 @@ def check_search(config: Config, where: str = "config", lines: Lines | None = No
 
 
 class _FaultError(Exception):
-    """key: where in the configuration it stands."""
+    """A fault of a search. key: where in the configuration it is"""
 
     def __init__(self, key: KeyPath, message: str) -> None:
         super().__init__(message)
@@ -54,15 +53,16 @@ def _check(config: Config) -> None:
             raise _FaultError(("tune",), "there is nothing to search; give parameters, or lists at coordinates' l2")
         return
     keys = {path: _place(config, path) for path in parameters}
-    for path in searched_twice(config):
-        raise _FaultError(("tune", "parameters", path), "this l2 is a list already; give its candidates in one place")
+    for path in l2_lists(config.model_dump()):
+        if config.tune is not None and path in config.tune.parameters:
+            raise _FaultError(keys[path], "this l2 is a list already; give its candidates in one place")
     for path, candidates in parameters.items():
         _check_candidates(keys[path], candidates)
         _check_path(config, keys[path], path)
-    if settings_of_search(config).method == "grid" and trial_count(config) > MOST_TRIALS:
+    if settings_of_search(config).method == "grid" and trial_count(config) > MAX_TRIALS:
         raise _FaultError(
             ("tune",),
-            f"the grid has {trial_count(config)} combinations, more than {MOST_TRIALS}; shorten its lists, "
+            f"the grid has {trial_count(config)} combinations, more than {MAX_TRIALS}; shorten its lists, "
             "or use method: random or bayesian with a number of trials",
         )
     first = {path: _some(candidates)[0] for path, candidates in parameters.items()}
@@ -85,14 +85,12 @@ def _check_candidates(key: KeyPath, candidates: Candidates) -> None:
         return
     if not candidates:
         raise _FaultError(key, "the list of candidates is empty")
-    if not all(map(math.isfinite, candidates)):
-        raise _FaultError(key, "every candidate must be a finite number")
     if len(set(candidates)) < len(candidates):
         raise _FaultError(key, "a candidate stands twice in the list")
 
 
 def _check_path(config: Config, key: KeyPath, path: str) -> None:
-    """Raises _FaultError unless the path leads to a key that is there."""
+    """Raise _FaultError unless the path leads to a key that is there."""
     parts = path.split(".")
     at: Any = config.model_dump(mode="json")
     for position, part in enumerate(parts):
@@ -114,7 +112,7 @@ def _check_path(config: Config, key: KeyPath, path: str) -> None:
 
 
 def _check_effect(config: Config, key: KeyPath, path: str, candidates: Candidates, first: Mapping[str, float]) -> None:
-    """Raises _FaultError unless every candidate makes a valid configuration, with other trials but the same data."""
+    """Raise _FaultError unless every candidate makes a valid configuration, with other trials but the same data."""
     some = _some(candidates)
     plans = [build_plan(_trial_config(config, key, {**first, path: value})) for value in some]
     of_search = build_plan(with_values(config, {other: value for other, value in first.items() if other != path}))
@@ -129,22 +127,22 @@ def _check_effect(config: Config, key: KeyPath, path: str, candidates: Candidate
 
 
 def _differing(one: Plan, other: Plan) -> set[str]:
-    """Steps of both plans whose own settings differ."""
+    """Return the steps of both plans whose own settings differ."""
     settings = {step.id: step.settings for step in other.steps}
     return {step.id for step in one.steps if step.id in settings and step.settings != settings[step.id]}
 
 
 def _trial_config(config: Config, key: KeyPath, values: Mapping[str, float]) -> Config:
-    """Raises _FaultError for values that are not allowed, or stand where no number does."""
+    """Raise _FaultError for values that are not allowed, or are where a number cannot be."""
     try:
         made = with_values(config, values)
     except ValidationError as error:
         faults = error.errors()
         at = ".".join(str(part) for part in faults[0]["loc"])
         message = faults[0]["msg"].removeprefix("Value error, ")
-        raise _FaultError(
-            key, f"{_shown(values)} is no valid configuration: {at}: {message}{_advice(faults)}"
-        ) from None
+        advice = "; add integer: true to the range" if faults[0]["type"] == "int_from_float" else ""
+        shown = ", ".join(f"{path}={value:g}" for path, value in values.items())
+        raise _FaultError(key, f"{shown} is no valid configuration: {at}: {message}{advice}") from None
     data = made.model_dump(mode="json")
     for path in values:
         at_path: Any = data
@@ -155,16 +153,8 @@ def _trial_config(config: Config, key: KeyPath, values: Mapping[str, float]) -> 
     return made
 
 
-def _advice(faults: list[Any]) -> str:
-    return "; add integer: true to the range" if faults[0]["type"] == "int_from_float" else ""
-
-
-def _shown(values: Mapping[str, float]) -> str:
-    return ", ".join(f"{path}={value:g}" for path, value in values.items())
-
-
 def _some(candidates: Candidates) -> list[float]:
-    """All of a list; of a range its ends and, unless it is one of integers, a number between that is not whole."""
+    """Return all of a list; of a range its ends and, unless it is one of integers, a number between, not whole."""
     if isinstance(candidates, list):
         return candidates
     ends = [candidates.low, candidates.high]

@@ -1,19 +1,19 @@
-"""Which part of the configuration the result of a step depends on, as plain data: what goes into the step's key."""
+"""The part of the configuration on which the result of a step depends, as plain data: it goes into the step's key."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from gdmix_core.config.pipeline import Config
-from gdmix_core.config.text_start import settings_of_start
+from gdmix_core.config.text_architecture import settings_of_start
 from gdmix_core.metrics.registry import parse_metric
 
 
 def of_coordinate(config: Config, data: dict[str, Any], name: str) -> dict[str, Any]:
-    """Without what changes where and how the work is done, but not its result."""
-    without = config.coordinates[name].effect.without_result
+    """Return a coordinate's settings without those that change where and how the work is done, but not its result."""
+    left_out = config.coordinates[name].effect.execution_keys
     return {
-        key: {k: v for k, v in value.items() if k not in without} if key.endswith("_effect") and value else value
+        key: {k: v for k, v in value.items() if k not in left_out} if key.endswith("_effect") and value else value
         for key, value in data["coordinates"][name].items()
     }
 
@@ -38,7 +38,7 @@ def of_validate(config: Config, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_initial_model(config: Config) -> dict[str, Any]:
-    """What training makes of the initial models, which initialize only brings: so prior_weight can be searched."""
+    """Return what training makes of the initial models, which initialize only brings: prior_weight can be searched."""
     initial = config.initial_model
     if initial is None:
         return {}

@@ -21,29 +21,24 @@ if TYPE_CHECKING:
     from gdmix_operators.operators.steps import TakeExternalScoresOperator as TakeExternalScoresOperator
     from gdmix_operators.operators.steps import TrainFixedEffectOperator as TrainFixedEffectOperator
     from gdmix_operators.operators.steps import TrainPythonEffectOperator as TrainPythonEffectOperator
+    from gdmix_operators.operators.steps import TrainRandomEffectOperator as TrainRandomEffectOperator
     from gdmix_operators.operators.steps import TrainTextEffectOperator as TrainTextEffectOperator
-    from gdmix_operators.operators.train_random_effect import TrainRandomEffectOperator as TrainRandomEffectOperator
-    from gdmix_operators.operators.trial import TrialOperator as TrialOperator
+    from gdmix_operators.operators.steps import TrialOperator as TrialOperator
     from gdmix_operators.operators.validate import ValidateOperator as ValidateOperator
 
 _HOMES = {
     "add_pipeline": "factory",
     "build_dag": "factory",
-    "EvaluateOperator": "operators.steps",
-    "ExportOperator": "operators.steps",
-    "InitializeOperator": "operators.steps",
     "PartitionOperator": "operators.partition",
-    "PassGateOperator": "operators.steps",
-    "SelectOperator": "operators.steps",
-    "SummarizeOperator": "operators.steps",
-    "TakeExternalScoresOperator": "operators.steps",
-    "TrainFixedEffectOperator": "operators.steps",
-    "TrainPythonEffectOperator": "operators.steps",
-    "TrainRandomEffectOperator": "operators.train_random_effect",
-    "TrainTextEffectOperator": "operators.steps",
-    "TrialOperator": "operators.trial",
     "ValidateOperator": "operators.validate",
-}
+} | dict.fromkeys(
+    (
+        "EvaluateOperator", "ExportOperator", "InitializeOperator", "PassGateOperator", "SelectOperator",
+        "SummarizeOperator", "TakeExternalScoresOperator", "TrainFixedEffectOperator", "TrainPythonEffectOperator",
+        "TrainRandomEffectOperator", "TrainTextEffectOperator", "TrialOperator",
+    ),
+    "operators.steps",
+)  # fmt: skip
 
 __all__ = list(_HOMES)
 

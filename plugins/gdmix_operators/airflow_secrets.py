@@ -1,32 +1,32 @@
-"""What Airflow keeps secret, and must not reach a run's files, a command line or a log."""
+"""Secrets of Airflow, which must not reach a run's files, a command line or a log."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gdmix_core.config.secret_settings import has_user_info, holds_secret
 from gdmix_core.config.secret_templates import dotted, texts
+from gdmix_core.config.yaml_text import texts_in
 from gdmix_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
-# Of a Spark connection's extras, those that are no secrets: they are shown on the command line of spark-submit.
+# Of a Spark connection's extras, those that are not secrets: they are shown on the command line of spark-submit.
 _SHOWN_EXTRAS = frozenset(
     {"queue", "deploy-mode", "spark-binary", "namespace", "principal", "rest-scheme", "rest-port", "spark-home"}
 )
 
 
 def names_secret(variable: str) -> bool:
-    """Whether the name of a Variable says that it is a secret: by Airflow's own words for that, or by ours."""
+    """Return whether the name of a Variable says that it is a secret: by Airflow's own words for that, or by ours."""
     from airflow.sdk._shared.secrets_masker import should_hide_value_for_key
 
     return bool(should_hide_value_for_key(variable)) or holds_secret(variable, "some value")
 
 
 def refuse_masked(content: Any, rendered: Any, where: str) -> None:
-    """Raises ConfigError for a template whose result holds what Airflow masks in logs: passwords and extras of the
+    """Raise ConfigError for a template whose result holds what Airflow masks in logs: passwords and extras of the
     connections, and the secret Variables, that this task has read by whatever way.
 
     content: plain data before its templates were rendered.
@@ -46,8 +46,10 @@ def refuse_masked(content: Any, rendered: Any, where: str) -> None:
 
 
 def check_connection(connection: Connection) -> None:
-    """Sees to it that the log does not show the secrets of a Spark connection. Raises ConfigError for one that would be
-    on spark-submit's command line, for all users of the machine to see."""
+    """Mask the secrets of a Spark connection in logs.
+
+    Raises ConfigError for one that would be on spark-submit's command line, for all users of the machine to see.
+    """
     from airflow.sdk.log import mask_secret
 
     if "@" in (connection.host or "") or has_user_info(connection.host or ""):
@@ -60,18 +62,10 @@ def check_connection(connection: Connection) -> None:
         mask_secret(connection.password)
     for name, value in connection.extra_dejson.items():
         if name not in _SHOWN_EXTRAS:
-            for text in _leaves(value):
+            for _, text in texts_in(value):
                 mask_secret(text)
         elif isinstance(value, str) and holds_secret("", value):
             raise ConfigError(
                 f"connection {connection.conn_id}: its extra {name} holds a secret, which would be on the command line "
                 "of spark-submit; take it out"
             )
-
-
-def _leaves(value: Any) -> list[str]:
-    if isinstance(value, Mapping):
-        return [text for item in value.values() for text in _leaves(item)]
-    if isinstance(value, list):
-        return [text for item in value for text in _leaves(item)]
-    return [value] if isinstance(value, str) else []

@@ -1,4 +1,4 @@
-"""From a pipeline's YAML to an Airflow DAG.
+"""The factory of DAGs: it makes one of a pipeline's YAML.
 
 The graph reads as the maths does: validate → partition → (with an initial model: initialize) → for every pass a
 group, in it a group per coordinate with train → evaluate → …, a gate before every further pass → select → export.
@@ -28,50 +28,37 @@ from gdmix_core.config.pipeline import Config
 from gdmix_core.config.schedule import check_schedule
 from gdmix_core.config.search_space import trials_of_round
 from gdmix_core.config.secret_templates import refuse_secret_templates
+from gdmix_core.config.templates import is_template
 from gdmix_core.errors import ConfigError, DataError, ReplacedRunError
-from gdmix_core.pipeline.loading import line_numbers, load_yaml, parse_config
+from gdmix_core.pipeline.loading import parse_config, read_document
 from gdmix_core.pipeline.plan import CoordinateStep, Step, build_plan
 from gdmix_operators.airflow_secrets import names_secret
+from gdmix_operators.operators import steps
 from gdmix_operators.operators.base import StepOperator
 from gdmix_operators.operators.partition import PartitionOperator
-from gdmix_operators.operators.steps import (
-    EvaluateOperator,
-    ExportOperator,
-    InitializeOperator,
-    PassGateOperator,
-    SelectOperator,
-    SummarizeOperator,
-    TakeExternalScoresOperator,
-    TrainFixedEffectOperator,
-    TrainPythonEffectOperator,
-    TrainTextEffectOperator,
-)
-from gdmix_operators.operators.train_random_effect import TrainRandomEffectOperator
-from gdmix_operators.operators.trial import TrialOperator
 from gdmix_operators.operators.validate import ValidateOperator
 from gdmix_operators.params import trigger_params
-from gdmix_operators.templates import is_template
 
 OPERATORS: dict[str, type[StepOperator]] = {
     "validate": ValidateOperator,
     "partition": PartitionOperator,
-    "summarize": SummarizeOperator,
-    "initialize": InitializeOperator,
-    "gate": PassGateOperator,
-    "train_fixed": TrainFixedEffectOperator,
-    "train_text": TrainTextEffectOperator,
-    "train_external": TakeExternalScoresOperator,
-    "train_python": TrainPythonEffectOperator,
-    "train_random": TrainRandomEffectOperator,
-    "evaluate": EvaluateOperator,
-    "trials": TrialOperator,
-    "select": SelectOperator,
-    "export": ExportOperator,
+    "summarize": steps.SummarizeOperator,
+    "initialize": steps.InitializeOperator,
+    "gate": steps.PassGateOperator,
+    "train_fixed": steps.TrainFixedEffectOperator,
+    "train_text": steps.TrainTextEffectOperator,
+    "train_external": steps.TakeExternalScoresOperator,
+    "train_python": steps.TrainPythonEffectOperator,
+    "train_random": steps.TrainRandomEffectOperator,
+    "evaluate": steps.EvaluateOperator,
+    "trials": steps.TrialOperator,
+    "select": steps.SelectOperator,
+    "export": steps.ExportOperator,
 }
 
 
 def operator_of(step: Step) -> type[StepOperator]:
-    """The class that carries out a step; for the training of a kind of effect without one of its own, every step's."""
+    """Return the class that carries out a step: StepOperator where its kind of effect has none of its own."""
     return OPERATORS.get(step.kind, StepOperator)
 
 
@@ -83,12 +70,20 @@ RETRY_POLICY = ExceptionRetryPolicy(
 
 
 def build_dag(config: str | Path | Mapping[str, Any], **dag_arguments: Any) -> DAG:
-    """The DAG of one pipeline.
+    """Make the DAG of one pipeline.
 
-    config: path of the YAML, best `Path(__file__).with_name("movielens.yaml")`; or its content as plain data.
-    dag_arguments: further arguments of airflow.sdk.DAG, such as callbacks; they win over the YAML. `params` are further
-    fields of the trigger form, `default_args` further arguments of all tasks.
-    Raises ConfigError, which Airflow shows as the file's import error.
+    Parameters
+    ----------
+    config
+        Path of the YAML, best `Path(__file__).with_name("movielens.yaml")`; or its content as plain data.
+    **dag_arguments
+        Further arguments of airflow.sdk.DAG, such as callbacks; they win over the YAML. `params` are further fields of
+        the trigger form, `default_args` further arguments of all tasks.
+
+    Raises
+    ------
+    ConfigError
+        Where the YAML has a fault. Airflow shows it as the file's import error.
     """
     checked, plain, where = _read(config)
     arguments = _dag_arguments(checked, plain, where) | dag_arguments
@@ -105,10 +100,21 @@ def build_dag(config: str | Path | Mapping[str, Any], **dag_arguments: Any) -> D
 
 
 def add_pipeline(config: str | Path | Mapping[str, Any], *, group_id: str | None = None) -> TaskGroup:
-    """A pipeline's tasks in the DAG whose `with` block is open, in a task group of their own.
+    """Add a pipeline's tasks to the DAG whose `with` block is open, in a task group of their own.
 
-    group_id: by default the pipeline's name. The run's conf may have the keys of the trigger form; the schedule, and
-    the form, are the DAG's.
+    The run's conf may have the keys of the trigger form; the schedule, and the form, are the DAG's.
+
+    Parameters
+    ----------
+    config
+        Path of the YAML, or its content as plain data.
+    group_id
+        Name of the task group. Default: the pipeline's name.
+
+    Raises
+    ------
+    ConfigError
+        Where the YAML has a fault.
     """
     checked, plain, _ = _read(config)
     defaults: Any = _task_defaults(checked)
@@ -118,11 +124,12 @@ def add_pipeline(config: str | Path | Mapping[str, Any], *, group_id: str | None
 
 
 def _read(config: str | Path | Mapping[str, Any]) -> tuple[Config, dict[str, Any], str]:
-    """The configuration, checked but for what its templates will say; its content as plain data; and its name."""
+    """Read the configuration, checked but for what its templates will say; its content as plain data; its name."""
     if isinstance(config, Mapping):
         content, where, lines = config, "config", None
     else:
-        content, where, lines = load_yaml(config), str(config), line_numbers(config)
+        document = read_document(config)
+        content, where, lines = document.content, str(config), document.lines
     checked = parse_config(content, where=where, lines=lines)
     # YAML knows dates, which neither a template field nor the form can hold.
     plain = json.loads(json.dumps(content, default=str))
@@ -131,7 +138,7 @@ def _read(config: str | Path | Mapping[str, Any]) -> tuple[Config, dict[str, Any
 
 
 def _form(config: Config, own: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The trigger form's fields, then the DAG author's."""
+    """Return the trigger form's fields, then the DAG author's."""
     fields = trigger_params(config)
     if both := [name for name in own if name in fields]:
         raise ConfigError(
@@ -152,10 +159,11 @@ def _task_defaults(config: Config) -> dict[str, Any]:
 def _dag_arguments(config: Config, content: Mapping[str, Any], where: str) -> dict[str, Any]:
     airflow = config.airflow
     midnight = datetime.time(tzinfo=datetime.UTC)
+    text = yaml.safe_dump(content, sort_keys=False, width=110)
     return {
         "dag_id": config.name,
         "description": config.description,
-        "doc_md": _documentation(config, content),
+        "doc_md": f"{config.description or 'Mixed-effect model.'}\n\n```yaml\n{text}```\n",
         "schedule": _schedule(config, where),
         "start_date": airflow.start_date and datetime.datetime.combine(airflow.start_date, midnight),
         "catchup": airflow.catchup,
@@ -165,7 +173,7 @@ def _dag_arguments(config: Config, content: Mapping[str, Any], where: str) -> di
 
 
 def _schedule(config: Config, where: str) -> CronDataIntervalTimetable | str | None:
-    """With data intervals: `ds` of a daily run is the day that has just ended, whose data it reads."""
+    """Return a timetable of data intervals: `ds` of a daily run is the day just ended, whose data it reads."""
     schedule = config.airflow.schedule
     if schedule in (None, "@once"):
         return schedule
@@ -175,13 +183,8 @@ def _schedule(config: Config, where: str) -> CronDataIntervalTimetable | str | N
     return CronDataIntervalTimetable(schedule, timezone="UTC")
 
 
-def _documentation(config: Config, content: Mapping[str, Any]) -> str:
-    text = yaml.safe_dump(content, sort_keys=False, width=110)
-    return f"{config.description or 'Mixed-effect model.'}\n\n```yaml\n{text}```\n"
-
-
 def _add_tasks(config: Config, content: Mapping[str, Any]) -> None:
-    """A task for every step, in the plan's order; select joins the ends of all passes, made or skipped."""
+    """Add a task for every step, in the plan's order; select joins the ends of all passes, made or skipped."""
     tasks: dict[str, Any] = {}
     groups: dict[str, TaskGroup] = {}
     previous: Any = None
@@ -199,7 +202,7 @@ def _add_tasks(config: Config, content: Mapping[str, Any]) -> None:
 
 
 def _group(path: str, groups: dict[str, TaskGroup]) -> TaskGroup:
-    """The task group pass_01.global, inside pass_01; made when first asked for."""
+    """Return the task group pass_01.global, inside pass_01; made when first asked for."""
     if path not in groups:
         outer, _, name = path.rpartition(".")
         groups[path] = TaskGroup(name, parent_group=_group(outer, groups)) if outer else TaskGroup(name)

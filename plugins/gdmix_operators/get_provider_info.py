@@ -1,4 +1,4 @@
-"""What Airflow's provider manager shows of this package (`airflow providers list`)."""
+"""The description of this package that Airflow's provider manager shows (`airflow providers list`)."""
 
 from __future__ import annotations
 

@@ -11,46 +11,30 @@ from airflow.sdk import Param
 from gdmix_core.config.coordinate import KINDS, Coordinate
 from gdmix_core.config.pipeline import Config
 from gdmix_core.config.search_space import first_trial, l2_lists, searched
+from gdmix_core.config.templates import is_template
 from gdmix_core.errors import ConfigError
 from gdmix_core.pipeline.loading import override
 from gdmix_core.pipeline.plan import build_plan
-from gdmix_operators.templates import is_same_next_to, is_template, render_path
+from gdmix_operators.templates import is_same_next_to, render_path
 
 _L2_PREFIX = "l2_"
 
 
 def trigger_params(config: Config) -> dict[str, Param]:
-    """The form's fields, in order. All defaults mean "as in the YAML": scheduled runs need no form."""
+    """Return the form's fields, in order. All defaults mean "as in the YAML": scheduled runs need no form."""
     passes = build_plan(config).passes or build_plan(first_trial(config)).passes
+    at_most = f"Sweeps over all coordinates at most (1 to {passes})."
     fields = {
-        "date": Param(
-            None,
-            type=["null", "string"],
+        "date": _field(
+            "Date",
+            "string",
+            "Day whose data is read: `ds` in the paths. Empty: the day of the run itself.",
             format="date",
-            title="Date",
-            description_md="Day whose data is read: `ds` in the paths. Empty: the day of the run itself.",
         ),
-        "input": Param(
-            None,
-            type=["null", "string"],
-            title="Input",
-            description_md=f"Directory or URL of the input. Empty: `{config.input}`.",
-        ),
-        "output": Param(
-            None,
-            type=["null", "string"],
-            title="Output",
-            description_md=f"Directory or URL of the run. Empty: `{config.output}`.",
-        ),
-        "passes": Param(
-            passes,
-            type="integer",
-            minimum=1,
-            maximum=passes,
-            title="Passes",
-            description_md=f"Sweeps over all coordinates at most (1 to {passes}).",
-        ),
-        "l2": _penalty("L2 penalty", "Of every coordinate. Empty: as in the YAML."),
+        "input": _field("Input", "string", f"Directory or URL of the input. Empty: `{config.input}`."),
+        "output": _field("Output", "string", f"Directory or URL of the run. Empty: `{config.output}`."),
+        "passes": Param(passes, type="integer", minimum=1, maximum=passes, title="Passes", description_md=at_most),
+        "l2": _field("L2 penalty", "number", "Of every coordinate. Empty: as in the YAML.", minimum=0),
     }
     fields["engine"] = Param(
         None,
@@ -61,19 +45,24 @@ def trigger_params(config: Config) -> dict[str, Param]:
         f"`engine.data: {config.engine.data}`, as in the YAML.",
     )
     if "passes.max" in searched(config):
-        fields["passes"] = Param(
-            None, type=["null", "integer"], minimum=1, title="Passes", description_md="Empty: searched, as in the YAML."
-        )
+        fields["passes"] = _field("Passes", "integer", "Empty: searched, as in the YAML.", minimum=1)
     for name, coordinate in config.coordinates.items():
         if not coordinate.has_coefficients:
             continue
         text = f"Of `{name}` alone. Empty: the penalty of every coordinate, or {_given(coordinate)}."
-        fields[_L2_PREFIX + name] = _penalty(f"L2 penalty of {name}", text, section="Penalty by coordinate")
+        fields[_L2_PREFIX + name] = _field(
+            f"L2 penalty of {name}", "number", text, minimum=0, section="Penalty by coordinate"
+        )
     return fields
 
 
+def _field(title: str, kind: str, description: str, **schema: Any) -> Param:
+    """Return a field that is empty by default. kind: the JSON type of its value"""
+    return Param(None, type=["null", kind], title=title, description_md=description, **schema)
+
+
 def check_conf(conf: Mapping[str, Any] | None, content: Mapping[str, Any], own: Iterable[str] = ()) -> None:
-    """Raises ConfigError for a key that no field has: Airflow itself takes any and ignores it.
+    """Raise ConfigError for a key that no field has: Airflow itself takes any and ignores it.
 
     conf: the run's dag_run.conf. content: the pipeline's YAML as plain data. own: further fields, of the DAG's author.
     """
@@ -91,7 +80,7 @@ def check_conf(conf: Mapping[str, Any] | None, content: Mapping[str, Any], own: 
 
 
 def check_backfill(content: Mapping[str, Any], params: Mapping[str, Any], dates: Mapping[str, Any]) -> None:
-    """Raises ConfigError for values with which all days of a backfill would read, or write, the same.
+    """Raise ConfigError for values with which all days of a backfill would read, or write, the same.
 
     content: the pipeline's YAML, its templates not rendered.
     """
@@ -121,7 +110,7 @@ def _is_shared(output: str, dates: Mapping[str, Any]) -> bool:
 
 
 def apply_params(content: Mapping[str, Any], params: Mapping[str, Any], dates: Mapping[str, Any]) -> dict[str, Any]:
-    """The YAML's plain data with a run's values set."""
+    """Set a run's values in the YAML's plain data; return a copy."""
     changes: dict[str, Any] = {key: render_path(params[key], dates) for key in ("input", "output") if params.get(key)}
     if params.get("passes") is not None:
         _set(content, changes, "passes.max", params["passes"])
@@ -141,15 +130,13 @@ def _engine(content: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _penalized(content: Mapping[str, Any]) -> list[str]:
-    """The coordinates that have a penalty: of linear models."""
-    effects = {
-        name: (coordinate or {}).get("fixed_effect") or {} for name, coordinate in content["coordinates"].items()
-    }
+    """Return the coordinates that have a penalty: of linear models."""
+    effects = {name: (given or {}).get("fixed_effect") or {} for name, given in content["coordinates"].items()}
     return [name for name, effect in effects.items() if KINDS[effect.get("model", "linear")].has_coefficients]
 
 
 def _set(content: Mapping[str, Any], changes: dict[str, Any], path: str, value: float) -> None:
-    """Where candidates are searched, the value takes their place: the run stays the search that the graph shows."""
+    """Set a value; it takes the place of candidates that are searched, so the run stays the search of the graph."""
     tuned = changes.get("tune.parameters") or (content.get("tune") or {}).get("parameters") or {}
     if path in tuned:
         changes["tune.parameters"] = {**tuned, path: [value]}
@@ -158,18 +145,7 @@ def _set(content: Mapping[str, Any], changes: dict[str, Any], path: str, value: 
 
 
 def _given(coordinate: Coordinate) -> str:
-    """What the YAML says, in words."""
+    """Return what the YAML says, in words."""
     if coordinate.automatic is not None:
         return "estimated from the data, as in the YAML"
     return f"{coordinate.l2:g} as in the YAML" if isinstance(coordinate.l2, int | float) else "the YAML's grid"
-
-
-def _penalty(title: str, description: str, **schema: Any) -> Param:
-    return Param(
-        None,
-        type=["null", "number"],
-        minimum=0,
-        title=title,
-        description_md=description,
-        **schema,
-    )

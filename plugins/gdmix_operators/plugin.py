@@ -1,4 +1,4 @@
-"""What Airflow's plugin manager loads, in every one of its processes: keep it light."""
+"""The plugin that Airflow's plugin manager loads, in every one of its processes: keep it light."""
 
 from __future__ import annotations
 

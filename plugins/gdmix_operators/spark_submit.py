@@ -1,4 +1,4 @@
-"""spark-submit as the pipeline's configuration and the Airflow connection want it."""
+"""The call of spark-submit as the pipeline's configuration and the Airflow connection want it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from gdmix_operators.airflow_secrets import check_connection
 
 if TYPE_CHECKING:
     from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
+    from airflow.sdk import Connection
 
 log = logging.getLogger(__name__)
 
 
 def spark_submit_hook(run: Run, step: Step) -> SparkSubmitHook:
-    """A hook for the step's application: master and deploy mode from the connection, all else from the YAML.
+    """Return a hook for the step's application: master and deploy mode from the connection, all else from the YAML.
 
     Raises StepError when there is no spark-submit, ConfigError for a connection whose secrets it would show.
     """
@@ -57,35 +58,34 @@ def data_engine(run: Run) -> str:
 
 
 def driver_is_here(run: Run) -> bool:
-    """Whether the application's driver, which lists the input, runs on this machine: unless in deploy mode cluster."""
-    from airflow.sdk import BaseHook
-    from airflow.sdk.exceptions import AirflowNotFoundException
-
-    try:
-        extra = BaseHook.get_connection(run.config.airflow.spark_connection).extra_dejson
-    except AirflowNotFoundException:
-        extra = {}
+    """Return whether the application's driver, which lists the input, runs here: unless in deploy mode cluster."""
+    found = _found(run.config.airflow.spark_connection)
+    extra = {} if found is None else found.extra_dejson
     return (extra.get("deploy-mode") or run.config.spark.conf.get("spark.submit.deployMode")) != "cluster"
 
 
 def _master(connection: str) -> str | None:
-    """The connection's host, None when there is no such connection."""
-    from airflow.sdk import BaseHook
-    from airflow.sdk.exceptions import AirflowNotFoundException
-
-    try:
-        found = BaseHook.get_connection(connection)
-    except AirflowNotFoundException:
+    """Return the connection's host, None when there is no such connection."""
+    found = _found(connection)
+    if found is None:
         return None
     check_connection(found)
     return found.host if found.conn_type == "spark" else f"{found.conn_type}://{found.host}"
 
 
+def _found(connection: str) -> Connection | None:
+    from airflow.sdk import BaseHook
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        return BaseHook.get_connection(connection)
+    except AirflowNotFoundException:
+        return None
+
+
 @contextlib.contextmanager
 def _connection(name: str, master: str | None) -> Iterator[None]:
-    """Defines the connection inside the block, if a master is given: without one the hook silently takes
-    YARN.
-    """
+    """Define the connection inside the block, if a master is given: without one the hook silently takes YARN."""
     if master is None:
         yield
         return

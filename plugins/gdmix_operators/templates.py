@@ -17,7 +17,7 @@ from gdmix_core.errors import ConfigError
 
 
 def run_dates(dag_run: Any, date: str | None = None) -> dict[str, Any]:
-    """ds, ds_nodash, ts, logical_date, data_interval_start and data_interval_end of a run.
+    """Return ds, ds_nodash, ts, logical_date, data_interval_start and data_interval_end of a run.
 
     dag_run: the context's DagRun. date: "YYYY-MM-DD" to process instead of the run's own day, or None.
     A run without a logical date is of the moment it was due (run_after).
@@ -38,9 +38,9 @@ def _dates(start: datetime.datetime, interval: tuple[datetime.datetime, datetime
 
 
 def render_path(text: str, dates: Mapping[str, Any]) -> str:
-    """Renders a path that a person typed into the trigger form.
+    """Render a path that a person typed into the trigger form.
 
-    Sandboxed, and with nothing in reach but the dates: whoever may trigger a run need not be allowed to read
+    It is sandboxed, and the dates alone are in reach: a user who may trigger a run need not be allowed to read
     the Variables and Connections that the DAG author's own templates can reach.
     """
     try:
@@ -51,12 +51,8 @@ def render_path(text: str, dates: Mapping[str, Any]) -> str:
         ) from None
 
 
-def is_template(text: str) -> bool:
-    return "{{" in text or "{%" in text
-
-
 def is_same_next_to(text: str, dates: Mapping[str, Any]) -> bool:
-    """Whether the run before or after the one with these dates would render a path to the same."""
+    """Return whether the run before or after the one with these dates would render a path to the same."""
     start, end = dates["data_interval_start"], dates["data_interval_end"]
     length = datetime.timedelta(seconds=(end - start).total_seconds()) or datetime.timedelta(days=1)
     here = render_path(text, dates)

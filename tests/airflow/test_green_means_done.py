@@ -30,8 +30,8 @@ from gdmix_operators.operators.steps import (
     PassGateOperator,
     SelectOperator,
     TrainFixedEffectOperator,
+    TrainRandomEffectOperator,
 )
-from gdmix_operators.operators.train_random_effect import TrainRandomEffectOperator
 from gdmix_operators.operators.validate import ValidateOperator
 
 NO_CONTEXT: Any = SimpleNamespace()

@@ -26,8 +26,7 @@ from gdmix_core.pipeline.plan import build_plan
 from gdmix_core.pipeline.run import Run
 from gdmix_core.workers import processes
 from gdmix_operators.factory import build_dag
-from gdmix_operators.operators.steps import SelectOperator
-from gdmix_operators.operators.trial import TrialOperator
+from gdmix_operators.operators.steps import SelectOperator, TrialOperator
 from gdmix_operators.params import apply_params, trigger_params
 
 L2 = {"global": [0.5, 5], "per_user": [0.1, 1, 10]}

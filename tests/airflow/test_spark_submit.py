@@ -90,7 +90,7 @@ ON_KILL = """
 import os, subprocess, sys, psutil
 from gdmix_core.workers import processes
 from gdmix_operators.operators.partition import PartitionOperator
-from gdmix_operators.operators.train_random_effect import TrainRandomEffectOperator
+from gdmix_operators.operators.steps import TrainRandomEffectOperator
 if sys.argv[1] == "spark":
     # As deep as spark-submit's, and deaf to SIGTERM; who kills a command before its shell gets another one.
     nap = f"sleep 600.{os.getpid()}"

@@ -303,6 +303,12 @@ def test_an_unknown_override_is_told(tmp_path: Path):
         load_config(write(tmp_path), {"ds": "1"}, {"passes.mx": 3})
 
 
+def test_an_override_of_a_mapping_with_an_alias_changes_one_place():
+    shared = {"fixed_effect": {}, "l2": 1}
+    found = override({"coordinates": {"one": shared, "other": shared}}, {"coordinates.one.l2": 7})
+    assert [found["coordinates"][name]["l2"] for name in ("one", "other")] == [7, 1]
+
+
 def test_overrides_do_not_touch_what_they_were_given():
     before = content()
     override(before, {"coordinates.global.l2": 7})

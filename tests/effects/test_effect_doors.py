@@ -28,7 +28,7 @@ def test_a_kind_has_its_doors(kind: str):
     assert made & {"scorer", "_scorer"}
     assert ("use_initial" in made) == (settings.has_coefficients or settings.is_network)
     assert ("initial_scores" in made) == settings.has_coefficients
-    assert ("files" in made) == settings.watches_files
+    assert ("files" in made) == settings.reads_files
 
 
 def test_nobody_else_asks_for_the_kind():

@@ -23,7 +23,7 @@ from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.run import Run
 from gdmix_core.training_context import TrainingContext
 from tests.effects.penalized_oracle import Oracle
-from tests.run_directory import Rows, make_run
+from tests.run_directory import Rows, make_run, mark_initialized
 
 TASKS = ("logistic_regression", "linear_regression", "poisson_regression", "smoothed_hinge")
 NORMALIZATIONS = ("none", "standard_deviation", "max_magnitude", "standardization")
@@ -63,6 +63,7 @@ def make(root: Path, task: str, data: Rows, effect: dict[str, Any] | None = None
             None if variances is None else np.array(variances, float),
         )  # fmt: skip
         write_model(run.initial("global", 0), table)
+        mark_initialized(run)
     return run
 
 

@@ -20,7 +20,7 @@ from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers import progress
 from gdmix_core.workers.all_reduce import SingleWorker
 from gdmix_core.workers.checkpoint import Iterate
-from tests.run_directory import Rows, checkpoint_of, make_run
+from tests.run_directory import Rows, checkpoint_of, make_run, mark_initialized
 from tests.workers.test_all_reduce import in_group
 
 STEP = "pass_01.global.train"
@@ -68,6 +68,7 @@ def make(root: Path, case: str, processes: int = 1) -> Run:
             random.uniform(0.1, 1.0, len(features)),
         )  # fmt: skip
         write_model(run.initial("global", 0), table)
+        mark_initialized(run)
     if "summarize" in [step.id for step in run.plan.steps]:
         execute(run, run.plan["summarize"])
     return run

@@ -357,7 +357,8 @@ def test_a_killed_worker_is_named_and_a_new_run_completes_as_if_undisturbed(tmp_
 def test_an_error_in_a_worker_reaches_the_caller(tmp_path: Path):
     config = {**coordinates(), "engine": {"local": {"processes": 2}}}
     run = make_run(tmp_path, config, make_rows(300), rows_per_block=70)
-    Path(run.shard("per_user", "training", 1)).write_bytes(b"PAR1 is all that is left")
+    shard = Path(run.shard("per_user", "training", 1))
+    shard.write_bytes(b"PAR1 is all that is left".ljust(shard.stat().st_size))
     with pytest.raises(StepError, match=r"shard-00001\.parquet"):
         training.train(TrainingContext(run, run.plan[TRAIN]))
 

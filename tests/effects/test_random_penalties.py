@@ -144,7 +144,7 @@ def test_bounds_are_in_the_features_own_units(tmp_path: Path):
 
 def test_normalization_needs_the_statistics(tmp_path: Path):
     run = make_run(tmp_path, configured(normalization="max_magnitude"), make_rows(100))
-    with pytest.raises(StepError, match="summarize has not been run"):
+    with pytest.raises(StepError, match="needs summarize, which is missing"):
         training.train(TrainingContext(run, run.plan[TRAIN]))
 
 

@@ -19,7 +19,7 @@ from gdmix_core.models.native import read_model, write_model
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.run import Run
 from gdmix_core.training_context import TrainingContext
-from tests.run_directory import Rows, make_run
+from tests.run_directory import Rows, make_run, mark_initialized
 from tests.solvers import loss_formulas
 
 FEATURES = 5
@@ -89,6 +89,7 @@ def write_initial(run: Run, models: Mapping[Any, Mapping[int, tuple[float, float
             np.array([variance for _, _, variance in entries], np.float64) if variances else None,
         )
         write_model(run.initial("per_user", number), table)
+    mark_initialized(run)
 
 
 def models(run: Run, pass_number: int = 1, *, variances: bool = False) -> dict[Any, Model]:

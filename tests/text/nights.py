@@ -103,7 +103,7 @@ def initialize_here(run: Run) -> dict[str, Any]:
     for name, model in models.items():
         if isinstance(model, InitialFiles):
             counts[name] = write_initial(run, Frame(run), name, model)
-            write_initial_scores(run, Frame(run), name)
+            write_initial_scores(TrainingContext.of_first_pass(run, name))
         else:
             counts[name] = prepare(run, name, model)
     run.commit(run.plan["initialize"], {"coordinates": counts, "initial_fingerprint": files})

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from gdmix_core.config.pipeline import MOST_CHECKS, Config
+from gdmix_core.config.pipeline import MAX_CHECKS, Config
 from gdmix_core.data import bags
 from gdmix_core.data.id_types import among, arrow_type
 from gdmix_core.data.ingest import parquet_records
@@ -158,8 +158,8 @@ def read_records(piece: Piece, source: Source, config: Config, *, labelled: bool
     tensors = [source.tensors[name] for name in dict.fromkeys([*scalars, *(bag.name for bag in source.bags)])]
     fields = [part for tensor in tensors for part in fields_of(tensor)]
     checks = checks_of(source, config, labelled=labelled)
-    if len(checks) > MOST_CHECKS:
-        raise DataError(f"{source.path}: {len(checks)} rules for a record, at most {MOST_CHECKS}; read fewer columns")
+    if len(checks) > MAX_CHECKS:
+        raise DataError(f"{source.path}: {len(checks)} rules for a record, at most {MAX_CHECKS}; read fewer columns")
     for columns in read_columns(piece, fields, described=source.tensors):
         yield _checked(columns, piece, source, config, roles, _Violations(checks))
 

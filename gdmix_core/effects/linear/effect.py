@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gdmix_core.config.coordinate import Coordinate
-    from gdmix_core.data.frame import Frame
-    from gdmix_core.pipeline.run import Run
     from gdmix_core.training_context import TrainingContext
 
 
@@ -34,10 +32,10 @@ class LinearEffect(CoefficientEffect):
 
         return use_initial(context)
 
-    def initial_scores(self, run: Run, frame: Frame, name: str, split: str) -> NDArray[np.float32] | None:
+    def initial_scores(self, context: TrainingContext, split: str) -> NDArray[np.float32] | None:
         from gdmix_core.effects.linear.locked import initial_scores
 
-        return initial_scores(run, frame, name, split)
+        return initial_scores(context, split)
 
     def outcome(self, marker: Mapping[str, Any]) -> Outcome:
         unbounded = marker.get("unbounded", False)

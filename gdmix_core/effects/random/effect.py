@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from gdmix_core.data.frame import Frame
-    from gdmix_core.pipeline.run import Run
     from gdmix_core.training_context import TrainingContext
 
 
@@ -28,10 +26,10 @@ class RandomEffect(CoefficientEffect):
 
         return use_initial(context, group=group)
 
-    def initial_scores(self, run: Run, frame: Frame, name: str, split: str) -> NDArray[np.float32] | None:
+    def initial_scores(self, context: TrainingContext, split: str) -> NDArray[np.float32] | None:
         from gdmix_core.effects.random.locked import initial_scores
 
-        return initial_scores(run, frame, name, split)
+        return initial_scores(context, split)
 
     def outcome(self, marker: Mapping[str, Any]) -> Outcome:
         trained = marker["entities"] - marker["no_data"]

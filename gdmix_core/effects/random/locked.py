@@ -12,20 +12,18 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gdmix_core import storage
-from gdmix_core.data.entity_rows import ROWS_AT_A_TIME, read_entity_rows
-from gdmix_core.data.frame import Frame
+from gdmix_core.data.entity_rows import ROWS_AT_A_TIME
 from gdmix_core.data.scores import shard_rows
 from gdmix_core.data.shards import read_entities
 from gdmix_core.effects.random.entity_models import score_entity_rows
 from gdmix_core.effects.random.shard_markers import commit_shard, once_by_shards, shard_marker
-from gdmix_core.models.initial.written import initial_table, read_initial
+from gdmix_core.models.initial.written import initial_table
 from gdmix_core.models.native import write_model
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.pipeline.run import SPLITS, Run
+from gdmix_core.pipeline.run import SPLITS
 from gdmix_core.solvers.entity.newton import STATUS_NAMES
 from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers import progress
-from gdmix_core.workers.cores import core_count
 
 log = logging.getLogger(__name__)
 
@@ -54,15 +52,15 @@ def _use_shards(context: TrainingContext, todo: Sequence[int]) -> None:
 
 
 def _use_shard(context: TrainingContext, number: int, pool: ThreadPoolExecutor) -> None:
-    effect, initial, name = context.settings.random_effect, context.config.initial_model, context.name
+    effect, initial = context.settings.random_effect, context.config.initial_model
     assert effect is not None
     assert initial is not None
-    model = initial_table(context.run, name, number, context.frame.id_type(effect.entity))
+    model = initial_table(context.run, context.name, number, context.frame.id_type(effect.entity))
     if initial.entities_without_data == "drop":
         model = _with_training_rows(context, number, model)
     storage.remove(shard_marker(context, number))
     for split in SPLITS:
-        scores = _scores(context.run, name, model, split, number, pool)
+        scores = _scores(context, model, split, number, pool)
         if len(scores):
             storage.write_array(context.score_part(split, number), scores)
     write_model(context.model(number), model)
@@ -88,27 +86,26 @@ def _total_counts(context: TrainingContext, numbers: Sequence[int]) -> dict[str,
     return {"shards": len(numbers), **totals, **_NOTHING_TRAINED}
 
 
-def initial_scores(run: Run, frame: Frame, name: str, split: str) -> NDArray[np.float32] | None:
+def initial_scores(context: TrainingContext, split: str) -> NDArray[np.float32] | None:
     """float32 [rows]: what the initial models give the rows of a split; None where no entity has one."""
     scores = None
-    with ThreadPoolExecutor(core_count(run.config)) as pool:
-        for number in range(int(run.result("partition")["coordinates"][name]["shards"])):
-            model = read_initial(run, name, number)
+    with ThreadPoolExecutor(context.cores) as pool:
+        for number in range(int(context.partition["shards"])):
+            model = context.initial_model(number)
             if model is None:
                 continue
-            scores = np.zeros(frame.rows(split), np.float32) if scores is None else scores
-            found = _scores(run, name, model, split, number, pool)
+            scores = np.zeros(context.frame.rows(split), np.float32) if scores is None else scores
+            found = _scores(context, model, split, number, pool)
             if len(found):
-                scores[shard_rows(run, name, split, number)] = found
+                scores[shard_rows(context.run, context.name, split, number)] = found
     return scores
 
 
 def _scores(
-    run: Run, name: str, model: CoefficientTable, split: str, number: int, pool: ThreadPoolExecutor
+    context: TrainingContext, model: CoefficientTable, split: str, number: int, pool: ThreadPoolExecutor
 ) -> NDArray[np.float32]:
     """float32: the scores of a shard's rows, in its order; 0 where the entity has no model."""
-    settings = run.config.coordinates[name]
     scores = [np.empty(0, np.float32)]
-    for rows in read_entity_rows(run, name, split, number, None, ROWS_AT_A_TIME):
-        scores += pool.map(lambda piece: score_entity_rows(piece, model, settings), rows.cut(_PIECES))
+    for rows in context.entity_rows(split, number):
+        scores += pool.map(lambda piece: score_entity_rows(piece, model, context.settings), rows.cut(_PIECES))
     return np.concatenate(scores)

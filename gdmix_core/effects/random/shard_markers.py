@@ -45,6 +45,7 @@ def once_by_shards(
     group: which of the effect's `groups` of shards; None: all. work: makes shards and their markers; finish: what the
     step's own marker, which is written when no shard is missing, says beside the summary of all
     """
+    context.run.require(context.step)
     effect = context.settings.random_effect
     assert effect is not None
     everything = list(range(context.partition["shards"]))

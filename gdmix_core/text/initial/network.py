@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from gdmix_core import storage
-from gdmix_core.config.text_start import needs_initial_scores
+from gdmix_core.config.text_architecture import needs_initial_scores
 from gdmix_core.data import bags
 from gdmix_core.data.feature_map import feature_map, with_features
 from gdmix_core.data.frame import Frame

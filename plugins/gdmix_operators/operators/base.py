@@ -1,4 +1,4 @@
-"""What all steps of a pipeline have in common as Airflow tasks."""
+"""The operator of any step: what all steps of a pipeline have in common as Airflow tasks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gdmix_core.paths import expanded
 from gdmix_core.pipeline.plan import Step, build_plan
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Context, TaskGroup
 
     from gdmix_core.pipeline.run import Run
 
@@ -29,23 +29,31 @@ KEY_OF_VALIDATE = "{{ task.validated(ti)['key'] }}"
 
 
 class StepOperator(BaseOperator):
-    """Carries out one step of a run in gdmix_core and returns its small summary.
-
-    step: id of the step in the run's plan, such as "pass_01.per_user.train"; if not given, the task's own id, without
-    the names of task groups around the pipeline.
-    run: the run's directory or URL, or what validate returned (`validate.output`); if not given, the run of the task
-    `validate` in the same task group, else in the groups around it. Everything else is read from the config.yaml that
-    lies there.
-    config_key: what validate returned as `key`; the task fails when the run's configuration is no longer that one. If
-    not given, validate's; with a `run` of your own, none.
-
+    """A task that carries out one step of a run in gdmix_core and returns its small summary.
     A step of a pass that the run does not make (it was triggered with fewer passes than the pipeline has) is skipped;
     any other step that its plan does not hold fails. A step that is done already is not done again: clearing a task
     resumes it.
+
+    Parameters
+    ----------
+    step
+        Id of the step in the run's plan, such as "pass_01.per_user.train". Default: the task's own id, without the
+        names of task groups around the pipeline.
+    run
+        The run's directory or URL, or what validate returned (`validate.output`). Everything else is read from the
+        config.yaml that lies there. Default: the run of the task `validate` in the same task group, else in the groups
+        around it.
+    config_key
+        What validate returned as `key`; the task fails when the run's configuration is no longer that one. Default:
+        validate's; with a `run` of your own, none.
+    **kwargs
+        Those of Airflow's BaseOperator.
     """
 
     template_fields: Sequence[str] = ("run", "config_key")
     doing: ClassVar[str] = "Running"
+    # Of a mapped task: which part of the step it carries out.
+    group: int | None = None
 
     def __init__(
         self,
@@ -74,21 +82,26 @@ class StepOperator(BaseOperator):
         return result
 
     @contextlib.contextmanager
-    def one_sentence(self) -> Iterator[None]:
-        """What is refused in the block stands in the log as one sentence, without a traceback."""
+    def one_sentence(self, step: Step | None = None) -> Iterator[None]:
+        """Log what is refused in the block as one sentence: a traceback would only hide what to do.
+
+        step: the one that the block carries out; the sentence then says how long it took
+        """
         from gdmix_core.system_errors import as_user_error
 
+        start = time.monotonic()
         try:
             yield
         except Exception as error:
             found = as_user_error(error)
             if found is None:
                 raise
-            self.log.error("%s failed: %s", self.step, found)
+            after = f" after {time.monotonic() - start:.1f} s" if step else ""
+            self.log.error("%s failed%s: %s", step.id if step else self.step, after, found)
             raise found from None
 
     def opened(self) -> Run:
-        """The run. Raises ConfigError when none is known, ReplacedRunError when another has taken its directory."""
+        """Open the run. Raises ConfigError when none is known, ReplacedRunError when another has its directory."""
         from gdmix_core.pipeline.run import Run
 
         found = self.run if isinstance(self.run, Mapping) else {"run": self.run}
@@ -103,7 +116,7 @@ class StepOperator(BaseOperator):
         return Run.open(expanded(root), key=self.config_key or found.get("key"))
 
     def validated(self, ti: Any) -> dict[str, Any]:
-        """{run, key} of this task's validate; empty texts where it has returned nothing (execute says so)."""
+        """Return {run, key} of this task's validate; empty texts where it has returned nothing (execute says so)."""
         task = self.id_of_validate()
         found = ti.xcom_pull(task_ids=task)
         if isinstance(found, list):  # of a mapped task group: each instance has its own
@@ -112,29 +125,29 @@ class StepOperator(BaseOperator):
         return {"run": found.get("run", ""), "key": found.get("key", "")}
 
     def id_of_validate(self) -> str:
-        """Of the task validate that is nearest: in this task's group, else in the groups around it, from the inside."""
-        group = self.task_group
-        while group is not None:
+        """Return the task validate that is nearest: in this task's group, else in the groups around it."""
+        for group in self._groups():
             task_id: str = group.child_id("validate")
             if task_id in group.children:
                 return task_id
-            group = group.parent_group
         return "validate"
 
     def steps_meant(self) -> list[str]:
-        """Ids of steps that this task may stand for: as given, else as its id is without the outermost groups'."""
+        """Return ids of steps that this task may mean: as given, else its own id without the ids of outer groups."""
         names = [self.step]
         if self.step == self.task_id:
-            group = self.task_group
-            inside: list[str] = []
-            while group is not None:
-                inside.append(self.task_id.removeprefix(group.child_id("")))
-                group = group.parent_group
-            names += reversed(inside)
+            names += reversed([self.task_id.removeprefix(group.child_id("")) for group in self._groups()])
         return list(dict.fromkeys(names))
 
+    def _groups(self) -> Iterator[TaskGroup]:
+        """Yield the task groups around this task, from the inside."""
+        group = self.task_group
+        while group is not None:
+            yield group
+            group = group.parent_group
+
     def planned(self, run: Run) -> Step:
-        """The step as the run's own plan has it.
+        """Return the step as the run's own plan has it.
 
         Raises AirflowSkipException for a step of a pass, or a trial, beyond the run's own, which the pipeline has;
         ConfigError for any other that is not in the plan.
@@ -151,7 +164,7 @@ class StepOperator(BaseOperator):
         raise self.unknown(run, names[-1])
 
     def check_kind(self, step: Step) -> None:
-        """Raises ConfigError for a step that another operator carries out."""
+        """Raise ConfigError for a step that another operator carries out."""
         from gdmix_operators.factory import OPERATORS, operator_of
 
         meant = operator_of(step)
@@ -162,7 +175,7 @@ class StepOperator(BaseOperator):
             )
 
     def unknown(self, run: Run, name: str) -> ConfigError:
-        """The error for a step that the plan does not have."""
+        """Return the error for a step that the plan does not have."""
         steps = [step.id for step in run.plan.steps]
         near = difflib.get_close_matches(name, steps, n=3, cutoff=0.4) or steps
         return ConfigError(
@@ -172,8 +185,7 @@ class StepOperator(BaseOperator):
         )
 
     def timed(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
-        """carry_out, between one line that says what begins and one that says how it ended."""
-        from gdmix_core.system_errors import as_user_error
+        """Call carry_out, between one line that says what begins and one that says how it ended."""
         from gdmix_core.workers import log_lines, processes
 
         self.log.info("%s", self.announce(run, step))
@@ -181,28 +193,21 @@ class StepOperator(BaseOperator):
         # Whatever a task's own process tree writes to standard error, Airflow shows as an error.
         processes.show_lines(log_lines.into(logging.getLogger("gdmix_core.worker")))
         try:
-            with self.held(run):
+            with self.one_sentence(step), self.held(run):
                 result = self.carry_out(run, step, context)
-        except Exception as error:
-            found = as_user_error(error)
-            if found is None:
-                raise
-            # Without a traceback, which would only hide the sentence that says what to do.
-            self.log.error("%s failed after %.1f s: %s", step.id, time.monotonic() - start, found)
-            raise found from None
         finally:
             processes.show_lines(None)
         self.log.info("%s done in %.1f s: %s", step.id, time.monotonic() - start, summary(result))
         return result
 
     def held(self, run: Run) -> AbstractContextManager[None]:
-        """The run's lock while the step is made: beside other tasks, but not beside `gdmix run`."""
+        """Hold the run's lock while the step is made: beside other tasks, but not beside `gdmix run`."""
         from gdmix_core.pipeline import run_lock
 
         return run_lock.whole_run(run.root, shared=True, wait=run_lock.PATIENCE)
 
     def announce(self, run: Run, step: Step) -> str:
-        """The log's first line: what is done, for which coordinate and pass, where."""
+        """Return the log's first line: what is done, for which coordinate and pass, where."""
         where = [f"coordinate {step.coordinate}"] if step.coordinate else []
         where += [f"pass {step.pass_number} of {run.plan.passes}"] if step.pass_number else []
         return ", ".join([self.doing, *where, f"run {run.root}"])
@@ -210,17 +215,17 @@ class StepOperator(BaseOperator):
     def carry_out(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
         from gdmix_core.execution.dispatch import execute
 
-        return without_marks(execute(run, step))
+        return without_marks(execute(run, step, group=self.group))
 
     def on_kill(self) -> None:
-        """Ends the worker processes: Airflow kills this task's process a few seconds later, done or not."""
+        """End the worker processes: Airflow kills this task's process a few seconds later, done or not."""
         from gdmix_core.workers.processes import terminate_children
 
         terminate_children(grace_seconds=3)
 
 
 def is_beyond(run: Run, step_id: str) -> bool:
-    """Whether the step is one of a pass that the run's pipeline has, and the run itself does not make."""
+    """Return whether the step is one of a pass that the run's pipeline has, and the run itself does not make."""
     found = re.match(r"pass_(\d+)\.", step_id)
     number = int(found[1]) if found else 0
     if not run.plan.passes < number <= run.origin.get("passes", 0):
@@ -230,12 +235,12 @@ def is_beyond(run: Run, step_id: str) -> bool:
 
 
 def without_marks(result: Mapping[str, Any]) -> dict[str, Any]:
-    """A step's result without what marks its file as whole."""
+    """Return a step's result without what marks its file as whole."""
     return {key: value for key, value in result.items() if key not in ("key", "step")}
 
 
 def summary(result: Mapping[str, Any]) -> str:
-    """The scalars of a step's result on one line: `auc 0.7831, converged 943`; and λ, where it was estimated."""
+    """Return the scalars of a step's result on one line: `auc 0.7831, converged 943`; and λ, where it was estimated."""
     scalars = {key: value for key, value in result.items() if isinstance(value, str | int | float)}
     if isinstance(result.get("l2"), Mapping):
         scalars |= {f"l2 of {name.replace('_', ' ')}": value for name, value in result["l2"]["used"].items()}
