@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from itertools import chain, pairwise
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
@@ -20,9 +19,9 @@ from gdmix_core import storage
 from gdmix_core.data.bags import take
 from gdmix_core.data.feature_list import FeatureList, write_feature_list
 from gdmix_core.data.ragged import Bag
-from gdmix_core.data.tfrecord.encoder import write_tfrecord
 from gdmix_core.errors import DataError
 from gdmix_core.pipeline import manifests
+from gdmix_core.samples.tfrecord_writer import write_tfrecord
 
 Columns: TypeAlias = Mapping[str, NDArray[Any] | Bag | list[str] | pa.StringArray]
 Split = Literal["training", "validation"]
@@ -149,7 +148,6 @@ class SourceWriter:
         if self._suffix == "parquet":
             _write_parquet(path, columns)
         else:
-            _create_directory(self._path(_DIRECTORIES[split]))
             write_tfrecord(path, columns)
         self._files[split] += 1
         self._rows[split] += rows
@@ -237,13 +235,6 @@ def _slice(columns: Columns, begin: int, end: int) -> Columns:
     return {
         name: take(column, rows) if isinstance(column, Bag) else column[begin:end] for name, column in columns.items()
     }
-
-
-def _create_directory(directory: str) -> None:
-    """Only file systems have directories to create; object stores take any key."""
-    local = storage.local_path(directory)
-    if local is not None:
-        Path(local).mkdir(parents=True, exist_ok=True)
 
 
 def _write_parquet(path: str, columns: Columns) -> None:
