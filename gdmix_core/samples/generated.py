@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -66,7 +65,7 @@ def generate_sample(
     seed: int = 0,
     deviations: Deviations | None = None,
 ) -> GeneratedSample:
-    """Draws users, movies, coefficients and ratings; the same arguments give the same sample.
+    """Draw users, movies, coefficients and ratings; the same arguments give the same sample.
 
     logit P(response = 1) = global(features of user and movie) + the user's model(features of the movie)
                             + the movie's model(features of the user)
@@ -90,37 +89,18 @@ def generate_sample(
         "per_movie": rng.normal(0, deviations.movie, (movies, 1 + len(of_user.names))),
     }
     entity = {"global": np.zeros(ratings, np.int64), "per_user": user, "per_movie": movie}
-    drawn = Ratings(
-        user + 1,
-        movie + 1,
-        np.zeros(ratings, np.int64),
-        of_movie=(Part(of_movie, movie),),
-        of_user=(Part(of_user, user),),
-    )
     rows = np.arange(ratings)
+    drawn = Ratings(user + 1, movie + 1, np.zeros_like(rows), (Part(of_movie, movie),), (Part(of_user, user),))
     logit = sum(_score(drawn.features(name, rows), coefficients[name], entity[name]) for name in COORDINATES)
     probability = 1 / (1 + np.exp(-logit))
     response = (rng.random(ratings) < probability).astype(np.int64)
-    entities = {
-        "global": pa.array(["global"]),
-        "per_user": pa.array(np.arange(1, users + 1)),
-        "per_movie": pa.array(np.arange(1, movies + 1)),
-    }
-    return GeneratedSample(
-        Ratings(drawn.user_id, drawn.movie_id, response, drawn.of_movie, drawn.of_user),
-        {name: _table(entities[name], coefficients[name]) for name in COORDINATES},
-        probability,
-    )
+    entities = {"global": ["global"], "per_user": np.arange(1, users + 1), "per_movie": np.arange(1, movies + 1)}
+    truth = {name: _table(pa.array(entities[name]), coefficients[name]) for name in COORDINATES}
+    return GeneratedSample(replace(drawn, response=response), truth, probability)
 
 
-def write_generated(
-    directory: str,
-    sample: GeneratedSample,
-    *,
-    format: Format = "tfrecord",
-    compression: Literal["", ".gz"] = "",
-) -> Summary:
-    """Writes the sources global, per_user, per_movie, and truth/<coordinate>.parquet for those who compare.
+def write_generated(directory: str, sample: GeneratedSample, *, format: Format = "tfrecord") -> Summary:
+    """Write the sources global, per_user, per_movie, and truth/<coordinate>.parquet for those who compare.
 
     Columns of the truth: entity (int64; the text "global" for the global one), indices (list<int32>; −1 is
     the intercept and comes first), means (list<double>).
@@ -135,7 +115,7 @@ def write_generated(
             }
             with storage.open_for_write(storage.join(directory, "truth", f"{name}.parquet")) as file:
                 pq.write_table(pa.table(columns), file)
-        return write_rating_sources(directory, sample.ratings, format=format, compression=compression)
+        return write_rating_sources(directory, sample.ratings, format=format)
 
 
 def popularity(rng: np.random.Generator, size: int) -> NDArray[np.float64]:
@@ -165,9 +145,7 @@ def _movie_features(rng: np.random.Generator, movies: int) -> Features:
     return side_by_side([category_sets(lists, name="genre", terms=_GENRES), year])
 
 
-def _pairs(
-    rng: np.random.Generator, users: int, movies: int, ratings: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _pairs(rng: np.random.Generator, users: int, movies: int, ratings: int) -> tuple[NDArray[np.int64], ...]:
     """int64 [ratings] each: positions of users and movies, no pair twice, in random order."""
     by_user, by_movie = popularity(rng, users), popularity(rng, movies)
     pairs = np.empty(0, np.int64)

@@ -1,14 +1,14 @@
-"""Writes an input directory: feature lists, metadata, and records of both splits as TFRecord or Parquet."""
+"""Input directories: feature lists, metadata, and records of both splits as TFRecord or Parquet."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain, pairwise
 from types import TracebackType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -26,8 +26,10 @@ from gdmix_core.samples.tfrecord_writer import write_tfrecord
 Columns: TypeAlias = Mapping[str, NDArray[Any] | Bag | list[str] | pa.StringArray]
 Split = Literal["training", "validation"]
 Format = Literal["tfrecord", "parquet"]
+Rows = TypeVar("Rows", NDArray[np.int64], range)
 
 _DIRECTORIES: dict[Split, str] = {"training": "trainingData", "validation": "validationData"}
+_ROWS_PER_FILE = 1_000_000
 _MARK = ".gdmix-sample.json"
 # The files of a sample: of one source, or of several in folders; and the generated one's true models.
 _WRITTEN = re.compile(
@@ -124,20 +126,18 @@ class SourceWriter:
         self._files: dict[Split, int] = {"training": 0, "validation": 0}
 
     def __enter__(self) -> SourceWriter:
-        storage.remove(self._path("metadata"))
-        for name in ("featureList", *_DIRECTORIES.values()):
+        for name in ("metadata", "featureList", *_DIRECTORIES.values()):
             storage.remove(self._path(name))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
-            return
-        for bag, names in self._bags.items():
-            write_feature_list(self._path("featureList", bag), names)
-        described = {**self._metadata, "numberOfTrainingSamples": self._rows["training"]}
-        storage.write_json(self._path("metadata", "tensor_metadata.json"), described)
+        if kind is None:
+            for bag, names in self._bags.items():
+                write_feature_list(self._path("featureList", bag), names)
+            described = {**self._metadata, "numberOfTrainingSamples": self._rows["training"]}
+            storage.write_json(self._path("metadata", "tensor_metadata.json"), described)
 
     def write(self, split: Split, columns: Columns) -> int:
         """One more file of a split; the number of its rows. Without rows no file is written."""
@@ -152,10 +152,6 @@ class SourceWriter:
         self._files[split] += 1
         self._rows[split] += rows
         return rows
-
-    def rows(self, split: Split) -> int:
-        """The rows written so far."""
-        return self._rows[split]
 
     def _path(self, *parts: str) -> str:
         return storage.join(self._directory, *parts)
@@ -172,7 +168,7 @@ def write_source(
     format: Format = "tfrecord",
     compression: Literal["", ".gz"] = "",
 ) -> None:
-    """Writes an input directory whose rows fit in memory.
+    """Write an input directory whose rows fit in memory.
 
     directory: plain path or fsspec URL; an older source there is replaced
     bags: bag name → its features, those of index 0 first
@@ -182,12 +178,35 @@ def write_source(
 
     Raises DataError for columns of different lengths.
     """
+    splits: dict[Split, Columns] = {"training": training}
+    if validation is not None:
+        splits["validation"] = validation
     with SourceWriter(directory, bags=bags, metadata=metadata, format=format, compression=compression) as writer:
-        for split, columns in _splits(training, validation):
+        for split, columns in splits.items():
             rows = _row_count(columns, directory)
-            edges = [rows * k // files for k in range(files + 1)]
-            for begin, end in pairwise(edges):
+            for begin, end in pairwise(rows * k // files for k in range(files + 1)):
                 writer.write(split, _slice(columns, begin, end))
+
+
+def write_splits(
+    directory: str,
+    bags: Mapping[str, FeatureList],
+    splits: Mapping[Split, Rows],
+    columns: Callable[[Rows], Columns],
+    *,
+    rows_per_file: int | None = None,
+    format: Format = "tfrecord",
+) -> None:
+    """Write an input directory with the label `response`: memory holds the columns of one file's rows.
+
+    splits: the numbers of each split's rows; columns: gives the columns of the rows with these numbers
+    """
+    step = rows_per_file or _ROWS_PER_FILE
+    metadata = describe(columns(splits["training"][:0]), bags, ("response",))
+    with SourceWriter(directory, bags=bags, metadata=metadata, format=format) as writer:
+        for split, rows in splits.items():
+            for begin in range(0, len(rows), step):
+                writer.write(split, columns(rows[begin : begin + step]))
 
 
 def describe(columns: Columns, bags: Mapping[str, FeatureList], labels: tuple[str, ...]) -> dict[str, Any]:
@@ -199,12 +218,7 @@ def describe(columns: Columns, bags: Mapping[str, FeatureList], labels: tuple[st
     targets: list[dict[str, Any]] = []
     for name, column in columns.items():
         shape = [len(bags[name])] if isinstance(column, Bag) else []
-        entry = {
-            "name": name,
-            "dtype": _dtype(name, column),
-            "shape": shape,
-            "isSparse": isinstance(column, Bag),
-        }
+        entry = {"name": name, "dtype": _dtype(name, column), "shape": shape, "isSparse": isinstance(column, Bag)}
         (targets if name in labels else features).append(entry)
     return {"features": features, "labels": targets}
 
@@ -216,11 +230,6 @@ def _dtype(name: str, column: NDArray[Any] | Bag | list[str] | pa.StringArray) -
     if dtype.name not in _DTYPES:
         raise DataError(f"column {name}: dtype {dtype} is not one of the layout's; use one of {', '.join(_DTYPES)}")
     return _DTYPES[dtype.name]
-
-
-def _splits(training: Columns, validation: Columns | None) -> list[tuple[Split, Columns]]:
-    splits: list[tuple[Split, Columns]] = [("training", training)]
-    return splits if validation is None else [*splits, ("validation", validation)]
 
 
 def _row_count(columns: Columns, directory: str) -> int:

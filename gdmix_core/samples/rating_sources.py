@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal
+from functools import cached_property, partial
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +19,7 @@ from gdmix_core import storage
 from gdmix_core.data.feature_list import FeatureList
 from gdmix_core.data.hashing import hash_ids
 from gdmix_core.samples.features import FeatureName, Features, side_by_side
-from gdmix_core.samples.layout import Columns, Format, SourceWriter, Split, describe, sample_directory
+from gdmix_core.samples.layout import Columns, Format, Split, sample_directory, write_splits
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +28,6 @@ COORDINATES = ("global", "per_user", "per_movie")
 VALIDATION_SHARE = 0.2
 # Later steps choose rows by the plain hash of the uid; the split must not depend on the same bits.
 _SPLIT_SALT = 0x5DEECE66D
-
-_ROWS_PER_FILE = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,17 +41,6 @@ class Part:
         return self.features.rows(rows if self.position is None else self.position[rows])
 
 
-@dataclass(frozen=True, eq=False)
-class Titles:
-    """Text that many ratings share. titles: string, one of each movie; position: int64 [ratings], which one it is."""
-
-    titles: pa.StringArray
-    position: NDArray[np.integer]
-
-    def rows(self, rows: NDArray[np.integer]) -> pa.StringArray:
-        return self.titles.take(pa.array(self.position[rows]))
-
-
 @dataclass(frozen=True)
 class Ratings:
     """Ratings, row number = uid.
@@ -63,7 +49,7 @@ class Ratings:
     response: int64 [n], 0 or 1
     of_movie: what a user's model weighs
     of_user: what a movie's model weighs; a part that is also in of_movie is in the global bag once
-    titles: of the movies, for a text network as the global model; None: the source has none
+    titles: string [n], of the movies, for a text network as the global model; None: the source has none
     """
 
     user_id: NDArray[np.int64]
@@ -71,7 +57,7 @@ class Ratings:
     response: NDArray[np.int64]
     of_movie: tuple[Part, ...]
     of_user: tuple[Part, ...]
-    titles: Titles | None = None
+    titles: pa.DictionaryArray | None = None
 
     def __len__(self) -> int:
         return len(self.response)
@@ -114,27 +100,19 @@ def is_validation(uid: NDArray[np.int64]) -> NDArray[np.bool_]:
     return hash_ids(pa.array(uid ^ _SPLIT_SALT)) < threshold
 
 
-def write_rating_sources(
-    directory: str, ratings: Ratings, *, format: Format = "tfrecord", compression: Literal["", ".gz"] = ""
-) -> Summary:
-    """Writes <directory>/{global,per_user,per_movie}; a sample that is there already is replaced.
+def write_rating_sources(directory: str, ratings: Ratings, *, format: Format = "tfrecord") -> Summary:
+    """Write <directory>/{global,per_user,per_movie}; a sample that is there already is replaced.
 
     Raises DataError, before anything is written, when anything else is there.
     """
+    uid = np.arange(len(ratings), dtype=np.int64)
+    held_out = is_validation(uid)
+    splits: dict[Split, NDArray[np.int64]] = {"training": uid[~held_out], "validation": uid[held_out]}
     with sample_directory(directory):
-        uid = np.arange(len(ratings), dtype=np.int64)
-        held_out = is_validation(uid)
-        splits: dict[Split, NDArray[np.int64]] = {"training": uid[~held_out], "validation": uid[held_out]}
         for source in COORDINATES:
             names = FeatureList(list(ratings.feature_names(source)))
-            metadata = _metadata(ratings, source, names)
             path = storage.join(directory, source)
-            with SourceWriter(
-                path, bags={source: names}, metadata=metadata, format=format, compression=compression
-            ) as writer:
-                for split, rows in splits.items():
-                    for begin in range(0, len(rows), _ROWS_PER_FILE):
-                        writer.write(split, _columns(ratings, source, rows[begin : begin + _ROWS_PER_FILE]))
+            write_splits(path, {source: names}, splits, partial(_columns, ratings, source), format=format)
             logger.info("%s: %d features, %d training rows", path, len(names), len(splits["training"]))
     return Summary(
         len(ratings),
@@ -147,17 +125,15 @@ def write_rating_sources(
 
 
 def _columns(ratings: Ratings, source: str, rows: NDArray[np.int64]) -> Columns:
-    text = {"title": ratings.titles.rows(rows)} if ratings.titles is not None and source == "global" else {}
+    title = {}
+    if ratings.titles is not None and source == "global":
+        title["title"] = ratings.titles.take(pa.array(rows)).dictionary_decode()
     return {
         "uid": rows,
         "weight": np.ones(len(rows), np.float32),
         "user_id": ratings.user_id[rows],
         "movie_id": ratings.movie_id[rows],
         "response": ratings.response[rows].astype(np.int32),
-        **text,
+        **title,
         source: ratings.features(source, rows).bag(),
     }
-
-
-def _metadata(ratings: Ratings, source: str, names: FeatureList) -> dict[str, Any]:
-    return describe(_columns(ratings, source, np.empty(0, np.int64)), {source: names}, ("response",))
