@@ -53,7 +53,7 @@ class GeneratedSample:
 
 
 def most_ratings(users: int, movies: int) -> int:
-    """How many ratings a sample of so many users and movies may have: three in ten of all pairs."""
+    """The largest number of ratings of so many users and movies: three in ten of all pairs."""
     return int(_LARGEST_DENSITY * users * movies)
 
 

@@ -16,7 +16,7 @@ from gdmix_core.samples.layout import Columns, Format, Split, write_splits
 
 @dataclass(frozen=True)
 class RowShape:
-    """What each row holds: nnz non-zeros out of `features`, for one of `entities` entities.
+    """The content of a row: nnz non-zeros out of `features`, for one of `entities` entities.
 
     entity_nnz, entity_features: the same of the bag that the entity's model weighs
     """
@@ -42,7 +42,7 @@ def generate_rows(
     rows_per_file: int = 250_000,
     format: Format = "tfrecord",
 ) -> None:
-    """Writes one directory for a fixed effect (bag `features`) and a random effect (bag `per_entity`).
+    """Write one directory for a fixed effect (bag `features`) and a random effect (bag `per_entity`).
 
     Columns: uid (long), response (int, 0 or 1, from a logistic model), entity_id (long; frequencies follow
     Zipf's law), features and per_entity (sparse, float). The validation rows have the uids after the training

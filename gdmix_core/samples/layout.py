@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain, pairwise
 from types import TracebackType
@@ -41,9 +42,9 @@ _DTYPES = {"int32": "int", "int64": "long", "float32": "float", "float64": "doub
 
 
 def check_directory(directory: str) -> None:
-    """Raises DataError for a directory with anything in it that no sample wrote; nothing is written.
+    """Check that a directory has nothing in it but an earlier sample; raises DataError for anything else.
 
-    An earlier sample may be replaced. Hidden files beside it stay.
+    Nothing is written. Hidden files beside the sample stay.
     """
     if (local := storage.local_path(directory)) is not None and os.path.exists(local) and not os.path.isdir(local):
         raise DataError(f"output {directory} is a file; name a directory for the sample")
@@ -81,7 +82,7 @@ def _links(directory: str) -> list[str]:
 
 @contextlib.contextmanager
 def sample_directory(directory: str) -> Iterator[None]:
-    """In the block a sample is written to the directory, which check_directory allows; its mark then names its files.
+    """Mark the directory, which check_directory allows, as the sample that the block writes; the mark names its files.
 
     Raises DataError as check_directory does, before anything is written.
     """
@@ -122,8 +123,8 @@ class SourceWriter:
         self._bags = bags
         self._metadata = dict(metadata)
         self._suffix = "parquet" if format == "parquet" else f"tfrecord{compression}"
-        self._rows: dict[Split, int] = {"training": 0, "validation": 0}
-        self._files: dict[Split, int] = {"training": 0, "validation": 0}
+        self._rows: Counter[Split] = Counter()
+        self._files: Counter[Split] = Counter()
 
     def __enter__(self) -> SourceWriter:
         for name in ("metadata", "featureList", *_DIRECTORIES.values()):
@@ -140,7 +141,7 @@ class SourceWriter:
             storage.write_json(self._path("metadata", "tensor_metadata.json"), described)
 
     def write(self, split: Split, columns: Columns) -> int:
-        """One more file of a split; the number of its rows. Without rows no file is written."""
+        """Write one more file of a split; return the number of its rows. Without rows no file is written."""
         rows = _row_count(columns, self._directory)
         if rows == 0:
             return 0
@@ -210,7 +211,7 @@ def write_splits(
 
 
 def describe(columns: Columns, bags: Mapping[str, FeatureList], labels: tuple[str, ...]) -> dict[str, Any]:
-    """The metadata of columns: `int`, `long`, `float`, `double` or `string` by their type; a Bag is sparse.
+    """Make the metadata of columns: `int`, `long`, `float`, `double` or `string` by their type; a Bag is sparse.
 
     labels: the names that go under labels; all others go under features. Raises DataError for another dtype.
     """

@@ -30,7 +30,7 @@ GENRES_100K = (
 
 
 class _RatingTable(NamedTuple):
-    """In the file's order: user, movie int64 [n]; stars float64 [n]; time int64 [n], seconds since 1970."""
+    """A file of ratings, in its order: user, movie int64 [n]; stars float64 [n]; time int64 [n], seconds since 1970."""
 
     path: Path
     user: NDArray[np.int64]

@@ -75,7 +75,7 @@ class Impressions:
 
 
 def read_nemig(folder: str | Path) -> Impressions:
-    """The folder's news.tsv and rows.tsv. Raises DataError, naming the file, for what does not fit together."""
+    """Read the folder's news.tsv and rows.tsv. Raises DataError, naming the file, for what does not fit together."""
     news_path, rows_path = Path(folder) / "news.tsv", Path(folder) / "rows.tsv"
     for path in (news_path, rows_path):
         if not path.is_file():
@@ -178,7 +178,7 @@ def _wide_features(found: Impressions, held_out: NDArray[np.bool_]) -> Features:
 
 
 def _user_features(found: Impressions, held_out: NDArray[np.bool_]) -> Features:
-    """What a single user's taste may differ in: themes, the frequent words of titles, and a few of the wide ones."""
+    """Themes (the frequent words of titles) and popularity, in which a single user's taste may differ."""
     themes = _themes(found.news, np.unique(found.item[~held_out])).rows(found.item)
     return side_by_side([_shown_elsewhere(found, held_out), themes])
 

@@ -77,7 +77,7 @@ class Ratings:
 
 @dataclass(frozen=True)
 class Summary:
-    """What was written: number of ratings, of distinct users and movies, and of rows of each split."""
+    """A summary of what was written: number of ratings, of distinct users and movies, and of rows of each split."""
 
     ratings: int
     users: int

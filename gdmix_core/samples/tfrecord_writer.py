@@ -46,7 +46,7 @@ class _Feature(NamedTuple):
 
 
 def write_tfrecord(path: str, columns: Mapping[str, ColumnLike]) -> int:
-    """Write columns as a TFRecord file of tf.train.Examples; the number of rows.
+    """Write columns as a TFRecord file of tf.train.Examples; return the number of rows.
 
     columns: as encode_examples takes them. path: local or a URL; .gz and .deflate compress. The file appears
     under its name when it is whole. Raises DataError for columns that do not fit together.
@@ -66,7 +66,7 @@ def write_tfrecord(path: str, columns: Mapping[str, ColumnLike]) -> int:
 
 
 def encode_examples(columns: Mapping[str, ColumnLike]) -> NDArray[np.uint8]:
-    """One tf.train.Example a row, in its frame. By type of the column (n rows, features in the order of the mapping):
+    """Encode one framed tf.train.Example a row. By type of the column (n rows, features in the order of the mapping):
 
     integers, booleans [n]    an int64 list of one value
     floats [n]                a float list of one value, rounded to float32
@@ -170,7 +170,7 @@ def _strings(name: str, column: Any) -> _Feature:
 
 @njit(cache=True, nogil=True)
 def _varint_bytes(value: int) -> int:
-    """How many bytes an int64 takes as a varint: 1 to 10 (10 for every negative number)."""
+    """The number of bytes that an int64 takes as a varint: 1 to 10 (10 for every negative number)."""
     rest = np.uint64(value)
     count = 1
     while rest >= np.uint64(0x80):
