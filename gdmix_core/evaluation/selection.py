@@ -1,13 +1,13 @@
-"""Which pass's model is the best, and whether another pass pays."""
+"""The selection of the best pass, and the decision whether another pass pays."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from gdmix_core.errors import DataError, StepError
-from gdmix_core.metrics.registry import parse_metric
+from gdmix_core.metrics.registry import Metric, parse_metric
 from gdmix_core.pipeline.plan import Step, evaluate_id, order_of_pass, trained
 from gdmix_core.pipeline.run import Run
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def pass_pays(run: Run, step: Step) -> dict[str, Any]:
-    """{continue, reason}: whether the gate of a pass lets it run.
+    """Decide whether the gate of a pass lets it run: {continue, reason}.
 
     It does not when the pass before improved the primary validation metric by less than passes.min_delta over the best
     before that, or, at a min_delta of 0, not at all. A min_delta below 0 bears a loss of that size; with none
@@ -29,7 +29,7 @@ def pass_pays(run: Run, step: Step) -> dict[str, Any]:
 
 
 def _pays(run: Run, values: list[float | None]) -> tuple[bool, str]:
-    """Whether another pass pays after passes with these values, and why."""
+    """Decide whether another pass pays after passes with these values, and say why."""
     metric, least = parse_metric(run.config.primary_metric), run.config.passes.min_delta
     if least == "none":
         return True, "passes.min_delta is none: all passes are made"
@@ -37,20 +37,19 @@ def _pays(run: Run, values: list[float | None]) -> tuple[bool, str]:
         return True, "no earlier pass to compare with"
     if not has_validation(run):
         return True, "no validation data"
-    last, before = values[-1], _best(values[:-1], metric)[1]
+    last, before = values[-1], values[best_of(values[:-1], metric)]
     if last is None or before is None:
         return True, f"{metric.name} is undefined"
     gain = last - before if metric.higher_is_better else before - last
     enough = gain >= least and (gain > 0 or least < 0)
-    return (
-        enough,
-        f"pass {len(values)} improved {metric.name} by {gain:.6f} (min_delta {least:g})",
-    )
+    return enough, f"pass {len(values)} improved {metric.name} by {gain:.6f} (min_delta {least:g})"
 
 
 def select(run: Run, step: Step) -> dict[str, Any]:
-    """Writes best.json: the pass with the best primary validation metric (the first of equals); without validation data
-    the last one. Raises StepError when a pass is not complete that no gate has stopped."""
+    """Write best.json: the pass with the best primary validation metric (the first of equals).
+
+    Without validation data it is the last one. Raises StepError when a pass is not complete that no gate has stopped.
+    """
     values = primary_values(run, run.plan.passes)
     if not values:
         raise StepError(f"{run.root}: no pass is complete; run the passes first")
@@ -60,10 +59,8 @@ def select(run: Run, step: Step) -> dict[str, Any]:
             "stopped before it; run it first"
         )
     metric = parse_metric(run.config.primary_metric)
-    if has_validation(run):
-        best, value = _best(values, metric)
-    else:
-        best, value = len(values), values[-1]
+    best = best_of(values, metric) + 1 if has_validation(run) else len(values)
+    value = values[best - 1]
     # Of a search all trials count: it says so itself where none of them has a value.
     if value is None and run.trial is None and run.config.checks.uninformative == "fail":
         raise DataError(
@@ -101,13 +98,13 @@ def evaluated(run: Run) -> Iterator[tuple[int, str, bool, dict[str, Any]]]:
             yield number, name, name == names[-1], run.result(evaluate_id(number, name))
 
 
-def _best(values: list[float | None], metric: Any) -> tuple[int, float | None]:
-    """(pass, value) of the best, counted from 1."""
+def best_of(values: Sequence[float | None], metric: Metric) -> int:
+    """The position of the best value, the first of equals; one that is undefined is worse than any other."""
     best = 0
     for position in range(1, len(values)):
         if metric.better(values[position], values[best]):
             best = position
-    return best + 1, values[best]
+    return best
 
 
 def deciding_split(run: Run) -> str:
@@ -116,5 +113,5 @@ def deciding_split(run: Run) -> str:
 
 
 def has_validation(run: Run) -> bool:
-    """Whether there are validation rows, which then choose; without any, training rows do."""
+    """True where there are validation rows, which then choose; without any, training rows do."""
     return bool(run.result("validate")["splits"]["validation"]["rows"])

@@ -1,4 +1,4 @@
-"""Which values each trial tries: a grid's combinations, or what Optuna proposes.
+"""The values that each trial tries: a grid's combinations, or what Optuna proposes.
 
 A round's proposals follow from the configuration and the results of the rounds before it, so they are the same whoever
 works them out: every process of a round works out its own.
@@ -25,7 +25,7 @@ _RANDOM_AT_FIRST = 10
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished trial gave. value: of the primary metric, None where it is undefined."""
+    """The result of a finished trial. value: of the primary metric, None where it is undefined."""
 
     values: Mapping[str, float]
     value: float | None
@@ -88,16 +88,16 @@ def _by_model(config: Config, count: int, seed: int, before: Sequence[Outcome]) 
 
 
 def _distributions(parameters: Mapping[str, Candidates]) -> dict[str, Any]:
-    return {path: _distribution(candidates) for path, candidates in parameters.items()}
+    kinds = _optuna().distributions
 
+    def distribution(candidates: Candidates) -> Any:
+        if not isinstance(candidates, Range):
+            return kinds.CategoricalDistribution(candidates)
+        if candidates.integer:
+            return kinds.IntDistribution(int(candidates.low), int(candidates.high), log=candidates.log)
+        return kinds.FloatDistribution(candidates.low, candidates.high, log=candidates.log)
 
-def _distribution(candidates: Candidates) -> Any:
-    optuna = _optuna()
-    if not isinstance(candidates, Range):
-        return optuna.distributions.CategoricalDistribution(candidates)
-    if candidates.integer:
-        return optuna.distributions.IntDistribution(int(candidates.low), int(candidates.high), log=candidates.log)
-    return optuna.distributions.FloatDistribution(candidates.low, candidates.high, log=candidates.log)
+    return {path: distribution(candidates) for path, candidates in parameters.items()}
 
 
 def _seed(seed: int, number: int) -> int:

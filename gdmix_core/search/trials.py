@@ -1,17 +1,27 @@
-"""Making the trials of a search: each is a run of its own in <run>/trials, with the search's frame and shards."""
+"""The trials of a search: each is a run of its own in <run>/trials, with the search's frame and shards."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gdmix_core.config.model import leniently
-from gdmix_core.config.search_space import Values, shown_values, trials_of_round, with_values
+from gdmix_core.config.pipeline import Config
+from gdmix_core.config.search_space import (
+    Candidates,
+    Values,
+    on_a_log_scale,
+    searched,
+    shown_values,
+    trials_of_round,
+    with_values,
+)
+from gdmix_core.config.tune import Range
 from gdmix_core.errors import StepError
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
-from gdmix_core.search.nearest_trial import nearest_trial
 from gdmix_core.search.proposals import Outcome, propose
 from gdmix_core.system_errors import as_user_error
 
@@ -25,24 +35,25 @@ Result = dict[str, Any]
 def make_trials(
     run: Run, step: Step, execute: Execute, *, only: int | None = None, on_step: OnStep | None = None
 ) -> dict[str, Any]:
-    """Makes the trials of a round that are not done, one after another.
+    """Make the trials of a round that are not done, one after another.
 
-    execute: carries out a step of a trial; on_step: told of every one before it is; only: the number of one trial.
+    execute: carries out a step of a trial; on_step: is told of every step before it; only: the number of one trial.
     Returns {round, trials}, or with `only` the one trial's {trial, parameters, start, pass, metric, value, metrics}.
     The round's marker is written when no trial is missing. Raises what a step raises, with the trial's number and
     parameters before the message.
     """
     run.require(step)
+    number_of_round = step.settings["round"]
     if not run.is_done(step):
         for number, values in proposals(run, step).items():
             if only in (None, number):
                 _make(run, step, number, values, execute, on_step or _log_step)
         results = list(results_of_round(run, step))
-        if len(results) < len(_numbers(run, step)):
+        if len(results) < len(trials_of_round(run.config, number_of_round)):
             return _one(results, only, step)
-        run.commit(step, {"round": step.settings["round"], "trials": results})
+        run.commit(step, {"round": number_of_round, "trials": results})
     results = run.result(step.id)["trials"]
-    return {"round": step.settings["round"], "trials": results} if only is None else _one(results, only, step)
+    return {"round": number_of_round, "trials": results} if only is None else _one(results, only, step)
 
 
 def proposals(run: Run, step: Step) -> dict[int, dict[str, float]]:
@@ -56,11 +67,12 @@ def open_trial(run: Run, number: int, values: Values, start: Values | None = Non
     root = run.trial_root(number)
     with leniently():
         config = with_values(run.config, values, root)
-    return Run(root, config, trial=_described(number, values, start))
+    described = {"number": number, "parameters": dict(values), "start": dict(start) if start else None}
+    return Run(root, config, trial=described)
 
 
 def results_of_round(run: Run, step: Step) -> Iterator[Result]:
-    """Of the trials that are done, of a round that need not be; the rounds before it must be."""
+    """Read the results of a round's trials as far as they are done; the rounds before it must be done."""
     if run.is_done(step):
         yield from run.result(step.id)["trials"]
         return
@@ -72,13 +84,43 @@ def results_of_round(run: Run, step: Step) -> Iterator[Result]:
 
 
 def finished_trials(run: Run) -> list[Result]:
-    """Of all trials done so far, in their order."""
+    """Read the results of all trials that are done, in their order."""
     results: list[Result] = []
     for step in run.plan.rounds:
         results += results_of_round(run, step)
         if not run.is_done(step):
             break
     return results
+
+
+def nearest_trial(config: Config, values: Values, results: Sequence[Mapping[str, Any]]) -> dict[str, int] | None:
+    """{trial, pass} of the finished trial whose parameters are nearest, the first of equals; None when there is none.
+
+    The distance is a sum of squares: of decades where a parameter is searched on a logarithmic scale, else of
+    differences relative to the width of its candidates.
+    """
+    if not results:
+        return None
+    parameters = searched(config)
+
+    def distance(result: Mapping[str, Any]) -> float:
+        differences = [
+            _position(path, candidates, values[path]) - _position(path, candidates, result["parameters"][path])
+            for path, candidates in parameters.items()
+        ]
+        # Rounded, so that in a grid equal steps to either side are equal.
+        return round(math.fsum(difference**2 for difference in differences), 9)
+
+    nearest = min(results, key=lambda result: (distance(result), result["trial"]))
+    return {"trial": nearest["trial"], "pass": nearest["pass"]}
+
+
+def _position(path: str, candidates: Candidates, value: float) -> float:
+    if on_a_log_scale(path, candidates):
+        return math.log10(value)
+    ends = [candidates.low, candidates.high] if isinstance(candidates, Range) else candidates
+    low, high = min(ends), max(ends)
+    return (value - low) / (high - low) if low < high else 0.0
 
 
 def _make(run: Run, step: Step, number: int, values: Values, execute: Execute, on_step: OnStep) -> None:
@@ -111,7 +153,7 @@ def _make_passes(trial: Run, execute: Execute, on_step: OnStep) -> None:
 
 
 def _result(trial: Run) -> Result | None:
-    """What is recorded of a trial; None while it is not done."""
+    """The recorded result of a trial; None while it is not done."""
     step = trial.plan["select"]
     if trial.trial is None or not trial.is_done(step):
         return None
@@ -127,14 +169,6 @@ def _result(trial: Run) -> Result | None:
 
 def _results_before(run: Run, step: Step) -> list[Result]:
     return [result for read in step.reads if run.plan[read].kind == "trials" for result in run.result(read)["trials"]]
-
-
-def _described(number: int, values: Values, start: Values | None) -> dict[str, Any]:
-    return {"number": number, "parameters": dict(values), "start": dict(start) if start else None}
-
-
-def _numbers(run: Run, step: Step) -> range:
-    return trials_of_round(run.config, step.settings["round"])
 
 
 def _one(results: list[Result], only: int | None, step: Step) -> Result:

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from gdmix_core.config.pipeline import Config
 from gdmix_core.config.search_space import round_count, searched, trial_count, trials_of_round, with_values
 from gdmix_core.pipeline.loading import parse_config
-from gdmix_core.search.nearest_trial import nearest_trial
 from gdmix_core.search.proposals import Outcome, propose
+from gdmix_core.search.trials import nearest_trial
 
 L2 = "coordinates.per_user.l2"
 BASE: dict[str, Any] = {
