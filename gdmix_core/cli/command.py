@@ -306,7 +306,7 @@ def config_check(file: str, variables: tuple[str, ...], changes: tuple[str, ...]
 def config_import(file: str, source: str | None, output: str | None) -> None:
     """Translate a GDMix workflow's YAML, or a text file with a Photon ML GAME training command; prints YAML."""
     from gdmix_core.migration.importing import import_config
-    from gdmix_core.migration.render import render_yaml
+    from gdmix_core.migration.translation import render_yaml
 
     result = import_config(file, source, output)
     click.echo(render_yaml(result, file), nl=False)

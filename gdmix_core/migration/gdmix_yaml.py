@@ -9,24 +9,25 @@ from gdmix_core.errors import ConfigError
 from gdmix_core.migration.gdmix_coordinate import Given, translate_coordinate
 from gdmix_core.migration.gdmix_keys import GDMIX_CONFIG
 from gdmix_core.migration.names import common_folder, pipeline_name, valid_names
-from gdmix_core.migration.notes import Translation
+from gdmix_core.migration.translation import Translation
 
 _TASKS = ("logistic_regression", "linear_regression")
 
 
 def translate_gdmix(content: Mapping[str, Any]) -> Translation:
-    """Raises ConfigError where GDMix would not run either, or where its coordinates contradict each other."""
+    """Translate a workflow.
+
+    Raises ConfigError where GDMix would not run either, or where its coordinates contradict each other.
+    """
     result = Translation()
     for key in ("output_dir", "fixed_effect_config"):
         if not content.get(key):
             raise ConfigError(f"{key} is missing; a GDMix workflow has output_dir and fixed_effect_config")
     given = _coordinates(content, result)
     names = valid_names(given)
-    for old, new in names.items():
-        if old != new:
-            result.changed(old, f"the coordinate is called {new}: names have letters, digits and underscores")
+    result.renamed(names)
     task = _task(given, result)
-    coordinates = {names[name]: translate_coordinate(g, task, result) for name, g in given.items()}
+    coordinates = {names[name]: translate_coordinate(g, task) for name, g in given.items()}
     source, below = common_folder([c["data"] for c in coordinates.values()])
     for coordinate in coordinates.values():
         coordinate["data"] = below[coordinate["data"]]
@@ -63,11 +64,11 @@ def _coordinates(content: Mapping[str, Any], result: Translation) -> dict[str, G
             f"fixed_effect_config.{name}",
             f"GDMix trains its first fixed effect ({first}) alone, so it is left out; here there may be several",
         )
-    found = {first: Given(first, True, dict(_mapping(fixed[first], first)))}
+    found = {first: Given(first, _mapping(fixed[first], first), result, fixed=True)}
     for name, settings in random.items():
         if name in found:
             raise ConfigError(f"{name} is the name of a fixed and of a random effect; give one another name")
-        found[name] = Given(name, False, dict(_mapping(settings, name)))
+        found[name] = Given(name, _mapping(settings, name), result, fixed=False)
     return found
 
 

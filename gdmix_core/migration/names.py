@@ -22,7 +22,7 @@ def valid_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def pipeline_name(path: str) -> str:
-    """After the last folder of an output path."""
+    """Name a pipeline after the last folder of an output path."""
     return valid_names([path.rstrip("/").rsplit("/", 1)[-1] or "pipeline"]).popitem()[1]
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from gdmix_core import storage
 from gdmix_core.errors import ConfigError
 from gdmix_core.migration.names import number, plain
-from gdmix_core.migration.notes import Translation
 from gdmix_core.migration.photon_coordinate import Shard
+from gdmix_core.migration.translation import Translation
 
 
 def translate_initial_model(
