@@ -38,7 +38,7 @@ class MetricValue:
 
 @dataclass(frozen=True)
 class Rows:
-    """What every metric looks at: float64 [n] each, finite, weights >= 0."""
+    """The rows that every metric looks at: float64 [n] each, finite, weights >= 0."""
 
     label: Floats
     score: Floats
@@ -46,7 +46,7 @@ class Rows:
 
     @classmethod
     def checked(cls, label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) -> Rows:
-        """Raises DataError for lengths that differ, values that are not finite and negative weights."""
+        """Check the columns; raises DataError for unequal lengths, values that are not finite and negative weights."""
         columns = {"label": label, "score": score}
         columns["weight"] = np.ones(np.shape(label)) if weight is None else weight
         arrays = {name: np.asarray(column, dtype=np.float64) for name, column in columns.items()}
@@ -165,7 +165,7 @@ def exact_sum(values: Floats) -> float:
 
 
 def weighted_mean(loss: Floats, weight: Floats) -> float:
-    """Of float64 [n], both sums rounded once; nan without weight."""
+    """The weighted mean of float64 [n], both sums rounded once; nan without weight."""
     total = exact_sum(weight)
     with np.errstate(over="ignore"):
         return exact_sum(weight * loss) / total if total > 0.0 else math.nan

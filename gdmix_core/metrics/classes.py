@@ -31,7 +31,7 @@ class MulticlassRows:
 
     @classmethod
     def checked(cls, label: ArrayLike, margin: ArrayLike, weight: ArrayLike | None = None) -> MulticlassRows:
-        """Raises DataError for shapes that do not fit, labels that are no class, and values that are not finite."""
+        """Check the columns; raises DataError for wrong shapes, labels that are no class, and values not finite."""
         margins, weights = _checked_margins(margin, weight)
         labels = np.asarray(label, dtype=np.float64)
         if labels.shape != margins.shape[:1]:
@@ -58,7 +58,7 @@ class MultilabelRows:
 
     @classmethod
     def checked(cls, label: ArrayLike, margin: ArrayLike, weight: ArrayLike | None = None) -> MultilabelRows:
-        """Raises DataError for shapes that do not fit and values that are not finite."""
+        """Check the columns; raises DataError for wrong shapes and values that are not finite."""
         margins, weights = _checked_margins(margin, weight)
         labels = np.asarray(label)
         if labels.shape != margins.shape:
@@ -132,13 +132,13 @@ def macro_auc(label: ArrayLike, margin: ArrayLike, weight: ArrayLike | None = No
 
 
 def micro_precision(label: ArrayLike, margin: ArrayLike, weight: ArrayLike | None = None) -> float:
-    """Of all (row, class) that are predicted (margin > 0), the weighted share that applies; nan without any."""
+    """Weighted share that applies, of all (row, class) that are predicted (margin > 0); nan without any."""
     rows = MultilabelRows.checked(label, margin, weight)
     return _ratio(rows.weight_where(rows.predicted & rows.applies), rows.weight_where(rows.predicted))
 
 
 def micro_recall(label: ArrayLike, margin: ArrayLike, weight: ArrayLike | None = None) -> float:
-    """Of all (row, class) that apply, the weighted share that is predicted (margin > 0); nan without any."""
+    """Weighted share that is predicted (margin > 0), of all (row, class) that apply; nan without any."""
     rows = MultilabelRows.checked(label, margin, weight)
     return _ratio(rows.weight_where(rows.predicted & rows.applies), rows.weight_where(rows.applies))
 

@@ -66,11 +66,15 @@ def precision_per_group(
 
     Raises ConfigError for k < 1, DataError for unusable columns.
     """
-    if k < 1:
-        raise ConfigError(f"precision@{k}: K must be at least 1")
+    check_depth("precision", k)
     rows = Rows.checked(label, score, weight)
     grouped = grouped_rows(rows, groups, rows.signed_weight)
     return mean_of_groups(_group_precisions(grouped.offsets, grouped.score, grouped.value, k), grouped)
+
+
+def check_depth(kind: str, k: int) -> None:
+    if k < 1:
+        raise ConfigError(f"{kind}@{k}: K must be at least 1")
 
 
 def mean_of_groups(values: Floats, grouped: GroupedRows) -> MetricValue:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gdmix_core.errors import ConfigError, DataError
+from gdmix_core.errors import DataError
 from gdmix_core.jit import njit
 from gdmix_core.metrics.all_rows import Floats, MetricValue, Rows
-from gdmix_core.metrics.grouped import Codes, grouped_rows, mean_of_groups
+from gdmix_core.metrics.grouped import Codes, check_depth, grouped_rows, mean_of_groups
 
 # 2^label as a gain stays far from float64's end, whatever the size of a group.
 _LARGEST_GRADE = 500.0
@@ -36,7 +36,7 @@ def ndcg_per_group(
 
     Raises ConfigError for k < 1, DataError for unusable columns and for labels that are no grades.
     """
-    _check_depth("ndcg", k)
+    check_depth("ndcg", k)
     rows = Rows.checked(label, score, weight)
     if len(rows.label) and not (rows.label.min() >= 0.0 and rows.label.max() <= _LARGEST_GRADE):
         worst = rows.label.min() if rows.label.min() < 0.0 else rows.label.max()
@@ -62,15 +62,10 @@ def mrr_per_group(
 
     Raises ConfigError for k < 1, DataError for unusable columns.
     """
-    _check_depth("mrr", k)
+    check_depth("mrr", k)
     rows = Rows.checked(label, score, weight)
     grouped = grouped_rows(rows, groups, (rows.label > 0.5).astype(np.float64))
     return mean_of_groups(_group_reciprocal_ranks(grouped.offsets, grouped.score, grouped.value, k), grouped)
-
-
-def _check_depth(kind: str, k: int) -> None:
-    if k < 1:
-        raise ConfigError(f"{kind}@{k}: K must be at least 1")
 
 
 def _discounts(offsets: Codes, k: int) -> Floats:

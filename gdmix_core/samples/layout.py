@@ -7,8 +7,8 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import chain, pairwise
-from types import TracebackType
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
@@ -94,68 +94,50 @@ def sample_directory(directory: str) -> Iterator[None]:
     storage.write_json(mark, {"format": 2, "files": manifests.describe(directory, paths)})
 
 
-class SourceWriter:
-    """One input directory, written file by file: only the rows of one file are in memory.
+@contextlib.contextmanager
+def source_writer(
+    directory: str,
+    *,
+    bags: Mapping[str, FeatureList],
+    metadata: Mapping[str, Any],
+    format: Format = "tfrecord",
+    compression: Literal["", ".gz"] = "",
+) -> Iterator[Callable[[Split, Columns], int]]:
+    """Write one input directory file by file: only the rows of one file are in memory.
 
-    As a context manager it first removes an older source in the same place, and writes tensor_metadata.json
-    last, only if the block ends without an error: a directory without that file is not a source, so no reader
-    takes a half-written one for whole.
+    The block gets a function that writes one more file of a split and returns the number of its rows (without rows no
+    file is written). An older source in the same place is removed first. tensor_metadata.json is written last, only if
+    the block ends without an error: a directory without that file is not a source, so no reader takes a half-written
+    one for whole.
+
+    bags: the names of each bag's features; metadata: as `describe` gives it, or the caller's own
+
+    Raises DataError for a compression of Parquet files, which compress themselves.
     """
+    if format == "parquet" and compression:
+        raise DataError(f"{directory}: compression {compression} is for tfrecord; Parquet files compress themselves")
+    path = partial(storage.join, directory)
+    for name in ("metadata", "featureList", *_DIRECTORIES.values()):
+        storage.remove(path(name))
+    suffix = "parquet" if format == "parquet" else f"tfrecord{compression}"
+    rows: Counter[Split] = Counter()
+    files: Counter[Split] = Counter()
 
-    def __init__(
-        self,
-        directory: str,
-        *,
-        bags: Mapping[str, FeatureList],
-        metadata: Mapping[str, Any],
-        format: Format = "tfrecord",
-        compression: Literal["", ".gz"] = "",
-    ) -> None:
-        """bags: the names of each bag's features. metadata: as `describe` gives it, or the caller's own.
+    def write(split: Split, columns: Columns) -> int:
+        count = _row_count(columns, directory)
+        if count:
+            write_file = _write_parquet if format == "parquet" else write_tfrecord
+            write_file(path(_DIRECTORIES[split], f"part-{files[split]:05d}.{suffix}"), columns)
+            files[split] += 1
+            rows[split] += count
+        return count
 
-        Raises DataError for a compression of Parquet files, which compress themselves.
-        """
-        if format == "parquet" and compression:
-            raise DataError(
-                f"{directory}: compression {compression} is for tfrecord; Parquet files compress themselves"
-            )
-        self._directory = directory
-        self._bags = bags
-        self._metadata = dict(metadata)
-        self._suffix = "parquet" if format == "parquet" else f"tfrecord{compression}"
-        self._rows: Counter[Split] = Counter()
-        self._files: Counter[Split] = Counter()
-
-    def __enter__(self) -> SourceWriter:
-        for name in ("metadata", "featureList", *_DIRECTORIES.values()):
-            storage.remove(self._path(name))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            for bag, names in self._bags.items():
-                write_feature_list(self._path("featureList", bag), names)
-            described = {**self._metadata, "numberOfTrainingSamples": self._rows["training"]}
-            storage.write_json(self._path("metadata", "tensor_metadata.json"), described)
-
-    def write(self, split: Split, columns: Columns) -> int:
-        """Write one more file of a split; return the number of its rows. Without rows no file is written."""
-        rows = _row_count(columns, self._directory)
-        if rows == 0:
-            return 0
-        path = self._path(_DIRECTORIES[split], f"part-{self._files[split]:05d}.{self._suffix}")
-        if self._suffix == "parquet":
-            _write_parquet(path, columns)
-        else:
-            write_tfrecord(path, columns)
-        self._files[split] += 1
-        self._rows[split] += rows
-        return rows
-
-    def _path(self, *parts: str) -> str:
-        return storage.join(self._directory, *parts)
+    yield write
+    for bag, names in bags.items():
+        write_feature_list(path("featureList", bag), names)
+    storage.write_json(
+        path("metadata", "tensor_metadata.json"), {**metadata, "numberOfTrainingSamples": rows["training"]}
+    )
 
 
 def write_source(
@@ -182,11 +164,11 @@ def write_source(
     splits: dict[Split, Columns] = {"training": training}
     if validation is not None:
         splits["validation"] = validation
-    with SourceWriter(directory, bags=bags, metadata=metadata, format=format, compression=compression) as writer:
+    with source_writer(directory, bags=bags, metadata=metadata, format=format, compression=compression) as write:
         for split, columns in splits.items():
             rows = _row_count(columns, directory)
             for begin, end in pairwise(rows * k // files for k in range(files + 1)):
-                writer.write(split, _slice(columns, begin, end))
+                write(split, _slice(columns, begin, end))
 
 
 def write_splits(
@@ -204,10 +186,10 @@ def write_splits(
     """
     step = rows_per_file or _ROWS_PER_FILE
     metadata = describe(columns(splits["training"][:0]), bags, ("response",))
-    with SourceWriter(directory, bags=bags, metadata=metadata, format=format) as writer:
+    with source_writer(directory, bags=bags, metadata=metadata, format=format) as write:
         for split, rows in splits.items():
             for begin in range(0, len(rows), step):
-                writer.write(split, columns(rows[begin : begin + step]))
+                write(split, columns(rows[begin : begin + step]))
 
 
 def describe(columns: Columns, bags: Mapping[str, FeatureList], labels: tuple[str, ...]) -> dict[str, Any]:
