@@ -32,8 +32,12 @@ Execute = Callable[[Run, Step], dict[str, Any]]
 Result = dict[str, Any]
 
 
+def _log_step(step: Step) -> None:
+    log.info("step %s", step.id)
+
+
 def make_trials(
-    run: Run, step: Step, execute: Execute, *, only: int | None = None, on_step: OnStep | None = None
+    run: Run, step: Step, execute: Execute, *, only: int | None = None, on_step: OnStep = _log_step
 ) -> dict[str, Any]:
     """Make the trials of a round that are not done, one after another.
 
@@ -47,7 +51,7 @@ def make_trials(
     if not run.is_done(step):
         for number, values in proposals(run, step).items():
             if only in (None, number):
-                _make(run, step, number, values, execute, on_step or _log_step)
+                _make(run, step, number, values, execute, on_step)
         results = list(results_of_round(run, step))
         if len(results) < len(trials_of_round(run.config, number_of_round)):
             return _one(results, only, step)
@@ -62,13 +66,16 @@ def proposals(run: Run, step: Step) -> dict[int, dict[str, float]]:
     return propose(run.config, step.settings["round"], before)
 
 
-def open_trial(run: Run, number: int, values: Values, start: Values | None = None) -> Run:
-    """The trial's run, whether it was begun or not; nothing is written."""
+def open_trial(run: Run, number: int, values: Values, before: Sequence[Result] = ()) -> Run:
+    """Open the trial's run, whether it was begun or not; nothing is written.
+
+    before: the results of earlier rounds, from the nearest of which it starts
+    """
     root = run.trial_root(number)
     with leniently():
         config = with_values(run.config, values, root)
-    described = {"number": number, "parameters": dict(values), "start": dict(start) if start else None}
-    return Run(root, config, trial=described)
+    start = nearest_trial(run.config, values, before)
+    return Run(root, config, trial={"number": number, "parameters": dict(values), "start": start})
 
 
 def results_of_round(run: Run, step: Step) -> Iterator[Result]:
@@ -77,10 +84,9 @@ def results_of_round(run: Run, step: Step) -> Iterator[Result]:
         yield from run.result(step.id)["trials"]
         return
     for number, values in proposals(run, step).items():
-        start = nearest_trial(run.config, values, _results_before(run, step))
-        result = _result(open_trial(run, number, values, start))
-        if result is not None:
-            yield result
+        trial = open_trial(run, number, values, _results_before(run, step))
+        if trial.is_done(trial.plan["select"]):
+            yield _result(trial)
 
 
 def finished_trials(run: Run) -> list[Result]:
@@ -124,12 +130,12 @@ def _position(path: str, candidates: Candidates, value: float) -> float:
 
 
 def _make(run: Run, step: Step, number: int, values: Values, execute: Execute, on_step: OnStep) -> None:
-    start = nearest_trial(run.config, values, _results_before(run, step))
-    trial = open_trial(run, number, values, start)
+    trial = open_trial(run, number, values, _results_before(run, step))
     name = f"trial {number} ({shown_values(values)})"
     if trial.is_done(trial.plan["select"]):
         log.info("%s is done already", name)
         return
+    start = (trial.trial or {})["start"]
     log.info("%s begins%s", name, f", from trial {start['trial']}" if start else "")
     try:
         _make_passes(Run.create(trial.config, trial=trial.trial), execute, on_step)
@@ -139,30 +145,23 @@ def _make(run: Run, step: Step, number: int, values: Values, execute: Execute, o
 
 
 def _make_passes(trial: Run, execute: Execute, on_step: OnStep) -> None:
-    def make(step: Step) -> dict[str, Any]:
+    steps = [step for number in range(1, trial.plan.passes + 1) for step in trial.plan.of_pass(number)]
+    for step in steps:
         on_step(step)
-        return execute(trial, step)
-
-    for number in range(1, trial.plan.passes + 1):
-        for step in trial.plan.of_pass(number):
-            result = make(step)
-            if step.kind == "gate" and not result["continue"]:
-                make(trial.plan["select"])
-                return
-    make(trial.plan["select"])
+        result = execute(trial, step)
+        if step.kind == "gate" and not result["continue"]:
+            break
+    on_step(trial.plan["select"])
+    execute(trial, trial.plan["select"])
 
 
-def _result(trial: Run) -> Result | None:
-    """The recorded result of a trial; None while it is not done."""
-    step = trial.plan["select"]
-    if trial.trial is None or not trial.is_done(step):
-        return None
-    best = trial.result(step.id)
-    start = trial.trial["start"]
+def _result(trial: Run) -> Result:
+    """The recorded result of a trial that is done."""
+    made, best = trial.trial or {}, trial.result("select")
     return {
-        "trial": trial.trial["number"],
-        "parameters": trial.trial["parameters"],
-        "start": start and start["trial"],
+        "trial": made["number"],
+        "parameters": made["parameters"],
+        "start": made["start"] and made["start"]["trial"],
         **{key: best[key] for key in ("pass", "metric", "value", "metrics")},
     }
 
@@ -176,7 +175,3 @@ def _one(results: list[Result], only: int | None, step: Step) -> Result:
         if result["trial"] == only:
             return result
     raise StepError(f"{step.id} has no trial {only}")
-
-
-def _log_step(step: Step) -> None:
-    log.info("step %s", step.id)
