@@ -88,9 +88,14 @@ def logloss(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None)
     label, score, weight: float64 [n]. Raises DataError (see Rows.checked).
     """
     rows = Rows.checked(label, score, weight)
+    return weighted_mean(logistic_loss(rows.label, rows.score), rows.weight)
+
+
+def logistic_loss(label: NDArray[Any], margin: Floats) -> Floats:
+    """log(1 + e^z) - y z of each margin z; y in [0, 1] or bool."""
     # max(z, 0) - y z is formed first: it is exactly 0 for a right answer, whose logarithm may be tiny.
-    certain = np.maximum(rows.score, 0.0) - rows.label * rows.score
-    return weighted_mean(certain + np.log1p(np.exp(-np.abs(rows.score))), rows.weight)
+    certain = np.maximum(margin, 0.0) - label * margin
+    return certain + np.log1p(np.exp(-np.abs(margin)))
 
 
 def mse(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) -> float:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from gdmix_core.errors import DataError
 from gdmix_core.jit import njit
 from gdmix_core.metrics.all_rows import Floats, MetricValue, Rows
-from gdmix_core.metrics.grouped import Codes, check_depth, grouped_rows, mean_of_groups
+from gdmix_core.metrics.grouped import Codes, check_depth, mean_per_group
 
 # 2^label as a gain stays far from float64's end, whatever the size of a group.
 _LARGEST_GRADE = 500.0
@@ -44,9 +44,11 @@ def ndcg_per_group(
             f"ndcg needs labels that are grades, 0 or more, with gain 2^label - 1; a row has label {worst:g}. "
             "Use another metric, or grade the label"
         )
-    grouped = grouped_rows(rows, groups, np.exp2(rows.label) - 1.0)
-    values = _group_ndcgs(grouped.offsets, grouped.score, grouped.value, _discounts(grouped.offsets, k), k)
-    return mean_of_groups(values, grouped)
+
+    def ndcgs(offsets: Codes, score: Floats, gain: Floats) -> Floats:
+        return _group_ndcgs(offsets, score, gain, _discounts(offsets, k), k)
+
+    return mean_per_group(rows, groups, np.exp2(rows.label) - 1.0, ndcgs)
 
 
 def mrr_per_group(
@@ -64,8 +66,8 @@ def mrr_per_group(
     """
     check_depth("mrr", k)
     rows = Rows.checked(label, score, weight)
-    grouped = grouped_rows(rows, groups, (rows.label > 0.5).astype(np.float64))
-    return mean_of_groups(_group_reciprocal_ranks(grouped.offsets, grouped.score, grouped.value, k), grouped)
+    positive = (rows.label > 0.5).astype(np.float64)
+    return mean_per_group(rows, groups, positive, lambda *by_group: _group_reciprocal_ranks(*by_group, k))
 
 
 def _discounts(offsets: Codes, k: int) -> Floats:
