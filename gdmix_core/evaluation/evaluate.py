@@ -82,7 +82,7 @@ def measure(frame: Frame, split: str, margin: NDArray[np.float64], metrics: Sequ
 
 
 def labels(frame: Frame, split: str) -> NDArray[Any]:
-    """The labels of a split: float64 [rows], or bool [rows, K] where any of K classes may apply to a row."""
+    """Read the labels of a split: float64 [rows], or bool [rows, K] where any of K classes may apply to a row."""
     key = frame.manifest.get("label_bag")
     if key is None:
         return frame.column(split, "label")
@@ -93,7 +93,7 @@ def labels(frame: Frame, split: str) -> NDArray[Any]:
 
 
 def group_codes(frame: Frame, split: str, column: str) -> NDArray[np.int64]:
-    """int64 [rows]: the number of each row's group, 0 … groups − 1."""
+    """Number the rows' groups: int64 [rows], 0 … groups − 1."""
     encoded = frame.ids(split, column).combine_chunks().dictionary_encode()
     return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
 

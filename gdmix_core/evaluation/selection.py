@@ -76,8 +76,11 @@ def select(run: Run, step: Step) -> dict[str, Any]:
 
 
 def primary_values(run: Run, upto: int) -> list[float | None]:
-    """The primary metric after each complete, current pass 1 … upto; stops at the first that is not, and where a gate
-    does: passes on disk that another min_delta let run are no part of this run."""
+    """Read the primary metric after each complete, current pass 1 … upto.
+
+    It stops at the first that is not, and where a gate does: passes on disk that another min_delta let run are not a
+    part of this run.
+    """
     last = trained(run.config)[-1]
     split = deciding_split(run)
     values: list[float | None] = []
@@ -90,7 +93,7 @@ def primary_values(run: Run, upto: int) -> list[float | None]:
 
 
 def evaluated(run: Run) -> Iterator[tuple[int, str, bool, dict[str, Any]]]:
-    """(pass, coordinate, whether it ends the pass, content of metrics.json) after every coordinate of every complete,
+    """Read (pass, coordinate, whether it ends the pass, metrics.json) after every coordinate of every complete,
     current pass, in order."""
     for number in range(1, len(primary_values(run, run.plan.passes)) + 1):
         names = order_of_pass(run.config, number)
@@ -99,7 +102,7 @@ def evaluated(run: Run) -> Iterator[tuple[int, str, bool, dict[str, Any]]]:
 
 
 def best_of(values: Sequence[float | None], metric: Metric) -> int:
-    """The position of the best value, the first of equals; one that is undefined is worse than any other."""
+    """Find the position of the best value, the first of equals; one that is undefined is worse than any other."""
     best = 0
     for position in range(1, len(values)):
         if metric.better(values[position], values[best]):
@@ -108,10 +111,10 @@ def best_of(values: Sequence[float | None], metric: Metric) -> int:
 
 
 def deciding_split(run: Run) -> str:
-    """The split whose metrics choose, and are shown."""
+    """Name the split whose metrics choose, and are shown."""
     return "validation" if has_validation(run) else "training"
 
 
 def has_validation(run: Run) -> bool:
-    """True where there are validation rows, which then choose; without any, training rows do."""
+    """Look for validation rows, which then choose; without any, training rows do."""
     return bool(run.result("validate")["splits"]["validation"]["rows"])

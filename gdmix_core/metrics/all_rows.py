@@ -92,7 +92,7 @@ def logloss(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None)
 
 
 def logistic_loss(label: NDArray[Any], margin: Floats) -> Floats:
-    """log(1 + e^z) - y z of each margin z; y in [0, 1] or bool."""
+    """Compute log(1 + e^z) - y z of each margin z; y in [0, 1] or bool."""
     # max(z, 0) - y z is formed first: it is exactly 0 for a right answer, whose logarithm may be tiny.
     certain = np.maximum(margin, 0.0) - label * margin
     return certain + np.log1p(np.exp(-np.abs(margin)))
@@ -153,7 +153,7 @@ def confusion_matrix(label: ArrayLike, score: ArrayLike, weight: ArrayLike | Non
 
 
 def confusion(actual: NDArray[Any], predicted: NDArray[Any], weight: Floats, classes: int) -> list[list[float]]:
-    """[classes][classes]: weight of rows by their class (down) and the predicted one (across); integer or bool [n]."""
+    """Sum the weights of rows by their class (down) and the predicted one (across); classes: integer or bool [n]."""
     cell = actual.astype(np.int64) * classes + predicted
     # In order of cell and weight, so that a cell's sum does not depend on the order of the rows.
     order = np.lexsort((weight, cell))
@@ -162,7 +162,7 @@ def confusion(actual: NDArray[Any], predicted: NDArray[Any], weight: Floats, cla
 
 
 def exact_sum(values: Floats) -> float:
-    """The sum rounded once, so that it does not depend on the order; inf where it exceeds float64."""
+    """Sum and round once, so that the result does not depend on the order; inf where it exceeds float64."""
     try:
         return math.fsum(values)
     except OverflowError:
@@ -170,7 +170,7 @@ def exact_sum(values: Floats) -> float:
 
 
 def weighted_mean(loss: Floats, weight: Floats) -> float:
-    """The weighted mean of float64 [n], both sums rounded once; nan without weight."""
+    """Compute the weighted mean of float64 [n], both sums rounded once; nan without weight."""
     total = exact_sum(weight)
     with np.errstate(over="ignore"):
         return exact_sum(weight * loss) / total if total > 0.0 else math.nan

@@ -36,7 +36,7 @@ class ClassRows:
     weight: Floats
 
     def weight_where(self, cells: NDArray[np.bool_]) -> float:
-        """The weight of the row of each cell of bool [n, K], added up."""
+        """Add up the weight of the row of each cell of bool [n, K]."""
         return exact_sum(self.weight * np.count_nonzero(cells, axis=1))
 
 

@@ -92,7 +92,7 @@ def mean_per_group(
 
 @njit(cache=True, nogil=True)
 def _move_together(codes: Codes, score: Floats, value: Floats, groups: int) -> tuple[Codes, Floats, Floats]:
-    """A counting sort by group; rows keep their order within a group."""
+    """Sort by group, by counting; rows keep their order within a group."""
     offsets = np.zeros(groups + 1, dtype=np.int64)
     for code in codes:
         offsets[code + 1] += 1
@@ -111,7 +111,7 @@ def _move_together(codes: Codes, score: Floats, value: Floats, groups: int) -> t
 
 @njit(cache=True, nogil=True)
 def _group_aucs(offsets: Codes, score: Floats, signed_weight: Floats) -> Floats:
-    """AUC of each group, float64 [G]; nan for groups that are empty or have one class only."""
+    """Compute the AUC of each group, float64 [G]; nan for groups that are empty or have one class only."""
     values = np.empty(len(offsets) - 1)
     for group in range(len(values)):
         first, last = offsets[group], offsets[group + 1]
@@ -122,7 +122,7 @@ def _group_aucs(offsets: Codes, score: Floats, signed_weight: Floats) -> Floats:
 
 @njit(cache=True, nogil=True)
 def _group_precisions(offsets: Codes, score: Floats, signed_weight: Floats, k: int) -> Floats:
-    """Expected precision of the top k of each group, float64 [G]; nan for empty groups."""
+    """Compute the expected precision of the top k of each group, float64 [G]; nan for empty groups."""
     values = np.full(len(offsets) - 1, np.nan)
     for group in range(len(values)):
         first, last = offsets[group], offsets[group + 1]

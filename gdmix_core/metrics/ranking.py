@@ -71,14 +71,14 @@ def mrr_per_group(
 
 
 def _discounts(offsets: Codes, k: int) -> Floats:
-    """float64: 1 / log2(i + 1) of the places i = 1 … that any group can fill."""
+    """Compute 1 / log2(i + 1), float64, of the places i = 1 … that any group can fill."""
     places = min(k, int(np.diff(offsets).max(initial=0)))
     return 1.0 / np.log2(np.arange(2, places + 2, dtype=np.float64))
 
 
 @njit(cache=True, nogil=True)
 def _group_ndcgs(offsets: Codes, score: Floats, gain: Floats, discounts: Floats, k: int) -> Floats:
-    """NDCG@k of each group, float64 [G]; nan for groups without gain."""
+    """Compute NDCG@k of each group, float64 [G]; nan for groups without gain."""
     values = np.full(len(offsets) - 1, np.nan)
     for group in range(len(values)):
         first, last = offsets[group], offsets[group + 1]
@@ -113,7 +113,7 @@ def _group_ndcgs(offsets: Codes, score: Floats, gain: Floats, discounts: Floats,
 
 @njit(cache=True, nogil=True)
 def _group_reciprocal_ranks(offsets: Codes, score: Floats, positive: Floats, k: int) -> Floats:
-    """Expected 1 / place of the first positive of each group, float64 [G]; nan for groups without one."""
+    """Compute the expected 1 / place of each group's first positive, float64 [G]; nan for groups without one."""
     values = np.full(len(offsets) - 1, np.nan)
     for group in range(len(values)):
         first, last = offsets[group], offsets[group + 1]

@@ -125,7 +125,7 @@ class Metric:
         return shape in KINDS[self.kind].shapes and (self.column is None or shape == "margin")
 
     def foreign_to(self, task: str) -> str | None:
-        """The task whose metric it is, where that is another one: on this one's margins it means little."""
+        """Name the task whose metric it is, where that is another one: on this one's margins it means little."""
         tasks = KINDS[self.kind].tasks
         return tasks[0] if tasks and task not in tasks else None
 
@@ -136,7 +136,7 @@ class Metric:
         weight: ArrayLike | None = None,
         groups: Mapping[str, ArrayLike] | None = None,
     ) -> MetricValue:
-        """The metric of these rows.
+        """Compute the metric of these rows.
 
         label, score (margin with offsets, no link function), weight: float64 [n]; groups: column -> int64 [n]
         codes of the groups, 0 … G-1. In the tasks of classes score is float64 [n, K]; label is float64 [n], the
@@ -191,7 +191,7 @@ def shown_value(value: float | None) -> str:
 
 
 def shape_of(task: str) -> Shape:
-    """The shape of what the task gives a row."""
+    """Name the shape of what the task gives a row."""
     shapes: Mapping[str, Shape] = {
         "multiclass_classification": "multiclass",
         "multilabel_classification": "multilabel",
@@ -200,7 +200,7 @@ def shape_of(task: str) -> Shape:
 
 
 def metrics_of(task: str) -> str:
-    """The metrics that can be computed of the task, for messages."""
+    """List the metrics that can be computed of the task, for messages."""
     shape = shape_of(task)
     fitting = {name: kind for name, kind in KINDS.items() if shape in kind.shapes}
     alone = [name for name, kind in fitting.items() if kind.alone]

@@ -87,7 +87,7 @@ def _random(given: Given) -> dict[str, Any]:
 
 
 def _integers(given: Given, ours: Mapping[str, str]) -> dict[str, Any]:
-    """The numbers that are given, of these keys, under our names."""
+    """Read those of these keys that are given, as numbers under our names."""
     return {name: int(given.number(key)) for key, name in ours.items() if key in given.settings}
 
 
@@ -99,7 +99,7 @@ def _boolean(given: Given, key: str, default: bool) -> bool:
 
 
 def _folder(given: Given, bag: str | None) -> str:
-    """The coordinate's folder, by the path of its training data; a note on what does not lie where it has to here."""
+    """Find the coordinate's folder by its training data; note what does not lie where it has to here."""
     training = given.get("training_data_dir")
     if not training:
         raise ConfigError(f"{given.name}: training_data_dir is missing")

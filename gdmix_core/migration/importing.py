@@ -14,7 +14,7 @@ from gdmix_core.system_errors import as_user_error
 
 
 def import_config(path: str | Path, source: str | None = None, output: str | None = None) -> Translation:
-    """A GDMix workflow's YAML, or a text file with a Photon ML GAME training command, as a pipeline of ours.
+    """Translate a GDMix workflow's YAML, or a text file with a Photon ML GAME training command.
 
     source, output: take the place of the input and output that follow from the file.
     Raises ConfigError when the file is neither, or what it says cannot be said here.

@@ -26,7 +26,7 @@ _METRICS = {
 
 
 def translate_photon(text: str) -> Translation:
-    """text: the command, or its options alone; # begins a comment, a backslash goes on to the next line.
+    """Translate the command, or its options alone; # begins a comment, a backslash continues on the next line.
 
     Raises ConfigError for an option that GAME training does not have, and for one that cannot be said here.
     """
@@ -80,7 +80,7 @@ def translate_photon(text: str) -> Translation:
 
 
 def _parse(text: str) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """({option: value}, {option that may stand several times: values})."""
+    """Read {option: value}, and {option that may occur several times: values}."""
     words = shlex.split(text.replace("\\\n", " "), comments=True)
     start = next(
         (k for k, word in enumerate(words) if word.lstrip("-") in TRANSLATED | set(IGNORED) and word[:2] == "--"), 0

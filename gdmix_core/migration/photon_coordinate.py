@@ -48,7 +48,7 @@ class Shard:
         return cls(pairs["name"], bags, pairs.get("intercept", "true").lower() == "true")
 
     def as_bag(self, result: Translation) -> dict[str, Any]:
-        """Our keys bag and intercept."""
+        """Make our keys bag and intercept."""
         if len(self.bags) > 1:
             result.check(
                 f"shard {self.name}",
@@ -137,12 +137,12 @@ def _random(given: Mapping[str, str], result: Translation) -> dict[str, Any]:
 
 
 def _integers(given: Mapping[str, str], ours: Mapping[str, str]) -> dict[str, Any]:
-    """The numbers that are given, of these keys, under our names."""
+    """Read those of these keys that are given, as numbers under our names."""
     return {name: int(number(given[key], key)) for key, name in ours.items() if key in given}
 
 
 def search_ranges(name: str, given: Mapping[str, str]) -> dict[str, Any]:
-    """tune.parameters of a coordinate (`name` is ours), with Photon ML's default ranges."""
+    """Make tune.parameters of a coordinate (`name` is ours), with Photon ML's default ranges."""
     kind = given.get("regularization", "NONE").upper()
     if kind == "NONE":
         return {}
@@ -155,7 +155,7 @@ def search_ranges(name: str, given: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _span(text: str) -> tuple[float, float]:
-    """start-end, whose numbers may have exponents with a sign."""
+    """Read start-end, whose numbers may have exponents with a sign."""
     for at in range(1, len(text)):
         if text[at] == "-" and text[at - 1].lower() != "e":
             return number(text[:at], text), number(text[at + 1 :], text)

@@ -19,7 +19,7 @@ def translate_initial_model(
     configured: Mapping[str, Mapping[str, str]],
     result: Translation,
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """(initial_model, {locked coordinate: our keys}).
+    """Translate to (initial_model, {locked coordinate: our keys}).
 
     names: Photon ML's name of a coordinate → ours. A locked coordinate has no configuration: whether it is fixed, and
     its shard, are read from the model. Raises ConfigError when they are not there.

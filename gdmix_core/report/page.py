@@ -39,7 +39,7 @@ def write_report(run: Run) -> str:
 
 
 def _made_of(run: Run) -> str:
-    """A mark of all that the report of a finished run is made of, so that it is not drawn again; else empty."""
+    """Make a mark of all that a finished run's report is made of, so that it is not drawn again; else an empty one."""
     if not run.is_done(run.plan["validate"]) or not run.is_done(run.plan["select"]):
         return ""
     content = json.dumps([__version__, run.keys, run.config.model_dump(mode="json")], sort_keys=True)
@@ -97,7 +97,7 @@ def render(report: Report) -> str:
 
 
 def _matrices(report: Report) -> list[dict[str, Any]]:
-    """The matrices of the best pass, or of the last where none is chosen, those of the deciding split first."""
+    """Gather the matrices of the best pass, or of the last where none is chosen, those of the deciding split first."""
     ends = [one for one in report.evaluations if one.ends_pass]
     chosen = next((one for one in ends if one.best), ends[-1] if ends else None)
     found = []
@@ -114,5 +114,5 @@ def _arrow(metric: str) -> str:
 
 
 def _weight(value: float) -> str:
-    """Sums of weights of a cell; counts stay whole."""
+    """Format a cell's sum of weights; counts stay whole."""
     return f"{value:,.0f}" if value == round(value) or value >= 1000 else f"{value:,.4g}"

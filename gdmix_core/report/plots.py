@@ -43,7 +43,7 @@ _SIZE, _SMALL = (4.6, 2.7), (3.5, 2.4)
 
 
 def colours(coordinates: Sequence[str]) -> dict[str, str]:
-    """A colour for each coordinate, the same in all plots."""
+    """Choose a colour for each coordinate, the same in all plots."""
     return dict(zip(coordinates, cycle(PALETTE), strict=False))
 
 

@@ -53,7 +53,7 @@ class GeneratedSample:
 
 
 def most_ratings(users: int, movies: int) -> int:
-    """The largest number of ratings of so many users and movies: three in ten of all pairs."""
+    """Return the largest number of ratings of so many users and movies: three in ten of all pairs."""
     return int(_LARGEST_DENSITY * users * movies)
 
 
@@ -119,7 +119,7 @@ def write_generated(directory: str, sample: GeneratedSample, *, format: Format =
 
 
 def popularity(rng: np.random.Generator, size: int) -> NDArray[np.float64]:
-    """float64 [size], sum 1: probabilities that fall like Zipf's law, in random order."""
+    """Draw probabilities that fall like Zipf's law, in random order: float64 [size], sum 1."""
     weight = (np.arange(size) + _HEAD) ** -_SKEW
     return rng.permutation(weight / weight.sum())
 
@@ -137,7 +137,7 @@ def _user_features(rng: np.random.Generator, users: int) -> Features:
 
 
 def _movie_features(rng: np.random.Generator, movies: int) -> Features:
-    """One to three genres, and a release year in units of its standard deviation."""
+    """Draw one to three genres, and a release year in units of its standard deviation."""
     each = rng.integers(1, 4, movies)
     genre = pa.array(rng.choice(_GENRES, each.sum()))
     lists = pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(each)]), pa.int32()), genre)
@@ -146,7 +146,7 @@ def _movie_features(rng: np.random.Generator, movies: int) -> Features:
 
 
 def _pairs(rng: np.random.Generator, users: int, movies: int, ratings: int) -> tuple[NDArray[np.int64], ...]:
-    """int64 [ratings] each: positions of users and movies, no pair twice, in random order."""
+    """Draw positions of users and movies, int64 [ratings] each, no pair twice, in random order."""
     by_user, by_movie = popularity(rng, users), popularity(rng, movies)
     pairs = np.empty(0, np.int64)
     while len(pairs) < ratings:
@@ -157,7 +157,7 @@ def _pairs(rng: np.random.Generator, users: int, movies: int, ratings: int) -> t
 
 
 def _score(features: Features, coefficients: NDArray[np.float64], entity: NDArray[np.int64]) -> NDArray[np.float64]:
-    """float64 [n]: intercept + x·w of each row, with its entity's row of coefficients."""
+    """Score each row, float64 [n]: intercept + x·w, with its entity's row of coefficients."""
     matrix = features.matrix
     row_of = np.repeat(entity, np.diff(matrix.indptr))
     products = matrix.data * coefficients[row_of, matrix.indices + 1]

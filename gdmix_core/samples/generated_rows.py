@@ -92,7 +92,7 @@ class _Model:
 def _non_zeros(
     rng: np.random.Generator, rows: int, nnz: int, features: int
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """int32 and float32 [rows, nnz]: one index from each of nnz equal ranges, so ascending and none twice."""
+    """Draw indices and values, int32 and float32 [rows, nnz]: one index from each of nnz equal ranges, so ascending."""
     edges = np.arange(nnz + 1) * features // nnz
     indices = edges[:-1] + (rng.random((rows, nnz), np.float32) * np.diff(edges)).astype(np.int32)
     np.minimum(indices, edges[1:] - 1, out=indices)  # a float32 product may round up to the range's end

@@ -47,7 +47,7 @@ class _Listing:
     table: pa.Table
 
     def positions(self, ids: NDArray[np.int64], ratings: Path) -> NDArray[np.int64]:
-        """int64 [n]: the row of each id. Raises DataError for an id that is not listed."""
+        """Find the row of each id, int64 [n]. Raises DataError for an id that is not listed."""
         column = self.table.column_names[0]
         found = pc.index_in(pa.array(ids), value_set=self.table[column].combine_chunks())
         if found.null_count:
@@ -60,7 +60,7 @@ class _Listing:
 
 
 def _read_100k(folder: Path) -> Ratings:
-    """ml-100k with the features of GDMix's sample: 24 of the user, 20 of the movie, names without terms."""
+    """Read ml-100k with the features of GDMix's sample: 24 of the user, 20 of the movie, names without terms."""
     table = _read_ratings(folder / "u.data", delimiter="\t")
     texts = dict.fromkeys(("gender", "occupation", "zip"), pa.string())
     users = _read_listing(folder / "u.user", {"user": pa.int64(), "age": pa.float64(), **texts}, delimiter="|")
@@ -80,7 +80,7 @@ def _read_100k(folder: Path) -> Ratings:
 
 
 def _read_1m(folder: Path) -> Ratings:
-    """ml-1m with the like: gender, age band and occupation of the user, genres and year of the movie."""
+    """Read ml-1m with similar features: gender, age band and occupation of the user, genres and year of the movie."""
     table = _read_ratings(folder / "ratings.dat", delimiter="::")
     texts = dict.fromkeys(("gender", "age", "occupation", "zip"), pa.string())
     users = _read_listing(folder / "users.dat", {"user": pa.int64(), **texts}, delimiter="::")
@@ -92,7 +92,7 @@ def _read_1m(folder: Path) -> Ratings:
 
 
 def _read_latest(folder: Path) -> Ratings:
-    """The editions that say nothing about users: a movie's model weighs features of the rating's occasion.
+    """Read the editions that say nothing about users: a movie's model weighs features of the rating's occasion.
 
     Movie: genres, decade and year of release, its age and how often it had been rated by then.
     Occasion: when it was, how many ratings the user had given by then, and the age of the movie.
@@ -161,7 +161,7 @@ def _read_ratings(
     names: tuple[str, str, str, str] = ("user", "movie", "stars", "time"),
     header: bool = False,
 ) -> _RatingTable:
-    """names: the columns of user, movie, rating and time."""
+    """Read a file of ratings. names: the columns of user, movie, rating and time."""
     kinds = (pa.int64(), pa.int64(), pa.float64(), pa.int64())
     table = read_table(path, dict(zip(names, kinds, strict=True)), delimiter=delimiter, header=header)
     return _RatingTable(path, *(table[name].to_numpy() for name in names))
@@ -185,19 +185,19 @@ def _ratings(
     of_movie: tuple[Part, ...],
     of_user: tuple[Part, ...],
 ) -> Ratings:
-    """position: each rating's row in `movies`, whose titles are taken as published, with the year."""
+    """Make the ratings. position: each one's row in `movies`, whose titles are taken as published, with the year."""
     titles = pa.DictionaryArray.from_arrays(position, movies.table["title"].combine_chunks())
     return Ratings(table.user, table.movie, (table.stars > 3).astype(np.int64), of_movie, of_user, titles)
 
 
 def _year(texts: pa.ChunkedArray, pattern: str) -> NDArray[np.float64]:
-    """float64 [n]: the group `year` of the pattern; NaN where it does not match."""
+    """Take the group `year` of the pattern, float64 [n]; NaN where it does not match."""
     found = pc.struct_field(pc.extract_regex(texts, pattern), "year")
     return found.cast(pa.float64()).to_numpy(zero_copy_only=False)
 
 
 def _title_year(titles: pa.ChunkedArray) -> NDArray[np.float64]:
-    """The year that ends a title: `Toy Story (1995)`, `Cosmos (2014-2015)`; NaN for a title without."""
+    """Take the year that ends a title: `Toy Story (1995)`, `Cosmos (2014-2015)`; NaN for a title without."""
     return _year(titles, r"\((?P<year>\d{4})[^)]*\)\s*$")
 
 

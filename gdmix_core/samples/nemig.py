@@ -105,7 +105,7 @@ def read_nemig(folder: str | Path) -> Impressions:
 
 
 def is_held_out(impression: NDArray[np.int64], user: pa.Array) -> NDArray[np.bool_]:
-    """bool [n]: rows of every fifth impression of a user, in the order of a hash; none of a user with four or fewer."""
+    """Choose rows, bool [n], of every fifth impression of a user, in the order of a hash; of fewer than five none."""
     numbers, first, back = np.unique(impression, return_index=True, return_inverse=True)
     owner = user.dictionary_encode().indices.to_numpy()[first]
     rank = earlier_in_group(owner, hash_ids(pa.array(numbers)))
@@ -114,7 +114,7 @@ def is_held_out(impression: NDArray[np.int64], user: pa.Array) -> NDArray[np.boo
 
 
 def kept_rows(clicked: NDArray[np.int32], held_out: NDArray[np.bool_], share: float) -> NDArray[np.bool_]:
-    """bool [n]: all clicks, all held-out rows, and of the others about `share`, by a hash of the row's number."""
+    """Choose, bool [n], all clicks, all held-out rows, and about `share` of the others, by a hash of their number."""
     draw = hash_ids(pa.array(np.arange(len(clicked)))) / 2.0**64
     kept: NDArray[np.bool_] = (clicked == 1) | held_out | (draw < share)
     return kept
@@ -169,7 +169,7 @@ def _columns(
 
 
 def _wide_features(found: Impressions, held_out: NDArray[np.bool_]) -> Features:
-    """Size of the impression, how often the item is shown elsewhere, lengths and forms of its text; one row a row."""
+    """Make features of each row: size of the impression, how often the item is shown elsewhere, its text's form."""
     _, impression, counts = np.unique(found.impression, return_inverse=True, return_counts=True)
     sizes = counts[impression]
     return side_by_side(
@@ -178,19 +178,19 @@ def _wide_features(found: Impressions, held_out: NDArray[np.bool_]) -> Features:
 
 
 def _user_features(found: Impressions, held_out: NDArray[np.bool_]) -> Features:
-    """Themes (the frequent words of titles) and popularity, in which a single user's taste may differ."""
+    """Make features in which a single user's taste may differ: themes (frequent words of titles) and popularity."""
     themes = _themes(found.news, np.unique(found.item[~held_out])).rows(found.item)
     return side_by_side([_shown_elsewhere(found, held_out), themes])
 
 
 def _shown_elsewhere(found: Impressions, held_out: NDArray[np.bool_]) -> Features:
-    """log(1 + other training rows that show the item) / 3."""
+    """Make the feature log(1 + other training rows that show the item) / 3."""
     shown = np.bincount(found.item[~held_out], minlength=len(found.news))[found.item] - ~held_out
     return number("shown_elsewhere", np.log1p(shown) / 3)
 
 
 def _form(news: pa.Table) -> Features:
-    """One row an item."""
+    """Make features of the text's lengths and forms, one row an item."""
     title, abstract = news["title"], news["abstract"]
     matches = [pc.match_substring_regex(title, pattern).to_numpy().astype(np.int64) for pattern in _FORMS.values()]
     no_abstract = pc.equal(abstract, "").to_numpy().astype(np.int64)
@@ -205,7 +205,7 @@ def _form(news: pa.Table) -> Features:
 
 
 def _themes(news: pa.Table, known: NDArray[np.int64]) -> Features:
-    """One row an item, one column for each of the words of five letters and more that most titles of `known` hold."""
+    """Make a row of each item, a column of each word of five letters and more that most titles of `known` hold."""
     words = pc.split_pattern_regex(pc.utf8_lower(news["title"].combine_chunks()), r"[^\p{L}]+")
     flat = words.take(pa.array(known)).flatten()
     counts = pc.value_counts(flat.filter(pc.greater_equal(pc.utf8_length(flat), _SHORTEST_THEME)))

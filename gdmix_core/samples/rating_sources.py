@@ -95,7 +95,7 @@ class Summary:
 
 
 def is_validation(uid: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """bool [n]: one row in five, chosen by a hash of its uid: the same in every run and on every machine."""
+    """Choose one row in five, bool [n], by a hash of its uid: the same in every run and on every machine."""
     threshold = np.uint64(int(VALIDATION_SHARE * 2.0**64))
     return hash_ids(pa.array(uid ^ _SPLIT_SALT)) < threshold
 

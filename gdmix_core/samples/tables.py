@@ -47,7 +47,7 @@ def read_table(
 
 
 def earlier_in_group(group: NDArray[np.int64], *order: NDArray) -> NDArray[np.int64]:
-    """int64 [n]: how many rows of the same group come before each row; by `order`, then by row."""
+    """Count the rows of the same group that come before each row, int64 [n]; by `order`, then by row."""
     rows = np.lexsort((*reversed(order), group))
     ordered = group[rows]
     count = np.empty(len(group), np.int64)

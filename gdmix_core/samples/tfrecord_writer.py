@@ -170,7 +170,7 @@ def _strings(name: str, column: Any) -> _Feature:
 
 @njit(cache=True, nogil=True)
 def _varint_bytes(value: int) -> int:
-    """The number of bytes that an int64 takes as a varint: 1 to 10 (10 for every negative number)."""
+    """Count the bytes that an int64 takes as a varint: 1 to 10 (10 for every negative number)."""
     rest = np.uint64(value)
     count = 1
     while rest >= np.uint64(0x80):
@@ -193,7 +193,7 @@ def _put_varint(out: NDArray[np.uint8], at: int, value: int) -> int:
 
 @njit(cache=True, nogil=True)
 def _varints(values: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """All values as varints, and int64 [n + 1], where each begins."""
+    """Write all values as varints; return them, and int64 [n + 1], where each begins."""
     out = np.empty(10 * len(values), np.uint8)
     begins = np.zeros(len(values) + 1, np.int64)
     for i in range(len(values)):
@@ -241,7 +241,7 @@ def _encode(
     keys: NDArray[np.uint8],
     key_offsets: NDArray[np.int64],
 ) -> NDArray[np.uint8]:
-    """The framed records of [F features, n rows]: record r's feature f is payloads[begins[f, r] :][: sizes[f, r]]."""
+    """Frame n records of F features: record r's feature f is payloads[begins[f, r] :][: sizes[f, r]]."""
     features, rows = sizes.shape
     example = np.zeros(rows, np.int64)  # bytes of each record's Features message
     for f in range(features):

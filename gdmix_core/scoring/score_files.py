@@ -88,7 +88,7 @@ def read_scores(
 
 
 def _integers(uid: pa.ChunkedArray, paths: Sequence[str]) -> pa.ChunkedArray:
-    """int64, or uint64 where one is above its range."""
+    """Read uids as int64, or as uint64 where one is above its range."""
     try:
         return uid.cast(pa.int64())
     except pa.ArrowInvalid as first:
@@ -119,7 +119,7 @@ def _read(path: str, columns: ScoreColumns) -> pa.Table:
 
 
 def _roles(path: str, schema: Mapping[str, Any], columns: ScoreColumns) -> dict[str, str]:
-    """Field name → role, of the fields that are read."""
+    """Map the names of the fields that are read to their roles."""
     names = [entry["name"] for entry in schema.get("fields", [])]
     if {"modelId", "predictionScore"} <= set(names):
         return {name: role for name, role in _PHOTON.items() if name in names}
@@ -186,7 +186,7 @@ class ScoreWriter:
         self._writer.flush()
 
     def _schema(self, table: pa.Table) -> Any:
-        """The file's schema, with the fields that its first table has."""
+        """Make the file's schema, with the fields that its first table has."""
         if self.kind == "photon":
             self._fields = {role: name for name, role in _PHOTON.items()}
             return _SCORING_RESULT
@@ -217,12 +217,12 @@ def exceeds_long(uid: pa.Array | pa.ChunkedArray) -> bool:
 
 
 def _count(table: pa.Table, role: str) -> int:
-    """The number of rows that have a value."""
+    """Count the rows that have a value."""
     return len(table) - table[role].null_count if role in table.column_names else 0
 
 
 def _values(table: pa.Table, role: str) -> list[Any]:
-    """The column as Python values; None for each row where there is none."""
+    """List the column's values; None for each row where there is none."""
     return table[role].to_pylist() if role in table.column_names else [None] * len(table)
 
 

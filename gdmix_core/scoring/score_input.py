@@ -135,7 +135,7 @@ def _refuse_copies(files: Iterable[str]) -> None:
 
 
 def _columns(config: Mapping[str, Any]) -> list[str]:
-    """The columns of a table of scores of a model with this configuration."""
+    """Name the columns of a table of scores of a model with this configuration."""
     if config.get("task") in TASKS_OF_CLASSES:
         return ["uid", "score"]
     return ["uid", "score", *config["coordinates"]]
@@ -163,7 +163,7 @@ def _exceeds_long(layout: Layout, config: Config, split: str) -> bool:
 def _batches(
     source: Source, config: Config, layout: Layout, split: str, seen: Seen, *, labelled: bool = False
 ) -> Iterator[Records]:
-    """labelled: with label and weight, which may be absent or illegal in data that is only scored.
+    """Read a directory's records. labelled: with label and weight, which may be absent or illegal in data to score.
 
     seen: gets what the records of each file have
     """
@@ -187,7 +187,7 @@ def _batches(
 
 
 def _gathered(batches: Iterable[Records], layout: Layout) -> Iterator[Records]:
-    """The batches in order, small ones together: what a batch costs is paid once for many small files."""
+    """Join small batches, in order: what a batch costs is paid once for many small files."""
     waiting: list[Records] = []
     for records in batches:
         waiting.append(records)
@@ -199,7 +199,7 @@ def _gathered(batches: Iterable[Records], layout: Layout) -> Iterator[Records]:
 
 
 def _concatenated(parts: Sequence[Records], layout: Layout) -> Records:
-    """uid, ids, numbers and bags, which is what a score depends on."""
+    """Join uid, ids, numbers and bags, which is what a score depends on."""
     first = parts[0]
     if len(parts) == 1:
         return first
@@ -232,7 +232,7 @@ class _JoinedSource:
         }
 
     def of(self, uid: pa.Array) -> Records:
-        """The records with these uids, in their order. Raises DataError for one that is absent."""
+        """Take the records with these uids, in their order. Raises DataError for one that is absent."""
         rows = self._uids.positions(uid)
         absent = np.flatnonzero(rows < 0)
         if len(absent):

@@ -34,7 +34,7 @@ _FORMATS: dict[str, tuple[ScoresFormat, ...]] = {
 
 
 def scores_format(output: str, wanted: ScoresFormat | None) -> ScoresFormat:
-    """The format that a file's name means; without a suffix Parquet. Raises DataError where it is not `wanted`."""
+    """Find the format that a file's name means; without a suffix Parquet. Raises DataError where it is not `wanted`."""
     name = output.rsplit("/", 1)[-1]
     suffix = posixpath.splitext(name)[1] or (name if name in _FORMATS else "")
     if wanted not in (None, *get_args(ScoresFormat)):

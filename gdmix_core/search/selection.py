@@ -44,6 +44,6 @@ def select_trial(run: Run, step: Step) -> dict[str, Any]:
 
 
 def selected_run(run: Run) -> Run:
-    """The run whose pass select has chosen: the best trial's, or the run itself where nothing is searched."""
+    """Open the run whose pass select has chosen: the best trial's, or the run itself where nothing is searched."""
     best = run.result("select")
     return open_trial(run, best["trial"], best["parameters"]) if run.plan.rounds else run

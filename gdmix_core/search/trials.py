@@ -61,7 +61,7 @@ def make_trials(
 
 
 def proposals(run: Run, step: Step) -> dict[int, dict[str, float]]:
-    """The values of the round's trials by their numbers. The rounds before it must be done."""
+    """Propose the values of the round's trials, by their numbers. The rounds before it must be done."""
     before = [Outcome(result["parameters"], result["value"]) for result in _results_before(run, step)]
     return propose(run.config, step.settings["round"], before)
 
@@ -100,7 +100,7 @@ def finished_trials(run: Run) -> list[Result]:
 
 
 def nearest_trial(config: Config, values: Values, results: Sequence[Mapping[str, Any]]) -> dict[str, int] | None:
-    """{trial, pass} of the finished trial whose parameters are nearest, the first of equals; None when there is none.
+    """Find {trial, pass} of the finished trial whose parameters are nearest, the first of equals; None without any.
 
     The distance is a sum of squares: of decades where a parameter is searched on a logarithmic scale, else of
     differences relative to the width of its candidates.
@@ -156,7 +156,7 @@ def _make_passes(trial: Run, execute: Execute, on_step: OnStep) -> None:
 
 
 def _result(trial: Run) -> Result:
-    """The recorded result of a trial that is done."""
+    """Read the recorded result of a trial that is done."""
     made, best = trial.trial or {}, trial.result("select")
     return {
         "trial": made["number"],
