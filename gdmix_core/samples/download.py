@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import logging
 import os
-import shutil
 import stat
 import tempfile
 import time
@@ -92,29 +91,23 @@ def _unpack(archive: Path, folder: Path, url: str, max_bytes: int) -> None:
     try:
         with zipfile.ZipFile(archive) as content:
             for member in content.infolist():
-                path = folder / _checked_name(member, url)
-                if member.is_dir():
-                    path.mkdir(parents=True, exist_ok=True)
-                    continue
+                _check_member(member, url)
                 # zipfile yields no more bytes than this, so an archive that states less gains nothing.
                 allowed -= member.file_size
                 if allowed < 0:
                     raise DataError(f"{url}: unpacks to more than the allowed {max_bytes} bytes; nothing was kept")
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with content.open(member) as packed, path.open("wb") as file:
-                    shutil.copyfileobj(packed, file, _BLOCK_BYTES)
+                content.extract(member, folder)
     except (*_DAMAGES, OSError) as error:
         raise DataError(f"{url}: not a usable zip archive ({error}). Try again, or give a folder") from None
     if not any(folder.iterdir()):
         raise DataError(f"{url}: the archive is empty")
 
 
-def _checked_name(member: zipfile.ZipInfo, url: str) -> PurePosixPath:
-    """Return the member's path if it stays within the folder. Raises DataError for any other, and for links."""
+def _check_member(member: zipfile.ZipInfo, url: str) -> None:
+    """Raise DataError for a member whose path leaves the folder, and for links."""
     path = PurePosixPath(member.filename)
     kind = stat.S_IFMT(member.external_attr >> 16)
     if path.is_absolute() or ".." in path.parts or "\\" in member.filename or ":" in member.filename:
         raise DataError(f"{url}: member {member.filename!r} would be written outside of its folder; nothing was kept")
     if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
         raise DataError(f"{url}: member {member.filename!r} is neither a file nor a folder; nothing was kept")
-    return path

@@ -17,12 +17,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from gdmix_core import storage
-from gdmix_core.data.bags import take
 from gdmix_core.data.feature_list import FeatureList, write_feature_list
 from gdmix_core.data.ragged import Bag
 from gdmix_core.errors import DataError
 from gdmix_core.pipeline import manifests
-from gdmix_core.samples.tfrecord_writer import write_tfrecord
+from gdmix_core.samples.tfrecord_writer import slice_rows, write_tfrecord
 
 Columns: TypeAlias = Mapping[str, NDArray[Any] | Bag | list[str] | pa.StringArray]
 Split = Literal["training", "validation"]
@@ -168,7 +167,7 @@ def write_source(
         for split, columns in splits.items():
             rows = _row_count(columns, directory)
             for begin, end in pairwise(rows * k // files for k in range(files + 1)):
-                write(split, _slice(columns, begin, end))
+                write(split, {name: slice_rows(column, begin, end) for name, column in columns.items()})
 
 
 def write_splits(
@@ -220,13 +219,6 @@ def _row_count(columns: Columns, directory: str) -> int:
     if len(set(lengths.values())) != 1:
         raise DataError(f"{directory}: columns must have the same number of rows, but have {lengths}")
     return next(iter(lengths.values()))
-
-
-def _slice(columns: Columns, begin: int, end: int) -> Columns:
-    rows = np.arange(begin, end)
-    return {
-        name: take(column, rows) if isinstance(column, Bag) else column[begin:end] for name, column in columns.items()
-    }
 
 
 def _write_parquet(path: str, columns: Columns) -> None:

@@ -57,7 +57,7 @@ def write_tfrecord(path: str, columns: Mapping[str, ColumnLike]) -> int:
     deflater = zlib.compressobj(wbits=WINDOW_BITS[compression]) if compression else None
     with storage.open_for_write(path) as file:
         for start in range(0, rows, _BLOCK_ROWS):
-            block = {name: _rows(column, start, start + _BLOCK_ROWS) for name, column in columns.items()}
+            block = {name: slice_rows(column, start, start + _BLOCK_ROWS) for name, column in columns.items()}
             records = encode_examples(block).data
             file.write(deflater.compress(records) if deflater else records)
         if deflater:
@@ -107,8 +107,8 @@ def _row_count(columns: Mapping[str, ColumnLike]) -> int:
     return next(iter(counts.values()))
 
 
-def _rows(column: ColumnLike, start: int, stop: int) -> ColumnLike:
-    """Rows start to stop of a column, without a copy; offsets keep pointing into the values of all rows."""
+def slice_rows(column: Any, start: int, stop: int) -> Any:
+    """Take the rows start to stop of a column, without a copy; offsets keep pointing into the values of all rows."""
     if isinstance(column, Bag):
         return Bag(column.offsets[start : stop + 1], column.indices, column.values)
     return column[start:stop]
