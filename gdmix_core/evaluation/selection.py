@@ -14,7 +14,7 @@ from gdmix_core.pipeline.run import Run
 log = logging.getLogger(__name__)
 
 
-def pass_pays(run: Run, step: Step) -> dict[str, Any]:
+def gate(run: Run, step: Step) -> dict[str, Any]:
     """Decide whether the gate of a pass lets it run: {continue, reason}.
 
     It does not when the pass before improved the primary validation metric by less than passes.min_delta over the best
@@ -23,12 +23,12 @@ def pass_pays(run: Run, step: Step) -> dict[str, Any]:
     """
     assert step.pass_number is not None
     run.require(step)
-    proceed, reason = _pays(run, primary_values(run, step.pass_number - 1))
+    proceed, reason = _continues(run, primary_values(run, step.pass_number - 1))
     log.info("%s: %s: %s", step.id, "go on" if proceed else "stop", reason)
     return {"continue": proceed, "reason": reason}
 
 
-def _pays(run: Run, values: list[float | None]) -> tuple[bool, str]:
+def _continues(run: Run, values: list[float | None]) -> tuple[bool, str]:
     """Decide whether another pass pays after passes with these values, and say why."""
     metric, least = parse_metric(run.config.primary_metric), run.config.passes.min_delta
     if least == "none":
@@ -53,7 +53,7 @@ def select(run: Run, step: Step) -> dict[str, Any]:
     values = primary_values(run, run.plan.passes)
     if not values:
         raise StepError(f"{run.root}: no pass is complete; run the passes first")
-    if len(values) < run.plan.passes and _pays(run, values)[0]:
+    if len(values) < run.plan.passes and _continues(run, values)[0]:
         raise StepError(
             f"{run.root}: pass {len(values) + 1} of {run.plan.passes} is missing or out of date, and no gate has "
             "stopped before it; run it first"
@@ -86,7 +86,7 @@ def primary_values(run: Run, upto: int) -> list[float | None]:
     values: list[float | None] = []
     for number in range(1, upto + 1):
         step = run.plan[evaluate_id(number, last)]
-        if not run.is_done(step) or not _pays(run, values)[0]:
+        if not run.is_done(step) or not _continues(run, values)[0]:
             break
         values.append(run.result(step.id)["metrics"][split][run.config.primary_metric])
     return values

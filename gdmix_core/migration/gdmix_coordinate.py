@@ -15,7 +15,7 @@ from gdmix_core.migration.translation import Section
 
 
 @dataclass(frozen=True)
-class Given(Section):
+class GdmixCoordinate(Section):
     """A coordinate as GDMix's YAML has it. fixed: whether it stands among the fixed effects."""
 
     fixed: bool
@@ -32,7 +32,7 @@ class Given(Section):
         return bool(self.schema.get("model_type") == "detext")
 
 
-def translate_coordinate(given: Given, task: str) -> dict[str, Any]:
+def translate_coordinate(given: GdmixCoordinate, task: str) -> dict[str, Any]:
     """Translate a coordinate; its `data` is still the whole path of the folder."""
     if given.is_detext:
         return translate_detext(given)
@@ -63,11 +63,11 @@ def translate_coordinate(given: Given, task: str) -> dict[str, Any]:
     }
 
 
-def _fixed(given: Given) -> dict[str, Any]:
+def _fixed(given: GdmixCoordinate) -> dict[str, Any]:
     return _integers(given, {"num_of_lbfgs_iterations": "max_iterations", "num_of_lbfgs_curvature_pairs": "history"})
 
 
-def _random(given: Given) -> dict[str, Any]:
+def _random(given: GdmixCoordinate) -> dict[str, Any]:
     if not given.get("partition_entity"):
         raise ConfigError(f"{given.name}: partition_entity is missing: the column with the entity's id")
     result = given.result
@@ -86,19 +86,19 @@ def _random(given: Given) -> dict[str, Any]:
     return {"entity": str(given.get("partition_entity")), **numbers}
 
 
-def _integers(given: Given, ours: Mapping[str, str]) -> dict[str, Any]:
+def _integers(given: GdmixCoordinate, ours: Mapping[str, str]) -> dict[str, Any]:
     """Read those of these keys that are given, as numbers under our names."""
     return {name: int(given.number(key)) for key, name in ours.items() if key in given.settings}
 
 
-def _boolean(given: Given, key: str, default: bool) -> bool:
+def _boolean(given: GdmixCoordinate, key: str, default: bool) -> bool:
     value = given.get(key, default)
     if not isinstance(value, bool):
         raise ConfigError(f"{given.name}.{key}: expected true or false, found {value!r}")
     return value
 
 
-def _folder(given: Given, bag: str | None) -> str:
+def _folder(given: GdmixCoordinate, bag: str | None) -> str:
     """Find the coordinate's folder by its training data; note what does not lie where it has to here."""
     training = given.get("training_data_dir")
     if not training:
@@ -122,7 +122,7 @@ def _folder(given: Given, bag: str | None) -> str:
     return folder or "."
 
 
-def _unknown_keys(given: Given) -> None:
+def _unknown_keys(given: GdmixCoordinate) -> None:
     ignored = {**gdmix_keys.LINEAR, **(gdmix_keys.FIXED if given.fixed else gdmix_keys.RANDOM)}
     for key in given.settings:
         if key in ignored:

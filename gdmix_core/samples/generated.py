@@ -80,17 +80,18 @@ def generate_sample(
         )
     deviations = deviations or Deviations()
     rng = np.random.default_rng(seed)
-    of_user = _user_features(rng, users)
-    of_movie = _movie_features(rng, movies)
+    user_features = _user_features(rng, users)
+    movie_features = _movie_features(rng, movies)
     user, movie = _pairs(rng, users, movies, ratings)
     coefficients = {
-        "global": rng.normal(0, deviations.fixed, (1, 1 + len(of_user.names) + len(of_movie.names))),
-        "per_user": rng.normal(0, deviations.user, (users, 1 + len(of_movie.names))),
-        "per_movie": rng.normal(0, deviations.movie, (movies, 1 + len(of_user.names))),
+        "global": rng.normal(0, deviations.fixed, (1, 1 + len(user_features.names) + len(movie_features.names))),
+        "per_user": rng.normal(0, deviations.user, (users, 1 + len(movie_features.names))),
+        "per_movie": rng.normal(0, deviations.movie, (movies, 1 + len(user_features.names))),
     }
     entity = {"global": np.zeros(ratings, np.int64), "per_user": user, "per_movie": movie}
     rows = np.arange(ratings)
-    drawn = Ratings(user + 1, movie + 1, np.zeros_like(rows), (Part(of_movie, movie),), (Part(of_user, user),))
+    movie_parts, user_parts = (Part(movie_features, movie),), (Part(user_features, user),)
+    drawn = Ratings(user + 1, movie + 1, np.zeros_like(rows), movie_parts, user_parts)
     logit = sum(_score(drawn.features(name, rows), coefficients[name], entity[name]) for name in COORDINATES)
     probability = 1 / (1 + np.exp(-logit))
     response = (rng.random(ratings) < probability).astype(np.int64)

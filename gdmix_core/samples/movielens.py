@@ -19,7 +19,7 @@ from gdmix_core.errors import DataError
 from gdmix_core.samples.features import Features, categories, category_sets, flags, number, side_by_side
 from gdmix_core.samples.layout import Format, check_directory
 from gdmix_core.samples.rating_sources import Part, Ratings, Summary, write_rating_sources
-from gdmix_core.samples.tables import earlier_in_group, read_table
+from gdmix_core.samples.tables import rank_in_group, read_table
 
 _SECONDS_PER_YEAR = 365.2425 * 86_400
 
@@ -67,16 +67,16 @@ def _read_100k(folder: Path) -> Ratings:
     texts = dict.fromkeys(("title", "release", "video_release", "url"), pa.string())
     genres = dict.fromkeys(GENRES_100K, pa.int64())
     movies = _read_listing(folder / "u.item", {"movie": pa.int64(), **texts, **genres}, delimiter="|")
-    of_user = [
+    user_features = [
         number("age", users.table["age"].to_numpy() / 100),
         categories(users.table["gender"], terms=("M", "F")),
         categories(users.table["occupation"]),
     ]
-    of_movie = [
+    movie_features = [
         flags(GENRES_100K, [movies.table[genre].to_numpy() for genre in GENRES_100K]),
         number("release_date", _year(movies.table["release"], r"-(?P<year>\d{4})$") / 2000),
     ]
-    return _of_listings(table, users, of_user, movies, of_movie)
+    return _of_listings(table, users, user_features, movies, movie_features)
 
 
 def _read_1m(folder: Path) -> Ratings:
@@ -86,9 +86,10 @@ def _read_1m(folder: Path) -> Ratings:
     users = _read_listing(folder / "users.dat", {"user": pa.int64(), **texts}, delimiter="::")
     texts = dict.fromkeys(("title", "genres"), pa.string())
     movies = _read_listing(folder / "movies.dat", {"movie": pa.int64(), **texts}, delimiter="::")
-    of_user = [categories(users.table[name], name=name) for name in ("gender", "age", "occupation")]
-    of_movie = [_genres(movies.table["genres"]), number("release_year", _title_year(movies.table["title"]) / 2000)]
-    return _of_listings(table, users, of_user, movies, of_movie)
+    user_features = [categories(users.table[name], name=name) for name in ("gender", "age", "occupation")]
+    year = _title_year(movies.table["title"])
+    movie_features = [_genres(movies.table["genres"]), number("release_year", year / 2000)]
+    return _of_listings(table, users, user_features, movies, movie_features)
 
 
 def _read_latest(folder: Path) -> Ratings:
@@ -107,12 +108,12 @@ def _read_latest(folder: Path) -> Ratings:
     year = _title_year(movies.table["title"])
     rated_in = 1970 + table.time / _SECONDS_PER_YEAR
     movie_age = Part(number("movie_age", np.log1p(np.maximum(rated_in - year[position], 0)) / 4))
-    seen = number("movie_ratings_before", np.log1p(earlier_in_group(table.movie, table.time)) / 5)
-    given = number("user_ratings_before", np.log1p(earlier_in_group(table.user, table.time)) / 5)
-    of_movie = [_genres(movies.table["genres"]), _decade(year), number("release_year", (year - 1990) / 20)]
+    seen = number("movie_ratings_before", np.log1p(rank_in_group(table.movie, table.time)) / 5)
+    given = number("user_ratings_before", np.log1p(rank_in_group(table.user, table.time)) / 5)
+    movie_features = [_genres(movies.table["genres"]), _decade(year), number("release_year", (year - 1990) / 20)]
     occasion = side_by_side([number("rating_year", (rated_in - 2007) / 10), given])
-    of_movie_parts = (Part(side_by_side(of_movie), position), Part(seen), movie_age)
-    return _ratings(table, movies, position, of_movie_parts, (Part(occasion), movie_age))
+    movie_parts = (Part(side_by_side(movie_features), position), Part(seen), movie_age)
+    return _ratings(table, movies, position, movie_parts, (Part(occasion), movie_age))
 
 
 @dataclass(frozen=True)
@@ -172,22 +173,27 @@ def _read_listing(path: Path, columns: dict[str, pa.DataType], *, delimiter: str
 
 
 def _of_listings(
-    table: _RatingTable, users: _Listing, of_user: list[Features], movies: _Listing, of_movie: list[Features]
+    table: _RatingTable,
+    users: _Listing,
+    user_features: list[Features],
+    movies: _Listing,
+    movie_features: list[Features],
 ) -> Ratings:
     user, movie = users.positions(table.user, table.path), movies.positions(table.movie, table.path)
-    return _ratings(table, movies, movie, (Part(side_by_side(of_movie), movie),), (Part(side_by_side(of_user), user),))
+    movie_parts = (Part(side_by_side(movie_features), movie),)
+    return _ratings(table, movies, movie, movie_parts, (Part(side_by_side(user_features), user),))
 
 
 def _ratings(
     table: _RatingTable,
     movies: _Listing,
     position: NDArray[np.int64],
-    of_movie: tuple[Part, ...],
-    of_user: tuple[Part, ...],
+    movie_parts: tuple[Part, ...],
+    user_parts: tuple[Part, ...],
 ) -> Ratings:
     """Make the ratings. position: each one's row in `movies`, whose titles are taken as published, with the year."""
     titles = pa.DictionaryArray.from_arrays(position, movies.table["title"].combine_chunks())
-    return Ratings(table.user, table.movie, (table.stars > 3).astype(np.int64), of_movie, of_user, titles)
+    return Ratings(table.user, table.movie, (table.stars > 3).astype(np.int64), movie_parts, user_parts, titles)
 
 
 def _year(texts: pa.ChunkedArray, pattern: str) -> NDArray[np.float64]:

@@ -33,7 +33,7 @@ from gdmix_core.data.hashing import hash_ids
 from gdmix_core.errors import DataError
 from gdmix_core.samples.features import Features, category_sets, flags, number, side_by_side
 from gdmix_core.samples.layout import Columns, Format, Split, check_directory, sample_directory, write_splits
-from gdmix_core.samples.tables import earlier_in_group, read_table
+from gdmix_core.samples.tables import rank_in_group, read_table
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ def is_held_out(impression: NDArray[np.int64], user: pa.Array) -> NDArray[np.boo
     """Choose rows, bool [n], of every fifth impression of a user, in the order of a hash; of fewer than five none."""
     numbers, first, back = np.unique(impression, return_index=True, return_inverse=True)
     owner = user.dictionary_encode().indices.to_numpy()[first]
-    rank = earlier_in_group(owner, hash_ids(pa.array(numbers)))
+    rank = rank_in_group(owner, hash_ids(pa.array(numbers)))
     held_out: NDArray[np.bool_] = (rank % _HELD_OUT == _HELD_OUT - 1)[back]
     return held_out
 

@@ -47,16 +47,16 @@ class Ratings:
 
     user_id, movie_id: int64 [n]
     response: int64 [n], 0 or 1
-    of_movie: what a user's model weighs
-    of_user: what a movie's model weighs; a part that is also in of_movie is in the global bag once
+    movie_parts: what a user's model weighs
+    user_parts: what a movie's model weighs; a part that is also in movie_parts is in the global bag once
     titles: string [n], of the movies, for a text network as the global model; None: the source has none
     """
 
     user_id: NDArray[np.int64]
     movie_id: NDArray[np.int64]
     response: NDArray[np.int64]
-    of_movie: tuple[Part, ...]
-    of_user: tuple[Part, ...]
+    movie_parts: tuple[Part, ...]
+    user_parts: tuple[Part, ...]
     titles: pa.DictionaryArray | None = None
 
     def __len__(self) -> int:
@@ -65,8 +65,8 @@ class Ratings:
     @cached_property
     def parts(self) -> Mapping[str, tuple[Part, ...]]:
         """The parts of each source's bag; in the global one those of the user come first."""
-        both = self.of_user + tuple(part for part in self.of_movie if part not in self.of_user)
-        return {"global": both, "per_user": self.of_movie, "per_movie": self.of_user}
+        both = self.user_parts + tuple(part for part in self.movie_parts if part not in self.user_parts)
+        return {"global": both, "per_user": self.movie_parts, "per_movie": self.user_parts}
 
     def feature_names(self, source: str) -> tuple[FeatureName, ...]:
         return tuple(name for part in self.parts[source] for name in part.features.names)

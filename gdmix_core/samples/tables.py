@@ -46,7 +46,7 @@ def read_table(
     return table
 
 
-def earlier_in_group(group: NDArray[np.int64], *order: NDArray) -> NDArray[np.int64]:
+def rank_in_group(group: NDArray[np.int64], *order: NDArray) -> NDArray[np.int64]:
     """Count the rows of the same group that come before each row, int64 [n]; by `order`, then by row."""
     rows = np.lexsort((*reversed(order), group))
     ordered = group[rows]

@@ -95,8 +95,9 @@ def score_input(
     labelled = scores in ("gdmix", "photon") and set(number_columns(config).values()) <= set(layout.sources[0].tensors)
     text_uids = scores == "gdmix" and _exceeds_long(layout, config, split)
     with open_output(output, scores, schema, config, text_uids) as write:
-        for records in _gathered(_batches(layout.sources[0], config, layout, split, seen, labelled=labelled), layout):
-            batch = Batch([records, *(other.of(records.uid) for other in joined)])
+        batches = _read_batches(layout.sources[0], config, layout, split, seen, labelled=labelled)
+        for records in _joined_batches(batches, layout):
+            batch = Batch([records, *(other.take(records.uid) for other in joined)])
             total = records.numbers.get("offset", np.zeros(len(batch))).copy()
             found: list[pa.Array] = []
             for scorer in models:
@@ -160,7 +161,7 @@ def _exceeds_long(layout: Layout, config: Config, split: str) -> bool:
     )
 
 
-def _batches(
+def _read_batches(
     source: Source, config: Config, layout: Layout, split: str, seen: Seen, *, labelled: bool = False
 ) -> Iterator[Records]:
     """Read a directory's records. labelled: with label and weight, which may be absent or illegal in data to score.
@@ -186,19 +187,19 @@ def _batches(
             yield records
 
 
-def _gathered(batches: Iterable[Records], layout: Layout) -> Iterator[Records]:
+def _joined_batches(batches: Iterable[Records], layout: Layout) -> Iterator[Records]:
     """Join small batches, in order: what a batch costs is paid once for many small files."""
     waiting: list[Records] = []
     for records in batches:
         waiting.append(records)
         if sum(len(part.uid) for part in waiting) >= _FEWEST_ROWS:
-            yield _concatenated(waiting, layout)
+            yield _concatenate(waiting, layout)
             waiting = []
     if waiting:
-        yield _concatenated(waiting, layout)
+        yield _concatenate(waiting, layout)
 
 
-def _concatenated(parts: Sequence[Records], layout: Layout) -> Records:
+def _concatenate(parts: Sequence[Records], layout: Layout) -> Records:
     """Join uid, ids, numbers and bags, which is what a score depends on."""
     first = parts[0]
     if len(parts) == 1:
@@ -215,7 +216,7 @@ class _JoinedSource:
     """All records of a further directory, to be joined to the first one's by uid."""
 
     def __init__(self, source: Source, config: Config, layout: Layout, split: str, seen: Seen) -> None:
-        found = list(_batches(source, config, layout, split, seen))
+        found = list(_read_batches(source, config, layout, split, seen))
         self._path = source.path
         uid_type = arrow_type(layout.uid_type)
         uids = pa.concat_arrays([pa.array([], uid_type), *(r.uid for r in found)])
@@ -231,7 +232,7 @@ class _JoinedSource:
             bag.key: bags.concatenate([r.bags[bag.key] for r in found], bag.numpy_dtype) for bag in source.bags
         }
 
-    def of(self, uid: pa.Array) -> Records:
+    def take(self, uid: pa.Array) -> Records:
         """Take the records with these uids, in their order. Raises DataError for one that is absent."""
         rows = self._uids.positions(uid)
         absent = np.flatnonzero(rows < 0)

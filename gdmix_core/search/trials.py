@@ -22,7 +22,7 @@ from gdmix_core.config.tune import Range
 from gdmix_core.errors import StepError
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
-from gdmix_core.search.proposals import Outcome, propose
+from gdmix_core.search.proposals import TrialResult, propose
 from gdmix_core.system_errors import as_user_error
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def make_trials(
 
 def proposals(run: Run, step: Step) -> dict[int, dict[str, float]]:
     """Propose the values of the round's trials, by their numbers. The rounds before it must be done."""
-    before = [Outcome(result["parameters"], result["value"]) for result in _results_before(run, step)]
+    before = [TrialResult(result["parameters"], result["value"]) for result in _results_before(run, step)]
     return propose(run.config, step.settings["round"], before)
 
 
