@@ -19,10 +19,10 @@ from gdmix_core.data.bags import take
 from gdmix_core.data.feature_list import FeatureList, write_feature_list
 from gdmix_core.data.ingest import validate as ingest_validate
 from gdmix_core.data.ragged import Bag
-from gdmix_core.data.tfrecord.encoder import write_tfrecord
 from gdmix_core.errors import GdmixError
 from gdmix_core.execution import dispatch
 from gdmix_core.pipeline.run import Run
+from gdmix_core.samples.tfrecord_writer import write_tfrecord
 
 DIRECTORIES = {"training": "trainingData", "validation": "validationData"}
 FEATURES = {"global": 6, "per_user": 4}

@@ -62,7 +62,7 @@ def gdmix(*arguments: str) -> None:
 
 
 def airflow(folder: Path, *arguments: str) -> None:
-    """Runs an Airflow command; its output goes to a log, what the steps say of themselves also to the terminal."""
+    """Run an Airflow command; its output goes to a log, the steps' own lines also to the terminal."""
     environment = {
         **os.environ,
         "AIRFLOW_HOME": str(folder / "airflow"),

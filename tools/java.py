@@ -1,4 +1,4 @@
-"""Prints the home of a Java that runs Spark 4.3; installs one where there is none. For the Makefile.
+"""The home of a Java that runs Spark 4.3, printed for the Makefile; one is installed where there is none.
 
 In order: JAVA_HOME, java on PATH, the usual folders, .jdk in this project; else a JDK of the project's own by the
 install-jdk package, which needs a network; else, as root, the distribution's package. Needs Java 17 or later with the
@@ -33,7 +33,7 @@ def candidates() -> Iterator[Path]:
 
 
 def fault(home: Path) -> str | None:
-    """Why this Java does not serve, None when it does."""
+    """Say why this Java cannot be used; None when it can."""
     java = home / "bin" / "java"
     if not java.is_file():
         return "no bin/java"
@@ -59,7 +59,7 @@ def find() -> Path | None:
 
 
 def install_own() -> str | None:
-    """Puts a JDK into .jdk; why it could not, or None."""
+    """Put a JDK into .jdk; return why it could not, or None."""
     print(f"java: none found that serves; installing JDK {OLDEST} into {OWN}", file=sys.stderr)
     try:
         import jdk
@@ -72,7 +72,7 @@ def install_own() -> str | None:
 
 
 def install_package() -> str | None:
-    """Installs the distribution's package; why it could not, or None."""
+    """Install the distribution's package; return why it could not, or None."""
     if shutil.which("apt-get") is None:
         return "apt-get: not this distribution's package manager"
     if os.geteuid() != 0:

@@ -17,10 +17,10 @@ from gdmix_core.errors import ConfigError
 
 
 class _Group(click.Group):
-    """The command's door: what a user or the system is the cause of is one message, without a traceback."""
+    """The entry of the command: an error that a user or the system causes is one message, without a traceback."""
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        """As a program: with all below it, it ends within seconds of a signal."""
+        """Run as a program, which ends within seconds of a signal, with all processes below it."""
         from signal import SIGHUP, SIGINT, SIGTERM
 
         from gdmix_core.workers.processes import end_on_signals
@@ -54,7 +54,7 @@ class _Group(click.Group):
 
 
 def _show_no_more() -> None:
-    """For an output that nobody reads any more: what is still to be written goes nowhere."""
+    """Send what is still to be written nowhere: nobody reads the output any more."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -102,11 +102,11 @@ def main(verbose: int) -> None:
 
 
 def _console() -> Any:
-    """As wide as the terminal; in a file or a pipe wide enough for a table of several metrics."""
+    """Make a console as wide as the terminal; in a file or a pipe wide enough for a table of several metrics."""
     from rich.console import Console
 
     class Unwatched(Console):
-        """Who reads may go, as `head` does: the work goes on, and nothing more is shown."""
+        """A console whose reader may go, as `head` does: the work continues, and nothing more is shown."""
 
         def on_broken_pipe(self) -> None:
             self.quiet = True
@@ -226,11 +226,17 @@ def sample() -> None:
     """Write sample input."""
 
 
+_output = click.option("--output", required=True, type=_PATH, help="Input directory to write.")
+_format = click.option(
+    "--format", "kind", type=click.Choice(["tfrecord", "parquet"]), default="tfrecord", show_default=True
+)
+
+
 @sample.command("movielens")
 @click.option("--data", type=_PATH, help="Folder of ml-latest-small, ml-100k or ml-1m as GroupLens publishes them.")
 @click.option("--download", is_flag=True, help="Fetch ml-latest-small from GroupLens.")
-@click.option("--output", required=True, type=_PATH, help="Input directory to write.")
-@click.option("--format", "kind", type=click.Choice(["tfrecord", "parquet"]), default="tfrecord", show_default=True)
+@_output
+@_format
 def sample_movielens(data: str | None, download: bool, output: str, kind: Any) -> None:
     """Convert published MovieLens files."""
     import tempfile
@@ -247,7 +253,7 @@ def sample_movielens(data: str | None, download: bool, output: str, kind: Any) -
 
 @sample.command("nemig")
 @click.option("--data", required=True, type=_PATH, help="Folder with NeMig's news.tsv and rows.tsv.")
-@click.option("--output", required=True, type=_PATH, help="Input directory to write.")
+@_output
 @click.option(
     "--negatives",
     type=click.FloatRange(0, 1, min_open=True),
@@ -255,7 +261,7 @@ def sample_movielens(data: str | None, download: bool, output: str, kind: Any) -
     show_default=True,
     help="Share of the training rows without a click to keep; they are weighted up by its inverse.",
 )
-@click.option("--format", "kind", type=click.Choice(["tfrecord", "parquet"]), default="tfrecord", show_default=True)
+@_format
 def sample_nemig(data: str, output: str, negatives: float, kind: Any) -> None:
     """Convert NeMig news impressions, with their text."""
     from gdmix_core.samples.nemig import write_nemig
@@ -269,7 +275,7 @@ def sample_nemig(data: str, output: str, negatives: float, kind: Any) -> None:
 @click.option("--movies", default=800, show_default=True)
 @click.option("--ratings", default=50_000, show_default=True)
 @click.option("--seed", default=0, show_default=True)
-@click.option("--format", "kind", type=click.Choice(["tfrecord", "parquet"]), default="tfrecord", show_default=True)
+@_format
 def sample_generated(output: str, users: int, movies: int, ratings: int, seed: int, kind: Any) -> None:
     """Generate a MovieLens-shaped sample with known true coefficients.
 
@@ -311,7 +317,7 @@ def config_check(file: str, variables: tuple[str, ...], changes: tuple[str, ...]
 def config_import(file: str, source: str | None, output: str | None) -> None:
     """Translate a GDMix workflow's YAML, or a text file with a Photon ML GAME training command; prints YAML."""
     from gdmix_core.migration.importing import import_config
-    from gdmix_core.migration.render import render_yaml
+    from gdmix_core.migration.translation import render_yaml
 
     result = import_config(file, source, output)
     click.echo(render_yaml(result, file), nl=False)

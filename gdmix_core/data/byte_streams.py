@@ -1,10 +1,8 @@
-"""Bytes in and out of files: local paths and fsspec URLs, plain or compressed by the suffix of their name."""
+"""Bytes out of files: local paths and fsspec URLs, plain or compressed by the suffix of their name."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +14,7 @@ from gdmix_core.errors import DataError
 
 Compression = Literal["gzip", "zlib"]
 # zlib's window-bits argument: 15 is the largest window, 16 more asks for gzip's header and trailer
-_WINDOW_BITS: dict[Compression, int] = {"gzip": 15 + 16, "zlib": 15}
+WINDOW_BITS: dict[Compression, int] = {"gzip": 15 + 16, "zlib": 15}
 _COMPRESSED_BLOCK = 256 << 10
 
 
@@ -29,13 +27,7 @@ class ByteSource(Protocol):
     def close(self) -> None: ...
 
 
-class ByteSink(Protocol):
-    """What a writer needs of an open file."""
-
-    def write(self, data: bytes | memoryview, /) -> object: ...
-
-
-class _RawFile(ByteSource, ByteSink, Protocol):
+class _RawFile(ByteSource, Protocol):
     def read(self, size: int, /) -> bytes | None: ...
     def seek(self, position: int, /) -> int: ...
 
@@ -98,7 +90,7 @@ class _DecompressedSource:
     def __init__(self, raw: _RawFile, compression: Compression) -> None:
         self._raw = raw
         self._compression = compression
-        self._inflater = zlib.decompressobj(_WINDOW_BITS[compression])
+        self._inflater = zlib.decompressobj(WINDOW_BITS[compression])
         self._pending = b""  # read from the file, not inflated yet
         self._any_bytes = False
         self._finished = False
@@ -133,59 +125,7 @@ class _DecompressedSource:
             # gzip allows zeros as padding between members and after the last
             self._pending = self._pending.lstrip(b"\0")
             if self._pending:
-                self._inflater = zlib.decompressobj(_WINDOW_BITS[self._compression])
+                self._inflater = zlib.decompressobj(WINDOW_BITS[self._compression])
 
     def close(self) -> None:
         self._raw.close()
-
-
-@contextmanager
-def open_sink(path: str) -> Iterator[ByteSink]:
-    """Write a file, compressed by suffix, that appears under its name when the block ends without an error.
-
-    The bytes go to a hidden neighbour first, which is then renamed (on an object store: moved) over `path`.
-    Raises DataError if the directory does not exist or may not be written.
-    """
-    folder, slash, name = path.rpartition("/")
-    aside = f"{folder}{slash}.{name}.{secrets.token_hex(4)}.writing"
-    filesystem = fsspec.core.url_to_fs(path)[0] if is_url(path) else None
-    try:
-        raw = filesystem.open(aside, "wb") if filesystem else open(aside, "wb")  # noqa: SIM115
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: its directory does not exist; create it first") from error
-    except PermissionError as error:
-        raise DataError(f"{path}: writing in its directory is not permitted") from error
-    try:
-        with raw:
-            compression = compression_of(path)
-            if compression:
-                compressed = _CompressedSink(raw, compression)
-                yield compressed
-                compressed.finish()
-            else:
-                yield raw
-        if filesystem:
-            filesystem.mv(aside, path)
-        else:
-            os.replace(aside, path)
-    except BaseException:
-        with contextlib.suppress(OSError):  # the first error is the one to tell
-            if filesystem:
-                filesystem.rm(aside)
-            else:
-                os.unlink(aside)
-        raise
-
-
-class _CompressedSink:
-    """Deflates what is written, to zlib or gzip (without its time stamp: same input, same file)."""
-
-    def __init__(self, raw: ByteSink, compression: Compression) -> None:
-        self._raw = raw
-        self._deflater = zlib.compressobj(wbits=_WINDOW_BITS[compression])
-
-    def write(self, data: bytes | memoryview, /) -> None:
-        self._raw.write(self._deflater.compress(data))
-
-    def finish(self) -> None:
-        self._raw.write(self._deflater.flush())

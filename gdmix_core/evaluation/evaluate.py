@@ -1,4 +1,4 @@
-"""After a coordinate is trained: its scores brought together, and the metrics of the whole model so far."""
+"""The evaluation after a coordinate is trained: its scores brought together, and the metrics of the model so far."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(run: Run, step: CoordinateStep) -> dict[str, Any]:
-    """Writes metrics.json; returns {pass, coordinate, metrics: {split: {metric: value or null}}}.
+    """Write metrics.json; return {pass, coordinate, metrics: {split: {metric: value or null}}}.
 
     metrics.json also holds metrics that are matrices ({split: {metric: rows}}), how many groups counted, and the λ of
     l2: auto, that was used and that the next pass starts from.
 
     The model evaluated is the sum of every coordinate's latest scores, this one's among them, and the data's offset.
     """
-    return _result(once(run, step, lambda: _evaluate(run, step), after=_log_metrics))
+    content = once(run, step, lambda: _evaluate(run, step), after=_log_metrics)
+    return {key: content[key] for key in ("pass", "coordinate", "metrics")}
 
 
 def _evaluate(run: Run, step: CoordinateStep) -> dict[str, Any]:
@@ -73,7 +74,7 @@ def _log_metrics(result: dict[str, Any]) -> None:
 
 
 def measure(frame: Frame, split: str, margin: NDArray[np.float64], metrics: Sequence[Metric]) -> dict[str, MetricValue]:
-    """The metrics of all rows of a split by name. margin: float64 [rows] with offsets, or [rows, K] of K classes."""
+    """Compute a split's metrics, by name. margin: float64 [rows] with offsets, or [rows, K] of K classes."""
     label, weight = labels(frame, split), frame.column(split, "weight")
     columns = dict.fromkeys(metric.column for metric in metrics if metric.column is not None)
     codes = {column: group_codes(frame, split, column) for column in columns}
@@ -81,7 +82,7 @@ def measure(frame: Frame, split: str, margin: NDArray[np.float64], metrics: Sequ
 
 
 def labels(frame: Frame, split: str) -> NDArray[Any]:
-    """What metrics compare with: float64 [rows], or bool [rows, K] where any of K classes may apply to a row."""
+    """Read the labels of a split: float64 [rows], or bool [rows, K] where any of K classes may apply to a row."""
     key = frame.manifest.get("label_bag")
     if key is None:
         return frame.column(split, "label")
@@ -92,13 +93,9 @@ def labels(frame: Frame, split: str) -> NDArray[Any]:
 
 
 def group_codes(frame: Frame, split: str, column: str) -> NDArray[np.int64]:
-    """int64 [rows]: the number of each row's group, 0 … groups − 1."""
+    """Number the rows' groups: int64 [rows], 0 … groups − 1."""
     encoded = frame.ids(split, column).combine_chunks().dictionary_encode()
     return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-
-
-def _result(content: dict[str, Any]) -> dict[str, Any]:
-    return {key: content[key] for key in ("pass", "coordinate", "metrics")}
 
 
 def _number(value: float | None) -> str:

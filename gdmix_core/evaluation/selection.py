@@ -1,21 +1,21 @@
-"""Which pass's model is the best, and whether another pass pays."""
+"""The selection of the best pass, and the decision whether another pass pays."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from gdmix_core.errors import DataError, StepError
-from gdmix_core.metrics.registry import parse_metric
+from gdmix_core.metrics.registry import Metric, parse_metric
 from gdmix_core.pipeline.plan import Step, evaluate_id, order_of_pass, trained
 from gdmix_core.pipeline.run import Run
 
 log = logging.getLogger(__name__)
 
 
-def pass_pays(run: Run, step: Step) -> dict[str, Any]:
-    """{continue, reason}: whether the gate of a pass lets it run.
+def gate(run: Run, step: Step) -> dict[str, Any]:
+    """Decide whether the gate of a pass lets it run: {continue, reason}.
 
     It does not when the pass before improved the primary validation metric by less than passes.min_delta over the best
     before that, or, at a min_delta of 0, not at all. A min_delta below 0 bears a loss of that size; with none
@@ -23,13 +23,13 @@ def pass_pays(run: Run, step: Step) -> dict[str, Any]:
     """
     assert step.pass_number is not None
     run.require(step)
-    proceed, reason = _pays(run, primary_values(run, step.pass_number - 1))
+    proceed, reason = _continues(run, primary_values(run, step.pass_number - 1))
     log.info("%s: %s: %s", step.id, "go on" if proceed else "stop", reason)
     return {"continue": proceed, "reason": reason}
 
 
-def _pays(run: Run, values: list[float | None]) -> tuple[bool, str]:
-    """Whether another pass pays after passes with these values, and why."""
+def _continues(run: Run, values: list[float | None]) -> tuple[bool, str]:
+    """Decide whether another pass pays after passes with these values, and say why."""
     metric, least = parse_metric(run.config.primary_metric), run.config.passes.min_delta
     if least == "none":
         return True, "passes.min_delta is none: all passes are made"
@@ -37,33 +37,30 @@ def _pays(run: Run, values: list[float | None]) -> tuple[bool, str]:
         return True, "no earlier pass to compare with"
     if not has_validation(run):
         return True, "no validation data"
-    last, before = values[-1], _best(values[:-1], metric)[1]
+    last, before = values[-1], values[best_of(values[:-1], metric)]
     if last is None or before is None:
         return True, f"{metric.name} is undefined"
     gain = last - before if metric.higher_is_better else before - last
     enough = gain >= least and (gain > 0 or least < 0)
-    return (
-        enough,
-        f"pass {len(values)} improved {metric.name} by {gain:.6f} (min_delta {least:g})",
-    )
+    return enough, f"pass {len(values)} improved {metric.name} by {gain:.6f} (min_delta {least:g})"
 
 
 def select(run: Run, step: Step) -> dict[str, Any]:
-    """Writes best.json: the pass with the best primary validation metric (the first of equals); without validation data
-    the last one. Raises StepError when a pass is not complete that no gate has stopped."""
+    """Write best.json: the pass with the best primary validation metric (the first of equals).
+
+    Without validation data it is the last one. Raises StepError when a pass is not complete that no gate has stopped.
+    """
     values = primary_values(run, run.plan.passes)
     if not values:
         raise StepError(f"{run.root}: no pass is complete; run the passes first")
-    if len(values) < run.plan.passes and _pays(run, values)[0]:
+    if len(values) < run.plan.passes and _continues(run, values)[0]:
         raise StepError(
             f"{run.root}: pass {len(values) + 1} of {run.plan.passes} is missing or out of date, and no gate has "
             "stopped before it; run it first"
         )
     metric = parse_metric(run.config.primary_metric)
-    if has_validation(run):
-        best, value = _best(values, metric)
-    else:
-        best, value = len(values), values[-1]
+    best = best_of(values, metric) + 1 if has_validation(run) else len(values)
+    value = values[best - 1]
     # Of a search all trials count: it says so itself where none of them has a value.
     if value is None and run.trial is None and run.config.checks.uninformative == "fail":
         raise DataError(
@@ -79,21 +76,24 @@ def select(run: Run, step: Step) -> dict[str, Any]:
 
 
 def primary_values(run: Run, upto: int) -> list[float | None]:
-    """The primary metric after each complete, current pass 1 … upto; stops at the first that is not, and where a gate
-    does: passes on disk that another min_delta let run are no part of this run."""
+    """Read the primary metric after each complete, current pass 1 … upto.
+
+    It stops at the first that is not, and where a gate does: passes on disk that another min_delta let run are not a
+    part of this run.
+    """
     last = trained(run.config)[-1]
     split = deciding_split(run)
     values: list[float | None] = []
     for number in range(1, upto + 1):
         step = run.plan[evaluate_id(number, last)]
-        if not run.is_done(step) or not _pays(run, values)[0]:
+        if not run.is_done(step) or not _continues(run, values)[0]:
             break
         values.append(run.result(step.id)["metrics"][split][run.config.primary_metric])
     return values
 
 
 def evaluated(run: Run) -> Iterator[tuple[int, str, bool, dict[str, Any]]]:
-    """(pass, coordinate, whether it ends the pass, content of metrics.json) after every coordinate of every complete,
+    """Read (pass, coordinate, whether it ends the pass, metrics.json) after every coordinate of every complete,
     current pass, in order."""
     for number in range(1, len(primary_values(run, run.plan.passes)) + 1):
         names = order_of_pass(run.config, number)
@@ -101,20 +101,20 @@ def evaluated(run: Run) -> Iterator[tuple[int, str, bool, dict[str, Any]]]:
             yield number, name, name == names[-1], run.result(evaluate_id(number, name))
 
 
-def _best(values: list[float | None], metric: Any) -> tuple[int, float | None]:
-    """(pass, value) of the best, counted from 1."""
+def best_of(values: Sequence[float | None], metric: Metric) -> int:
+    """Find the position of the best value, the first of equals; one that is undefined is worse than any other."""
     best = 0
     for position in range(1, len(values)):
         if metric.better(values[position], values[best]):
             best = position
-    return best + 1, values[best]
+    return best
 
 
 def deciding_split(run: Run) -> str:
-    """The split whose metrics choose, and are shown."""
+    """Name the split whose metrics choose, and are shown."""
     return "validation" if has_validation(run) else "training"
 
 
 def has_validation(run: Run) -> bool:
-    """Whether there are validation rows, which then choose; without any, training rows do."""
+    """Look for validation rows, which then choose; without any, training rows do."""
     return bool(run.result("validate")["splits"]["validation"]["rows"])

@@ -22,7 +22,7 @@ _WORK: Mapping[str, str] = {
     "initialize": "gdmix_core.effects.initialize:initialize",
     "summarize": "gdmix_core.effects.normalization:summarize",
     "evaluate": "gdmix_core.evaluation.evaluate:evaluate",
-    "gate": "gdmix_core.evaluation.selection:pass_pays",
+    "gate": "gdmix_core.evaluation.selection:gate",
     "select": "gdmix_core.evaluation.selection:select",
     "export": "gdmix_core.execution.export:export",
 }

@@ -38,7 +38,7 @@ class MetricValue:
 
 @dataclass(frozen=True)
 class Rows:
-    """What every metric looks at: float64 [n] each, finite, weights >= 0."""
+    """The rows that every metric looks at: float64 [n] each, finite, weights >= 0."""
 
     label: Floats
     score: Floats
@@ -46,7 +46,7 @@ class Rows:
 
     @classmethod
     def checked(cls, label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) -> Rows:
-        """Raises DataError for lengths that differ, values that are not finite and negative weights."""
+        """Check the columns; raises DataError for unequal lengths, values that are not finite and negative weights."""
         columns = {"label": label, "score": score}
         columns["weight"] = np.ones(np.shape(label)) if weight is None else weight
         arrays = {name: np.asarray(column, dtype=np.float64) for name, column in columns.items()}
@@ -88,9 +88,14 @@ def logloss(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None)
     label, score, weight: float64 [n]. Raises DataError (see Rows.checked).
     """
     rows = Rows.checked(label, score, weight)
+    return weighted_mean(logistic_loss(rows.label, rows.score), rows.weight)
+
+
+def logistic_loss(label: NDArray[Any], margin: Floats) -> Floats:
+    """Compute log(1 + e^z) - y z of each margin z; y in [0, 1] or bool."""
     # max(z, 0) - y z is formed first: it is exactly 0 for a right answer, whose logarithm may be tiny.
-    certain = np.maximum(rows.score, 0.0) - rows.label * rows.score
-    return weighted_mean(certain + np.log1p(np.exp(-np.abs(rows.score))), rows.weight)
+    certain = np.maximum(margin, 0.0) - label * margin
+    return certain + np.log1p(np.exp(-np.abs(margin)))
 
 
 def mse(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) -> float:
@@ -148,7 +153,7 @@ def confusion_matrix(label: ArrayLike, score: ArrayLike, weight: ArrayLike | Non
 
 
 def confusion(actual: NDArray[Any], predicted: NDArray[Any], weight: Floats, classes: int) -> list[list[float]]:
-    """[classes][classes]: weight of rows by their class (down) and the predicted one (across); integer or bool [n]."""
+    """Sum the weights of rows by their class (down) and the predicted one (across); classes: integer or bool [n]."""
     cell = actual.astype(np.int64) * classes + predicted
     # In order of cell and weight, so that a cell's sum does not depend on the order of the rows.
     order = np.lexsort((weight, cell))
@@ -157,7 +162,7 @@ def confusion(actual: NDArray[Any], predicted: NDArray[Any], weight: Floats, cla
 
 
 def exact_sum(values: Floats) -> float:
-    """The sum rounded once, so that it does not depend on the order; inf where it exceeds float64."""
+    """Sum and round once, so that the result does not depend on the order; inf where it exceeds float64."""
     try:
         return math.fsum(values)
     except OverflowError:
@@ -165,7 +170,7 @@ def exact_sum(values: Floats) -> float:
 
 
 def weighted_mean(loss: Floats, weight: Floats) -> float:
-    """Of float64 [n], both sums rounded once; nan without weight."""
+    """Compute the weighted mean of float64 [n], both sums rounded once; nan without weight."""
     total = exact_sum(weight)
     with np.errstate(over="ignore"):
         return exact_sum(weight * loss) / total if total > 0.0 else math.nan

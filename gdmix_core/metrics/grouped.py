@@ -7,7 +7,7 @@ numbered.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,22 +20,6 @@ from gdmix_core.metrics.roc import area_under_roc
 Codes = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class GroupedRows:
-    """Rows moved together by group: group g owns offsets[g] : offsets[g + 1]. Any of them may be empty.
-
-    value: what the metric looks at beside the score, such as the signed weight or a gain.
-    """
-
-    offsets: Codes
-    score: Floats
-    value: Floats
-
-    @property
-    def not_empty(self) -> int:
-        return int(np.count_nonzero(np.diff(self.offsets)))
-
-
 def auc_per_group(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None, groups: ArrayLike) -> MetricValue:
     """Mean over groups of the group's weighted AUC; groups with one class only are left out, and counted.
 
@@ -44,8 +28,7 @@ def auc_per_group(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None, 
     Raises DataError for unusable columns.
     """
     rows = Rows.checked(label, score, weight)
-    grouped = grouped_rows(rows, groups, rows.signed_weight)
-    return mean_of_groups(_group_aucs(grouped.offsets, grouped.score, grouped.value), grouped)
+    return mean_per_group(rows, groups, rows.signed_weight, _group_aucs)
 
 
 def precision_per_group(
@@ -66,24 +49,28 @@ def precision_per_group(
 
     Raises ConfigError for k < 1, DataError for unusable columns.
     """
-    if k < 1:
-        raise ConfigError(f"precision@{k}: K must be at least 1")
+    check_depth("precision", k)
     rows = Rows.checked(label, score, weight)
-    grouped = grouped_rows(rows, groups, rows.signed_weight)
-    return mean_of_groups(_group_precisions(grouped.offsets, grouped.score, grouped.value, k), grouped)
+    return mean_per_group(rows, groups, rows.signed_weight, lambda *by_group: _group_precisions(*by_group, k))
 
 
-def mean_of_groups(values: Floats, grouped: GroupedRows) -> MetricValue:
-    """values: float64 [G], nan for the groups that the metric leaves out."""
-    kept = values[~np.isnan(values)]
-    counted = len(kept)
-    value = exact_sum(kept) / counted if counted else None
-    return MetricValue(value, groups_counted=counted, groups_left_out=grouped.not_empty - counted)
+def check_depth(kind: str, k: int) -> None:
+    if k < 1:
+        raise ConfigError(f"{kind}@{k}: K must be at least 1")
 
 
-def grouped_rows(rows: Rows, groups: ArrayLike, value: Floats) -> GroupedRows:
-    """The rows of weight > 0 by group; value: float64 [n]. Raises DataError for codes that are no integers."""
-    codes = np.asarray(groups)
+def mean_per_group(
+    rows: Rows, groups: ArrayLike, value: Floats, metric: Callable[[Codes, Floats, Floats], Floats]
+) -> MetricValue:
+    """Mean over groups of a metric of the rows of weight > 0, moved together by group.
+
+    value: float64 [n], what the metric looks at beside the score, such as the signed weight or a gain
+    metric: gets offsets, score and value; group g of G owns the rows offsets[g] : offsets[g + 1] and may be empty.
+        Gives float64 [G], nan for the groups that it leaves out
+
+    Raises DataError for codes that are no integers.
+    """
+    codes, score = np.asarray(groups), rows.score
     if codes.shape != rows.label.shape or (len(codes) and codes.dtype.kind not in "iu"):
         raise DataError(
             f"metrics per group need one integer group code a row ({len(rows.label)} rows); "
@@ -91,17 +78,21 @@ def grouped_rows(rows: Rows, groups: ArrayLike, value: Floats) -> GroupedRows:
         )
     if not rows.weight.all():
         present = rows.weight > 0.0
-        codes, value = codes[present], value[present]
-        rows = Rows(rows.label[present], rows.score[present], rows.weight[present])
+        codes, score, value = codes[present], score[present], value[present]
     if len(codes) and (codes.min() < 0 or codes.max() >= 2 * len(codes)):
         codes = np.unique(codes, return_inverse=True)[1]  # raw ids: number the groups that there are
     codes = codes.astype(np.int64, copy=False)
-    return GroupedRows(*_move_together(codes, rows.score, value, int(codes.max(initial=-1)) + 1))
+    offsets, score, value = _move_together(codes, score, value, int(codes.max(initial=-1)) + 1)
+    values = metric(offsets, score, value)
+    kept = values[~np.isnan(values)]
+    counted = len(kept)
+    left_out = int(np.count_nonzero(np.diff(offsets))) - counted
+    return MetricValue(exact_sum(kept) / counted if counted else None, counted, left_out)
 
 
 @njit(cache=True, nogil=True)
 def _move_together(codes: Codes, score: Floats, value: Floats, groups: int) -> tuple[Codes, Floats, Floats]:
-    """A counting sort by group; rows keep their order within a group."""
+    """Sort by group, by counting; rows keep their order within a group."""
     offsets = np.zeros(groups + 1, dtype=np.int64)
     for code in codes:
         offsets[code + 1] += 1
@@ -120,7 +111,7 @@ def _move_together(codes: Codes, score: Floats, value: Floats, groups: int) -> t
 
 @njit(cache=True, nogil=True)
 def _group_aucs(offsets: Codes, score: Floats, signed_weight: Floats) -> Floats:
-    """AUC of each group, float64 [G]; nan for groups that are empty or have one class only."""
+    """Compute the AUC of each group, float64 [G]; nan for groups that are empty or have one class only."""
     values = np.empty(len(offsets) - 1)
     for group in range(len(values)):
         first, last = offsets[group], offsets[group + 1]
@@ -131,7 +122,7 @@ def _group_aucs(offsets: Codes, score: Floats, signed_weight: Floats) -> Floats:
 
 @njit(cache=True, nogil=True)
 def _group_precisions(offsets: Codes, score: Floats, signed_weight: Floats, k: int) -> Floats:
-    """Expected precision of the top k of each group, float64 [G]; nan for empty groups."""
+    """Compute the expected precision of the top k of each group, float64 [G]; nan for empty groups."""
     values = np.full(len(offsets) - 1, np.nan)
     for group in range(len(values)):
         first, last = offsets[group], offsets[group + 1]

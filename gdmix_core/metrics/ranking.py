@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gdmix_core.errors import ConfigError, DataError
+from gdmix_core.errors import DataError
 from gdmix_core.jit import njit
 from gdmix_core.metrics.all_rows import Floats, MetricValue, Rows
-from gdmix_core.metrics.grouped import Codes, grouped_rows, mean_of_groups
+from gdmix_core.metrics.grouped import Codes, check_depth, mean_per_group
 
 # 2^label as a gain stays far from float64's end, whatever the size of a group.
 _LARGEST_GRADE = 500.0
@@ -36,7 +36,7 @@ def ndcg_per_group(
 
     Raises ConfigError for k < 1, DataError for unusable columns and for labels that are no grades.
     """
-    _check_depth("ndcg", k)
+    check_depth("ndcg", k)
     rows = Rows.checked(label, score, weight)
     if len(rows.label) and not (rows.label.min() >= 0.0 and rows.label.max() <= _LARGEST_GRADE):
         worst = rows.label.min() if rows.label.min() < 0.0 else rows.label.max()
@@ -44,9 +44,11 @@ def ndcg_per_group(
             f"ndcg needs labels that are grades, 0 or more, with gain 2^label - 1; a row has label {worst:g}. "
             "Use another metric, or grade the label"
         )
-    grouped = grouped_rows(rows, groups, np.exp2(rows.label) - 1.0)
-    values = _group_ndcgs(grouped.offsets, grouped.score, grouped.value, _discounts(grouped.offsets, k), k)
-    return mean_of_groups(values, grouped)
+
+    def ndcgs(offsets: Codes, score: Floats, gain: Floats) -> Floats:
+        return _group_ndcgs(offsets, score, gain, _discounts(offsets, k), k)
+
+    return mean_per_group(rows, groups, np.exp2(rows.label) - 1.0, ndcgs)
 
 
 def mrr_per_group(
@@ -62,26 +64,21 @@ def mrr_per_group(
 
     Raises ConfigError for k < 1, DataError for unusable columns.
     """
-    _check_depth("mrr", k)
+    check_depth("mrr", k)
     rows = Rows.checked(label, score, weight)
-    grouped = grouped_rows(rows, groups, (rows.label > 0.5).astype(np.float64))
-    return mean_of_groups(_group_reciprocal_ranks(grouped.offsets, grouped.score, grouped.value, k), grouped)
-
-
-def _check_depth(kind: str, k: int) -> None:
-    if k < 1:
-        raise ConfigError(f"{kind}@{k}: K must be at least 1")
+    positive = (rows.label > 0.5).astype(np.float64)
+    return mean_per_group(rows, groups, positive, lambda *by_group: _group_reciprocal_ranks(*by_group, k))
 
 
 def _discounts(offsets: Codes, k: int) -> Floats:
-    """float64: 1 / log2(i + 1) of the places i = 1 … that any group can fill."""
+    """Compute 1 / log2(i + 1), float64, of the places i = 1 … that any group can fill."""
     places = min(k, int(np.diff(offsets).max(initial=0)))
     return 1.0 / np.log2(np.arange(2, places + 2, dtype=np.float64))
 
 
 @njit(cache=True, nogil=True)
 def _group_ndcgs(offsets: Codes, score: Floats, gain: Floats, discounts: Floats, k: int) -> Floats:
-    """NDCG@k of each group, float64 [G]; nan for groups without gain."""
+    """Compute NDCG@k of each group, float64 [G]; nan for groups without gain."""
     values = np.full(len(offsets) - 1, np.nan)
     for group in range(len(values)):
         first, last = offsets[group], offsets[group + 1]
@@ -116,7 +113,7 @@ def _group_ndcgs(offsets: Codes, score: Floats, gain: Floats, discounts: Floats,
 
 @njit(cache=True, nogil=True)
 def _group_reciprocal_ranks(offsets: Codes, score: Floats, positive: Floats, k: int) -> Floats:
-    """Expected 1 / place of the first positive of each group, float64 [G]; nan for groups without one."""
+    """Compute the expected 1 / place of each group's first positive, float64 [G]; nan for groups without one."""
     values = np.full(len(offsets) - 1, np.nan)
     for group in range(len(values)):
         first, last = offsets[group], offsets[group + 1]

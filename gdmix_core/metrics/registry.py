@@ -99,7 +99,7 @@ class Metric:
 
     @property
     def is_matrix(self) -> bool:
-        """Whether its value is no number, which can be neither compared nor stand in a table."""
+        """True where its value is not a number, so that it can neither be compared nor be in a table."""
         return KINDS[self.kind].higher_is_better is None
 
     @property
@@ -108,11 +108,11 @@ class Metric:
 
     @property
     def arrow(self) -> str:
-        """Which way is better."""
+        """The direction that is better."""
         return "↑" if self.higher_is_better else "↓"
 
     def better(self, a: float | None, b: float | None) -> bool:
-        """Whether a is strictly better than b. An undefined value (None, nan) is worse than any other."""
+        """True where a is strictly better than b. An undefined value (None, nan) is worse than any other."""
         if a is None or math.isnan(a):
             return False
         if b is None or math.isnan(b):
@@ -120,12 +120,12 @@ class Metric:
         return a > b if self.higher_is_better else a < b
 
     def fits(self, task: str) -> bool:
-        """Whether it can be computed of what the task gives."""
+        """True where it can be computed of what the task gives."""
         shape = shape_of(task)
         return shape in KINDS[self.kind].shapes and (self.column is None or shape == "margin")
 
     def foreign_to(self, task: str) -> str | None:
-        """The task whose metric it is, where that is another one: on this one's margins it means little."""
+        """Name the task whose metric it is, where that is another one: on this one's margins it means little."""
         tasks = KINDS[self.kind].tasks
         return tasks[0] if tasks and task not in tasks else None
 
@@ -136,7 +136,7 @@ class Metric:
         weight: ArrayLike | None = None,
         groups: Mapping[str, ArrayLike] | None = None,
     ) -> MetricValue:
-        """The metric of these rows.
+        """Compute the metric of these rows.
 
         label, score (margin with offsets, no link function), weight: float64 [n]; groups: column -> int64 [n]
         codes of the groups, 0 … G-1. In the tasks of classes score is float64 [n, K]; label is float64 [n], the
@@ -186,12 +186,12 @@ def _of_all_rows(kind: str, label: ArrayLike, score: ArrayLike, weight: ArrayLik
 
 
 def shown_value(value: float | None) -> str:
-    """As tables show it."""
+    """Format a value as tables show it."""
     return "–" if value is None else f"{value:.5f}"
 
 
 def shape_of(task: str) -> Shape:
-    """What the task gives a row."""
+    """Name the shape of what the task gives a row."""
     shapes: Mapping[str, Shape] = {
         "multiclass_classification": "multiclass",
         "multilabel_classification": "multilabel",
@@ -200,7 +200,7 @@ def shape_of(task: str) -> Shape:
 
 
 def metrics_of(task: str) -> str:
-    """The metrics that can be computed of the task, for messages."""
+    """List the metrics that can be computed of the task, for messages."""
     shape = shape_of(task)
     fitting = {name: kind for name, kind in KINDS.items() if shape in kind.shapes}
     alone = [name for name, kind in fitting.items() if kind.alone]
@@ -209,7 +209,7 @@ def metrics_of(task: str) -> str:
 
 
 def parse_metric(text: str) -> Metric:
-    """Reads a metric's name; case matters in column names only. Raises ConfigError, with a suggestion."""
+    """Read a metric's name; case matters in column names only. Raises ConfigError, with a suggestion."""
     written, at, rest = text.partition("@")
     name, rest = written.strip().lower(), rest.strip()
     kind = KINDS.get(name)

@@ -10,7 +10,7 @@ from gdmix_core.jit import njit
 
 @njit(cache=True, nogil=True)
 def area_under_roc(score: NDArray[np.float64], signed_weight: NDArray[np.float64]) -> float:
-    """Weighted AUC of rows sorted by ascending score; nan when one class has no weight.
+    """Compute the weighted AUC of rows sorted by ascending score; nan when one class has no weight.
 
     score:         float64 [n], ascending
     signed_weight: float64 [n], +weight of a positive row, -weight of a negative one

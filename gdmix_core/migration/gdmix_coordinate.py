@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gdmix_core.errors import ConfigError
 from gdmix_core.migration import gdmix_keys
 from gdmix_core.migration.detext_coordinate import translate_detext
-from gdmix_core.migration.names import number, plain
-from gdmix_core.migration.notes import Translation
+from gdmix_core.migration.names import plain
+from gdmix_core.migration.translation import Section
 
 
 @dataclass(frozen=True)
-class Given:
-    """A coordinate as GDMix's YAML has it, and which map it stands in."""
+class GdmixCoordinate(Section):
+    """A coordinate as GDMix's YAML has it. fixed: whether it stands among the fixed effects."""
 
-    name: str
     fixed: bool
-    settings: dict[str, Any]
 
     @property
     def schema(self) -> dict[str, Any]:
-        found = self.settings.get("gdmix_config") or {}
+        found = self.get("gdmix_config") or {}
         if not isinstance(found, dict):
             raise ConfigError(f"{self.name}.gdmix_config: expected a mapping, found {found!r}")
         return found
@@ -33,113 +32,103 @@ class Given:
         return bool(self.schema.get("model_type") == "detext")
 
 
-def translate_coordinate(given: Given, task: str, result: Translation) -> dict[str, Any]:
-    """Our coordinate; its `data` is still the whole path of the folder."""
+def translate_coordinate(given: GdmixCoordinate, task: str) -> dict[str, Any]:
+    """Translate a coordinate; its `data` is still the whole path of the folder."""
     if given.is_detext:
-        return translate_detext(given.name, given.settings, result)
-    settings = given.settings
-    effect = {"fixed_effect": _fixed(given)} if given.fixed else {"random_effect": _random(given, result)}
-    bag = settings.get("feature_bag")
-    penalty = number(settings.get("l2_reg_weight", 1.0), f"{given.name}.l2_reg_weight")
-    if "l2_reg_weight" not in settings:
-        result.check(f"{given.name}.l2_reg_weight", "not given: GDMix's code takes 1.0 (its documentation says 0.001)")
+        return translate_detext(given)
+    effect = {"fixed_effect": _fixed(given)} if given.fixed else {"random_effect": _random(given)}
+    bag = given.get("feature_bag")
+    penalty = given.number("l2_reg_weight", 1.0)
+    if "l2_reg_weight" not in given.settings:
+        given.check("l2_reg_weight", "not given: GDMix's code takes 1.0 (its documentation says 0.001)")
     intercept = _boolean(given, "has_intercept", True)
     covered = _boolean(given, "regularize_bias", True)
-    if "regularize_bias" not in settings and intercept:
-        result.check(
-            f"{given.name}.regularize_bias",
+    if "regularize_bias" not in given.settings and intercept:
+        given.check(
+            "regularize_bias",
             "not given: GDMix's code takes true (its documentation says false), so regularize_intercept is true",
         )
-    mode = settings.get("fixed_effect_variance_mode" if given.fixed else "random_effect_variance_mode")
-    _unknown_keys(given, result)
+    mode = given.get("fixed_effect_variance_mode" if given.fixed else "random_effect_variance_mode")
+    if mode is not None and str(mode).lower() not in ("simple", "full"):
+        raise ConfigError(f"{given.name}: variance mode {str(mode)!r}; GDMix has simple and full")
+    _unknown_keys(given)
     return {
         **effect,
-        "data": _folder(given, bag, result),
+        "data": _folder(given, bag),
         **({"bag": str(bag)} if bag is not None else {}),
         "l2": plain(penalty / 2 if task == "linear_regression" else penalty),
         **({} if intercept else {"intercept": False}),
         "regularize_intercept": covered and intercept,
-        **({"variances": _variances(given, str(mode))} if mode is not None else {}),
+        **({"variances": str(mode).lower()} if mode is not None else {}),
     }
 
 
-def _fixed(given: Given) -> dict[str, Any]:
-    effect: dict[str, Any] = {}
-    for key, ours in (("num_of_lbfgs_iterations", "max_iterations"), ("num_of_lbfgs_curvature_pairs", "history")):
-        if key in given.settings:
-            effect[ours] = int(number(given.settings[key], f"{given.name}.{key}"))
-    return effect
+def _fixed(given: GdmixCoordinate) -> dict[str, Any]:
+    return _integers(given, {"num_of_lbfgs_iterations": "max_iterations", "num_of_lbfgs_curvature_pairs": "history"})
 
 
-def _random(given: Given, result: Translation) -> dict[str, Any]:
-    settings = given.settings
-    if not settings.get("partition_entity"):
+def _random(given: GdmixCoordinate) -> dict[str, Any]:
+    if not given.get("partition_entity"):
         raise ConfigError(f"{given.name}: partition_entity is missing: the column with the entity's id")
-    effect: dict[str, Any] = {"entity": str(settings["partition_entity"])}
-    if "num_partitions" in settings:
-        effect["shards"] = int(number(settings["num_partitions"], f"{given.name}.num_partitions"))
+    result = given.result
+    if "num_partitions" in given.settings:
         result.changed(
             "num_partitions",
             "shards: the unit of work, of memory and of retry. Leave it out, and shards get about 2M rows each",
         )
-    if "num_of_lbfgs_iterations" in settings:
-        effect["max_iterations"] = int(
-            number(settings["num_of_lbfgs_iterations"], f"{given.name}.num_of_lbfgs_iterations")
-        )
+    if "num_of_lbfgs_iterations" in given.settings:
         result.changed(
             "num_of_lbfgs_iterations", "of a random effect: of Newton's method, which needs far fewer than L-BFGS"
         )
-    if "num_of_lbfgs_curvature_pairs" in settings:
+    if "num_of_lbfgs_curvature_pairs" in given.settings:
         result.ignored("num_of_lbfgs_curvature_pairs", "of a random effect: Newton's method has none")
-    return effect
+    numbers = _integers(given, {"num_partitions": "shards", "num_of_lbfgs_iterations": "max_iterations"})
+    return {"entity": str(given.get("partition_entity")), **numbers}
 
 
-def _boolean(given: Given, key: str, default: bool) -> bool:
-    value = given.settings.get(key, default)
+def _integers(given: GdmixCoordinate, ours: Mapping[str, str]) -> dict[str, Any]:
+    """Read those of these keys that are given, as numbers under our names."""
+    return {name: int(given.number(key)) for key, name in ours.items() if key in given.settings}
+
+
+def _boolean(given: GdmixCoordinate, key: str, default: bool) -> bool:
+    value = given.get(key, default)
     if not isinstance(value, bool):
         raise ConfigError(f"{given.name}.{key}: expected true or false, found {value!r}")
     return value
 
 
-def _variances(given: Given, mode: str) -> str:
-    if mode.lower() not in ("simple", "full"):
-        raise ConfigError(f"{given.name}: variance mode {mode!r}; GDMix has simple and full")
-    return mode.lower()
-
-
-def _folder(given: Given, bag: str | None, result: Translation) -> str:
-    """The coordinate's folder, after its training data; a note on what does not lie where it has to here."""
-    training = given.settings.get("training_data_dir")
+def _folder(given: GdmixCoordinate, bag: str | None) -> str:
+    """Find the coordinate's folder by its training data; note what does not lie where it has to here."""
+    training = given.get("training_data_dir")
     if not training:
         raise ConfigError(f"{given.name}: training_data_dir is missing")
     folder, _, last = str(training).rstrip("/").rpartition("/")
     if last != "trainingData":
-        result.check(
-            f"{given.name}.training_data_dir", f"must be {folder or '.'}/trainingData; move or link {training}"
-        )
+        given.check("training_data_dir", f"must be {folder or '.'}/trainingData; move or link {training}")
     wanted = {"metadata_file": "metadata/tensor_metadata.json", "validation_data_dir": "validationData"}
     if bag is not None:
         wanted["feature_file"] = f"featureList/{bag}"
     for key, below in wanted.items():
-        path = given.settings.get(key)
+        path = given.get(key)
         expected = f"{folder}/{below}" if folder else below
         if path and str(path).rstrip("/") != expected:
-            result.check(f"{given.name}.{key}", f"must be {expected}; move or link {path}")
-    if bag is not None and not given.settings.get("feature_file"):
-        result.check(
-            f"{given.name}.feature_file",
+            given.check(key, f"must be {expected}; move or link {path}")
+    if bag is not None and not given.get("feature_file"):
+        given.check(
+            "feature_file",
             f"not given: GDMix then writes the intercept alone; here {folder}/featureList/{bag} is needed",
         )
     return folder or "."
 
 
-def _unknown_keys(given: Given, result: Translation) -> None:
+def _unknown_keys(given: GdmixCoordinate) -> None:
     ignored = {**gdmix_keys.LINEAR, **(gdmix_keys.FIXED if given.fixed else gdmix_keys.RANDOM)}
     for key in given.settings:
         if key in ignored:
-            result.ignored(key, ignored[key])
+            given.result.ignored(key, ignored[key])
         elif key not in gdmix_keys.TRANSLATED:
             near = difflib.get_close_matches(key, (*gdmix_keys.TRANSLATED, *ignored), n=1)
             meant = f"; {near[0]} may have been meant, and GDMix took its default" if near and given.fixed else ""
             what = "unknown key, which GDMix ignores too" if given.fixed else "unknown key, at which GDMix fails"
-            result.check(f"{given.name}.{key}", what + meant)
+            given.check(key, what + meant)

@@ -6,27 +6,28 @@ from collections.abc import Mapping
 from typing import Any
 
 from gdmix_core.errors import ConfigError
-from gdmix_core.migration.gdmix_coordinate import Given, translate_coordinate
+from gdmix_core.migration.gdmix_coordinate import GdmixCoordinate, translate_coordinate
 from gdmix_core.migration.gdmix_keys import GDMIX_CONFIG
 from gdmix_core.migration.names import common_folder, pipeline_name, valid_names
-from gdmix_core.migration.notes import Translation
+from gdmix_core.migration.translation import Translation
 
 _TASKS = ("logistic_regression", "linear_regression")
 
 
 def translate_gdmix(content: Mapping[str, Any]) -> Translation:
-    """Raises ConfigError where GDMix would not run either, or where its coordinates contradict each other."""
+    """Translate a workflow.
+
+    Raises ConfigError where GDMix would not run either, or where its coordinates contradict each other.
+    """
     result = Translation()
     for key in ("output_dir", "fixed_effect_config"):
         if not content.get(key):
             raise ConfigError(f"{key} is missing; a GDMix workflow has output_dir and fixed_effect_config")
     given = _coordinates(content, result)
     names = valid_names(given)
-    for old, new in names.items():
-        if old != new:
-            result.changed(old, f"the coordinate is called {new}: names have letters, digits and underscores")
+    result.renamed(names)
     task = _task(given, result)
-    coordinates = {names[name]: translate_coordinate(g, task, result) for name, g in given.items()}
+    coordinates = {names[name]: translate_coordinate(g, task) for name, g in given.items()}
     source, below = common_folder([c["data"] for c in coordinates.values()])
     for coordinate in coordinates.values():
         coordinate["data"] = below[coordinate["data"]]
@@ -45,7 +46,7 @@ def translate_gdmix(content: Mapping[str, Any]) -> Translation:
     return result
 
 
-def _coordinates(content: Mapping[str, Any], result: Translation) -> dict[str, Given]:
+def _coordinates(content: Mapping[str, Any], result: Translation) -> dict[str, GdmixCoordinate]:
     fixed = _mapping(content["fixed_effect_config"], "fixed_effect_config")
     random = _mapping(content.get("random_effect_config") or {}, "random_effect_config")
     for key, value in content.items():
@@ -63,11 +64,11 @@ def _coordinates(content: Mapping[str, Any], result: Translation) -> dict[str, G
             f"fixed_effect_config.{name}",
             f"GDMix trains its first fixed effect ({first}) alone, so it is left out; here there may be several",
         )
-    found = {first: Given(first, True, dict(_mapping(fixed[first], first)))}
+    found = {first: GdmixCoordinate(first, _mapping(fixed[first], first), result, fixed=True)}
     for name, settings in random.items():
         if name in found:
             raise ConfigError(f"{name} is the name of a fixed and of a random effect; give one another name")
-        found[name] = Given(name, False, dict(_mapping(settings, name)))
+        found[name] = GdmixCoordinate(name, _mapping(settings, name), result, fixed=False)
     return found
 
 
@@ -77,7 +78,7 @@ def _mapping(value: Any, key: str) -> Mapping[str, Any]:
     return value
 
 
-def _task(given: Mapping[str, Given], result: Translation) -> str:
+def _task(given: Mapping[str, GdmixCoordinate], result: Translation) -> str:
     types = {name: str(g.schema.get("model_type", "logistic_regression")) for name, g in given.items()}
     linear = {name: kind for name, kind in types.items() if kind != "detext"}
     unknown = [kind for kind in linear.values() if kind not in _TASKS]
@@ -96,7 +97,7 @@ def _task(given: Mapping[str, Given], result: Translation) -> str:
     return task
 
 
-def _columns(given: Mapping[str, Given], result: Translation) -> dict[str, str]:
+def _columns(given: Mapping[str, GdmixCoordinate], result: Translation) -> dict[str, str]:
     first, *others = given.values()
     for g in given.values():
         for key in g.schema:

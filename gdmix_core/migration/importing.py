@@ -7,13 +7,14 @@ from pathlib import Path
 from gdmix_core import storage
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.migration.gdmix_yaml import translate_gdmix
-from gdmix_core.migration.notes import Translation
+from gdmix_core.migration.photon_command import translate_photon
+from gdmix_core.migration.translation import Translation
 from gdmix_core.pipeline.loading import load_yaml, parse_config
 from gdmix_core.system_errors import as_user_error
 
 
 def import_config(path: str | Path, source: str | None = None, output: str | None = None) -> Translation:
-    """A GDMix workflow's YAML, or a text file with a Photon ML GAME training command, as a pipeline of ours.
+    """Translate a GDMix workflow's YAML, or a text file with a Photon ML GAME training command.
 
     source, output: take the place of the input and output that follow from the file.
     Raises ConfigError when the file is neither, or what it says cannot be said here.
@@ -24,12 +25,7 @@ def import_config(path: str | Path, source: str | None = None, output: str | Non
     except (UnicodeDecodeError, DataError) as error:
         raise ConfigError(str(as_user_error(error, str(path)))) from None
     try:
-        if "--coordinate-configurations" in text:
-            from gdmix_core.migration.photon_command import translate_photon
-
-            result = translate_photon(text)
-        else:
-            result = translate_gdmix(load_yaml(path))
+        result = translate_photon(text) if "--coordinate-configurations" in text else translate_gdmix(load_yaml(path))
     except ConfigError as error:
         message = str(error)
         raise ConfigError(message if message.startswith(str(path)) else f"{path}: {message}") from None

@@ -9,7 +9,7 @@ from gdmix_core.errors import ConfigError
 
 
 def valid_names(names: Iterable[str]) -> dict[str, str]:
-    """Each name → a name that a coordinate may have (letters, digits, underscores; a letter first), all distinct."""
+    """Map each name to one that a coordinate may have (letters, digits, underscores; a letter first), all distinct."""
     found: dict[str, str] = {}
     for name in names:
         valid = re.sub(r"[^A-Za-z0-9_]", "_", name)[:60]
@@ -22,12 +22,12 @@ def valid_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def pipeline_name(path: str) -> str:
-    """After the last folder of an output path."""
+    """Name a pipeline after the last folder of an output path."""
     return valid_names([path.rstrip("/").rsplit("/", 1)[-1] or "pipeline"]).popitem()[1]
 
 
 def common_folder(folders: Iterable[str]) -> tuple[str, dict[str, str]]:
-    """(the deepest folder that holds all of them, each folder → its path below that, "." for the folder itself)."""
+    """Find the deepest folder that holds all of them, and each one's path below that ("." for the folder itself)."""
     listed = list(folders)
     parts = [folder.rstrip("/").split("/") for folder in listed]
     shared = 0
@@ -40,7 +40,7 @@ def common_folder(folders: Iterable[str]) -> tuple[str, dict[str, str]]:
 
 
 def number(value: object, key: str) -> float:
-    """A number, also one that YAML 1.1 takes for text, such as 1e-12. Raises ConfigError for anything else."""
+    """Read a number, also one that YAML 1.1 takes for text, such as 1e-12. Raises ConfigError for anything else."""
     try:
         if not isinstance(value, bool):
             return float(value)  # type: ignore[arg-type]
@@ -50,5 +50,5 @@ def number(value: object, key: str) -> float:
 
 
 def plain(value: float) -> int | float:
-    """An integer where the number is one, to be read more easily."""
+    """Make an integer of a number that is one, to be read more easily."""
     return int(value) if value.is_integer() and abs(value) < 1e15 else value

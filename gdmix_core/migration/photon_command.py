@@ -10,10 +10,10 @@ from typing import Any
 from gdmix_core.errors import ConfigError
 from gdmix_core.metrics.registry import DEFAULT_METRIC
 from gdmix_core.migration.names import number, pipeline_name, valid_names
-from gdmix_core.migration.notes import Translation
-from gdmix_core.migration.photon_coordinate import Shard, search_ranges, translate_coordinate
+from gdmix_core.migration.photon_coordinate import Shard, named_pairs, pairs_of, search_ranges, translate_coordinate
 from gdmix_core.migration.photon_flags import IGNORED, NORMALIZATION, REPEATED, TASKS, TRANSLATED
 from gdmix_core.migration.photon_model import translate_initial_model
+from gdmix_core.migration.translation import Translation
 
 _METRICS = {
     "AUC": "auc",
@@ -26,7 +26,7 @@ _METRICS = {
 
 
 def translate_photon(text: str) -> Translation:
-    """text: the command, or its options alone; # begins a comment, a backslash goes on to the next line.
+    """Translate the command, or its options alone; # begins a comment, a backslash continues on the next line.
 
     Raises ConfigError for an option that GAME training does not have, and for one that cannot be said here.
     """
@@ -37,12 +37,11 @@ def translate_photon(text: str) -> Translation:
             result.ignored(f"--{key}", IGNORED[key])
     task = _named(flags, "training-task", TASKS)
     shards = {s.name: s for s in (Shard.parse(item) for item in repeated["feature-shard-configurations"])}
-    configured = {c.pop("name"): c for c in map(_pairs, repeated["coordinate-configurations"])}
+    option = "coordinate-configurations"
+    configured = {c.pop("name"): c for c in (named_pairs(option, text) for text in repeated[option])}
     sequence = _required(flags, "coordinate-update-sequence").split(",")
     names = valid_names(sequence)
-    for old, new in names.items():
-        if old != new:
-            result.changed(old, f"the coordinate is called {new}: names have letters, digits and underscores")
+    result.renamed(names)
     initial, locked = translate_initial_model(flags, names, shards, configured, result)
     coordinates: dict[str, Any] = {}
     for name in sequence:
@@ -81,7 +80,7 @@ def translate_photon(text: str) -> Translation:
 
 
 def _parse(text: str) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """({option: value}, {option that may stand several times: values})."""
+    """Read {option: value}, and {option that may occur several times: values}."""
     words = shlex.split(text.replace("\\\n", " "), comments=True)
     start = next(
         (k for k, word in enumerate(words) if word.lstrip("-") in TRANSLATED | set(IGNORED) and word[:2] == "--"), 0
@@ -105,14 +104,6 @@ def _parse(text: str) -> tuple[dict[str, str], dict[str, list[str]]]:
         else:
             flags[key] = value
     return flags, repeated
-
-
-def _pairs(text: str) -> dict[str, str]:
-    """name=global,reg.weights=1|10,… as a dictionary."""
-    pairs = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
-    if "name" not in pairs:
-        raise ConfigError(f"--coordinate-configurations {text!r}: name= is missing")
-    return pairs
 
 
 def _required(flags: Mapping[str, str], key: str) -> str:
@@ -146,7 +137,7 @@ def _for_all(flags: Mapping[str, str], coordinates: dict[str, Any], result: Tran
 
 
 def _columns(flags: Mapping[str, str], result: Translation) -> dict[str, str]:
-    given = dict(part.split("=", 1) for part in flags.get("input-column-names", "").split(",") if "=" in part)
+    given = pairs_of(flags.get("input-column-names", ""))
     columns = {"uid": given.get("uid", "uid"), "label": given.get("response", "response")}
     columns |= {role: given[role] for role in ("weight", "offset") if role in given}
     if not {"weight", "offset"} <= set(given):

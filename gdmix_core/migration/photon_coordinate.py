@@ -8,7 +8,7 @@ from typing import Any
 
 from gdmix_core.errors import ConfigError
 from gdmix_core.migration.names import number, plain
-from gdmix_core.migration.notes import Translation
+from gdmix_core.migration.translation import Translation
 
 _KEYS = frozenset(
     {
@@ -18,6 +18,19 @@ _KEYS = frozenset(
     }
 )  # fmt: skip
 _SOLVERS = {"LBFGS": "lbfgs", "TRON": "newton_cg", "OWLQN": "auto"}
+
+
+def pairs_of(text: str) -> dict[str, str]:
+    """Read `uid=id,response=label,…` as a dictionary."""
+    return dict(part.split("=", 1) for part in text.split(",") if "=" in part)
+
+
+def named_pairs(option: str, text: str) -> dict[str, str]:
+    """Read `name=global,reg.weights=1|10,…` as a dictionary. Raises ConfigError for one without a name."""
+    pairs = pairs_of(text)
+    if "name" not in pairs:
+        raise ConfigError(f"--{option} {text!r}: name= is missing")
+    return pairs
 
 
 @dataclass(frozen=True)
@@ -30,14 +43,12 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        pairs = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
-        if "name" not in pairs:
-            raise ConfigError(f"--feature-shard-configurations {text!r}: name= is missing")
+        pairs = named_pairs("feature-shard-configurations", text)
         bags = tuple(bag for bag in pairs.get("feature.bags", "").split("|") if bag)
         return cls(pairs["name"], bags, pairs.get("intercept", "true").lower() == "true")
 
     def as_bag(self, result: Translation) -> dict[str, Any]:
-        """Our keys bag and intercept."""
+        """Make our keys bag and intercept."""
         if len(self.bags) > 1:
             result.check(
                 f"shard {self.name}",
@@ -57,7 +68,7 @@ def shard_of(name: str, given: Mapping[str, str], shards: Mapping[str, Shard]) -
 def translate_coordinate(
     name: str, given: Mapping[str, str], shards: Mapping[str, Shard], result: Translation
 ) -> dict[str, Any]:
-    """Raises ConfigError for keys that Photon ML does not have."""
+    """Translate a coordinate. Raises ConfigError for keys that Photon ML does not have."""
     unknown = sorted(set(given) - _KEYS)
     if unknown:
         raise ConfigError(
@@ -65,10 +76,8 @@ def translate_coordinate(
         )
     shard = shard_of(name, given, shards)
     penalty = _penalty(name, given)
-    if "random.effect.type" in given:
-        effect = {"random_effect": _random(given, result)}
-    else:
-        effect = {"fixed_effect": _fixed(given)}
+    random = "random.effect.type" in given
+    effect = {"random_effect": _random(given, result)} if random else {"fixed_effect": _fixed(given)}
     lasso = "alpha" in penalty
     covered = shard.intercept and penalty["l2"] != 0 and (lasso or name != shard.name)
     if covered and not lasso:
@@ -107,26 +116,16 @@ def _penalty(name: str, given: Mapping[str, str]) -> dict[str, Any]:
 
 def _fixed(given: Mapping[str, str]) -> dict[str, Any]:
     effect: dict[str, Any] = {}
-    if "optimizer" in given:
+    if "optimizer" in given and given.get("regularization", "NONE").upper() not in ("L1", "ELASTIC_NET"):
         effect["solver"] = _SOLVERS.get(given["optimizer"].upper(), "auto")
-    if given.get("regularization", "NONE").upper() in ("L1", "ELASTIC_NET"):
-        effect.pop("solver", None)
-    if "max.iter" in given:
-        effect["max_iterations"] = int(number(given["max.iter"], "max.iter"))
+    effect |= _integers(given, {"max.iter": "max_iterations"})
     rate = number(given.get("down.sampling.rate", "1"), "down.sampling.rate")
     return effect | ({"downsampling": rate} if rate < 1 else {})
 
 
 def _random(given: Mapping[str, str], result: Translation) -> dict[str, Any]:
-    effect: dict[str, Any] = {"entity": given["random.effect.type"]}
-    if "max.iter" in given:
-        effect["max_iterations"] = int(number(given["max.iter"], "max.iter"))
-    samples = {
-        ours: int(number(given[key], key))
-        for key, ours in (("active.data.lower.bound", "min"), ("active.data.upper.bound", "max"))
-        if key in given
-    }
-    if samples:
+    effect = {"entity": given["random.effect.type"], **_integers(given, {"max.iter": "max_iterations"})}
+    if samples := _integers(given, {"active.data.lower.bound": "min", "active.data.upper.bound": "max"}):
         effect["samples"] = samples
     if "features.to.samples.ratio" in given:
         effect["features_to_samples"] = number(given["features.to.samples.ratio"], "features.to.samples.ratio")
@@ -137,8 +136,13 @@ def _random(given: Mapping[str, str], result: Translation) -> dict[str, Any]:
     return effect
 
 
+def _integers(given: Mapping[str, str], ours: Mapping[str, str]) -> dict[str, Any]:
+    """Read those of these keys that are given, as numbers under our names."""
+    return {name: int(number(given[key], key)) for key, name in ours.items() if key in given}
+
+
 def search_ranges(name: str, given: Mapping[str, str]) -> dict[str, Any]:
-    """tune.parameters of a coordinate (`name` is ours), with Photon ML's default ranges."""
+    """Make tune.parameters of a coordinate (`name` is ours), with Photon ML's default ranges."""
     kind = given.get("regularization", "NONE").upper()
     if kind == "NONE":
         return {}
@@ -151,7 +155,7 @@ def search_ranges(name: str, given: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _span(text: str) -> tuple[float, float]:
-    """start-end, whose numbers may have exponents with a sign."""
+    """Read start-end, whose numbers may have exponents with a sign."""
     for at in range(1, len(text)):
         if text[at] == "-" and text[at - 1].lower() != "e":
             return number(text[:at], text), number(text[at + 1 :], text)

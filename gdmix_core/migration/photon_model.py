@@ -8,8 +8,8 @@ from typing import Any
 from gdmix_core import storage
 from gdmix_core.errors import ConfigError
 from gdmix_core.migration.names import number, plain
-from gdmix_core.migration.notes import Translation
 from gdmix_core.migration.photon_coordinate import Shard
+from gdmix_core.migration.translation import Translation
 
 
 def translate_initial_model(
@@ -19,28 +19,26 @@ def translate_initial_model(
     configured: Mapping[str, Mapping[str, str]],
     result: Translation,
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """(initial_model, {locked coordinate: our keys}).
+    """Translate to (initial_model, {locked coordinate: our keys}).
 
     names: Photon ML's name of a coordinate → ours. A locked coordinate has no configuration: whether it is fixed, and
     its shard, are read from the model. Raises ConfigError when they are not there.
     """
     path = flags.get("model-input-directory")
+    incremental = flags.get("incremental-training", "false").lower() == "true"
     locked = [name for name in flags.get("partial-retrain-locked-coordinates", "").split(",") if name]
     if path is None:
-        if locked or flags.get("incremental-training", "false").lower() == "true":
+        if locked or incremental:
             raise ConfigError("locked coordinates and incremental training need --model-input-directory")
         return {}, {}
     path = path.rstrip("/")
     initial: dict[str, Any] = {"path": path}
     renamed = {ours: name for name, ours in names.items() if ours != name}
     if renamed:
-        initial["coordinates"] = {
-            ours: storage.join(path, "random-effect" if _is_random(name, path, configured) else "fixed-effect", name)
-            for ours, name in renamed.items()
-        }
+        initial["coordinates"] = {ours: _model_of(name, path, configured)[1] for ours, name in renamed.items()}
         if len(renamed) == len(names):
             del initial["path"]
-    if flags.get("incremental-training", "false").lower() == "true":
+    if incremental:
         weights = {n: number(c.get("incremental.weight", "1"), "incremental.weight") for n, c in configured.items()}
         initial["prior_weight"] = plain(next(iter(weights.values()), 1.0))
         if len(set(weights.values())) > 1:
@@ -53,10 +51,13 @@ def translate_initial_model(
     return initial, {name: _locked(name, path, configured, shards, result) for name in locked}
 
 
-def _is_random(name: str, path: str, configured: Mapping[str, Mapping[str, str]]) -> bool:
+def _model_of(name: str, path: str, configured: Mapping[str, Mapping[str, str]]) -> tuple[bool, str]:
+    """Find whether a coordinate is a random effect, and the folder of its model."""
     if name in configured:
-        return "random.effect.type" in configured[name]
-    return storage.exists(storage.join(path, "random-effect", name))
+        random = "random.effect.type" in configured[name]
+    else:
+        random = storage.exists(storage.join(path, "random-effect", name))
+    return random, storage.join(path, "random-effect" if random else "fixed-effect", name)
 
 
 def _locked(
@@ -66,8 +67,8 @@ def _locked(
     shards: Mapping[str, Shard],
     result: Translation,
 ) -> dict[str, Any]:
-    random = _is_random(name, path, configured)
-    info = storage.join(path, "random-effect" if random else "fixed-effect", name, "id-info")
+    random, folder = _model_of(name, path, configured)
+    info = storage.join(folder, "id-info")
     if not storage.exists(info):
         raise ConfigError(
             f"coordinate {name} is locked, so its shard and entity stand in its model, but {info} is not there"

@@ -1,8 +1,8 @@
-"""What a report tells of a run, gathered from its directory: plain values, nothing of how they are shown."""
+"""The contents of a report, gathered from the run's directory: plain values, nothing of how they are shown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,24 +57,26 @@ class Trial:
 
 @dataclass(frozen=True)
 class Report:
-    """split: the one that decides, validation where there is one; rows: of both. validation: validate's report."""
+    """split: the one that decides, validation where there is one; rows: of both. validation: validate's report.
+
+    class_names: of the classes that a matrix's rows and columns stand for
+    """
 
     run: Run
     split: str
     rows: Mapping[str, int]
-    best: Mapping[str, Any] | None
-    evaluations: list[Evaluation]
-    trials: list[Trial]
     validation: Mapping[str, Any] | None
-    versions: Mapping[str, str]
-    configuration: str
-    class_names: list[str]
+    best: Mapping[str, Any] | None = None
+    evaluations: Sequence[Evaluation] = ()
+    trials: Sequence[Trial] = ()
+    class_names: Sequence[str] = ()
 
     @property
     def verdict(self) -> str:
         """The chosen model in a sentence."""
-        if self.failed:
-            broken = [f"{name} ({check['broken']:,})" for name, check in self.validation_checks if check["broken"]]
+        if not _is_validated(self.run):
+            checks = (self.validation or {}).get("checks", {})
+            broken = [f"{name} ({check['broken']:,})" for name, check in checks.items() if check["broken"]]
             what = f"it breaks {len(broken)} rules: {', '.join(broken)}" if broken else "it cannot be trained on"
             return f"The input was refused by validate: {what}. Nothing was trained."
         if self.best is None:
@@ -86,63 +88,50 @@ class Report:
         return f"Best by {self.best['metric']}: {where}, with {value}."
 
     @property
-    def failed(self) -> bool:
-        """Whether validate has refused the input."""
-        return not storage.exists(self.run.marker(self.run.plan["validate"]))
-
-    @property
-    def validation_checks(self) -> list[tuple[str, Mapping[str, Any]]]:
-        return list((self.validation or {}).get("checks", {}).items())
-
-    @property
     def learning_curves(self) -> list[Evaluation]:
         return [one for one in self.evaluations if one.training.get("curve")]
 
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """The versions of the libraries that the run was made with."""
+        return read_recorded(self.run.path("config.yaml")).get("versions", {})
+
+    @property
+    def configuration(self) -> str:
+        content = self.run.config.model_dump(mode="json", exclude_defaults=True)
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+
 
 def read_report(run: Run) -> Report:
-    """Everything that is there of a run, which need not be finished. Raises StepError before validate is done."""
-    if not storage.exists(run.marker(run.plan["validate"])) and storage.exists(report_path(run)):
-        return _report_of_failed_validation(run)
+    """Read everything that is there of a run, which need not be finished. Raises StepError before validate is done."""
+    validation = storage.read_json(path) if storage.exists(path := report_path(run)) else None
+    if validation is not None and not _is_validated(run):
+        # There is no frame, but what is wrong with the input is known.
+        return Report(run, "training", _rows(validation), validation)
     manifest = run.result("validate")
     split = deciding_split(run)
     best = run.result("select") if run.is_done(run.plan["select"]) else None
-    told: Run | None = run
+    evaluated_run: Run | None = run
     if run.plan.rounds:
-        told = None if best is None else selected_run(run)
+        evaluated_run = None if best is None else selected_run(run)
     return Report(
-        run=run,
-        split=split,
-        rows={name: int(manifest["splits"][name]["rows"]) for name in SPLITS},
-        best=best,
-        evaluations=list(_evaluations(told)) if told else [],
+        run,
+        split,
+        _rows(manifest),
+        validation,
+        best,
+        evaluations=list(_evaluations(evaluated_run)) if evaluated_run else [],
         trials=_trials(run, split, best) if run.plan.rounds else [],
-        validation=storage.read_json(path) if storage.exists(path := report_path(run)) else None,
-        versions=_versions(run),
-        configuration=_configuration(run),
         class_names=_class_names(run),
     )
 
 
-def _report_of_failed_validation(run: Run) -> Report:
-    """There is no frame, but what is wrong with the input is known."""
-    validation = storage.read_json(report_path(run))
-    return Report(
-        run=run,
-        split="training",
-        rows={name: int(validation["splits"][name]["rows"]) for name in SPLITS},
-        best=None,
-        evaluations=[],
-        trials=[],
-        validation=validation,
-        versions=_versions(run),
-        configuration=_configuration(run),
-        class_names=[],
-    )
+def _is_validated(run: Run) -> bool:
+    return storage.exists(run.marker(run.plan["validate"]))
 
 
-def _configuration(run: Run) -> str:
-    content = run.config.model_dump(mode="json", exclude_defaults=True)
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+def _rows(counted: Mapping[str, Any]) -> dict[str, int]:
+    return {name: int(counted["splits"][name]["rows"]) for name in SPLITS}
 
 
 def _evaluations(run: Run) -> Iterator[Evaluation]:
@@ -178,14 +167,10 @@ def _trials(run: Run, split: str, best: Mapping[str, Any] | None) -> list[Trial]
 
 
 def _class_names(run: Run) -> list[str]:
-    """Of the classes that a matrix's rows and columns stand for."""
     if run.config.task not in TASKS_OF_CLASSES:
         return ["0", "1"]
-    key = Frame(run).manifest.get("label_bag")
+    frame = Frame(run)
+    key = frame.manifest.get("label_bag")
     if key is None:
         return [str(number) for number in range(run.config.classes or 0)]
-    return [f"{name} {term}".strip() for name, term in Frame(run).feature_list(key).names]
-
-
-def _versions(run: Run) -> dict[str, str]:
-    return dict(read_recorded(run.path("config.yaml")).get("versions", {}))
+    return [f"{name} {term}".strip() for name, term in frame.feature_list(key).names]

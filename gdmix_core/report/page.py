@@ -21,17 +21,12 @@ log = logging.getLogger(__name__)
 _NUMBERED_CLASSES, _SHOWN_CLASSES = 12, 100
 
 
-def report_file(run: Run) -> str:
-    """Path or URL of the run's report."""
-    return run.path("report.html")
-
-
 def write_report(run: Run) -> str:
-    """Writes <run>/report.html of what is there of the run; returns its path. Raises StepError before validate.
+    """Write <run>/report.html of what is there of the run; return its path. Raises StepError before validate.
 
     A report that would be the same stays untouched, as every result does that is done already.
     """
-    path = report_file(run)
+    path = run.path("report.html")
     made_of = _made_of(run)
     if made_of and storage.exists(path) and made_of.encode() in _content(path)[:2000]:
         return path
@@ -44,7 +39,7 @@ def write_report(run: Run) -> str:
 
 
 def _made_of(run: Run) -> str:
-    """A mark of all that the report of a finished run is made of, so that it is not drawn again; else empty."""
+    """Make a mark of all that a finished run's report is made of, so that it is not drawn again; else an empty one."""
     if not run.is_done(run.plan["validate"]) or not run.is_done(run.plan["select"]):
         return ""
     content = json.dumps([__version__, run.keys, run.config.model_dump(mode="json")], sort_keys=True)
@@ -57,7 +52,7 @@ def _content(path: str) -> bytes:
 
 
 def try_to_write_report(run: Run) -> str | None:
-    """As write_report, at the end of a run: a report that cannot be written is a warning, the model is what counts."""
+    """Write the report at the end of a run: one that cannot be written is a warning, as the model is what counts."""
     try:
         return write_report(run)
     except ConfigError as error:
@@ -69,7 +64,7 @@ def try_to_write_report(run: Run) -> str | None:
 
 
 def render(report: Report) -> str:
-    """The page. Everything that comes from users (names, descriptions, ids) is escaped."""
+    """Make the page. Everything that comes from users (names, descriptions, ids) is escaped."""
     require("matplotlib", "report", "a report")
     # Both are needed here only, and take time to import.
     import jinja2
@@ -79,22 +74,20 @@ def render(report: Report) -> str:
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.lstrip_blocks = True
-    environment.filters |= {"value": shown_value, "svg": Markup, "arrow": _arrow, "share": _share, "weight": _weight}
+    environment.filters |= {"value": shown_value, "svg": Markup, "arrow": _arrow, "weight": _weight}
     template = environment.from_string(resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
     config = report.run.config
     metrics = config.numeric_metrics
     colour = plots.colours(list(config.coordinates))
-    several = len(report.evaluations) > 1
     return template.render(
         report=report,
         config=config,
         metrics=metrics,
         colour=colour,
-        automatic=any(one.l2 for one in report.evaluations),
-        outcomes=[(one, one.outcome) for one in report.evaluations],
         metric_plots=[
             plots.metric_plot(name, report.evaluations, report.split, colour, _arrow(name))
-            for name in (metrics if several else [])
+            for name in metrics
+            if len(report.evaluations) > 1
         ],
         curves=[(one, plots.learning_curve(one, report.split)) for one in report.learning_curves],
         trial_plots=plots.trial_plots(config.primary_metric, report.trials) if len(report.trials) > 1 else [],
@@ -104,7 +97,7 @@ def render(report: Report) -> str:
 
 
 def _matrices(report: Report) -> list[dict[str, Any]]:
-    """Of the best pass, or of the last where none is chosen: {name, split, rows, names}; share: of the row's sum."""
+    """Gather the matrices of the best pass, or of the last where none is chosen, those of the deciding split first."""
     ends = [one for one in report.evaluations if one.ends_pass]
     chosen = next((one for one in ends if one.best), ends[-1] if ends else None)
     found = []
@@ -120,10 +113,6 @@ def _arrow(metric: str) -> str:
     return parse_metric(metric).arrow
 
 
-def _share(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0
-
-
 def _weight(value: float) -> str:
-    """Sums of weights of a cell; counts stay whole."""
+    """Format a cell's sum of weights; counts stay whole."""
     return f"{value:,.0f}" if value == round(value) or value >= 1000 else f"{value:,.4g}"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import cycle
+from statistics import fmean
 from typing import Any
 
 import matplotlib
@@ -40,16 +43,15 @@ _SIZE, _SMALL = (4.6, 2.7), (3.5, 2.4)
 
 
 def colours(coordinates: Sequence[str]) -> dict[str, str]:
-    """A colour for each coordinate, the same in all plots."""
+    """Choose a colour for each coordinate, the same in all plots."""
     return dict(zip(coordinates, cycle(PALETTE), strict=False))
 
 
 def metric_plot(
     metric: str, evaluations: Sequence[Evaluation], split: str, colour: Mapping[str, str], arrow: str
 ) -> str:
-    """A metric after every coordinate of every pass: solid in the split that decides, dashed in training."""
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _figure()
+    """Plot a metric after every coordinate of every pass: solid in the split that decides, dashed in training."""
+    with _plot(f"{metric} {arrow}") as (figure, axes):
         for shown in dict.fromkeys(("training", split)):
             values = [_number(one.metrics.get(shown, {}).get(metric)) for one in evaluations]
             decides = shown == split
@@ -64,14 +66,13 @@ def metric_plot(
                     markerfacecolor=face, zorder=2,
                 )  # fmt: skip
                 if decides and one.best:
-                    axes.plot(at, value, "*", markersize=15, color=_INK, zorder=3)
+                    _star(axes, at, value)
         _pass_ticks(axes, evaluations)
-        axes.set_title(f"{metric} {arrow}", loc="left", fontsize=10, color=_INK)
         return _svg(figure, f"metric {metric}", f"{metric} after every coordinate of every pass")
 
 
 def learning_curve(evaluation: Evaluation, split: str) -> list[str]:
-    """Of a network: its training loss and its metric by step, with the step whose weights were kept; its rate."""
+    """Plot a network's training loss and metric by step, with the step whose weights were kept, and its rates."""
     marker = evaluation.training
     curve: list[dict[str, Any]] = marker["curve"]
     steps = [point["step"] for point in curve]
@@ -85,53 +86,58 @@ def learning_curve(evaluation: Evaluation, split: str) -> list[str]:
     plots = []
     for title, key, colour in panels:
         values = [_number(point.get(key)) for point in curve]
-        with matplotlib.rc_context(_STYLE):
-            figure, axes = _figure(_SMALL)
+        with _plot(title, _SMALL) as (figure, axes):
             axes.plot(steps, values, "o-", color=colour, markersize=3.5)
             if key in ("loss", "metric") and marker.get("best_step") in steps:
                 best = steps.index(marker["best_step"])
                 axes.axvline(steps[best], color=_FAINT, linestyle=(0, (3, 2)), linewidth=1, zorder=1)
-                axes.plot(steps[best], values[best], "*", markersize=14, color=_INK, zorder=3)
+                _star(axes, steps[best], values[best], 14)
             if key == "rows_per_second":
                 axes.set_ylim(bottom=0)
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
             axes.set_xlabel("step")
-            axes.set_title(title, loc="left", fontsize=10, color=_INK)
             plots.append(_svg(figure, f"curve {name} {key}", f"{title} of {name} by step"))
     return plots
 
 
 def trial_plots(metric: str, trials: Sequence[Trial]) -> list[str]:
-    """The primary metric by trial, and against each searched parameter."""
+    """Plot the primary metric by trial, and against each searched parameter."""
     values = [_number(trial.value) for trial in trials]
     by_trial: dict[str, list[float]] = {"trial": [float(trial.number) for trial in trials]}
     by_parameter = {name: [trial.parameters[name] for trial in trials] for name in trials[0].parameters}
     plots = []
     for name, at in (by_trial | by_parameter).items():
-        with matplotlib.rc_context(_STYLE):
-            figure, axes = _figure()
+        with _plot(f"{metric} by {name}") as (figure, axes):
             axes.plot(at, values, "o", color=PALETTE[0], markersize=5.5)
             for x, value, trial in zip(at, values, trials, strict=True):
                 if trial.best:
-                    axes.plot(x, value, "*", markersize=15, color=_INK, zorder=3)
+                    _star(axes, x, value)
             if name == "trial":
                 axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             elif min(at) > 0 and max(at) / min(at) >= 20:
                 axes.set_xscale("log")
-            axes.set_title(f"{metric} by {name}", loc="left", fontsize=10, color=_INK)
             plots.append(_svg(figure, f"trials {name}", f"{metric} of the trials by {name}"))
     return plots
 
 
-def _figure(size: tuple[float, float] = _SIZE) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=size, layout="constrained")
-    return figure, figure.add_subplot()
+@contextmanager
+def _plot(title: str, size: tuple[float, float] = _SIZE) -> Iterator[tuple[Figure, Axes]]:
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.add_subplot()
+        axes.set_title(title, loc="left", fontsize=10, color=_INK)
+        yield figure, axes
+
+
+def _star(axes: Axes, x: float, y: float, size: float = 15) -> None:
+    """Mark what was chosen."""
+    axes.plot(x, y, "*", markersize=size, color=_INK, zorder=3)
 
 
 def _pass_ticks(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
-    """A number below the middle of each pass, a line between passes."""
+    """Put a number below the middle of each pass, a line between passes."""
     passes = [one.pass_number for one in evaluations]
-    middles = {number: _middle(passes, number) for number in dict.fromkeys(passes)}
+    middles = {number: fmean(at for at, one in enumerate(passes) if one == number) for number in dict.fromkeys(passes)}
     every = -(-len(middles) // 12)
     shown = list(middles.items())[::every]
     axes.set_xticks([at for _, at in shown], [str(number) for number, _ in shown])
@@ -144,25 +150,16 @@ def _pass_ticks(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
     axes.set_xlabel("pass")
 
 
-def _middle(passes: Sequence[int], number: int) -> float:
-    at = [index for index, one in enumerate(passes) if one == number]
-    return (at[0] + at[-1]) / 2
-
-
 def _number(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
 def _svg(figure: Figure, salt: str, description: str) -> str:
-    """The figure without what would differ between runs, or clash with another figure in the same page."""
+    """Draw the figure as SVG, without what would differ between runs, or clash with another figure in the same page."""
     with matplotlib.rc_context({"svg.hashsalt": salt}):
         buffer = io.StringIO()
-        figure.savefig(
-            buffer,
-            format="svg",
-            transparent=True,
-            metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
-        )
+        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     # Names of groups repeat in every figure, and nothing refers to them.
@@ -170,8 +167,4 @@ def _svg(figure: Figure, salt: str, description: str) -> str:
     # The page gives the size; the view box keeps the proportions.
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{_attribute(description)}"', 1)
-
-
-def _attribute(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+    return svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(description)}"', 1)

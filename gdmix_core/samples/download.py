@@ -1,11 +1,10 @@
-"""Fetches a MovieLens archive from GroupLens and unpacks it, trusting neither the network nor the archive."""
+"""The download of a MovieLens archive from GroupLens, which trusts neither the network nor the archive."""
 
 from __future__ import annotations
 
 import http.client
 import logging
 import os
-import shutil
 import stat
 import tempfile
 import time
@@ -37,7 +36,7 @@ def download_movielens(
     max_bytes: int = 64 << 20,
     max_unpacked_bytes: int = 512 << 20,
 ) -> Path:
-    """Downloads a zip archive and unpacks it in `folder`; the folder of the files, named after the archive.
+    """Download a zip archive and unpack it in `folder`; return the folder of the files, named after the archive.
 
     A folder that an earlier call unpacked is used again. GroupLens allows use of its data for research, not
     commercially; the README in the archive has the terms.
@@ -57,7 +56,7 @@ def download_movielens(
     with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as aside:
         archive = Path(aside) / "archive.zip"
         with archive.open("wb") as file:
-            _fetch(url, file, timeout, time.monotonic() + deadline, max_bytes)
+            _fetch(url, file, timeout, deadline, max_bytes)
         unpacked = Path(aside) / "unpacked"
         _unpack(archive, unpacked, url, max_unpacked_bytes)
         # GroupLens's archives hold one folder; what is inside becomes ours, under the archive's name.
@@ -69,7 +68,7 @@ def download_movielens(
 def _fetch(url: str, file: IO[bytes], timeout: float, deadline: float, max_bytes: int) -> None:
     if urllib.parse.urlsplit(url).scheme not in {"https", "http"}:
         raise DataError(f"{url}: only https and http addresses are downloaded")
-    received = 0
+    received, latest = 0, time.monotonic() + deadline
     try:
         with urllib.request.urlopen(url, timeout=timeout) as response:
             expected = response.headers.get("Content-Length")
@@ -77,7 +76,7 @@ def _fetch(url: str, file: IO[bytes], timeout: float, deadline: float, max_bytes
                 received += len(block)
                 if received > max_bytes:
                     raise DataError(f"{url}: larger than the allowed {max_bytes} bytes; nothing was kept")
-                if time.monotonic() > deadline:
+                if time.monotonic() > latest:
                     raise DataError(f"{url}: not complete after the allowed time; {received} bytes came. {_INSTEAD}")
                 file.write(block)
     except (OSError, http.client.HTTPException) as error:  # URLError, HTTPError and timeouts are OSErrors
@@ -92,29 +91,23 @@ def _unpack(archive: Path, folder: Path, url: str, max_bytes: int) -> None:
     try:
         with zipfile.ZipFile(archive) as content:
             for member in content.infolist():
-                path = folder / _checked_name(member, url)
-                if member.is_dir():
-                    path.mkdir(parents=True, exist_ok=True)
-                    continue
+                _check_member(member, url)
                 # zipfile yields no more bytes than this, so an archive that states less gains nothing.
                 allowed -= member.file_size
                 if allowed < 0:
                     raise DataError(f"{url}: unpacks to more than the allowed {max_bytes} bytes; nothing was kept")
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with content.open(member) as packed, path.open("wb") as file:
-                    shutil.copyfileobj(packed, file, _BLOCK_BYTES)
+                content.extract(member, folder)
     except (*_DAMAGES, OSError) as error:
         raise DataError(f"{url}: not a usable zip archive ({error}). Try again, or give a folder") from None
     if not any(folder.iterdir()):
         raise DataError(f"{url}: the archive is empty")
 
 
-def _checked_name(member: zipfile.ZipInfo, url: str) -> PurePosixPath:
-    """The member's path if it stays within the folder. Raises DataError for any other, and for links."""
+def _check_member(member: zipfile.ZipInfo, url: str) -> None:
+    """Raise DataError for a member whose path leaves the folder, and for links."""
     path = PurePosixPath(member.filename)
     kind = stat.S_IFMT(member.external_attr >> 16)
     if path.is_absolute() or ".." in path.parts or "\\" in member.filename or ":" in member.filename:
         raise DataError(f"{url}: member {member.filename!r} would be written outside of its folder; nothing was kept")
     if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
         raise DataError(f"{url}: member {member.filename!r} is neither a file nor a folder; nothing was kept")
-    return path

@@ -42,7 +42,7 @@ class Features:
 
 
 def number(name: str, values: NDArray[np.floating]) -> Features:
-    """One column. NaN: the row does not have the feature."""
+    """Make one column. NaN: the row does not have the feature."""
     present = np.abs(values) > _NEGLIGIBLE  # False for NaN
     offsets = np.concatenate([[0], np.cumsum(present)])
     kept = values[present].astype(np.float32)
@@ -53,20 +53,21 @@ def number(name: str, values: NDArray[np.floating]) -> Features:
 def categories(
     values: pa.Array | pa.ChunkedArray, *, name: str | None = None, terms: Sequence[str] | None = None
 ) -> Features:
-    """One column per distinct string, with 1 where the row has it; a null row has none.
+    """Make one column per distinct string, with 1 where the row has it; a null row has none.
 
     name: feature (name, term) for each string; without it the string is the name and the term is empty
     terms: the columns and their order; default: the strings that occur, sorted
     """
-    single = pc.fill_null(values, "") if values.null_count else values
-    lists = pa.ListArray.from_arrays(pa.array(np.arange(len(single) + 1, dtype=np.int32)), _flat(single))
+    single = pc.fill_null(values, "")
+    flat = single.combine_chunks() if isinstance(single, pa.ChunkedArray) else single
+    lists = pa.ListArray.from_arrays(pa.array(np.arange(len(flat) + 1, dtype=np.int32)), flat)
     if terms is None:
         terms = sorted(pc.unique(values.drop_null()).to_pylist())
     return category_sets(lists, name=name, terms=terms)
 
 
 def category_sets(lists: pa.ListArray, *, name: str | None = None, terms: Sequence[str] | None = None) -> Features:
-    """As `categories`, of rows that hold a list of strings; one that is not among the terms is left out."""
+    """Make features as `categories` does, of rows that hold a list of strings; unknown terms are left out."""
     strings = lists.flatten()
     if terms is None:
         terms = sorted(pc.unique(strings).to_pylist())
@@ -81,13 +82,13 @@ def category_sets(lists: pa.ListArray, *, name: str | None = None, terms: Sequen
 
 
 def flags(names: Sequence[str], columns: Sequence[NDArray[np.integer]]) -> Features:
-    """One column per array of zeros and ones, under the given names without a term."""
+    """Make one column per array of zeros and ones, under the given names without a term."""
     matrix = csr_matrix(np.stack(columns, axis=1).astype(np.float32))
     return Features(tuple((name, "") for name in names), matrix)
 
 
 def side_by_side(parts: Sequence[Features]) -> Features:
-    """The columns of all parts, in their order. A feature name must not occur in two of them."""
+    """Join the columns of all parts, in their order. A feature name must not occur in two of them."""
     names = tuple(name for part in parts for name in part.names)
     assert len(set(names)) == len(names), f"a feature stands twice among {names}"
     if len(parts) == 1:
@@ -95,7 +96,3 @@ def side_by_side(parts: Sequence[Features]) -> Features:
     matrix = hstack([part.matrix for part in parts], format="csr")
     matrix.sort_indices()
     return Features(names, matrix)
-
-
-def _flat(values: pa.Array | pa.ChunkedArray) -> pa.Array:
-    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values

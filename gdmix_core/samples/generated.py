@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -54,7 +53,7 @@ class GeneratedSample:
 
 
 def most_ratings(users: int, movies: int) -> int:
-    """How many ratings a sample of so many users and movies may have: three in ten of all pairs."""
+    """Return the largest number of ratings of so many users and movies: three in ten of all pairs."""
     return int(_LARGEST_DENSITY * users * movies)
 
 
@@ -66,7 +65,7 @@ def generate_sample(
     seed: int = 0,
     deviations: Deviations | None = None,
 ) -> GeneratedSample:
-    """Draws users, movies, coefficients and ratings; the same arguments give the same sample.
+    """Draw users, movies, coefficients and ratings; the same arguments give the same sample.
 
     logit P(response = 1) = global(features of user and movie) + the user's model(features of the movie)
                             + the movie's model(features of the user)
@@ -81,46 +80,28 @@ def generate_sample(
         )
     deviations = deviations or Deviations()
     rng = np.random.default_rng(seed)
-    of_user = _user_features(rng, users)
-    of_movie = _movie_features(rng, movies)
+    user_features = _user_features(rng, users)
+    movie_features = _movie_features(rng, movies)
     user, movie = _pairs(rng, users, movies, ratings)
     coefficients = {
-        "global": rng.normal(0, deviations.fixed, (1, 1 + len(of_user.names) + len(of_movie.names))),
-        "per_user": rng.normal(0, deviations.user, (users, 1 + len(of_movie.names))),
-        "per_movie": rng.normal(0, deviations.movie, (movies, 1 + len(of_user.names))),
+        "global": rng.normal(0, deviations.fixed, (1, 1 + len(user_features.names) + len(movie_features.names))),
+        "per_user": rng.normal(0, deviations.user, (users, 1 + len(movie_features.names))),
+        "per_movie": rng.normal(0, deviations.movie, (movies, 1 + len(user_features.names))),
     }
     entity = {"global": np.zeros(ratings, np.int64), "per_user": user, "per_movie": movie}
-    drawn = Ratings(
-        user + 1,
-        movie + 1,
-        np.zeros(ratings, np.int64),
-        of_movie=(Part(of_movie, movie),),
-        of_user=(Part(of_user, user),),
-    )
     rows = np.arange(ratings)
+    movie_parts, user_parts = (Part(movie_features, movie),), (Part(user_features, user),)
+    drawn = Ratings(user + 1, movie + 1, np.zeros_like(rows), movie_parts, user_parts)
     logit = sum(_score(drawn.features(name, rows), coefficients[name], entity[name]) for name in COORDINATES)
     probability = 1 / (1 + np.exp(-logit))
     response = (rng.random(ratings) < probability).astype(np.int64)
-    entities = {
-        "global": pa.array(["global"]),
-        "per_user": pa.array(np.arange(1, users + 1)),
-        "per_movie": pa.array(np.arange(1, movies + 1)),
-    }
-    return GeneratedSample(
-        Ratings(drawn.user_id, drawn.movie_id, response, drawn.of_movie, drawn.of_user),
-        {name: _table(entities[name], coefficients[name]) for name in COORDINATES},
-        probability,
-    )
+    entities = {"global": ["global"], "per_user": np.arange(1, users + 1), "per_movie": np.arange(1, movies + 1)}
+    truth = {name: _table(pa.array(entities[name]), coefficients[name]) for name in COORDINATES}
+    return GeneratedSample(replace(drawn, response=response), truth, probability)
 
 
-def write_generated(
-    directory: str,
-    sample: GeneratedSample,
-    *,
-    format: Format = "tfrecord",
-    compression: Literal["", ".gz"] = "",
-) -> Summary:
-    """Writes the sources global, per_user, per_movie, and truth/<coordinate>.parquet for those who compare.
+def write_generated(directory: str, sample: GeneratedSample, *, format: Format = "tfrecord") -> Summary:
+    """Write the sources global, per_user, per_movie, and truth/<coordinate>.parquet for those who compare.
 
     Columns of the truth: entity (int64; the text "global" for the global one), indices (list<int32>; −1 is
     the intercept and comes first), means (list<double>).
@@ -135,11 +116,11 @@ def write_generated(
             }
             with storage.open_for_write(storage.join(directory, "truth", f"{name}.parquet")) as file:
                 pq.write_table(pa.table(columns), file)
-        return write_rating_sources(directory, sample.ratings, format=format, compression=compression)
+        return write_rating_sources(directory, sample.ratings, format=format)
 
 
 def popularity(rng: np.random.Generator, size: int) -> NDArray[np.float64]:
-    """float64 [size], sum 1: probabilities that fall like Zipf's law, in random order."""
+    """Draw probabilities that fall like Zipf's law, in random order: float64 [size], sum 1."""
     weight = (np.arange(size) + _HEAD) ** -_SKEW
     return rng.permutation(weight / weight.sum())
 
@@ -157,7 +138,7 @@ def _user_features(rng: np.random.Generator, users: int) -> Features:
 
 
 def _movie_features(rng: np.random.Generator, movies: int) -> Features:
-    """One to three genres, and a release year in units of its standard deviation."""
+    """Draw one to three genres, and a release year in units of its standard deviation."""
     each = rng.integers(1, 4, movies)
     genre = pa.array(rng.choice(_GENRES, each.sum()))
     lists = pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(each)]), pa.int32()), genre)
@@ -165,10 +146,8 @@ def _movie_features(rng: np.random.Generator, movies: int) -> Features:
     return side_by_side([category_sets(lists, name="genre", terms=_GENRES), year])
 
 
-def _pairs(
-    rng: np.random.Generator, users: int, movies: int, ratings: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """int64 [ratings] each: positions of users and movies, no pair twice, in random order."""
+def _pairs(rng: np.random.Generator, users: int, movies: int, ratings: int) -> tuple[NDArray[np.int64], ...]:
+    """Draw positions of users and movies, int64 [ratings] each, no pair twice, in random order."""
     by_user, by_movie = popularity(rng, users), popularity(rng, movies)
     pairs = np.empty(0, np.int64)
     while len(pairs) < ratings:
@@ -179,7 +158,7 @@ def _pairs(
 
 
 def _score(features: Features, coefficients: NDArray[np.float64], entity: NDArray[np.int64]) -> NDArray[np.float64]:
-    """float64 [n]: intercept + x·w of each row, with its entity's row of coefficients."""
+    """Score each row, float64 [n]: intercept + x·w, with its entity's row of coefficients."""
     matrix = features.matrix
     row_of = np.repeat(entity, np.diff(matrix.indptr))
     products = matrix.data * coefficients[row_of, matrix.indices + 1]

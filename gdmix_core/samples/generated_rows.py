@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +11,12 @@ from gdmix_core.data.feature_list import FeatureList
 from gdmix_core.data.ragged import Bag
 from gdmix_core.errors import ConfigError
 from gdmix_core.samples.generated import popularity
-from gdmix_core.samples.layout import Columns, Format, SourceWriter, Split, describe
+from gdmix_core.samples.layout import Columns, Format, Split, write_splits
 
 
 @dataclass(frozen=True)
 class RowShape:
-    """What each row holds: nnz non-zeros out of `features`, for one of `entities` entities.
+    """The content of a row: nnz non-zeros out of `features`, for one of `entities` entities.
 
     entity_nnz, entity_features: the same of the bag that the entity's model weighs
     """
@@ -42,9 +41,8 @@ def generate_rows(
     seed: int = 0,
     rows_per_file: int = 250_000,
     format: Format = "tfrecord",
-    compression: Literal["", ".gz"] = "",
 ) -> None:
-    """Writes one directory for a fixed effect (bag `features`) and a random effect (bag `per_entity`).
+    """Write one directory for a fixed effect (bag `features`) and a random effect (bag `per_entity`).
 
     Columns: uid (long), response (int, 0 or 1, from a logistic model), entity_id (long; frequencies follow
     Zipf's law), features and per_entity (sparse, float). The validation rows have the uids after the training
@@ -57,15 +55,12 @@ def generate_rows(
         "features": FeatureList([("f", str(j)) for j in range(shape.features)]),
         "per_entity": FeatureList([("g", str(j)) for j in range(shape.entity_features)]),
     }
-    metadata = describe(model.draw(np.random.default_rng(0), 0, 0), bags, ("response",))
-    splits: tuple[tuple[Split, int], ...] = (("training", rows), ("validation", validation_rows))
-    with SourceWriter(directory, bags=bags, metadata=metadata, format=format, compression=compression) as writer:
-        uid = 0
-        for split, count in splits:
-            for begin in range(0, count, rows_per_file):
-                size = min(rows_per_file, count - begin)
-                writer.write(split, model.draw(np.random.default_rng([seed, 1, uid]), uid, size))
-                uid += size
+    splits: dict[Split, range] = {"training": range(rows), "validation": range(rows, rows + validation_rows)}
+
+    def columns(uids: range) -> Columns:
+        return model.draw(np.random.default_rng([seed, 1, uids.start]), uids)
+
+    write_splits(directory, bags, splits, columns, rows_per_file=rows_per_file, format=format)
 
 
 class _Model:
@@ -77,8 +72,8 @@ class _Model:
         self.entity = rng.standard_normal((shape.entities, 1 + shape.entity_features), np.float32) * np.float32(0.5)
         self.cumulative = np.cumsum(popularity(rng, shape.entities))
 
-    def draw(self, rng: np.random.Generator, first_uid: int, rows: int) -> Columns:
-        shape = self.shape
+    def draw(self, rng: np.random.Generator, uids: range) -> Columns:
+        shape, rows = self.shape, len(uids)
         entity = np.searchsorted(self.cumulative, rng.random(rows) * self.cumulative[-1], side="right")
         entity = np.minimum(entity, shape.entities - 1)
         indices, values = _non_zeros(rng, rows, shape.nnz, shape.features)
@@ -86,7 +81,7 @@ class _Model:
         logit = np.sum(self.fixed[indices] * values, axis=1) + self.entity[entity, 0]
         logit += np.sum(self.entity[entity[:, None], entity_indices + 1] * entity_values, axis=1)
         return {
-            "uid": np.arange(first_uid, first_uid + rows),
+            "uid": np.arange(uids.start, uids.stop),
             "response": (rng.random(rows, np.float32) * (1 + np.exp(-logit)) < 1).astype(np.int32),
             "entity_id": entity.astype(np.int64),
             "features": _bag(indices, values),
@@ -97,7 +92,7 @@ class _Model:
 def _non_zeros(
     rng: np.random.Generator, rows: int, nnz: int, features: int
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """int32 and float32 [rows, nnz]: one index from each of nnz equal ranges, so ascending and none twice."""
+    """Draw indices and values, int32 and float32 [rows, nnz]: one index from each of nnz equal ranges, so ascending."""
     edges = np.arange(nnz + 1) * features // nnz
     indices = edges[:-1] + (rng.random((rows, nnz), np.float32) * np.diff(edges)).astype(np.int32)
     np.minimum(indices, edges[1:] - 1, out=indices)  # a float32 product may round up to the range's end

@@ -1,15 +1,15 @@
-"""Writes an input directory: feature lists, metadata, and records of both splits as TFRecord or Parquet."""
+"""Input directories: feature lists, metadata, and records of both splits as TFRecord or Parquet."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import chain, pairwise
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,18 +17,19 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from gdmix_core import storage
-from gdmix_core.data.bags import take
 from gdmix_core.data.feature_list import FeatureList, write_feature_list
 from gdmix_core.data.ragged import Bag
-from gdmix_core.data.tfrecord.encoder import write_tfrecord
 from gdmix_core.errors import DataError
 from gdmix_core.pipeline import manifests
+from gdmix_core.samples.tfrecord_writer import slice_rows, write_tfrecord
 
 Columns: TypeAlias = Mapping[str, NDArray[Any] | Bag | list[str] | pa.StringArray]
 Split = Literal["training", "validation"]
 Format = Literal["tfrecord", "parquet"]
+Rows = TypeVar("Rows", NDArray[np.int64], range)
 
 _DIRECTORIES: dict[Split, str] = {"training": "trainingData", "validation": "validationData"}
+_ROWS_PER_FILE = 1_000_000
 _MARK = ".gdmix-sample.json"
 # The files of a sample: of one source, or of several in folders; and the generated one's true models.
 _WRITTEN = re.compile(
@@ -40,9 +41,9 @@ _DTYPES = {"int32": "int", "int64": "long", "float32": "float", "float64": "doub
 
 
 def check_directory(directory: str) -> None:
-    """Raises DataError for a directory with anything in it that no sample wrote; nothing is written.
+    """Check that a directory has nothing in it but an earlier sample; raises DataError for anything else.
 
-    An earlier sample may be replaced. Hidden files beside it stay.
+    Nothing is written. Hidden files beside the sample stay.
     """
     if (local := storage.local_path(directory)) is not None and os.path.exists(local) and not os.path.isdir(local):
         raise DataError(f"output {directory} is a file; name a directory for the sample")
@@ -80,7 +81,7 @@ def _links(directory: str) -> list[str]:
 
 @contextlib.contextmanager
 def sample_directory(directory: str) -> Iterator[None]:
-    """In the block a sample is written to the directory, which check_directory allows; its mark then names its files.
+    """Mark the directory, which check_directory allows, as the sample that the block writes; the mark names its files.
 
     Raises DataError as check_directory does, before anything is written.
     """
@@ -92,75 +93,50 @@ def sample_directory(directory: str) -> Iterator[None]:
     storage.write_json(mark, {"format": 2, "files": manifests.describe(directory, paths)})
 
 
-class SourceWriter:
-    """One input directory, written file by file: only the rows of one file are in memory.
+@contextlib.contextmanager
+def source_writer(
+    directory: str,
+    *,
+    bags: Mapping[str, FeatureList],
+    metadata: Mapping[str, Any],
+    format: Format = "tfrecord",
+    compression: Literal["", ".gz"] = "",
+) -> Iterator[Callable[[Split, Columns], int]]:
+    """Write one input directory file by file: only the rows of one file are in memory.
 
-    As a context manager it first removes an older source in the same place, and writes tensor_metadata.json
-    last, only if the block ends without an error: a directory without that file is not a source, so no reader
-    takes a half-written one for whole.
+    The block gets a function that writes one more file of a split and returns the number of its rows (without rows no
+    file is written). An older source in the same place is removed first. tensor_metadata.json is written last, only if
+    the block ends without an error: a directory without that file is not a source, so no reader takes a half-written
+    one for whole.
+
+    bags: the names of each bag's features; metadata: as `describe` gives it, or the caller's own
+
+    Raises DataError for a compression of Parquet files, which compress themselves.
     """
+    if format == "parquet" and compression:
+        raise DataError(f"{directory}: compression {compression} is for tfrecord; Parquet files compress themselves")
+    path = partial(storage.join, directory)
+    for name in ("metadata", "featureList", *_DIRECTORIES.values()):
+        storage.remove(path(name))
+    suffix = "parquet" if format == "parquet" else f"tfrecord{compression}"
+    rows: Counter[Split] = Counter()
+    files: Counter[Split] = Counter()
 
-    def __init__(
-        self,
-        directory: str,
-        *,
-        bags: Mapping[str, FeatureList],
-        metadata: Mapping[str, Any],
-        format: Format = "tfrecord",
-        compression: Literal["", ".gz"] = "",
-    ) -> None:
-        """bags: the names of each bag's features. metadata: as `describe` gives it, or the caller's own.
+    def write(split: Split, columns: Columns) -> int:
+        count = _row_count(columns, directory)
+        if count:
+            write_file = _write_parquet if format == "parquet" else write_tfrecord
+            write_file(path(_DIRECTORIES[split], f"part-{files[split]:05d}.{suffix}"), columns)
+            files[split] += 1
+            rows[split] += count
+        return count
 
-        Raises DataError for a compression of Parquet files, which compress themselves.
-        """
-        if format == "parquet" and compression:
-            raise DataError(
-                f"{directory}: compression {compression} is for tfrecord; Parquet files compress themselves"
-            )
-        self._directory = directory
-        self._bags = bags
-        self._metadata = dict(metadata)
-        self._suffix = "parquet" if format == "parquet" else f"tfrecord{compression}"
-        self._rows: dict[Split, int] = {"training": 0, "validation": 0}
-        self._files: dict[Split, int] = {"training": 0, "validation": 0}
-
-    def __enter__(self) -> SourceWriter:
-        storage.remove(self._path("metadata"))
-        for name in ("featureList", *_DIRECTORIES.values()):
-            storage.remove(self._path(name))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is not None:
-            return
-        for bag, names in self._bags.items():
-            write_feature_list(self._path("featureList", bag), names)
-        described = {**self._metadata, "numberOfTrainingSamples": self._rows["training"]}
-        storage.write_json(self._path("metadata", "tensor_metadata.json"), described)
-
-    def write(self, split: Split, columns: Columns) -> int:
-        """One more file of a split; the number of its rows. Without rows no file is written."""
-        rows = _row_count(columns, self._directory)
-        if rows == 0:
-            return 0
-        path = self._path(_DIRECTORIES[split], f"part-{self._files[split]:05d}.{self._suffix}")
-        if self._suffix == "parquet":
-            _write_parquet(path, columns)
-        else:
-            _create_directory(self._path(_DIRECTORIES[split]))
-            write_tfrecord(path, columns)
-        self._files[split] += 1
-        self._rows[split] += rows
-        return rows
-
-    def rows(self, split: Split) -> int:
-        """The rows written so far."""
-        return self._rows[split]
-
-    def _path(self, *parts: str) -> str:
-        return storage.join(self._directory, *parts)
+    yield write
+    for bag, names in bags.items():
+        write_feature_list(path("featureList", bag), names)
+    storage.write_json(
+        path("metadata", "tensor_metadata.json"), {**metadata, "numberOfTrainingSamples": rows["training"]}
+    )
 
 
 def write_source(
@@ -174,7 +150,7 @@ def write_source(
     format: Format = "tfrecord",
     compression: Literal["", ".gz"] = "",
 ) -> None:
-    """Writes an input directory whose rows fit in memory.
+    """Write an input directory whose rows fit in memory.
 
     directory: plain path or fsspec URL; an older source there is replaced
     bags: bag name → its features, those of index 0 first
@@ -184,16 +160,39 @@ def write_source(
 
     Raises DataError for columns of different lengths.
     """
-    with SourceWriter(directory, bags=bags, metadata=metadata, format=format, compression=compression) as writer:
-        for split, columns in _splits(training, validation):
+    splits: dict[Split, Columns] = {"training": training}
+    if validation is not None:
+        splits["validation"] = validation
+    with source_writer(directory, bags=bags, metadata=metadata, format=format, compression=compression) as write:
+        for split, columns in splits.items():
             rows = _row_count(columns, directory)
-            edges = [rows * k // files for k in range(files + 1)]
-            for begin, end in pairwise(edges):
-                writer.write(split, _slice(columns, begin, end))
+            for begin, end in pairwise(rows * k // files for k in range(files + 1)):
+                write(split, {name: slice_rows(column, begin, end) for name, column in columns.items()})
+
+
+def write_splits(
+    directory: str,
+    bags: Mapping[str, FeatureList],
+    splits: Mapping[Split, Rows],
+    columns: Callable[[Rows], Columns],
+    *,
+    rows_per_file: int | None = None,
+    format: Format = "tfrecord",
+) -> None:
+    """Write an input directory with the label `response`: memory holds the columns of one file's rows.
+
+    splits: the numbers of each split's rows; columns: gives the columns of the rows with these numbers
+    """
+    step = rows_per_file or _ROWS_PER_FILE
+    metadata = describe(columns(splits["training"][:0]), bags, ("response",))
+    with source_writer(directory, bags=bags, metadata=metadata, format=format) as write:
+        for split, rows in splits.items():
+            for begin in range(0, len(rows), step):
+                write(split, columns(rows[begin : begin + step]))
 
 
 def describe(columns: Columns, bags: Mapping[str, FeatureList], labels: tuple[str, ...]) -> dict[str, Any]:
-    """The metadata of columns: `int`, `long`, `float`, `double` or `string` by their type; a Bag is sparse.
+    """Make the metadata of columns: `int`, `long`, `float`, `double` or `string` by their type; a Bag is sparse.
 
     labels: the names that go under labels; all others go under features. Raises DataError for another dtype.
     """
@@ -201,12 +200,7 @@ def describe(columns: Columns, bags: Mapping[str, FeatureList], labels: tuple[st
     targets: list[dict[str, Any]] = []
     for name, column in columns.items():
         shape = [len(bags[name])] if isinstance(column, Bag) else []
-        entry = {
-            "name": name,
-            "dtype": _dtype(name, column),
-            "shape": shape,
-            "isSparse": isinstance(column, Bag),
-        }
+        entry = {"name": name, "dtype": _dtype(name, column), "shape": shape, "isSparse": isinstance(column, Bag)}
         (targets if name in labels else features).append(entry)
     return {"features": features, "labels": targets}
 
@@ -220,30 +214,11 @@ def _dtype(name: str, column: NDArray[Any] | Bag | list[str] | pa.StringArray) -
     return _DTYPES[dtype.name]
 
 
-def _splits(training: Columns, validation: Columns | None) -> list[tuple[Split, Columns]]:
-    splits: list[tuple[Split, Columns]] = [("training", training)]
-    return splits if validation is None else [*splits, ("validation", validation)]
-
-
 def _row_count(columns: Columns, directory: str) -> int:
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) != 1:
         raise DataError(f"{directory}: columns must have the same number of rows, but have {lengths}")
     return next(iter(lengths.values()))
-
-
-def _slice(columns: Columns, begin: int, end: int) -> Columns:
-    rows = np.arange(begin, end)
-    return {
-        name: take(column, rows) if isinstance(column, Bag) else column[begin:end] for name, column in columns.items()
-    }
-
-
-def _create_directory(directory: str) -> None:
-    """Only file systems have directories to create; object stores take any key."""
-    local = storage.local_path(directory)
-    if local is not None:
-        Path(local).mkdir(parents=True, exist_ok=True)
 
 
 def _write_parquet(path: str, columns: Columns) -> None:

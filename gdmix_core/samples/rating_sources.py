@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal
+from functools import cached_property, partial
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +19,7 @@ from gdmix_core import storage
 from gdmix_core.data.feature_list import FeatureList
 from gdmix_core.data.hashing import hash_ids
 from gdmix_core.samples.features import FeatureName, Features, side_by_side
-from gdmix_core.samples.layout import Columns, Format, SourceWriter, Split, describe, sample_directory
+from gdmix_core.samples.layout import Columns, Format, Split, sample_directory, write_splits
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +28,6 @@ COORDINATES = ("global", "per_user", "per_movie")
 VALIDATION_SHARE = 0.2
 # Later steps choose rows by the plain hash of the uid; the split must not depend on the same bits.
 _SPLIT_SALT = 0x5DEECE66D
-
-_ROWS_PER_FILE = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,34 +41,23 @@ class Part:
         return self.features.rows(rows if self.position is None else self.position[rows])
 
 
-@dataclass(frozen=True, eq=False)
-class Titles:
-    """Text that many ratings share. titles: string, one of each movie; position: int64 [ratings], which one it is."""
-
-    titles: pa.StringArray
-    position: NDArray[np.integer]
-
-    def rows(self, rows: NDArray[np.integer]) -> pa.StringArray:
-        return self.titles.take(pa.array(self.position[rows]))
-
-
 @dataclass(frozen=True)
 class Ratings:
     """Ratings, row number = uid.
 
     user_id, movie_id: int64 [n]
     response: int64 [n], 0 or 1
-    of_movie: what a user's model weighs
-    of_user: what a movie's model weighs; a part that is also in of_movie is in the global bag once
-    titles: of the movies, for a text network as the global model; None: the source has none
+    movie_parts: what a user's model weighs
+    user_parts: what a movie's model weighs; a part that is also in movie_parts is in the global bag once
+    titles: string [n], of the movies, for a text network as the global model; None: the source has none
     """
 
     user_id: NDArray[np.int64]
     movie_id: NDArray[np.int64]
     response: NDArray[np.int64]
-    of_movie: tuple[Part, ...]
-    of_user: tuple[Part, ...]
-    titles: Titles | None = None
+    movie_parts: tuple[Part, ...]
+    user_parts: tuple[Part, ...]
+    titles: pa.DictionaryArray | None = None
 
     def __len__(self) -> int:
         return len(self.response)
@@ -79,8 +65,8 @@ class Ratings:
     @cached_property
     def parts(self) -> Mapping[str, tuple[Part, ...]]:
         """The parts of each source's bag; in the global one those of the user come first."""
-        both = self.of_user + tuple(part for part in self.of_movie if part not in self.of_user)
-        return {"global": both, "per_user": self.of_movie, "per_movie": self.of_user}
+        both = self.user_parts + tuple(part for part in self.movie_parts if part not in self.user_parts)
+        return {"global": both, "per_user": self.movie_parts, "per_movie": self.user_parts}
 
     def feature_names(self, source: str) -> tuple[FeatureName, ...]:
         return tuple(name for part in self.parts[source] for name in part.features.names)
@@ -91,7 +77,7 @@ class Ratings:
 
 @dataclass(frozen=True)
 class Summary:
-    """What was written: number of ratings, of distinct users and movies, and of rows of each split."""
+    """A summary of what was written: number of ratings, of distinct users and movies, and of rows of each split."""
 
     ratings: int
     users: int
@@ -109,32 +95,24 @@ class Summary:
 
 
 def is_validation(uid: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """bool [n]: one row in five, chosen by a hash of its uid: the same in every run and on every machine."""
+    """Choose one row in five, bool [n], by a hash of its uid: the same in every run and on every machine."""
     threshold = np.uint64(int(VALIDATION_SHARE * 2.0**64))
     return hash_ids(pa.array(uid ^ _SPLIT_SALT)) < threshold
 
 
-def write_rating_sources(
-    directory: str, ratings: Ratings, *, format: Format = "tfrecord", compression: Literal["", ".gz"] = ""
-) -> Summary:
-    """Writes <directory>/{global,per_user,per_movie}; a sample that is there already is replaced.
+def write_rating_sources(directory: str, ratings: Ratings, *, format: Format = "tfrecord") -> Summary:
+    """Write <directory>/{global,per_user,per_movie}; a sample that is there already is replaced.
 
     Raises DataError, before anything is written, when anything else is there.
     """
+    uid = np.arange(len(ratings), dtype=np.int64)
+    held_out = is_validation(uid)
+    splits: dict[Split, NDArray[np.int64]] = {"training": uid[~held_out], "validation": uid[held_out]}
     with sample_directory(directory):
-        uid = np.arange(len(ratings), dtype=np.int64)
-        held_out = is_validation(uid)
-        splits: dict[Split, NDArray[np.int64]] = {"training": uid[~held_out], "validation": uid[held_out]}
         for source in COORDINATES:
             names = FeatureList(list(ratings.feature_names(source)))
-            metadata = _metadata(ratings, source, names)
             path = storage.join(directory, source)
-            with SourceWriter(
-                path, bags={source: names}, metadata=metadata, format=format, compression=compression
-            ) as writer:
-                for split, rows in splits.items():
-                    for begin in range(0, len(rows), _ROWS_PER_FILE):
-                        writer.write(split, _columns(ratings, source, rows[begin : begin + _ROWS_PER_FILE]))
+            write_splits(path, {source: names}, splits, partial(_columns, ratings, source), format=format)
             logger.info("%s: %d features, %d training rows", path, len(names), len(splits["training"]))
     return Summary(
         len(ratings),
@@ -147,17 +125,15 @@ def write_rating_sources(
 
 
 def _columns(ratings: Ratings, source: str, rows: NDArray[np.int64]) -> Columns:
-    text = {"title": ratings.titles.rows(rows)} if ratings.titles is not None and source == "global" else {}
+    title = {}
+    if ratings.titles is not None and source == "global":
+        title["title"] = ratings.titles.take(pa.array(rows)).dictionary_decode()
     return {
         "uid": rows,
         "weight": np.ones(len(rows), np.float32),
         "user_id": ratings.user_id[rows],
         "movie_id": ratings.movie_id[rows],
         "response": ratings.response[rows].astype(np.int32),
-        **text,
+        **title,
         source: ratings.features(source, rows).bag(),
     }
-
-
-def _metadata(ratings: Ratings, source: str, names: FeatureList) -> dict[str, Any]:
-    return describe(_columns(ratings, source, np.empty(0, np.int64)), {source: names}, ("response",))

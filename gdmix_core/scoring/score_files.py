@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, Any, Literal, get_args
 
 import fastavro
@@ -46,7 +46,7 @@ _SCORING_RESULT = fastavro.parse_schema(
 
 @dataclass(frozen=True)
 class ScoreColumns:
-    """What GDMix's files call their columns, which its configuration sets (`…_column_name`)."""
+    """The names of the columns of GDMix's files, which its configuration sets (`…_column_name`)."""
 
     uid: str = "uid"
     score: str = "predictionScore"
@@ -63,7 +63,7 @@ class ScoreColumns:
 def read_scores(
     paths: str | Sequence[str], columns: ScoreColumns | None = None, *, integer_uids: bool = False
 ) -> pa.Table:
-    """The score files of GDMix or Photon ML as one table, in the order of files and records.
+    """Read score files of GDMix or Photon ML as one table, in the order of files and records.
 
     uid: int64 in GDMix's files (string in those with integers above 2⁶³ − 1), string in Photon ML's, and null where a
     record has none; integer_uids: int64 in all, or uint64 where one is above its range
@@ -88,7 +88,7 @@ def read_scores(
 
 
 def _integers(uid: pa.ChunkedArray, paths: Sequence[str]) -> pa.ChunkedArray:
-    """int64, or uint64 where one is above its range."""
+    """Read uids as int64, or as uint64 where one is above its range."""
     try:
         return uid.cast(pa.int64())
     except pa.ArrowInvalid as first:
@@ -110,7 +110,8 @@ def _read(path: str, columns: ScoreColumns) -> pa.Table:
         except Exception as error:  # Damaged bytes make the decoder raise nearly anything.
             raise DataError(f"{path}: damaged, or no Avro file ({type(error).__name__}: {error})") from error
     found = {role: [record[name] for record in records] for name, role in roles.items()}
-    text = "modelId" in {field["name"] for field in schema["fields"]} or any(isinstance(u, str) for u in found["uid"])
+    names = {entry["name"] for entry in schema["fields"]}
+    text = "modelId" in names or any(isinstance(uid, str) for uid in found["uid"])
     arrays = {"uid": pa.array(found["uid"], pa.string() if text else pa.int64())}
     for role in ("score", "score_per_coordinate", "label", "weight"):
         arrays[role] = pa.array(found.get(role, [None] * len(records)), pa.float64())
@@ -118,8 +119,8 @@ def _read(path: str, columns: ScoreColumns) -> pa.Table:
 
 
 def _roles(path: str, schema: Mapping[str, Any], columns: ScoreColumns) -> dict[str, str]:
-    """Field name → role, of the fields that are read."""
-    names = [field["name"] for field in schema.get("fields", [])]
+    """Map the names of the fields that are read to their roles."""
+    names = [entry["name"] for entry in schema.get("fields", [])]
     if {"modelId", "predictionScore"} <= set(names):
         return {name: role for name, role in _PHOTON.items() if name in names}
     roles = {name: role for name, role in columns.roles.items() if name in names}
@@ -134,99 +135,94 @@ def _roles(path: str, schema: Mapping[str, Any], columns: ScoreColumns) -> dict[
     return roles
 
 
+@dataclass
 class ScoreWriter:
-    """Appends tables of scores to an open Avro file; open_scores makes one."""
+    """A writer of tables of scores to an open Avro file; open_scores makes one."""
 
-    def __init__(
-        self, file: IO[bytes], where: str, kind: ScoreKind, columns: ScoreColumns, model_id: str, text_uids: bool
-    ) -> None:
-        self._file, self._where, self._kind, self._columns, self._model_id = file, where, kind, columns, model_id
-        self._text_uids = text_uids
-        self._writer: Any = None
-        self._optional: list[str] = []
+    file: IO[bytes]
+    where: str
+    kind: ScoreKind
+    columns: ScoreColumns
+    model_id: str
+    text_uids: bool
+    _writer: Any = None
+    _fields: dict[str, str] = field(default_factory=dict)  # by role; the first table decides which there are
 
     def write(self, table: pa.Table) -> None:
-        """table: uid, score and, where there are any, score_per_coordinate, label, weight, as read_scores gives them.
+        """Append the records of a table.
+
+        table: uid, score and, where there are any, score_per_coordinate, label, weight, as read_scores gives them.
 
         Raises DataError for what the format cannot hold: in both, rows without a score; in GDMix's, uids that are no
         integers (or, without text_uids, are above 2⁶³ − 1), and rows that
         lack a weight (or a score_per_coordinate) where the first table's have one.
         """
         if table["score"].null_count:
-            raise DataError(f"{self._where}: {table['score'].null_count} rows have no score")
+            raise DataError(f"{self.where}: {table['score'].null_count} rows have no score")
         scores = np.abs(table["score"].to_numpy().astype(np.float64))
-        largest = np.finfo(np.float32).max if self._kind == "gdmix" else np.finfo(np.float64).max
+        largest = np.finfo(np.float32).max if self.kind == "gdmix" else np.finfo(np.float64).max
         if bad := int(np.count_nonzero(~(scores <= largest))):
             raise DataError(
-                f"{self._where}: {bad} scores are not finite numbers of the format; look for extreme features"
+                f"{self.where}: {bad} scores are not finite numbers of the format; look for extreme features"
             )
         if self._writer is None:
-            self._optional = [name for name in _GDMIX_OPTIONAL if name in table.column_names and _any(table[name])]
-            schema = _SCORING_RESULT if self._kind == "photon" else self._gdmix_schema()
             # fastavro takes a dictionary a record: there is no faster way into this format.
             self._writer = Writer(
-                self._file, schema, codec="deflate", sync_interval=_BYTES_PER_BLOCK, sync_marker=SYNC_MARKER
+                self.file, self._schema(table), codec="deflate", sync_interval=_BYTES_PER_BLOCK, sync_marker=SYNC_MARKER
             )
-        for record in self._photon_records(table) if self._kind == "photon" else self._gdmix_records(table):
-            self._writer.write(record)
+        constants: dict[str, Any] = {}
+        if self.kind == "gdmix":
+            self._check_gdmix(table)
+        else:
+            constants = {"modelId": self.model_id, "metadataMap": None}
+        if self.kind == "photon" or self.text_uids:
+            table = table.set_column(table.column_names.index("uid"), "uid", table["uid"].cast(pa.string()))
+        for row in zip(*(_values(table, role) for role in self._fields), strict=True):
+            self._writer.write(constants | dict(zip(self._fields.values(), row, strict=True)))
 
     def close(self) -> None:
         if self._writer is None:  # No table at all is a file without records.
             self.write(pa.table({"uid": pa.array([], pa.int64()), "score": pa.array([], pa.float64())}))
         self._writer.flush()
 
-    def _photon_records(self, table: pa.Table) -> Iterator[dict[str, Any]]:
-        columns = (_values(table, role) for role in ("uid", "label", "score", "weight"))
-        for uid, label, score, weight in zip(*columns, strict=True):
-            yield {
-                "uid": None if uid is None else str(uid),
-                "label": label,
-                "modelId": self._model_id,
-                "predictionScore": score,
-                "weight": weight,
-                "metadataMap": None,
-            }
-
-    def _gdmix_schema(self) -> Any:
-        fields: list[dict[str, Any]] = [
-            {"name": self._columns.uid, "type": "string" if self._text_uids else "long"},
-            {"name": self._columns.score, "type": "float"},
-            {"name": self._columns.label, "type": ["null", "float"], "default": None},
-            *({"name": getattr(self._columns, role), "type": "float"} for role in self._optional),
-        ]
+    def _schema(self, table: pa.Table) -> Any:
+        """Make the file's schema, with the fields that its first table has."""
+        if self.kind == "photon":
+            self._fields = {role: name for name, role in _PHOTON.items()}
+            return _SCORING_RESULT
+        optional = [role for role in _GDMIX_OPTIONAL if _count(table, role)]
+        self._fields = {role: getattr(self.columns, role) for role in ("uid", "score", "label", *optional)}
+        fields: list[dict[str, Any]] = [{"name": name, "type": "float"} for name in self._fields.values()]
+        fields[0]["type"] = "string" if self.text_uids else "long"
+        fields[2] |= {"type": ["null", "float"], "default": None}
         return fastavro.parse_schema({"type": "record", "name": "validation_result", "fields": fields})
 
-    def _gdmix_records(self, table: pa.Table) -> Iterator[dict[str, Any]]:
+    def _check_gdmix(self, table: pa.Table) -> None:
         if not pa.types.is_integer(table.schema.field("uid").type) or table["uid"].null_count:
-            raise DataError(f"{self._where}: GDMix's score files have integer uids only; write photon or parquet")
-        if self._text_uids:
-            table = table.set_column(table.column_names.index("uid"), "uid", table["uid"].cast(pa.string()))
-        elif exceeds_long(table["uid"]):
+            raise DataError(f"{self.where}: GDMix's score files have integer uids only; write photon or parquet")
+        if not self.text_uids and exceeds_long(table["uid"]):
             raise DataError(
-                f"{self._where}: uid {pc.max(table['uid']).as_py()} is above what the long of GDMix's score files "
+                f"{self.where}: uid {pc.max(table['uid']).as_py()} is above what the long of GDMix's score files "
                 "holds; set text_uids to write uids as decimal strings"
             )
         for role in _GDMIX_OPTIONAL:
-            given = len(table) - table[role].null_count if role in table.column_names else 0
-            if given != (len(table) if role in self._optional else 0):
-                raise DataError(f"{self._where}: {given} of {len(table)} rows have a {role}; give it for all or none")
-        roles = ["uid", "score", "label", *self._optional]
-        names = [getattr(self._columns, role) for role in roles]
-        for row in zip(*(_values(table, role) for role in roles), strict=True):
-            yield dict(zip(names, row, strict=True))
+            given = _count(table, role)
+            if given != (len(table) if role in self._fields else 0):
+                raise DataError(f"{self.where}: {given} of {len(table)} rows have a {role}; give it for all or none")
 
 
 def exceeds_long(uid: pa.Array | pa.ChunkedArray) -> bool:
-    """Whether an unsigned integer is above what an Avro long holds."""
+    """True where an unsigned integer is above what an Avro long holds."""
     return pa.types.is_uint64(uid.type) and (pc.max(uid).as_py() or 0) >= 2**63
 
 
-def _any(column: pa.ChunkedArray) -> bool:
-    return bool(column.null_count < len(column))
+def _count(table: pa.Table, role: str) -> int:
+    """Count the rows that have a value."""
+    return len(table) - table[role].null_count if role in table.column_names else 0
 
 
 def _values(table: pa.Table, role: str) -> list[Any]:
-    """The column as Python values; None for each row where there is none."""
+    """List the column's values; None for each row where there is none."""
     return table[role].to_pylist() if role in table.column_names else [None] * len(table)
 
 
@@ -239,7 +235,7 @@ def open_scores(
     model_id: str = "N/A",
     text_uids: bool = False,
 ) -> Iterator[ScoreWriter]:
-    """A score file to be written table by table; it appears when the block ends without an error.
+    """Open a score file to write it table by table; it appears when the block ends without an error.
 
     kind: whose schema; columns: the names in GDMix's; model_id: Photon ML's modelId of every record; text_uids: whether
     GDMix's uids are decimal strings, as they must be where one is above 2⁶³ − 1, and longs otherwise.
@@ -253,7 +249,7 @@ def open_scores(
 def write_scores(
     path: str, table: pa.Table, kind: ScoreKind, columns: ScoreColumns | None = None, *, model_id: str = "N/A"
 ) -> None:
-    """Writes one table (see ScoreWriter.write) as a score file of GDMix (scores float32) or Photon ML (float64).
+    """Write one table (see ScoreWriter.write) as a score file of GDMix (scores float32) or Photon ML (float64).
 
     Photon ML's format has no place for score_per_coordinate. Weights are written as they are.
     """

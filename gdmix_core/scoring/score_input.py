@@ -42,9 +42,9 @@ def score_input(
     scores: ScoresFormat | None = None,
     external: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[int, dict[str, int]]:
-    """Writes a file with uid, score (with the data's offset) and each coordinate's own score.
+    """Write a file with uid, score (with the data's offset) and each coordinate's own score.
 
-    Of a task of classes: uid and score, a list with the logit of every class.
+    In a task of classes it has uid and score, a list with the logit of every class.
 
     model: a run directory or its export; source: data in the input layout, labels not needed; split: which of its
     directories; scores: the format, by default what the output's name means: Parquet or CSV; gdmix or photon writes
@@ -60,13 +60,14 @@ def score_input(
     directory, manifest = export.directory, export.manifest
     if split not in DIRECTORIES:
         raise DataError(f"split must be one of {', '.join(DIRECTORIES)}, not {split!r}")
-    check_output(output, model, source, external or {}, _columns(manifest["config"]))
+    columns = _columns(manifest["config"])
+    external = external or {}
+    check_output(output, model, source, external, columns)
     path = storage.join(directory, "manifest.json")
     if kind not in manifest["formats"]:
         raise DataError(f"{directory}: has no {kind} models, only {', '.join(manifest['formats'])}")
     config = _config_to_score(manifest["config"], source, path)
     layout = open_layout(config, labelled=False)
-    external = external or {}
     unknown_names = sorted(set(external) - set(config.coordinates))
     if unknown_names:
         raise DataError(
@@ -80,39 +81,37 @@ def score_input(
         raise DataError(
             f"{source}: no {split} files to score; expected {DIRECTORIES[split]} with TFRecord or Parquet files"
         )
-    _check_twice([piece.path for piece in layout.pieces if (piece.source, piece.split) == (0, split)])
+    _refuse_copies([piece.path for piece in layout.pieces if (piece.source, piece.split) == (0, split)])
     models = [
         effect_of(coordinate.kind).scorer(export, name, config, layout, kind, external.get(name))
         for name, coordinate in config.coordinates.items()
     ]
     seen: Seen = {source.number: {} for source in layout.sources}
-    joined = [_Everything(s, config, layout, split, seen) for s in layout.sources[1:]]
+    joined = [_JoinedSource(s, config, layout, split, seen) for s in layout.sources[1:]]
     rows = 0
     unknown = {m.name: 0 for m in models if m.entity is not None}
-    uid_type = arrow_type(layout.uid_type)
-    if classes:
-        schema = pa.schema([("uid", uid_type), ("score", pa.list_(pa.float32()))])
-    else:
-        schema = pa.schema([("uid", uid_type), *[(name, pa.float32()) for name in _columns(manifest["config"])[1:]]])
+    value = pa.list_(pa.float32()) if classes else pa.float32()
+    schema = pa.schema([("uid", arrow_type(layout.uid_type)), *((name, value) for name in columns[1:])])
     labelled = scores in ("gdmix", "photon") and set(number_columns(config).values()) <= set(layout.sources[0].tensors)
     text_uids = scores == "gdmix" and _exceeds_long(layout, config, split)
     with open_output(output, scores, schema, config, text_uids) as write:
-        for records in _gathered(_batches(layout.sources[0], config, layout, split, seen, labelled=labelled), layout):
-            batch = Batch([records, *(other.of(records.uid) for other in joined)])
+        batches = _read_batches(layout.sources[0], config, layout, split, seen, labelled=labelled)
+        for records in _joined_batches(batches, layout):
+            batch = Batch([records, *(other.take(records.uid) for other in joined)])
             total = records.numbers.get("offset", np.zeros(len(batch))).copy()
-            columns: list[pa.Array] = []
+            found: list[pa.Array] = []
             for scorer in models:
                 own, without = scorer.score(batch)
                 if classes:
-                    columns = [pa.array(list(own), schema.field("score").type)]
+                    found = [pa.array(list(own), value)]
                     break
                 total += own
-                columns.append(pa.array(own))
+                found.append(pa.array(own))
                 if scorer.entity is not None:
                     unknown[scorer.name] += without
             if not classes:
-                columns.insert(0, pa.array(total.astype(np.float32)))
-            write(pa.Table.from_arrays([records.uid, *columns], schema=schema), records)
+                found.insert(0, pa.array(total.astype(np.float32)))
+            write(pa.Table.from_arrays([records.uid, *found], schema=schema), records)
             rows += len(records.uid)
         require_seen(seen, layout)
         for other in joined:
@@ -122,8 +121,8 @@ def score_input(
     return rows, unknown
 
 
-def _check_twice(files: Iterable[str]) -> None:
-    """Raises DataError for a file that is there twice: each of its rows would be scored twice."""
+def _refuse_copies(files: Iterable[str]) -> None:
+    """Refuse a file that is there twice, with a DataError: each of its rows would be scored twice."""
     by_size: dict[int, list[str]] = {}
     for path in dict.fromkeys(files):
         stamp = storage.change_stamp(path)
@@ -137,14 +136,14 @@ def _check_twice(files: Iterable[str]) -> None:
 
 
 def _columns(config: Mapping[str, Any]) -> list[str]:
-    """Of a table of scores of a model with this configuration."""
+    """Name the columns of a table of scores of a model with this configuration."""
     if config.get("task") in TASKS_OF_CLASSES:
         return ["uid", "score"]
     return ["uid", "score", *config["coordinates"]]
 
 
 def _config_to_score(content: Mapping[str, Any], source: str, where: str) -> Config:
-    """Of the new data only what a score depends on is read: nothing that metrics or the user's own trainers need."""
+    """Read the configuration with what a score depends on: nothing that metrics or the user's own trainers need."""
     with leniently():
         config = parse_config({**content, "input": source, "metrics": []}, where=where)
     coordinates = {name: coordinate.to_score() for name, coordinate in config.coordinates.items()}
@@ -152,7 +151,7 @@ def _config_to_score(content: Mapping[str, Any], source: str, where: str) -> Con
 
 
 def _exceeds_long(layout: Layout, config: Config, split: str) -> bool:
-    """Whether a uid is above what an Avro long holds. Only uids are read, and only where they may be."""
+    """True where a uid is above what an Avro long holds. Only uids are read, and only where they may be."""
     source = layout.sources[0]
     return layout.uid_type == "unsigned" and any(
         exceeds_long(uid)
@@ -162,10 +161,10 @@ def _exceeds_long(layout: Layout, config: Config, split: str) -> bool:
     )
 
 
-def _batches(
+def _read_batches(
     source: Source, config: Config, layout: Layout, split: str, seen: Seen, *, labelled: bool = False
 ) -> Iterator[Records]:
-    """labelled: with label and weight, which may be absent or illegal in data that is only scored.
+    """Read a directory's records. labelled: with label and weight, which may be absent or illegal in data to score.
 
     seen: gets what the records of each file have
     """
@@ -188,20 +187,20 @@ def _batches(
             yield records
 
 
-def _gathered(batches: Iterable[Records], layout: Layout) -> Iterator[Records]:
-    """The batches in order, small ones together: what a batch costs is paid once for many small files."""
+def _joined_batches(batches: Iterable[Records], layout: Layout) -> Iterator[Records]:
+    """Join small batches, in order: what a batch costs is paid once for many small files."""
     waiting: list[Records] = []
     for records in batches:
         waiting.append(records)
         if sum(len(part.uid) for part in waiting) >= _FEWEST_ROWS:
-            yield _concatenated(waiting, layout)
+            yield _concatenate(waiting, layout)
             waiting = []
     if waiting:
-        yield _concatenated(waiting, layout)
+        yield _concatenate(waiting, layout)
 
 
-def _concatenated(parts: Sequence[Records], layout: Layout) -> Records:
-    """uid, ids, numbers and bags, which is what a score depends on."""
+def _concatenate(parts: Sequence[Records], layout: Layout) -> Records:
+    """Join uid, ids, numbers and bags, which is what a score depends on."""
     first = parts[0]
     if len(parts) == 1:
         return first
@@ -213,11 +212,11 @@ def _concatenated(parts: Sequence[Records], layout: Layout) -> Records:
     )
 
 
-class _Everything:
+class _JoinedSource:
     """All records of a further directory, to be joined to the first one's by uid."""
 
     def __init__(self, source: Source, config: Config, layout: Layout, split: str, seen: Seen) -> None:
-        found = list(_batches(source, config, layout, split, seen))
+        found = list(_read_batches(source, config, layout, split, seen))
         self._path = source.path
         uid_type = arrow_type(layout.uid_type)
         uids = pa.concat_arrays([pa.array([], uid_type), *(r.uid for r in found)])
@@ -233,8 +232,8 @@ class _Everything:
             bag.key: bags.concatenate([r.bags[bag.key] for r in found], bag.numpy_dtype) for bag in source.bags
         }
 
-    def of(self, uid: pa.Array) -> Records:
-        """The records with these uids, in their order. Raises DataError for one that is absent."""
+    def take(self, uid: pa.Array) -> Records:
+        """Take the records with these uids, in their order. Raises DataError for one that is absent."""
         rows = self._uids.positions(uid)
         absent = np.flatnonzero(rows < 0)
         if len(absent):
@@ -250,7 +249,7 @@ class _Everything:
         )  # fmt: skip
 
     def require_all_used(self, first: str) -> None:
-        """Raises DataError for uids that the first directory does not have: its rows are those that are scored."""
+        """Refuse uids that the first directory lacks, with a DataError: its rows are those that are scored."""
         left = np.flatnonzero(~self._used)
         if len(left):
             raise DataError(

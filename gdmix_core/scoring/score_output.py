@@ -24,7 +24,7 @@ from gdmix_core.scoring.score_files import ScoreColumns, open_scores
 
 ScoresFormat = Literal["parquet", "csv", "gdmix", "photon"]
 
-# Of a Parquet file, that it holds scores and nothing else.
+# The mark of a Parquet file that holds scores and nothing else.
 _MARK = b"gdmix.scores"
 _FORMATS: dict[str, tuple[ScoresFormat, ...]] = {
     ".parquet": ("parquet",),
@@ -34,7 +34,7 @@ _FORMATS: dict[str, tuple[ScoresFormat, ...]] = {
 
 
 def scores_format(output: str, wanted: ScoresFormat | None) -> ScoresFormat:
-    """The format that a file's name means; without a suffix Parquet. Raises DataError where it is not `wanted`."""
+    """Find the format that a file's name means; without a suffix Parquet. Raises DataError where it is not `wanted`."""
     name = output.rsplit("/", 1)[-1]
     suffix = posixpath.splitext(name)[1] or (name if name in _FORMATS else "")
     if wanted not in (None, *get_args(ScoresFormat)):
@@ -54,7 +54,7 @@ def scores_format(output: str, wanted: ScoresFormat | None) -> ScoresFormat:
 def check_output(
     output: str, model: str, source: str, external: Mapping[str, Sequence[str]], columns: Sequence[str]
 ) -> None:
-    """Raises DataError for an output that is not a score file's place: a folder, in a run, or what is read here.
+    """Refuse an output that is not a score file's place, with a DataError: a folder, in a run, or what is read here.
 
     An existing file is only replaced when it holds scores. columns: those of a table that this model's scores make
     """
@@ -76,7 +76,7 @@ def check_output(
 
 
 def _holds_scores(path: str, columns: Sequence[str]) -> bool:
-    """Whether a file is empty, or scores as one of the formats holds them: not a table of more than scores."""
+    """True for a file that is empty, or holds scores in one of the formats: not a table of more than scores."""
     with storage.open_for_read(path) as file:
         first = file.read(4)
         file.seek(0)
@@ -99,7 +99,7 @@ def _holds_scores(path: str, columns: Sequence[str]) -> bool:
 def open_output(
     output: str, scores: ScoresFormat, schema: pa.Schema, config: Config, text_uids: bool
 ) -> Iterator[Callable[[pa.Table, Records], None]]:
-    """A function that appends a batch's scores to the output, which appears when the block ends without an error.
+    """Open the output for a function that appends a batch's scores; it appears when the block ends without an error.
 
     text_uids: in GDMix's files as decimal strings
     """

@@ -1,4 +1,4 @@
-"""Which values each trial tries: a grid's combinations, or what Optuna proposes.
+"""The values that each trial tries: a grid's combinations, or what Optuna proposes.
 
 A round's proposals follow from the configuration and the results of the rounds before it, so they are the same whoever
 works them out: every process of a round works out its own.
@@ -24,17 +24,17 @@ _RANDOM_AT_FIRST = 10
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a finished trial gave. value: of the primary metric, None where it is undefined."""
+class TrialResult:
+    """The result of a finished trial. value: of the primary metric, None where it is undefined."""
 
     values: Mapping[str, float]
     value: float | None
 
 
-def propose(config: Config, round_number: int, before: Sequence[Outcome]) -> dict[int, dict[str, float]]:
+def propose(config: Config, round_number: int, before: Sequence[TrialResult]) -> dict[int, dict[str, float]]:
     """Values by key path for every trial of the round, by its number.
 
-    before: outcomes of all trials of earlier rounds, in their order; only a Bayesian search looks at them.
+    before: results of all trials of earlier rounds, in their order; only a Bayesian search looks at them.
     """
     numbers = trials_of_round(config, round_number)
     parameters, tune = searched(config), settings_of_search(config)
@@ -59,7 +59,7 @@ def _randomly(parameters: Mapping[str, Candidates], seed: int) -> dict[str, floa
     return dict(study.ask(_distributions(parameters)).params)
 
 
-def _by_model(config: Config, count: int, seed: int, before: Sequence[Outcome]) -> list[dict[str, float]]:
+def _by_model(config: Config, count: int, seed: int, before: Sequence[TrialResult]) -> list[dict[str, float]]:
     optuna = _optuna()
     tune, distributions = settings_of_search(config), _distributions(searched(config))
     higher = parse_metric(config.primary_metric).higher_is_better
@@ -74,13 +74,13 @@ def _by_model(config: Config, count: int, seed: int, before: Sequence[Outcome]) 
         )
     study = optuna.create_study(sampler=sampler, direction="maximize" if higher else "minimize")
     states = optuna.trial.TrialState
-    for outcome in before:
+    for result in before:
         study.add_trial(
             optuna.trial.create_trial(
                 # Pruned ones rank behind all that have a value.
-                state=states.PRUNED if outcome.value is None else states.COMPLETE,
-                value=outcome.value,
-                params={path: outcome.values[path] for path in distributions},
+                state=states.PRUNED if result.value is None else states.COMPLETE,
+                value=result.value,
+                params={path: result.values[path] for path in distributions},
                 distributions=distributions,
             )
         )
@@ -88,16 +88,16 @@ def _by_model(config: Config, count: int, seed: int, before: Sequence[Outcome]) 
 
 
 def _distributions(parameters: Mapping[str, Candidates]) -> dict[str, Any]:
-    return {path: _distribution(candidates) for path, candidates in parameters.items()}
+    kinds = _optuna().distributions
 
+    def distribution(candidates: Candidates) -> Any:
+        if not isinstance(candidates, Range):
+            return kinds.CategoricalDistribution(candidates)
+        if candidates.integer:
+            return kinds.IntDistribution(int(candidates.low), int(candidates.high), log=candidates.log)
+        return kinds.FloatDistribution(candidates.low, candidates.high, log=candidates.log)
 
-def _distribution(candidates: Candidates) -> Any:
-    optuna = _optuna()
-    if not isinstance(candidates, Range):
-        return optuna.distributions.CategoricalDistribution(candidates)
-    if candidates.integer:
-        return optuna.distributions.IntDistribution(int(candidates.low), int(candidates.high), log=candidates.log)
-    return optuna.distributions.FloatDistribution(candidates.low, candidates.high, log=candidates.log)
+    return {path: distribution(candidates) for path, candidates in parameters.items()}
 
 
 def _seed(seed: int, number: int) -> int:

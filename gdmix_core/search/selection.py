@@ -1,4 +1,4 @@
-"""Which trial of a search is the best."""
+"""The selection of the best trial of a search."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from gdmix_core.config.search_space import shown_values
 from gdmix_core.errors import StepError
-from gdmix_core.evaluation.selection import has_validation
+from gdmix_core.evaluation.selection import best_of, has_validation
 from gdmix_core.metrics.registry import parse_metric
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def select_trial(run: Run, step: Step) -> dict[str, Any]:
-    """Writes best.json: the trial with the best primary metric (the first of equals) and what all others gave.
+    """Write best.json: the trial with the best primary metric (the first of equals) and what all others gave.
 
     Returns {trial, parameters, pass, metric, value, metrics}. Raises StepError when a round is missing, or when the
     metric is undefined in every trial.
@@ -25,11 +25,8 @@ def select_trial(run: Run, step: Step) -> dict[str, Any]:
     run.require(step)
     trials = finished_trials(run)
     metric = parse_metric(run.config.primary_metric)
-    best: dict[str, Any] | None = None
-    for trial in trials:
-        if metric.better(trial["value"], None if best is None else best["value"]):
-            best = trial
-    if best is None:
+    best = trials[best_of([trial["value"] for trial in trials], metric)]
+    if best["value"] is None:
         raise StepError(
             f"{run.root}: {metric.name} is undefined in all {len(trials)} trials, so none is the best; "
             "put another metric first, or see the input's report for what its rows lack"
@@ -47,6 +44,6 @@ def select_trial(run: Run, step: Step) -> dict[str, Any]:
 
 
 def selected_run(run: Run) -> Run:
-    """The run whose pass select has chosen: the best trial's, or the run itself where nothing is searched."""
+    """Open the run whose pass select has chosen: the best trial's, or the run itself where nothing is searched."""
     best = run.result("select")
     return open_trial(run, best["trial"], best["parameters"]) if run.plan.rounds else run

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tfrecord_oracle import DATA, RECORDS, SUFFIXES, file_of, framed, masked, payloads_of, stored
 
 from gdmix_core.data.tfrecord import frames
-from gdmix_core.data.tfrecord.files import Chunk, iter_chunks, split_points, write_records
+from gdmix_core.data.tfrecord.files import Chunk, iter_chunks, split_points
 from gdmix_core.errors import DataError
 
 in_any_order = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -185,5 +185,3 @@ def test_files_that_cannot_be_opened(tmp_path: Path) -> None:
                 read(missing)
     with pytest.raises(DataError, match="this is a directory"):
         list(iter_chunks(str(tmp_path)))
-    with pytest.raises(DataError, match="its directory does not exist"):
-        write_records(str(tmp_path / "no" / "such"), [])

@@ -8,9 +8,8 @@ import zlib
 from collections.abc import Iterable
 
 import crc32c as crc_oracle
-import numpy as np
 
-from gdmix_core.data.tfrecord.files import Chunk, EncodedRecords
+from gdmix_core.data.tfrecord.files import Chunk
 
 
 def masked(data: bytes) -> bytes:
@@ -33,11 +32,6 @@ def payloads_of(chunks: Iterable[Chunk]) -> list[bytes]:
         for chunk in chunks
         for start, length in zip(chunk.starts, chunk.lengths, strict=True)
     ]
-
-
-def encoded(payloads: list[bytes]) -> EncodedRecords:
-    offsets = np.cumsum([0, *map(len, payloads)], dtype=np.int64)
-    return EncodedRecords(np.array(np.frombuffer(b"".join(payloads), np.uint8)), offsets)
 
 
 def stored(data: bytes, suffix: str) -> bytes:

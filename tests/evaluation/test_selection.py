@@ -10,7 +10,7 @@ import pytest
 from run_directory import Rows, make_run
 
 from gdmix_core.errors import DataError, StepError
-from gdmix_core.evaluation.selection import pass_pays, select
+from gdmix_core.evaluation.selection import gate, select
 from gdmix_core.pipeline.plan import evaluate_id
 from gdmix_core.pipeline.run import Run
 
@@ -45,7 +45,7 @@ def make(
 
 
 def decision(run: Run, number: int) -> bool:
-    return bool(pass_pays(run, run.plan[f"pass_{number:02d}.gate"])["continue"])
+    return bool(gate(run, run.plan[f"pass_{number:02d}.gate"])["continue"])
 
 
 def chosen(run: Run) -> tuple[int, float | None]:

@@ -20,8 +20,7 @@ from gdmix_core.migration import gdmix_keys
 from gdmix_core.migration.detext_coordinate import translate_detext
 from gdmix_core.migration.gdmix_yaml import translate_gdmix
 from gdmix_core.migration.importing import import_config
-from gdmix_core.migration.notes import Translation
-from gdmix_core.migration.render import render_yaml
+from gdmix_core.migration.translation import Section, Translation, render_yaml
 from gdmix_core.pipeline.loading import check_file, parse_config
 
 # The keys of GDMix's MovieLens example, in its style: JSON with comments, anchors and trailing commas.
@@ -194,7 +193,7 @@ def test_detext_becomes_a_text_network(tmp_path: Path):
 )  # fmt: skip
 def test_arguments_of_detext(changes: dict[str, Any], expected: dict[str, Any]):
     settings = {**yaml.safe_load(DETEXT)["fixed_effect_config"]["global"], **changes}
-    model = translate_detext("global", settings, Translation())["fixed_effect"]
+    model = translate_detext(Section("global", settings, Translation()))["fixed_effect"]
     TextModel.model_validate(model)
     for key, value in expected.items():
         if isinstance(value, dict):

@@ -16,7 +16,7 @@ from gdmix_core.data.ingest.records import read_records
 from gdmix_core.data.ingest.source import open_layout
 from gdmix_core.errors import ConfigError
 from gdmix_core.models.table import INTERCEPT_INDEX
-from gdmix_core.samples import rating_sources
+from gdmix_core.samples import layout
 from gdmix_core.samples.generated import Deviations, GeneratedSample, generate_sample, write_generated
 from gdmix_core.samples.rating_sources import COORDINATES
 from tests.samples.reading import features_of, read_names, read_rows
@@ -160,7 +160,7 @@ def test_written_sample(sample: GeneratedSample, tmp_path: Path) -> None:
 
 def test_a_split_over_several_files(sample: GeneratedSample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_generated(str(tmp_path / "one"), sample)
-    monkeypatch.setattr(rating_sources, "_ROWS_PER_FILE", 4000)
+    monkeypatch.setattr(layout, "_ROWS_PER_FILE", 4000)
     write_generated(str(tmp_path / "several"), sample)
     files = sorted(path.name for path in (tmp_path / "several" / "global" / "trainingData").iterdir())
     assert files == [f"part-0000{k}.tfrecord" for k in range(3)]

@@ -14,7 +14,7 @@ import pytest
 from gdmix_core.data.feature_list import FeatureList, read_feature_list
 from gdmix_core.data.ragged import Bag
 from gdmix_core.errors import DataError
-from gdmix_core.samples.layout import Columns, Format, SourceWriter, describe, write_source
+from gdmix_core.samples.layout import Columns, Format, describe, source_writer, write_source
 from tests.samples.reading import read_rows
 
 NAMES = FeatureList([("genre", "Action"), ("genre", "Sci-Fi, B"), ("year", "")])
@@ -142,8 +142,8 @@ def test_a_source_that_was_not_finished_has_no_metadata(tmp_path: Path) -> None:
     metadata = describe(columns(0, 0), BAGS, ("response",))
 
     def killed() -> None:
-        with SourceWriter(str(tmp_path), bags=BAGS, metadata=metadata) as writer:
-            assert writer.write("training", columns(0, 8)) == 8
+        with source_writer(str(tmp_path), bags=BAGS, metadata=metadata) as write_file:
+            assert write_file("training", columns(0, 8)) == 8
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

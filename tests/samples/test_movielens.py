@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from gdmix_core.errors import DataError
-from gdmix_core.samples.movielens import find_edition, read_movielens, write_movielens
-from gdmix_core.samples.movielens_features import _GENRES_100K
+from gdmix_core.samples.movielens import GENRES_100K, find_edition, read_movielens, write_movielens
 from gdmix_core.samples.rating_sources import Ratings, is_validation
 from tests.samples.reading import features_of, read_names, read_rows
 
@@ -18,7 +17,7 @@ YEAR = 365.2425 * 86_400
 
 
 def genre_flags(*genres: str) -> str:
-    return "|".join("1" if genre in genres else "0" for genre in _GENRES_100K)
+    return "|".join("1" if genre in genres else "0" for genre in GENRES_100K)
 
 
 @pytest.fixture
@@ -81,7 +80,7 @@ def test_100k_has_the_features_of_gdmix(ml_100k: Path) -> None:
     assert ratings.movie_id.tolist() == [2, 1, 1, 2]
     assert ratings.response.tolist() == [0, 1, 1, 0]
     of_user = [("age", ""), ("M", ""), ("F", ""), ("other", ""), ("technician", "")]
-    of_movie = [*((genre, "") for genre in _GENRES_100K), ("release_date", "")]
+    of_movie = [*((genre, "") for genre in GENRES_100K), ("release_date", "")]
     assert list(ratings.feature_names("per_movie")) == of_user
     assert list(ratings.feature_names("per_user")) == of_movie
     assert list(ratings.feature_names("global")) == of_user + of_movie

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from gdmix_core.config.pipeline import Config
 from gdmix_core.config.search_space import round_count, searched, trial_count, trials_of_round, with_values
 from gdmix_core.pipeline.loading import parse_config
-from gdmix_core.search.nearest_trial import nearest_trial
-from gdmix_core.search.proposals import Outcome, propose
+from gdmix_core.search.proposals import TrialResult, propose
+from gdmix_core.search.trials import nearest_trial
 
 L2 = "coordinates.per_user.l2"
 BASE: dict[str, Any] = {
@@ -38,13 +38,13 @@ def config(tune: Mapping[str, Any] | None = None, **l2: Any) -> Config:
     return parse_config({**BASE, "coordinates": coordinates, "tune": tune})
 
 
-def everything(made: Config, score: Callable[[Mapping[str, float]], float | None]) -> list[Outcome]:
+def everything(made: Config, score: Callable[[Mapping[str, float]], float | None]) -> list[TrialResult]:
     """All rounds, each proposed after the ones before it were scored."""
-    outcomes: list[Outcome] = []
+    outcomes: list[TrialResult] = []
     for number in range(1, round_count(made) + 1):
         proposals = propose(made, number, outcomes)
         assert list(proposals) == list(trials_of_round(made, number))
-        outcomes += [Outcome(values, score(values)) for values in proposals.values()]
+        outcomes += [TrialResult(values, score(values)) for values in proposals.values()]
     assert len(outcomes) == trial_count(made)
     return outcomes
 

@@ -1,16 +1,16 @@
-"""TFRecord files: read in chunks of whole records, split into byte ranges, written."""
+"""TFRecord files: read in chunks of whole records, and split into byte ranges."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gdmix_core.data.byte_streams import ByteSource, compression_of, is_url, open_sink, open_source, stored_bytes
+from gdmix_core.data.byte_streams import ByteSource, compression_of, is_url, open_source, stored_bytes
 from gdmix_core.data.tfrecord import frames
 from gdmix_core.errors import DataError
 
@@ -53,20 +53,6 @@ class Chunk:
         """File, record number and byte offset of the chunk's record (0 to n - 1), for messages."""
         offset = self.first_byte + int(self.starts[record]) - frames.HEADER_BYTES
         return _place(self.path, self.range_start, self.first_record + record, offset)
-
-
-@dataclass(frozen=True)
-class EncodedRecords:
-    """Payloads of records, without frames: record i is data[offsets[i] : offsets[i + 1]].
-
-    data: uint8 [bytes]; offsets: int64 [n + 1]
-    """
-
-    data: NDArray[np.uint8]
-    offsets: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
 
 
 def iter_chunks(
@@ -220,19 +206,3 @@ def split_points(path: str, target_bytes: int) -> list[tuple[int, int]]:
 
 def _mapped(path: str) -> NDArray[np.uint8]:
     return np.asarray(np.memmap(path, np.uint8, mode="r"))
-
-
-def write_records(path: str, batches: Iterable[EncodedRecords]) -> int:
-    """Write a TFRecord file, local or a URL, compressed by suffix (.gz, .deflate); the number of records.
-
-    The file appears under its name when it is whole. Raises DataError if its directory cannot be written to.
-    """
-    count = 0
-    with open_sink(path) as sink:
-        for batch in batches:
-            payload_bytes = int(batch.offsets[-1] - batch.offsets[0])
-            framed = np.empty(payload_bytes + len(batch) * frames.FRAME_BYTES, np.uint8)
-            frames.put_frames(batch.data, batch.offsets, framed)
-            sink.write(framed.data)
-            count += len(batch)
-    return count

@@ -1,4 +1,4 @@
-"""The frames around the records of a TFRecord file, compiled: found, checked, walked over, put on.
+"""The frames around the records of a TFRecord file, compiled: found, checked, walked over.
 
 A frame is the record's length (uint64), the masked CRC-32C of these eight bytes (uint32), the payload, and
 the masked CRC-32C of the payload (uint32); all little-endian.
@@ -86,28 +86,3 @@ def walk_records(data: NDArray[np.uint8], target_bytes: int, cuts: NDArray[np.in
         count += 1
         at += FRAME_BYTES + length
     return cut_count, count, at
-
-
-@njit(cache=True, nogil=True)
-def _store_uint32(out: NDArray[np.uint8], at: int, value: int) -> None:
-    for i in range(4):
-        out[at + i] = np.uint8((np.int64(value) >> np.int64(8 * i)) & 0xFF)
-
-
-@njit(cache=True, nogil=True)
-def put_frames(payloads: NDArray[np.uint8], offsets: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
-    """Frame the records payloads[offsets[i] : offsets[i + 1]].
-
-    out: uint8 [offsets[-1] - offsets[0] + n * FRAME_BYTES], filled from its beginning.
-    """
-    at = 0
-    for i in range(len(offsets) - 1):
-        length = offsets[i + 1] - offsets[i]
-        _store_uint32(out, at, length & 0xFFFFFFFF)
-        _store_uint32(out, at + 4, length >> 32)
-        _store_uint32(out, at + 8, np.int64(masked_crc32c_of_range(out, at, at + 8)))
-        start = at + HEADER_BYTES
-        footer = start + length
-        out[start:footer] = payloads[offsets[i] : offsets[i + 1]]
-        _store_uint32(out, footer, np.int64(masked_crc32c_of_range(out, start, footer)))
-        at = footer + FOOTER_BYTES

@@ -47,26 +47,3 @@ def read_varint(data: NDArray[np.uint8], at: int, end: int) -> tuple[np.int64, i
         if shift > 63:
             return value, OVERLONG_VARINT
     return value, TRUNCATED_VARINT
-
-
-@njit(cache=True, nogil=True)
-def varint_bytes(value: int) -> int:
-    """How many bytes an int64 takes as a varint: 1 to 10 (10 for every negative number)."""
-    rest = np.uint64(value)
-    count = 1
-    while rest >= np.uint64(0x80):
-        rest >>= np.uint64(7)
-        count += 1
-    return count
-
-
-@njit(cache=True, nogil=True, forceinline=True)
-def write_varint(out: NDArray[np.uint8], at: int, value: int) -> int:
-    """Put an int64 as a varint at out[at:]; the position behind it."""
-    rest = np.uint64(value)
-    while rest >= np.uint64(0x80):
-        out[at] = np.uint8((rest & np.uint64(0x7F)) | np.uint64(0x80))
-        rest >>= np.uint64(7)
-        at += 1
-    out[at] = np.uint8(rest)
-    return at + 1

@@ -1,82 +1,99 @@
-"""The Example encoder against protobuf's own serializer, the decoder, and TensorFlow."""
+"""The TFRecord writer against protobuf's own serializer, the crc32c package, our reader, and TensorFlow."""
 
 from __future__ import annotations
 
+import gzip
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pytest
-from example_oracle import Example, chunk_of, serialize
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from gdmix_core.data.ragged import Bag
-from gdmix_core.data.tfrecord.decoder import MISSING, OK, WRONG_KIND, Column, Field, Kind, decode
-from gdmix_core.data.tfrecord.encoder import encode_examples, write_tfrecord
-from gdmix_core.data.tfrecord.files import EncodedRecords, iter_chunks
+from gdmix_core.data.tfrecord.decoder import MISSING, OK, Field, Kind, decode
+from gdmix_core.data.tfrecord.files import iter_chunks
 from gdmix_core.errors import DataError
+from gdmix_core.samples.tfrecord_writer import encode_examples, write_tfrecord
+from tests.data.example_oracle import Example, chunk_of, serialize
+from tests.data.tfrecord_oracle import file_of, payloads_of
 
 int64s = st.one_of(st.integers(-(2**63), 2**63 - 1), st.integers(-2, 300))
-VALUES: dict[str, st.SearchStrategy[Any]] = {
-    "int64": int64s,
-    "float": st.floats(width=32),
-    "bytes": st.binary(max_size=200),
-}
+float32s = st.floats(width=32)
 DTYPES = {"int64": np.int64, "float": np.float32}
 
 
-def records_of(encoded: EncodedRecords) -> list[bytes]:
-    return [encoded.data[a:b].tobytes() for a, b in zip(encoded.offsets, encoded.offsets[1:], strict=False)]
+def records_of(columns: dict[str, Any]) -> list[bytes]:
+    """The records that the columns become, whose frames are as the format says."""
+    framed = encode_examples(columns).tobytes()
+    records, at = [], 0
+    while at < len(framed):
+        length = int.from_bytes(framed[at : at + 8], "little")
+        records.append(framed[at + 12 : at + 12 + length])
+        at += length + 16
+    assert file_of(records) == framed
+    return records
 
 
-def column_of(kind: str, rows: list[list[Any] | None]) -> Column:
-    """A column of lists; None is a row without the feature."""
-    offsets = np.cumsum([0, *(len(row or []) for row in rows)], dtype=np.int64)
-    flat = [value for row in rows for value in row or []]
-    values = pa.array(flat, pa.large_binary()) if kind == "bytes" else np.array(flat, DTYPES[kind])
-    return Column(offsets, values, np.array([MISSING if row is None else OK for row in rows], np.uint8))
-
-
-def row_lists(kind: Kind, rows: int) -> st.SearchStrategy[tuple[Kind, list[list[Any] | None]]]:
-    longest = 150 if kind == "int64" else 40 if kind == "float" else 3
-    row = st.none() | st.lists(VALUES[kind], max_size=longest)
-    return st.tuples(st.just(kind), st.lists(row, min_size=rows, max_size=rows))
-
-
-def tables(rows: int) -> st.SearchStrategy[dict[str, tuple[Kind, list[list[Any] | None]]]]:
-    kinds: list[Kind] = ["int64", "float", "bytes"]
-    return st.dictionaries(
-        st.text(max_size=20), st.one_of(*(row_lists(kind, rows) for kind in kinds)), min_size=1, max_size=5
+def bag_of_rows(rows: list[list[tuple[int, float]]]) -> Bag:
+    flat = [entry for row in rows for entry in row]
+    return Bag(
+        np.cumsum([0, *map(len, rows)], dtype=np.int64),
+        np.array([index for index, _ in flat], np.int64),
+        np.array([value for _, value in flat], np.float32),
     )
+
+
+def tables(rows: int) -> st.SearchStrategy[dict[str, tuple[str, list[Any]]]]:
+    entries = st.lists(st.tuples(int64s, float32s), max_size=150)
+    bags = st.tuples(st.just("bag"), st.lists(entries, min_size=rows, max_size=rows))
+    texts = st.tuples(st.just("bytes"), st.lists(st.none() | st.binary(max_size=200), min_size=rows, max_size=rows))
+    return st.dictionaries(st.text(max_size=20), bags | texts, min_size=1, max_size=5)
+
+
+def lists_of(name: str, kind: str, row: Any) -> dict[str, tuple[str, list[Any]]]:
+    """The features of a record that a row of a column stands for."""
+    if kind == "bag":
+        indices, values = ([entry[at] for entry in row] for at in (0, 1))
+        return {f"{name}_indices": ("int64", indices), f"{name}_values": ("float", values)}
+    return {} if row is None else {name: ("bytes", [row])}
 
 
 @settings(deadline=None)
 @given(st.integers(0, 5).flatmap(tables))
-def test_records_as_protobuf_writes_them(table: dict[str, tuple[Kind, list[list[Any] | None]]]) -> None:
-    columns = {name: column_of(*lists) for name, lists in table.items()}
-    rows = len(next(iter(columns.values())))
-    expected = []
-    for r in range(rows):
-        lists = {name: (kind, rows_of[r]) for name, (kind, rows_of) in table.items()}
-        expected.append(serialize({n: (kind, row) for n, (kind, row) in lists.items() if row is not None}))
-    records = records_of(encode_examples(columns))
+def test_records_as_protobuf_writes_them(table: dict[str, tuple[str, list[Any]]]) -> None:
+    columns = {
+        name: bag_of_rows(rows) if kind == "bag" else pa.array(rows, pa.binary())
+        for name, (kind, rows) in table.items()
+    }
+    expected = [
+        serialize(
+            {key: lists for name, (kind, rows) in table.items() for key, lists in lists_of(name, kind, rows[r]).items()}
+        )
+        for r in range(len(next(iter(columns.values()))))
+    ]
+    assume(
+        not any(
+            kind == "bag" and {f"{name}_indices", f"{name}_values"} & set(table) for name, (kind, _) in table.items()
+        )
+    )
+    records = records_of(columns)
     # protobuf sorts the keys in its own way
     assert [Example.FromString(r).SerializeToString(deterministic=True) for r in records] == expected
     assert [len(record) for record in records] == [len(record) for record in expected]
 
-    decoded = decode(chunk_of(records), [Field(name, kind) for name, (kind, _) in table.items()])
+    decoded = decode(chunk_of(records), [Field(name, "bytes") for name, (kind, _) in table.items() if kind == "bytes"])
     for name, column in decoded.items():
-        assert column.status.tolist() == columns[name].status.tolist()
-        assert column.offsets.tolist() == columns[name].offsets.tolist()
-        if isinstance(column.values, np.ndarray):
-            assert column.values.tobytes() == columns[name].values.tobytes()
-        else:
-            assert column.values.equals(columns[name].values)
+        rows = table[name][1]
+        assert column.status.tolist() == [MISSING if row is None else OK for row in rows]
+        assert column.values.to_pylist() == [row for row in rows if row is not None]
 
 
 dtypes = st.one_of(
@@ -96,7 +113,7 @@ arrays = hnp.arrays(dtypes, hnp.array_shapes(max_dims=2, max_side=5)).filter(
 def test_dense_numbers(array: np.ndarray, reverse: bool) -> None:
     array = array[::-1] if reverse else array
     kind: Kind = "float" if array.dtype.kind == "f" else "int64"
-    column = decode(chunk_of(records_of(encode_examples({"a": array}))), [Field("a", kind)])["a"]
+    column = decode(chunk_of(records_of({"a": array})), [Field("a", kind)])["a"]
     assert column.status.tolist() == [OK] * len(array)
     width = 1 if array.ndim == 1 else array.shape[1]
     assert column.offsets.tolist() == [width * i for i in range(len(array) + 1)]
@@ -117,16 +134,16 @@ def test_dense_numbers(array: np.ndarray, reverse: bool) -> None:
     ],
 )
 def test_strings(strings: Any) -> None:
-    records = records_of(encode_examples({"entity": strings}))
+    records = records_of({"entity": strings})
     assert records == [serialize({"entity": ("bytes", [s.encode()])}) for s in ("a", "", "ключ")]
 
 
 def test_nulls_leave_the_feature_out() -> None:
     for strings in (["a", None, "b"], pa.array(["a", None, "b"]), np.array(["a", None, "b"], object)):
-        column = decode(chunk_of(records_of(encode_examples({"s": strings}))), [Field("s", "bytes")])["s"]
+        column = decode(chunk_of(records_of({"s": strings})), [Field("s", "bytes")])["s"]
         assert column.status.tolist() == [OK, MISSING, OK]
         assert column.values.to_pylist() == [b"a", b"b"]
-    assert records_of(encode_examples({"s": [None, None]})) == [serialize({})] * 2
+    assert records_of({"s": [None, None]}) == [serialize({})] * 2
 
 
 def some_columns(rows: int) -> dict[str, Any]:
@@ -179,11 +196,32 @@ def test_files_of_many_rows(tmp_path: Path, name: str) -> None:
     np.testing.assert_array_equal(lengths, np.diff(bag.offsets))
 
 
-def test_columns_that_came_from_a_file_go_back_into_one(tmp_path: Path) -> None:
-    write_tfrecord(str(tmp_path / "first"), some_columns(10_000))
-    (chunk,) = iter_chunks(str(tmp_path / "first"))
-    write_tfrecord(str(tmp_path / "second"), decode(chunk, FIELDS))
-    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+@pytest.mark.parametrize("suffix", ["", ".gz", ".deflate"])
+def test_files_and_urls_as_the_format_says(tmp_path: Path, suffix: str) -> None:
+    columns, (path, url) = some_columns(300), (f"{tmp_path}/part{suffix}", f"memory://urls{suffix}/part{suffix}")
+    records = records_of(columns)
+    for place in (path, url):
+        write_tfrecord(place, some_columns(2))
+        assert write_tfrecord(place, columns) == 300
+        assert payloads_of(iter_chunks(place)) == records
+        filesystem, name = fsspec.core.url_to_fs(place)
+        assert [Path(found).name for found in filesystem.ls(Path(name).parent, detail=False)] == [Path(name).name]
+    expand = {"": bytes, ".gz": gzip.decompress, ".deflate": zlib.decompress}[suffix]
+    assert expand(Path(path).read_bytes()) == file_of(records)
+
+
+@pytest.mark.parametrize("place", ["{}/part.tfrecord", "memory://atomic/part.tfrecord"])
+def test_a_file_that_fails_leaves_the_one_before(tmp_path: Path, place: str) -> None:
+    path = place.format(tmp_path)
+    write_tfrecord(path, {"a": np.arange(3)})
+    before = payloads_of(iter_chunks(path))
+    breaking = np.concatenate([np.zeros(10_000), [1e39]])  # in the second block
+    with pytest.raises(DataError, match="too large for float32"):
+        write_tfrecord(path, {"a": breaking})
+    assert payloads_of(iter_chunks(path)) == before
+    filesystem, name = fsspec.core.url_to_fs(path)
+    assert [Path(found).name for found in filesystem.ls(Path(name).parent, detail=False)] == ["part.tfrecord"]
+    filesystem.rm(name)
 
 
 def test_no_rows(tmp_path: Path) -> None:
@@ -219,11 +257,6 @@ def bag_of(offsets: list[int], indices: int, values: int) -> Bag:
 def test_columns_that_cannot_be_written(columns: dict[str, Any], what: str) -> None:
     with pytest.raises(DataError, match=what):
         encode_examples(columns)
-
-
-def test_rows_of_the_wrong_kind_go_without_the_feature() -> None:
-    column = Column(np.array([0, 1, 1]), np.array([7]), np.array([OK, WRONG_KIND], np.uint8))
-    assert records_of(encode_examples({"a": column})) == [serialize({"a": ("int64", [7])}), serialize({})]
 
 
 TENSORFLOW = """
