@@ -23,17 +23,6 @@ Batch = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Targets:
-    """What the loss needs of a batch: label, weight, offset float32 [B] (label of several labels [B, classes]); group
-    int32 [B], which rows belong together."""
-
-    label: NDArray[np.float32]
-    weight: NDArray[np.float32]
-    offset: NDArray[np.float32]
-    group: NDArray[np.int32]
-
-
-@dataclass(frozen=True)
 class NetworkRows:
     """n rows in memory, compactly: 4 bytes a field, and the tokens of distinct texts once.
 
@@ -57,7 +46,7 @@ class NetworkRows:
         return len(self.label)
 
     def batch(self, rows: NDArray[np.int64]) -> Batch:
-        """What the network reads of these rows, as TextNetwork.batch_spec describes it."""
+        """The network's part of a batch, as TextNetwork.batch_spec describes it."""
         batch: Batch = {}
         for field, texts in self.texts.items():
             batch[f"tokens/{field}"], batch[f"rows/{field}"] = texts.of_rows(rows)
@@ -69,11 +58,13 @@ class NetworkRows:
                 batch |= sparse_entries(name, bag)
         return batch
 
-    def targets(self, rows: NDArray[np.int64]) -> Targets:
+    def targets(self, rows: NDArray[np.int64]) -> Batch:
+        """The loss's part of a batch: label, weight, offset float32 [B] (label of several labels [B, classes]); group
+        int32 [B], which rows belong together."""
         label = self.label[rows]
         if self.classes is not None:
             label = (dense_rows(bags.take(self.classes, rows), self.outputs) > 0).astype(np.float32)
-        return Targets(label, self.weight[rows], self.offset[rows], self.group[rows])
+        return {"label": label} | {name: getattr(self, name)[rows] for name in ("weight", "offset", "group")}
 
     def order_by_texts(self) -> NDArray[np.int64]:
         """int64 [n]: an order in which rows with the same texts are neighbours, so that a batch has few of them."""
@@ -93,18 +84,17 @@ class RowReader:
         self._tokenize = tokenize
         self._outputs = outputs
 
-    def read(self, split: str, start: int, stop: int, codes: NDArray[np.int64] | None = None) -> NetworkRows:
-        """The rows start … stop − 1, all in memory. codes int64 [rows of the split]: the number of each row's group."""
-        pieces = list(self._pieces(split, start, stop, None))
-        return self._rows(split, pieces, np.arange(start, stop), codes)
-
-    def read_chosen(self, split: str, chosen: NDArray[np.int64], codes: NDArray[np.int64]) -> NetworkRows:
-        """The rows chosen int64 [n], ascending."""
-        pieces = list(self._pieces(split, 0, self.frame.rows(split), chosen))
-        return self._rows(split, pieces, chosen, codes)
+    def read(self, split: str, rows: NDArray[np.int64], codes: NDArray[np.int64] | None = None) -> NetworkRows:
+        """Reads rows int64 [n], ascending, into memory. codes int64 [rows of the split]: the number of a row's group."""
+        start, stop = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
+        pieces = []
+        for first, table in self.frame.stream(split, self._columns, ROWS_AT_A_TIME, start, stop):
+            low, high = np.searchsorted(rows, [first, first + table.num_rows])
+            pieces.append(self._encoded(table.take(pa.array(rows[low:high] - first))))
+        return self._rows(split, pieces, rows, codes)
 
     def stream(self, split: str, start: int, stop: int, size: int = ROWS_AT_A_TIME) -> Iterator[NetworkRows]:
-        """The rows start … stop − 1, in pieces of at most so many."""
+        """Yields the rows start … stop − 1, in pieces of at most so many."""
         for first, table in self.frame.stream(split, self._columns, size, start, stop):
             rows = np.arange(first, first + table.num_rows)
             yield self._rows(split, [self._encoded(table)], rows, None)
@@ -115,15 +105,8 @@ class RowReader:
         of_bags = [f"{key}_{part}" for key in dict.fromkeys(keys) for part in ("indices", "values")]
         return list(dict.fromkeys(["label", "weight", "offset", *self._settings.fields, *of_bags]))
 
-    def _pieces(self, split: str, start: int, stop: int, chosen: NDArray[np.int64] | None) -> Iterator[pa.Table]:
-        for first, table in self.frame.stream(split, self._columns, ROWS_AT_A_TIME, start, stop):
-            if chosen is not None:
-                low, high = np.searchsorted(chosen, [first, first + table.num_rows])
-                table = table.take(pa.array(chosen[low:high] - first))
-            yield self._encoded(table)
-
     def _encoded(self, table: pa.Table) -> pa.Table:
-        """With a dictionary of its own for each text column: what is kept of a piece until all are read."""
+        """Gives each text column a dictionary of its own: what is kept of a piece until all are read."""
         for field in self._settings.fields:
             table = table.set_column(table.schema.get_field_index(field), field, encode(table[field]))
         return table

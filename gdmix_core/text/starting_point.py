@@ -1,4 +1,4 @@
-"""Where a network's training starts: at the network of the pass before, in the first pass at that of initial_model."""
+"""A network's training starts at the network of the pass before, in the first pass at that of initial_model."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from gdmix_core.training_context import TrainingContext
 
 
 def inputs_to_start_from(context: TrainingContext) -> NetworkInputs | None:
-    """Of the network before, whether its weights are taken or not; None without one."""
+    """The inputs of the network before, whether its weights are taken or not; None without one."""
     path = _file_before(context, INPUTS)
-    return None if path is None else read_inputs(path)
+    return None if path is None else NetworkInputs.read(path)
 
 
 def weights_to_start_from(context: TrainingContext) -> str | None:
@@ -20,17 +20,6 @@ def weights_to_start_from(context: TrainingContext) -> str | None:
     if not context.settings.text.warm_start:
         return None
     return _file_before(context, WEIGHTS)
-
-
-def read_inputs(path: str) -> NetworkInputs:
-    """Raises DataError when the file is missing, or is none."""
-    with storage.open_for_read(path) as file:
-        return NetworkInputs.from_json(file.read().decode())
-
-
-def write_inputs(path: str, inputs: NetworkInputs) -> None:
-    with storage.open_for_write(path) as file:
-        file.write(inputs.to_json().encode())
 
 
 def _file_before(context: TrainingContext, name: str) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -16,18 +16,20 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from gdmix_core import storage
+from gdmix_core.config.text import TextModel
 from gdmix_core.errors import DataError
 
 
 class Weights:
     """Ordered names of variables (float32), and what layers need to be created: policy of precision, and seeds."""
 
-    def __init__(self, seed: int, policy: Any, portable: bool = False) -> None:
+    def __init__(self, settings: TextModel, portable: bool = False) -> None:
         """portable: whether layers must compute the same way with a GPU and without."""
-        self.policy = policy
+        self.policy = dtype_policy(settings.precision)
         self.portable = portable
-        self.compute_dtype = tf.as_dtype(policy.compute_dtype)
-        self._seed = seed
+        self.compute_dtype = tf.as_dtype(self.policy.compute_dtype)
+        self._seed = settings.seed
         self.variables: dict[str, Any] = {}
 
     def seed_of(self, name: str) -> int:
@@ -69,18 +71,27 @@ class Weights:
 
         return self.variable(name, (rows, width), starting)
 
-    def starting_with(self, prefix: str) -> list[Any]:
-        return [variable for name, variable in self.variables.items() if name.startswith(prefix)]
-
     def adopt(self, name: str, variable: Any) -> None:
         assert name not in self.variables, name
         self.variables[name] = variable
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """The values of all weights by name."""
         return {name: np.asarray(variable.numpy()) for name, variable in self.variables.items()}
 
-    def assign(self, arrays: dict[str, NDArray[np.float32]], source: str) -> None:
-        """Sets all weights. Raises DataError when names or shapes are not this network's; then none is set."""
+    def save(self, path: str) -> None:
+        """Writes a NumPy archive (.npz) of all weights by name; a local path or a URL."""
+        arrays: dict[str, Any] = self.arrays()
+        with storage.open_for_write(path) as file:
+            np.savez(file, **arrays)
+
+    def load(self, path: str) -> None:
+        """Sets all weights to what `save` wrote. Raises DataError as `assign` and read_weights do."""
+        self.assign(read_weights(path), path)
+
+    def assign(self, arrays: Mapping[str, NDArray[np.float32]], source: str = "weights") -> None:
+        """Sets all weights. Raises DataError, which names the source, when names or shapes are not this network's;
+        then none is set."""
         missing = [name for name in self.variables if name not in arrays]
         unknown = [name for name in arrays if name not in self.variables]
         if missing or unknown:
@@ -94,6 +105,26 @@ class Weights:
                 )
         for name, variable in self.variables.items():
             variable.assign(arrays[name])
+
+
+def read_weights(path: str) -> dict[str, NDArray[np.float32]]:
+    """Reads what Weights.save wrote. Raises DataError when the file is missing or not an archive."""
+    with storage.open_for_read(path) as file:
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+        except (ValueError, OSError, EOFError) as error:
+            raise DataError(f"{path}: no archive of weights ({error})") from None
+
+
+def dtype_policy(precision: str) -> Any:
+    """The keras policy of settings.precision; auto: mixed_float16 when TensorFlow sees a GPU, else float32.
+
+    It says in what precision the network computes. Weights and scores are always float32.
+    """
+    if precision == "auto":
+        precision = "mixed_float16" if tf.config.list_physical_devices("GPU") else "float32"
+    return keras.DTypePolicy(precision)
 
 
 def dropped(values: Any, rate: float, seed: int, training: Any) -> Any:

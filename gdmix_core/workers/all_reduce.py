@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import zlib
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +27,25 @@ class AllReduce(Protocol):
 
 
 class SingleWorker:
-    """The group of one."""
+    """The group of one: what TensorFlowAllReduce does, without TensorFlow's cluster."""
 
     rank = 0
     workers = 1
 
     def sum(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         return values
+
+    def sum_in_graph(self, values: Any) -> Any:
+        return values
+
+    def barrier(self) -> None:
+        pass
+
+    def leave(self) -> None:
+        pass
+
+    def losing_workers(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
 
 class DataTerm(Protocol):

@@ -18,12 +18,12 @@ from gdmix_core.models.initial.network import InitialNetwork
 from gdmix_core.models.network_files import CLASSES, INPUTS, SAVED_MODEL, WEIGHTS, features_file
 from gdmix_core.pipeline.run import SPLITS, Run
 from gdmix_core.text.network.named_axes import Names, Vocabularies, carried_over, named_axes
-from gdmix_core.text.network.network import TextNetwork, read_weights
+from gdmix_core.text.network.network import TextNetwork
 from gdmix_core.text.network_inputs import NetworkInputs
 from gdmix_core.text.network_rows import ROWS_AT_A_TIME
 from gdmix_core.text.serving.scorer import open_network
-from gdmix_core.text.starting_point import read_inputs, write_inputs
 from gdmix_core.text.training.inputs_of_data import inputs_of_data
+from gdmix_core.text.weights import read_weights
 
 log = logging.getLogger(__name__)
 
@@ -86,22 +86,22 @@ def _lay_out(run: Run, name: str, earlier: InitialNetwork) -> dict[str, Any]:
     )
     classes = earlier.classes if label else None
     there = Vocabularies(
-        read_inputs(earlier.path(INPUTS)),
+        NetworkInputs.read(earlier.path(INPUTS)),
         {bag: earlier.features(bag).names for bag in settings.bags},
         None if classes is None else classes.names,
     )
     network = TextNetwork(settings, inputs)
     source = earlier.path(WEIGHTS)
-    old, new = read_weights(source), network.arrays()
+    old, new = read_weights(source), network.weights.arrays()
     if "encoder/tokens" not in new:
         _check_same_tokens(there.inputs, inputs, earlier)
     axes = [
         named_axes(settings, vocabularies, {weight: values.shape for weight, values in arrays.items()})
         for vocabularies, arrays in ((there, old), (here, new))
     ]
-    network.start_from(carried_over(old, axes[0], new, axes[1], source), source)
-    network.save_weights(run.initial_network(name, WEIGHTS))
-    write_inputs(run.initial_network(name, INPUTS), inputs)
+    network.weights.assign(carried_over(old, axes[0], new, axes[1], source), source)
+    network.weights.save(run.initial_network(name, WEIGHTS))
+    inputs.write(run.initial_network(name, INPUTS))
     counts = {"weights": int(sum(values.size for values in new.values()))}
     return {**counts, "vocabularies": _changes(name, there.listed, here.listed)}
 

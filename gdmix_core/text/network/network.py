@@ -10,16 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
-from gdmix_core import storage
 from gdmix_core.config.text import TextModel
-from gdmix_core.errors import DataError
 from gdmix_core.text.encoders import encoder_of
 from gdmix_core.text.network.interactions import interaction_vector, interaction_width
-from gdmix_core.text.network.precision import dtype_policy
 from gdmix_core.text.network.wide_features import WideFeatures
 from gdmix_core.text.network_inputs import NetworkInputs
 from gdmix_core.text.tokens.tokenizer import PADDING, SPECIAL, Tokenizer, tokenizers
@@ -33,7 +28,7 @@ class TextNetwork:
         """portable: without operations that only a GPU has, though there is one here; for export."""
         self.settings = settings
         self.inputs = inputs
-        self._weights = weights = Weights(settings.seed, dtype_policy(settings.precision), portable)
+        self.weights = weights = Weights(settings, portable)
         self._tokenizers: dict[str, Tokenizer] | None = None
         units = settings.units
         if settings.text_fields:
@@ -98,7 +93,7 @@ class TextNetwork:
         wide = [_one_row_at_least(values) for values in self._wide.vectors(batch, rows)]
         values = tf.concat([interaction_vector(settings.interactions, users, documents), *wide], axis=1)
         for number, layer in enumerate(self._hidden):
-            seed = self._weights.seed_of(f"hidden/{number}/dropout")
+            seed = self.weights.seed_of(f"hidden/{number}/dropout")
             values = dropped(layer(values), settings.dropout, seed, training)
         scores = self._output(tf.cast(values, tf.float32))[:rows]
         scores = tf.add_n([scores, *self._wide.linear_scores(batch, rows)])
@@ -133,60 +128,15 @@ class TextNetwork:
 
     @property
     def encoder_variables(self) -> list[Any]:
-        """Those the encoder's learning rate is for: token vectors and all that reads them, up to the field's Dense."""
-        return self._weights.starting_with("encoder/")
+        """The weights with the encoder's rate: token vectors and all that reads them, up to the field's Dense."""
+        return [v for name, v in self.weights.variables.items() if name.startswith("encoder/")]
 
     @property
     def trainable_variables(self) -> list[Any]:
-        """Without the encoder's when its learning rate is 0, and without what a Keras encoder does not train."""
+        """All but the encoder's when its learning rate is 0, and but for what a Keras encoder does not train."""
         frozen = self.settings.optimizer.encoder_learning_rate == 0
-        variables = self._weights.variables.items()
+        variables = self.weights.variables.items()
         return [v for name, v in variables if v.trainable and not (frozen and name.startswith("encoder/"))]
-
-    @property
-    def variables(self) -> list[Any]:
-        """All weights; in the order of `weight_names`."""
-        return list(self._weights.variables.values())
-
-    @property
-    def weight_names(self) -> list[str]:
-        return list(self._weights.variables)
-
-    def get_weights(self) -> list[NDArray[np.float32]]:
-        """In the order of `weight_names`."""
-        return list(self._weights.arrays().values())
-
-    def set_weights(self, arrays: list[NDArray[np.float32]], names: list[str], source: str = "weights") -> None:
-        """Raises DataError, which names the source, when names or shapes are not this network's."""
-        self._weights.assign(dict(zip(names, arrays, strict=True)), source)
-
-    def save_weights(self, path: str) -> None:
-        """A NumPy archive (.npz) of all weights by name; a local path or a URL."""
-        arrays: dict[str, Any] = self._weights.arrays()
-        with storage.open_for_write(path) as file:
-            np.savez(file, **arrays)
-
-    def load_weights(self, path: str) -> None:
-        """Raises DataError when the file is missing or no archive, or its names or shapes are not this network's."""
-        self._weights.assign(read_weights(path), path)
-
-    def start_from(self, arrays: dict[str, NDArray[np.float32]], source: str) -> None:
-        """Sets all weights, by name; as load_weights."""
-        self._weights.assign(arrays, source)
-
-    def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """All weights by name."""
-        return self._weights.arrays()
-
-
-def read_weights(path: str) -> dict[str, NDArray[np.float32]]:
-    """What save_weights wrote, by name. Raises DataError when the file is missing or no archive."""
-    with storage.open_for_read(path) as file:
-        try:
-            with np.load(file, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
-        except (ValueError, OSError, EOFError) as error:
-            raise DataError(f"{path}: no archive of weights ({error})") from None
 
 
 def _one_row_at_least(values: Any) -> Any:

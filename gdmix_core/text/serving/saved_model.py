@@ -33,7 +33,7 @@ def write_saved_model(network: TextNetwork, folder: str, task: str = "logistic_r
     settings = network.settings.model_copy(update={"precision": "float32"})
     # A copy outside of any strategy: its variables are plain ones.
     copy = TextNetwork(settings, network.inputs, portable=True)
-    copy.set_weights(network.get_weights(), network.weight_names)
+    copy.weights.assign(network.weights.arrays())
     columns = SignatureColumns.of(copy)
     module = _Exported(copy, task, columns)
     with tempfile.TemporaryDirectory() as parent:
@@ -73,7 +73,7 @@ class _Exported(tf.Module):
         self._task = task
         self._columns = columns
         # What the functions use must hang on the module to be saved.
-        self.weights = [variable.value for variable in network.variables]
+        self.weights = [variable.value for variable in network.weights.variables.values()]
         self.tokenizers = [network.tokenizer(field).table for field in network.settings.fields]
         vectors = tf.TensorSpec([None, network.settings.units], tf.float32)
         spec = {f"vectors/{field}": vectors for field in network.settings.fields}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ def network_inputs(context: TrainingContext, rank: int, barrier: Any) -> Network
     key = context.key
     if rank == 0 and not (storage.exists(path) and storage.read_json(path).get("key") == key):
         found = inputs_to_start_from(context) or inputs_of_data(context.config, context.frame, context.name)
-        storage.write_json(path, {"key": key, "inputs": json.loads(found.to_json())})
+        storage.write_json(path, {"key": key, "inputs": asdict(found)})
     barrier()
     if not storage.exists(path):
         raise WorkerLostError(f"{path} is not there; the first worker has gone")

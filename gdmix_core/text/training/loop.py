@@ -53,7 +53,7 @@ class TrainingLoop:
         self._steps, self._metric, self._watch = steps, metric, watch
         self._first = group.rank == 0
         self._checkpoint = context.checkpoint("training.npz")
-        self._best = network.get_weights()
+        self.best = network.weights.arrays()  # by name: those that were the best when evaluated
         self.state = TrainingState()
         self._warm = False  # whether the weights to begin with are trained ones
         self._restore()
@@ -65,11 +65,6 @@ class TrainingLoop:
             self._summaries = Summaries(context.model_file("tensorboard"), self._metric.name, self.state.curve)
         self._since: float | None = None
         self._next_report = 0.0
-
-    @property
-    def best(self) -> list[NDArray[np.float32]]:
-        """The weights that were the best when evaluated, in the order of the network's names."""
-        return self._best
 
     @property
     def total_steps(self) -> int:
@@ -120,7 +115,7 @@ class TrainingLoop:
         value = self._metric.of(*self._watch(), self._group)
         undefined = value is None and state.best_value is None
         if undefined or self._metric.better(value, state.best_value):
-            self._best = self._network.get_weights()
+            self.best = self._network.weights.arrays()
             state.best_value, state.best_step, state.worse = value, state.steps, 0
         else:
             state.worse += 1
@@ -135,7 +130,7 @@ class TrainingLoop:
 
     def finish(self) -> dict[str, Any]:
         """Gives the network its best weights; returns what the step's marker tells of the training."""
-        self._network.set_weights(self._best, self._network.weight_names)
+        self._network.weights.assign(self.best)
         if self._summaries:
             self._summaries.close()
         state = self.state
@@ -146,7 +141,7 @@ class TrainingLoop:
             "metric": self._metric.name,
             "best_value": state.best_value,
             "best_step": state.best_step,
-            "weights": int(sum(weights.size for weights in self._best)),
+            "weights": int(sum(weights.size for weights in self.best.values())),
             "rows_per_second": round(state.rows / max(state.seconds, 1e-9), 1),
             "curve": state.curve,
         }
@@ -155,24 +150,25 @@ class TrainingLoop:
         stored = self._checkpoint.read_arrays()
         if stored is not None:
             self.state = TrainingState.from_array(stored["state"])
-            names = self._network.weight_names
-            self._network.set_weights(_numbered(stored, "weights"), names, self._checkpoint.path)
-            self._best = _numbered(stored, "best")
+            names = self._network.weights.variables
+            weights = dict(zip(names, _numbered(stored, "weights"), strict=True))
+            self._network.weights.assign(weights, self._checkpoint.path)
+            self.best = dict(zip(names, _numbered(stored, "best"), strict=True))
             for variable, value in zip(self._update.variables, _numbered(stored, "optimizer"), strict=True):
                 variable.assign(value)
             if self._first:
                 log.info("%s goes on from its checkpoint, after %d steps", self._context.id, self.state.steps)
         elif (trained := weights_to_start_from(self._context)) is not None:
-            self._network.load_weights(trained)
-            self._best = self._network.get_weights()
+            self._network.weights.load(trained)
+            self.best = self._network.weights.arrays()
             self._warm = True
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         optimizer = [variable.numpy() for variable in self._update.variables]
         return {
             "state": self.state.to_array(),
-            **{f"weights/{number}": value for number, value in enumerate(self._network.get_weights())},
-            **{f"best/{number}": value for number, value in enumerate(self._best)},
+            **{f"weights/{number}": value for number, value in enumerate(self._network.weights.arrays().values())},
+            **{f"best/{number}": value for number, value in enumerate(self.best.values())},
             **{f"optimizer/{number}": value for number, value in enumerate(optimizer)},
         }
 
@@ -196,7 +192,7 @@ class TrainingLoop:
         if self._group.workers == 1:
             return
         own = 0
-        for weights in self._network.get_weights():
+        for weights in self._network.weights.arrays().values():
             own = zlib.crc32(weights.tobytes(), own)
         # A sum of 32-bit integers is exact in float64.
         if self._group.sum(np.array([float(own)]))[0] != float(own) * self._group.workers:

@@ -12,9 +12,9 @@ import tensorflow as tf
 
 from gdmix_core.config.text import Optimizer, TextModel
 from gdmix_core.text.network.network import TextNetwork
-from gdmix_core.text.network.precision import dtype_policy
 from gdmix_core.text.training.learning_rate import WarmUpAndDecay
 from gdmix_core.text.training.loss_scale import LossScale
+from gdmix_core.text.weights import dtype_policy
 
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
 

@@ -23,20 +23,18 @@ from gdmix_core import storage
 from gdmix_core.errors import StepError
 from gdmix_core.text.network.network import TextNetwork
 from gdmix_core.text.network_rows import ROWS_AT_A_TIME, NetworkRows, RowReader
-from gdmix_core.text.serving.model_folder import write_model
-from gdmix_core.text.training.group import SingleWorkerGroup
 from gdmix_core.text.training.inputs_of_data import network_inputs
 from gdmix_core.text.training.loop import TrainingLoop
 from gdmix_core.text.training.monitored_metric import MonitoredMetric
 from gdmix_core.text.training.optimizer import Update
 from gdmix_core.text.training.packed_rows import RowsInGraph, pack
+from gdmix_core.text.training.result import write_model, write_scores
 from gdmix_core.text.training.row_order import permutation
 from gdmix_core.text.training.row_scores import RowScores
-from gdmix_core.text.training.score_writing import write_scores
 from gdmix_core.text.training.train_step import divided, gradient_sums
 from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers import processes
-from gdmix_core.workers.all_reduce import WorkerLostError
+from gdmix_core.workers.all_reduce import SingleWorker, WorkerLostError
 from gdmix_core.workers.process import send_beats
 
 # Files for each worker and epoch at least, so that none has much to wait for at its end.
@@ -73,7 +71,7 @@ def coordinate(context: TrainingContext) -> dict[str, Any]:
         scorer = RowScores(local)
         loop = _Training(context, strategy, local, reader, scorer, files).go()
         outcome = loop.finish()
-    local.set_weights(loop.best, local.weight_names)
+    local.weights.assign(loop.best)
     write_scores(context, reader, scorer, rank=0, workers=1)
     write_model(context, local)
     return outcome
@@ -132,9 +130,9 @@ class _Training:
             self._update = Update(self._settings, self._network, total)
         self._coordinator = tf.distribute.coordinator.ClusterCoordinator(self._strategy)
         metric = MonitoredMetric(context, rank=0)
-        self._watched: NetworkRows = reader.read(metric.split, 0, metric.rows)
+        self._watched: NetworkRows = reader.read(metric.split, np.arange(metric.rows))
         self._loop = TrainingLoop(
-            context, self._network, self._update, SingleWorkerGroup(), sum(self._steps), metric, self._watch
+            context, self._network, self._update, SingleWorker(), sum(self._steps), metric, self._watch
         )
         self._function = tf.function(
             self._train_file, input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([2], tf.int32)]
@@ -198,7 +196,7 @@ class _Training:
         return sums
 
     def _watch(self) -> Any:
-        self._local.set_weights(self._network.get_weights(), self._network.weight_names)
+        self._local.weights.assign(self._network.weights.arrays())
         return self._scorer.of(self._watched), np.arange(len(self._watched))
 
 

@@ -30,7 +30,7 @@ class RowScores:
         """
         scores = self.none(len(rows))
         for picked, batch in prefetch(_batches(rows)):
-            scores[picked] = self._function(as_tensors(batch)[0]).numpy()
+            scores[picked] = self._function(as_tensors(batch)).numpy()
         return scores
 
     def none(self, rows: int = 0) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from gdmix_core.text.network.network import TextNetwork
-from gdmix_core.text.network_rows import Batch, Targets
+from gdmix_core.text.network_rows import Batch
 from gdmix_core.text.training.group import TrainingGroup
 from gdmix_core.text.training.losses import loss_sums
 from gdmix_core.text.training.optimizer import Update
@@ -108,9 +108,5 @@ def target_spec(network: TextNetwork, task: str) -> dict[str, Any]:
     }
 
 
-def as_tensors(batch: Batch, targets: Targets | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Of a batch, and of its targets."""
-    return (
-        {name: tf.constant(values) for name, values in batch.items()},
-        {name: tf.constant(values) for name, values in vars(targets).items()} if targets else {},
-    )
+def as_tensors(batch: Batch) -> dict[str, Any]:
+    return {name: tf.constant(values) for name, values in batch.items()}

@@ -43,11 +43,10 @@ def train_and_score(context: TrainingContext, group: Any) -> dict[str, Any]:
     """Returns what the step's marker tells; the first of the group writes the model."""
     from gdmix_core.text.network.network import TextNetwork
     from gdmix_core.text.network_rows import RowReader
-    from gdmix_core.text.serving.model_folder import write_model
     from gdmix_core.text.training import synchronous
     from gdmix_core.text.training.inputs_of_data import network_inputs
+    from gdmix_core.text.training.result import write_model, write_scores
     from gdmix_core.text.training.row_scores import RowScores
-    from gdmix_core.text.training.score_writing import write_scores
 
     settings = context.settings.text
     if group.rank == 0:
