@@ -85,7 +85,7 @@ class RowReader:
         self._outputs = outputs
 
     def read(self, split: str, rows: NDArray[np.int64], codes: NDArray[np.int64] | None = None) -> NetworkRows:
-        """Reads rows int64 [n], ascending, into memory. codes int64 [rows of the split]: the number of a row's group."""
+        """Reads rows int64 [n], ascending, into memory. codes int64 [rows of the split]: the number of each group."""
         start, stop = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
         pieces = []
         for first, table in self.frame.stream(split, self._columns, ROWS_AT_A_TIME, start, stop):
