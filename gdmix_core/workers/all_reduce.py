@@ -80,8 +80,6 @@ class SharedObjective:
     def value_and_gradient(self, w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         self.evaluations += 1
         value, gradient = self._own.value_and_gradient(w)
-        if self._group.workers == 1:
-            return value, gradient
         total = self._sum(np.concatenate([[value], gradient]), w)
         return float(total[0]), total[1:]
 

@@ -8,12 +8,19 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from gdmix_core.config.coordinate import Coordinate
+from gdmix_core.config.external import PythonModel
 from gdmix_core.effects.python.trainer_input import TrainerInput
 from gdmix_core.errors import StepError
 
 log = logging.getLogger(__name__)
 
 Trainer = Callable[[TrainerInput], Mapping[str, Any]]
+
+
+def settings_of(coordinate: Coordinate) -> PythonModel:
+    assert isinstance(coordinate.effect, PythonModel)
+    return coordinate.effect
 
 
 def trainer_function(coordinate: str, path: str) -> Trainer:

@@ -51,7 +51,7 @@ class TextEffect(Effect):
         return train(context)
 
     def use_initial(self, context: TrainingContext, *, group: int | None = None) -> dict[str, Any]:
-        from gdmix_core.effects.text.locked import use_initial
+        from gdmix_core.effects.text.training import use_initial
 
         return use_initial(context)
 

@@ -55,13 +55,9 @@ def _place(written: str, folder: str) -> None:
         os.rename(shutil.move(written, os.path.join(beside, "model")), local)
         os.rmdir(beside)
         return
-    for directory, _, names in os.walk(written):
-        # The graph last: without it a reader finds no model.
-        for name in sorted(names, key=lambda name: name == "saved_model.pb"):
-            source = os.path.join(directory, name)
-            parts = os.path.relpath(source, written).split(os.sep)
-            with open(source, "rb") as read, storage.open_for_write(storage.join(folder, *parts)) as write:
-                shutil.copyfileobj(read, write, 1 << 20)
+    # The graph last: without it a reader finds no model.
+    for path in sorted(storage.paths_within(written, hidden=True), key=lambda path: path == "saved_model.pb"):
+        storage.copy_file(os.path.join(written, path), storage.join(folder, path))
 
 
 class _Exported(tf.Module):

@@ -19,7 +19,7 @@ TrainingGroup = SingleWorker | TensorFlowAllReduce
 def join_group(threads: int) -> TrainingGroup:
     """Joins the group TF_CONFIG names; without it a group of one. Call it first of all.
 
-    threads: that TensorFlow may use. On a machine with several GPUs each of its workers takes one. Raises WorkerLostError.
+    threads: that TensorFlow may use. On a machine with several GPUs each worker takes one. Raises WorkerLostError.
     """
     tensorflow = start_tensorflow(threads)
     alone = "TF_CONFIG" not in os.environ or place_in_cluster()[1] == 1
