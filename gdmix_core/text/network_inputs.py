@@ -31,7 +31,7 @@ class NetworkInputs:
 
     @classmethod
     def from_json(cls, text: str) -> NetworkInputs:
-        """Raises DataError when the text is not what `to_json` writes."""
+        """Parse what to_json wrote. Raises DataError when the text is not what `to_json` writes."""
         try:
             content: dict[str, Any] = json.loads(text)
             return cls(
@@ -45,7 +45,7 @@ class NetworkInputs:
 
     @classmethod
     def read(cls, path: str) -> NetworkInputs:
-        """Raises DataError when the file is missing, or not one that `write` has written."""
+        """Read a file. Raises DataError when it is missing, or `write` has not written it."""
         with storage.open_for_read(path) as file:
             return cls.from_json(file.read().decode())
 

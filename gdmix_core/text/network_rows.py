@@ -46,7 +46,7 @@ class NetworkRows:
         return len(self.label)
 
     def batch(self, rows: NDArray[np.int64]) -> Batch:
-        """The network's part of a batch, as TextNetwork.batch_spec describes it."""
+        """Return the network's part of a batch, as TextNetwork.batch_spec describes it."""
         batch: Batch = {}
         for field, texts in self.texts.items():
             batch[f"tokens/{field}"], batch[f"rows/{field}"] = texts.of_rows(rows)
@@ -59,15 +59,15 @@ class NetworkRows:
         return batch
 
     def targets(self, rows: NDArray[np.int64]) -> Batch:
-        """The loss's part of a batch: label, weight, offset float32 [B] (label of several labels [B, classes]); group
-        int32 [B], which rows belong together."""
+        """Return the loss's part of a batch: label, weight, offset float32 [B] (label of several labels [B, classes]);
+        group int32 [B], which rows belong together."""
         label = self.label[rows]
         if self.classes is not None:
             label = (dense_rows(bags.take(self.classes, rows), self.outputs) > 0).astype(np.float32)
         return {"label": label} | {name: getattr(self, name)[rows] for name in ("weight", "offset", "group")}
 
     def order_by_texts(self) -> NDArray[np.int64]:
-        """int64 [n]: an order in which rows with the same texts are neighbours, so that a batch has few of them."""
+        """Return int64 [n], an order in which rows with the same texts are neighbours: a batch then has few texts."""
         codes = sorted((texts.codes for texts in self.texts.values()), key=lambda codes: int(np.max(codes, initial=0)))
         return np.lexsort(codes) if codes else np.arange(len(self))
 
@@ -85,7 +85,7 @@ class RowReader:
         self._outputs = outputs
 
     def read(self, split: str, rows: NDArray[np.int64], codes: NDArray[np.int64] | None = None) -> NetworkRows:
-        """Reads rows int64 [n], ascending, into memory. codes int64 [rows of the split]: the number of each group."""
+        """Read rows int64 [n], ascending, into memory. codes int64 [rows of the split]: the number of each group."""
         start, stop = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
         pieces = []
         for first, table in self.frame.stream(split, self._columns, ROWS_AT_A_TIME, start, stop):
@@ -94,7 +94,7 @@ class RowReader:
         return self._rows(split, pieces, rows, codes)
 
     def stream(self, split: str, start: int, stop: int, size: int = ROWS_AT_A_TIME) -> Iterator[NetworkRows]:
-        """Yields the rows start … stop − 1, in pieces of at most so many."""
+        """Yield the rows start … stop − 1, in pieces of at most so many."""
         for first, table in self.frame.stream(split, self._columns, size, start, stop):
             rows = np.arange(first, first + table.num_rows)
             yield self._rows(split, [self._encoded(table)], rows, None)
@@ -106,7 +106,7 @@ class RowReader:
         return list(dict.fromkeys(["label", "weight", "offset", *self._settings.fields, *of_bags]))
 
     def _encoded(self, table: pa.Table) -> pa.Table:
-        """Gives each text column a dictionary of its own: what is kept of a piece until all are read."""
+        """Give each text column a dictionary of its own: what is kept of a piece until all are read."""
         for field in self._settings.fields:
             table = table.set_column(table.schema.get_field_index(field), field, encode(table[field]))
         return table

@@ -42,7 +42,7 @@ class Weights:
         return keras.initializers.TruncatedNormal(stddev=deviation, seed=self.seed_of(name))
 
     def variable(self, name: str, shape: Sequence[int], initializer: Any) -> Any:
-        """A new variable; initializer as Keras takes it."""
+        """Make a new variable; initializer as Keras takes it."""
         initializer = keras.initializers.get(initializer)
         # TensorFlow's own name of it, in which not all characters may stand.
         plain = re.sub(r"[^A-Za-z0-9]", "_", name)
@@ -51,7 +51,7 @@ class Weights:
         return variable
 
     def layer(self, name: str, layer: Any, input_shape: Sequence[int | None]) -> Any:
-        """Builds the layer, whose weights are then name/kernel and the like."""
+        """Build the layer, whose weights are then name/kernel and the like."""
         layer.build(tuple(input_shape))
         for weight in layer.weights:
             self.adopt(f"{name}/{weight.name}", weight)
@@ -62,7 +62,7 @@ class Weights:
         return self.layer(name, keras.layers.Dense(outputs, activation, **options), (None, inputs))
 
     def embedding(self, name: str, rows: int, width: int) -> Any:
-        """float32 [rows, width] for token ids: padding and unknown start as zero, an unseen token then says nothing."""
+        """Make float32 [rows, width] for token ids: padding and unknown start as 0, so an unseen token says nothing."""
         initial = keras.initializers.RandomUniform(-0.05, 0.05, seed=self.seed_of(name))
 
         def starting(shape: Sequence[int], dtype: Any = None) -> Any:
@@ -76,21 +76,21 @@ class Weights:
         self.variables[name] = variable
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """The values of all weights by name."""
+        """Return the values of all weights by name."""
         return {name: np.asarray(variable.numpy()) for name, variable in self.variables.items()}
 
     def save(self, path: str) -> None:
-        """Writes a NumPy archive (.npz) of all weights by name; a local path or a URL."""
+        """Write a NumPy archive (.npz) of all weights by name; a local path or a URL."""
         arrays: dict[str, Any] = self.arrays()
         with storage.open_for_write(path) as file:
             np.savez(file, **arrays)
 
     def load(self, path: str) -> None:
-        """Sets all weights to what `save` wrote. Raises DataError as `assign` and read_weights do."""
+        """Set all weights to what `save` wrote. Raises DataError as `assign` and read_weights do."""
         self.assign(read_weights(path), path)
 
     def assign(self, arrays: Mapping[str, NDArray[np.float32]], source: str = "weights") -> None:
-        """Sets all weights. Raises DataError, which names the source, when names or shapes are not this network's;
+        """Set all weights. Raises DataError, which names the source, when names or shapes are not this network's;
         then none is set."""
         missing = [name for name in self.variables if name not in arrays]
         unknown = [name for name in arrays if name not in self.variables]
@@ -108,7 +108,7 @@ class Weights:
 
 
 def read_weights(path: str) -> dict[str, NDArray[np.float32]]:
-    """Reads what Weights.save wrote. Raises DataError when the file is missing or not an archive."""
+    """Read what Weights.save wrote. Raises DataError when the file is missing or not an archive."""
     with storage.open_for_read(path) as file:
         try:
             with np.load(file, allow_pickle=False) as archive:
@@ -118,7 +118,7 @@ def read_weights(path: str) -> dict[str, NDArray[np.float32]]:
 
 
 def dtype_policy(precision: str) -> Any:
-    """The keras policy of settings.precision; auto: mixed_float16 when TensorFlow sees a GPU, else float32.
+    """Return the keras policy of settings.precision; auto: mixed_float16 when TensorFlow sees a GPU, else float32.
 
     It says in what precision the network computes. Weights and scores are always float32.
     """
@@ -128,7 +128,7 @@ def dtype_policy(precision: str) -> Any:
 
 
 def dropped(values: Any, rate: float, seed: int, training: Any) -> Any:
-    """Dropout whose random numbers are no variable, which workers and parameter servers would have to share.
+    """Apply dropout whose random numbers are not a variable, which workers and parameter servers would have to share.
 
     training: False, or the number of the step, an int32 scalar; from it and the seed alone come the random numbers, so
     that training that goes on from a checkpoint draws what it would have drawn.

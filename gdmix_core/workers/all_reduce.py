@@ -23,7 +23,7 @@ class AllReduce(Protocol):
     workers: int
 
     def sum(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """float64 [n] of every worker → their sum, the same to the bit on each. Raises WorkerLostError."""
+        """Add up float64 [n] of every worker; the sum is the same to the bit on each. Raises WorkerLostError."""
 
 
 class SingleWorker:
@@ -49,7 +49,7 @@ class SingleWorker:
 
 
 class DataTerm(Protocol):
-    """What a GlobalObjective computes of the rows it holds; its docstrings say what each is."""
+    """The part of a GlobalObjective that is computed of the rows it holds; its docstrings say what each is."""
 
     def value_and_gradient(self, w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]: ...
     def move_to(self, w: NDArray[np.float64]) -> None: ...

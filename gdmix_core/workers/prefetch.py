@@ -1,4 +1,4 @@
-"""Work that a thread does ahead of the one who needs it: batches are made while TensorFlow computes."""
+"""Prefetching by a thread: batches are made while TensorFlow computes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _END = object()
 
 
 def prefetch(items: Iterator[T], depth: int = 3) -> Iterator[T]:
-    """The same items, made by a thread of its own, `depth` of them at most in advance.
+    """Yield the same items, made by a thread of its own, `depth` of them at most in advance.
 
     What the iterator raises is raised here. Closing this iterator ends the thread.
     """

@@ -21,7 +21,7 @@ from gdmix_core.workers.tensorflow_import import import_tensorflow
 
 
 def place_in_cluster(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
-    """(rank, workers) by TF_CONFIG. Raises StepError when it is absent or has no place for this process.
+    """Return (rank, workers) by TF_CONFIG. Raises StepError when it is absent or has no place for this process.
 
     {"cluster": {"worker": ["host:port", …]}, "task": {"type": "worker", "index": rank}}, as explained at
     https://www.tensorflow.org/guide/distributed_training#setting_up_the_tf_config_environment_variable
@@ -61,7 +61,7 @@ class TensorFlowAllReduce:
         self._sum = tf.function(self.sum_in_graph, input_signature=[tf.TensorSpec([None], tf.float64)])
 
     def sum_in_graph(self, values: Any) -> Any:
-        """The sum over the workers of a dense tensor, within a tf.function; every worker must trace and call the same
+        """Sum a dense tensor over the workers, within a tf.function; every worker must trace and call the same
         ones in the same order."""
         tf = self._tf
 
@@ -78,11 +78,11 @@ class TensorFlowAllReduce:
         return total
 
     def barrier(self) -> None:
-        """Returns when every worker has called it. Raises WorkerLostError."""
+        """Return when every worker has called it. Raises WorkerLostError."""
         self.sum(np.zeros(1))
 
     def leave(self) -> None:
-        """Call last: waits for the others, so that none finds its peers gone while it reads their last words.
+        """Wait for the others, as the last thing, so that none finds its peers gone while it reads their last words.
 
         After a barrier nothing can be lost any more; so that the others are gone already is no error.
         """
@@ -91,7 +91,7 @@ class TensorFlowAllReduce:
 
     @contextlib.contextmanager
     def losing_workers(self) -> Iterator[None]:
-        """Raises what TensorFlow says of a lost peer within the block as WorkerLostError."""
+        """Raise what TensorFlow says of a lost peer within the block as WorkerLostError."""
         errors = self._tf.errors
         try:
             yield
@@ -107,7 +107,7 @@ class TensorFlowAllReduce:
 
 
 def _reason(message: str) -> str:
-    """What TensorFlow says of a lost peer, without the graph around it."""
+    """Extract what TensorFlow says of a lost peer, without the graph around it."""
     _, _, reason = message.rpartition("aborted by: ")
     return " ".join(reason.partition("The error could be")[0].split())
 

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def train(context: TrainingContext) -> dict[str, Any]:
-    """Copies the frame's scores of the coordinate, block by block; returns {external: True, rows: {split: rows}}."""
+    """Copy the frame's scores of the coordinate, block by block; return {external: True, rows: {split: rows}}."""
     return context.once(lambda: _copy(context))
 
 

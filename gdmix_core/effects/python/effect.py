@@ -30,7 +30,7 @@ class PythonEffect(Effect):
         yield "function", partial(trainer_function, name, settings_of(coordinate).function)
 
     def files(self, name: str, coordinate: Coordinate) -> dict[str, str]:
-        """The source of the module that is named, and of the one that the function comes from; not of what these
+        """Return the source of the module that is named, and of the one that the function comes from; not of what these
         import."""
         path = settings_of(coordinate).function
         function = inspect.unwrap(trainer_function(name, path))

@@ -24,7 +24,7 @@ def settings_of(coordinate: Coordinate) -> PythonModel:
 
 
 def trainer_function(coordinate: str, path: str) -> Trainer:
-    """The function at package.module:function. Raises StepError, which says why it is not to be had."""
+    """Import the function at package.module:function. Raises StepError, which says why that fails."""
     module_name, _, function_name = path.partition(":")
     where = f"coordinate {coordinate}: {path}"
     try:
@@ -52,7 +52,7 @@ def trainer_function(coordinate: str, path: str) -> Trainer:
 
 
 def _fault_of_arguments(function: Callable[..., Any]) -> str | None:
-    """Why it cannot be called with one argument; None if it can, or if it does not say (as some of C's do not)."""
+    """Say why it cannot be called with one argument; None if it can, or does not tell (as some of C's do not)."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):

@@ -36,7 +36,7 @@ FILES = "files"
 
 
 def train(context: TrainingContext) -> dict[str, Any]:
-    """Calls the function, writes the scores it returns and the files it leaves; returns {function, rows, files}.
+    """Call the function, write the scores it returns and the files it leaves; return {function, rows, files}.
 
     Raises StepError when it cannot be imported, raises, or does not return a finite score for every row.
     """
@@ -62,7 +62,7 @@ def _train(context: TrainingContext, path: str) -> dict[str, Any]:
 
 
 def make_scores(context: TrainingContext) -> dict[str, Any]:
-    """Calls the function in this process, writes what it returns and leaves. Returns {function, rows, files}."""
+    """Call the function in this process, write what it returns and leaves; return {function, rows, files}."""
     name, model = context.name, settings_of(context.settings)
     function = trainer_function(name, model.function)
     frame = context.frame

@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def _end_with_parent(parent: int) -> None:
-    """The trainer may have taken the handler of the signal that the kernel sends when the parent dies."""
+    """End with the parent: the trainer may have taken the handler of the signal that the kernel sends when it dies."""
     while os.getppid() == parent:
         time.sleep(_LOOK_SECONDS)
     processes.end_descendants()

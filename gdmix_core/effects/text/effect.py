@@ -37,7 +37,7 @@ class TextEffect(Effect):
         yield "mode", partial(_check_parameter_servers, coordinate.text, config.output)
 
     def files(self, name: str, coordinate: Coordinate) -> dict[str, str]:
-        """The vocabulary, and those files of an encoder's folder that are read."""
+        """Return the vocabulary, and those files of an encoder's folder that are read."""
         from gdmix_core.config.text_files import encoder_files, encoder_folder, vocabulary_path
 
         vocabulary, folder = vocabulary_path(coordinate.text), encoder_folder(coordinate.text)

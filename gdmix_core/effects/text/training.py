@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def train(context: TrainingContext) -> dict[str, Any]:
-    """Trains the network and scores all rows; returns the best metric, steps, and the curve.
+    """Train the network and score all rows; return the best metric, steps, and the curve.
 
     A step that was killed resumes from its checkpoint. Raises StepError as train_together does.
     """
@@ -57,7 +57,7 @@ def _train(context: TrainingContext) -> dict[str, Any]:
 
 
 def use_initial(context: TrainingContext) -> dict[str, Any]:
-    """Copies what initialize has laid out and computed for a locked network; returns locked: True."""
+    """Copy what initialize has laid out and computed for a locked network; return locked: True."""
     return context.once(lambda: _copy_initial(context))
 
 
@@ -74,7 +74,7 @@ def _copy_initial(context: TrainingContext) -> dict[str, Any]:
 
 
 def prepare_networks(run: Run, step: Step) -> dict[str, dict[str, Any]]:
-    """Writes what text.initial.network describes; returns each coordinate's counts. Raises StepError."""
+    """Write what text.initial.network describes; return each coordinate's counts. Raises StepError."""
     arguments = _arguments(run, step.id, core_count(run.config))
     group = WorkerGroup(step.id, "gdmix_core.text.initial.worker", arguments, {"worker": 1}, restarts=0)
     return train_together(group, lambda event: None)

@@ -1,4 +1,4 @@
-"""An earlier run's network, laid out in this run's vocabularies; or, if its coordinate is locked, as it is."""
+"""Another run's network, remapped to this run's vocabularies; or, if its coordinate is locked, as it is."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PARTS = ("indices", "values")
 
 
 def prepare(run: Run, name: str, earlier: InitialNetwork) -> dict[str, Any]:
-    """Writes <run>/initial/NAME: the network, and its scores where they are wanted. Returns counts of what it kept."""
+    """Write <run>/initial/NAME: the network, and its scores where they are wanted; return counts of what it kept."""
     take = _take_as_it_is if run.config.coordinates[name].locked else _lay_out
     counts = take(run, name, earlier)
     if needs_initial_scores(run.config, name) and earlier.settings.loss == "pointwise":
@@ -42,7 +42,7 @@ def prepare(run: Run, name: str, earlier: InitialNetwork) -> dict[str, Any]:
 
 
 def write_initial_scores(run: Run, name: str, earlier: InitialNetwork) -> None:
-    """What the earlier network gives every row, by its SavedModel: it knows its own words, also those dropped here."""
+    """Score every row with the initial SavedModel, which knows its own words, also those dropped here."""
     frame = Frame(run)
     settings = run.config.coordinates[name].text
     keys = frame.bags_of(name)
@@ -74,7 +74,7 @@ def _take_as_it_is(run: Run, name: str, earlier: InitialNetwork) -> dict[str, An
 
 
 def _lay_out(run: Run, name: str, earlier: InitialNetwork) -> dict[str, Any]:
-    """Weights and inputs with which training begins as a later pass does with those of the pass before."""
+    """Write weights and inputs from which training starts as a later pass does from those of the pass before."""
     frame = Frame(run)
     settings = run.config.coordinates[name].text
     inputs = inputs_of_data(run.config, frame, name)
@@ -107,7 +107,7 @@ def _lay_out(run: Run, name: str, earlier: InitialNetwork) -> dict[str, Any]:
 
 
 def _check_same_tokens(there: NetworkInputs, here: NetworkInputs, earlier: InitialNetwork) -> None:
-    """An encoder of Keras has a table of tokens somewhere, whose rows nobody but its maker knows."""
+    """Refuse another vocabulary for a Keras encoder: only its maker knows where its table of tokens is."""
     if there.tokens != here.tokens:
         raise DataError(
             f"{earlier.where}: its Keras encoder was given another vocabulary than here, and its weights cannot be "
@@ -116,7 +116,7 @@ def _check_same_tokens(there: NetworkInputs, here: NetworkInputs, earlier: Initi
 
 
 def _changes(name: str, there: dict[str, Names], here: dict[str, Names]) -> dict[str, dict[str, Any]]:
-    """Of every vocabulary how many entries are kept, new and dropped, and the first of these; also to the log."""
+    """Count, in every vocabulary, the entries kept, new and dropped, and list the first of these; log that too."""
     found: dict[str, dict[str, Any]] = {}
     for vocabulary in here:
         known, wanted = there.get(vocabulary, ()), here[vocabulary]
@@ -140,7 +140,7 @@ def _changes(name: str, there: dict[str, Names], here: dict[str, Names]) -> dict
 
 
 def _shown(entries: Names) -> str:
-    """(a, b, …)"""
+    """Format as (a, b, …)."""
     if not entries:
         return ""
     first = [entry if isinstance(entry, str) else ",".join(map(str, entry)) for entry in entries[:_NAMES_SHOWN]]  # type: ignore[call-overload]

@@ -55,7 +55,7 @@ class TextNetwork:
         self._output = weights.dense("output", width, inputs.outputs, dtype="float32")
 
     def tokenize(self, field: str, texts: Any) -> Any:
-        """string [n] → int32 [n, T], padded with 0. Not to be called first in a strategy's scope or a tf.function."""
+        """Map string [n] to int32 [n, T], padded with 0. Do not call first in a strategy's scope or a tf.function."""
         return self.tokenizer(field)(texts)
 
     def tokenizer(self, field: str) -> Tokenizer:
@@ -64,7 +64,7 @@ class TextNetwork:
         return self._tokenizers[field]
 
     def __call__(self, batch: dict[str, Any], training: Any) -> Any:
-        """Scores float32 [B], or of classes [B, K], of a batch as `batch_spec` describes it.
+        """Return scores float32 [B], or of classes [B, K], of a batch as `batch_spec` describes it.
 
         training: False, or the number of the step, on which the random numbers of dropout depend
         """
@@ -75,7 +75,7 @@ class TextNetwork:
         return self.score(vectors, batch, training)
 
     def encode(self, field: str, tokens: Any, training: bool) -> Any:
-        """Vectors float32 [U, units] of distinct texts or id lists, int32 [U, T]."""
+        """Return vectors float32 [U, units] of distinct texts or id lists, int32 [U, T]."""
         number = tf.shape(tokens)[0]
         tokens = _one_row_at_least(tokens)
         if field in self._id_tables:
@@ -85,7 +85,7 @@ class TextNetwork:
         return tf.cast(self._projections[field](encoded), tf.float32)[:number]
 
     def score(self, vectors: dict[str, Any], batch: dict[str, Any], training: bool) -> Any:
-        """Scores from the vectors of each field, float32 [B, units], and the wide features of the batch."""
+        """Return scores from the vectors of each field, float32 [B, units], and the wide features of the batch."""
         settings = self.settings
         rows = tf.shape(vectors[settings.fields[0]])[0]
         vectors = {field: _one_row_at_least(values) for field, values in vectors.items()}
@@ -104,7 +104,7 @@ class TextNetwork:
         return [tf.cast(combined(tf.concat(of_fields, axis=1)), tf.float32)] if combined else of_fields
 
     def batch_spec(self) -> dict[str, Any]:
-        """TensorSpec of every tensor of a batch; U, B, T and E differ from batch to batch.
+        """Return the TensorSpec of every tensor of a batch; U, B, T and E differ from batch to batch.
 
         tokens/FIELD int32 [U, T]: token ids of distinct texts; rows/FIELD int32 [B]: which of them each row has.
         dense/BAG float32 [B, n]. indices/BAG, values/BAG, entry_rows/BAG [E]: the entries of a sparse bag, each with
@@ -140,7 +140,7 @@ class TextNetwork:
 
 
 def _one_row_at_least(values: Any) -> Any:
-    """[n, columns] as it is, or one row of zeros: TensorFlow's fused matrix products fail on no rows.
+    """Return [n, columns] as it is, or one row of zeros: TensorFlow's fused matrix products fail without rows.
 
     A worker that has run out of rows still takes part in the step, with an empty batch.
     """
@@ -148,13 +148,13 @@ def _one_row_at_least(values: Any) -> Any:
 
 
 def _without_common_padding(tokens: Any) -> Any:
-    """int32 [U, T] → [U, longest], at least one column: the texts of a batch may all be shorter than others are."""
+    """Cut int32 [U, T] to [U, longest], at least one column: the texts of a batch may all be shorter than others."""
     longest = tf.reduce_max(tf.math.count_nonzero(tokens, axis=1, dtype=tf.int32))
     return tf.pad(tokens, [[0, 0], [0, 1]])[:, : tf.maximum(longest, 1)]
 
 
 def _mean_of_present(table: Any, ids: Any) -> Any:
-    """int32 [U, T] → float32 [U, columns]: the mean vector of the ids there are, of none zeros."""
+    """Average the vectors of ids, int32 [U, T] → float32 [U, columns]; without ids zeros."""
     present = tf.cast(tf.not_equal(ids, PADDING), tf.float32)[:, :, tf.newaxis]
     total = tf.reduce_sum(tf.gather(table.value, ids) * present, axis=1)
     return total / tf.maximum(tf.reduce_sum(present, axis=1), 1.0)

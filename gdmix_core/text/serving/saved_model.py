@@ -17,7 +17,7 @@ from gdmix_core.text.serving.signature_columns import COLUMNS_FILE, SignatureCol
 
 
 def write_saved_model(network: TextNetwork, folder: str, task: str = "logistic_regression") -> None:
-    """Writes the network with three signatures; the folder, a path or URL, appears when it is whole.
+    """Write the network with three signatures; the folder, a path or URL, appears when it is whole.
 
     serving_default:       FIELD string [B] for text and id fields; for dense bags BAG float32 [B, n]; for sparse bags
                            BAG_indices int64 [B, any], padded with -1, and BAG_values float32 [B, any]. Features the
@@ -61,7 +61,7 @@ def _place(written: str, folder: str) -> None:
 
 
 class _Exported(tf.Module):
-    """What is saved: the functions of the signatures, and `score_rows`, which our own scorer calls."""
+    """The module that is saved: the functions of the signatures, and `score_rows`, which our own scorer calls."""
 
     def __init__(self, network: TextNetwork, task: str, columns: SignatureColumns) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class _Exported(tf.Module):
         self.score_rows = tf.function(self._score_rows, input_signature=[spec | network.wide_spec()], autograph=False)
 
     def _score_rows(self, batch: dict[str, Any]) -> Any:
-        """float32 [B] or [B, K]: distinct vectors/FIELD [U, units], rows/FIELD [B], bags as the network takes them."""
+        """Score distinct vectors/FIELD [U, units], rows/FIELD [B] and bags of the network: float32 [B] or [B, K]."""
         vectors = {
             field: tf.gather(batch[f"vectors/{field}"], batch[f"rows/{field}"])
             for field in self._network.settings.fields
@@ -127,7 +127,7 @@ class _Exported(tf.Module):
 
 
 def _signature(function: Callable[[dict[str, Any]], dict[str, Any]], specs: dict[str, Any]) -> Any:
-    """A signature whose inputs have the names of the specs."""
+    """Make a signature whose inputs have the names of the specs."""
 
     def by_position(*given: Any) -> dict[str, Any]:
         return function(dict(zip(specs, given, strict=True)))
@@ -137,7 +137,7 @@ def _signature(function: Callable[[dict[str, Any]], dict[str, Any]], specs: dict
 
 
 def _entries(bag: str, indices: Any, values: Any, features: int) -> dict[str, Any]:
-    """The entries of a padded sparse bag, as the network takes them."""
+    """Unpad the entries of a sparse bag, as the network takes them."""
     places = tf.where((indices >= 0) & (indices < features))
     return {
         f"indices/{bag}": tf.cast(tf.gather_nd(indices, places), tf.int32),

@@ -17,7 +17,7 @@ TrainingGroup = SingleWorker | TensorFlowAllReduce
 
 
 def join_group(threads: int) -> TrainingGroup:
-    """Joins the group TF_CONFIG names; without it a group of one. Call it first of all.
+    """Join the group TF_CONFIG names; without it a group of one. Call it first of all.
 
     threads: that TensorFlow may use. On a machine with several GPUs each worker takes one. Raises WorkerLostError.
     """

@@ -22,7 +22,7 @@ from gdmix_core.workers.all_reduce import WorkerLostError
 
 
 def network_inputs(context: TrainingContext, rank: int, barrier: Any) -> NetworkInputs:
-    """The same for every worker: the first one finds them and leaves them beside the checkpoint for the others.
+    """Return the same for every worker: the first one finds them and leaves them beside the checkpoint for the rest.
 
     barrier: returns when every worker has called it
     """
@@ -58,7 +58,7 @@ def inputs_of_data(config: Config, frame: Frame, coordinate: str) -> NetworkInpu
 
 
 def outputs_of(config: Config, frame: Frame) -> int:
-    """Scores of a row."""
+    """Return the number of scores of a row."""
     if config.task == "multiclass_classification":
         assert config.classes is not None
         return config.classes

@@ -1,4 +1,4 @@
-"""The loop of a training: where it begins or goes on, how it is judged on the way, and when it ends."""
+"""The training loop: where it starts or resumes, how it is evaluated on the way, and when it ends."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Watch = Callable[[], tuple[NDArray[np.float32], NDArray[np.int64]]]
 
 
 class TrainingLoop:
-    """All workers go through it alike; the first one writes checkpoints and tells the parent.
+    """The loop that all workers go through alike; the first one writes checkpoints and reports to the parent.
 
     steps: batches of an epoch; metric: judges the scores that watch gives
     """
@@ -71,7 +71,7 @@ class TrainingLoop:
         return self._steps * self._settings.epochs
 
     def begin(self) -> None:
-        """Judges the weights of an earlier pass or run, if it starts from them: what it ends with is never worse."""
+        """Evaluate the weights of the previous pass or initial model, if it starts from them: so it ends no worse."""
         if self._warm:
             state = self.state
             state.best_value, state.best_step = self._metric.of(*self._watch(), self._group), 0
@@ -79,7 +79,7 @@ class TrainingLoop:
                 log.info("%s: starts at %s %s", self._context.id, self._metric.name, _shown(state.best_value))
 
     def taken(self, rows: int, sums: Callable[[], tuple[float, float]]) -> bool:
-        """To be called after every batch. rows: of the batch; sums: (Σ w · loss, Σ w) since the last evaluation.
+        """Count a batch; call it after each. rows: of the batch; sums: (Σ w · loss, Σ w) since the last evaluation.
 
         Returns whether there was an evaluation, after which sums begin anew. Raises StepError, WorkerLostError.
         """
@@ -95,19 +95,19 @@ class TrainingLoop:
         return evaluated
 
     def advance(self, steps: int, rows: int) -> None:
-        """So many batches have been taken, none of which ends an epoch but the last."""
+        """Count batches that have been taken, none of which ends an epoch but the last."""
         # The first call of a process is not timed: TensorFlow traces the step.
         self.state.advance(self._steps, steps, 0 if self._since is None else rows)
         if self._since is None:
             self.start_clock()
 
     def start_clock(self) -> None:
-        """What comes now is timed."""
+        """Time what comes now."""
         self._since = time.monotonic()
         self._next_report = self._since + _SECONDS_BETWEEN_REPORTS
 
     def evaluate(self, sums: tuple[float, float]) -> None:
-        """Judges the weights as they are, keeps them if they are the best, and writes a checkpoint."""
+        """Evaluate the weights as they are, keep them if they are the best, and write a checkpoint."""
         self._clock()
         self._set_sums(sums)
         self._check_same_weights()
@@ -129,7 +129,7 @@ class TrainingLoop:
         self.start_clock()
 
     def finish(self) -> dict[str, Any]:
-        """Gives the network its best weights; returns what the step's marker tells of the training."""
+        """Give the network its best weights; return what the step's marker tells of the training."""
         self._network.weights.assign(self.best)
         if self._summaries:
             self._summaries.close()
@@ -188,7 +188,7 @@ class TrainingLoop:
             )
 
     def _check_same_weights(self) -> None:
-        """On machines with different processors or libraries, copies of the weights could drift apart unnoticed."""
+        """Refuse weights that differ: with other processors or libraries, the copies could drift apart unnoticed."""
         if self._group.workers == 1:
             return
         own = 0

@@ -29,7 +29,7 @@ class LossScale:
         return loss * self._scale
 
     def unscaled(self, gradients: list[Any]) -> list[Any]:
-        """The gradients of the loss itself; all 0, and `taken` 0, if one of them is not finite."""
+        """Return the gradients of the loss itself; all 0, and `taken` 0, if one of them is not finite."""
         scale = tf.convert_to_tensor(self._scale)
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
         # Not tf.where alone: 0 · inf is nan.

@@ -41,8 +41,9 @@ class MonitoredMetric:
         return self._metric.better(a, b)
 
     def of(self, scores: NDArray[np.float32], own: NDArray[np.int64], group: Any) -> float | None:
-        """scores float32 [own rows] or [own rows, K]: of the rows `own` int64 of the split, which this worker holds.
+        """Evaluate the scores of all workers.
 
+        scores float32 [own rows] or [own rows, K]: of the rows `own` int64 of the split, which this worker holds.
         None where it is undefined, such as the AUC of a single class. Raises WorkerLostError.
         """
         whole = np.zeros((self.rows, *scores.shape[1:]), np.float64)

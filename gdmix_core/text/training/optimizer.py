@@ -1,4 +1,4 @@
-"""One update of a network's weights from gradients that are summed over all workers already.
+"""The update of a network's weights from gradients that are summed over all workers already.
 
 The optimizers follow Keras' formulas to the bit. They are not Keras' own, which would sum the gradients of replicas a
 second time, and whose Adam takes a dozen operations, each a pass over all weights, where TensorFlow has one kernel.
@@ -48,11 +48,11 @@ class Update:
                 self._groups.append((steps, positions))
 
     def scaled(self, loss: Any) -> Any:
-        """The loss to differentiate: scaled in mixed_float16, whose gradients would vanish; `apply` takes it back."""
+        """Return the loss to differentiate: scaled in mixed_float16, where gradients would vanish; `apply` unscales."""
         return self._loss_scale.scaled(loss) if self._loss_scale else loss
 
     def apply(self, gradients: list[Any]) -> None:
-        """gradients: of `scaled` losses, summed over workers, one for each of network.trainable_variables.
+        """Take a step. gradients: of `scaled` losses, summed over workers, one for each of network.trainable_variables.
 
         In mixed_float16 a step whose gradients overflowed changes no weight.
         """
@@ -71,12 +71,12 @@ class Update:
             steps.take([dense[i] for i in positions], self._rate(steps))
 
     def set_steps(self, number: int) -> None:
-        """How many have been taken, on which the learning rate depends."""
+        """Set how many have been taken, on which the learning rate depends."""
         for steps, _ in self._groups:
             steps.taken.assign(number)
 
     def learning_rate(self) -> Any:
-        """That of the next update, float32 scalar; of the network's weights beside the encoder's."""
+        """Return the rate of the next update, float32 scalar; of the network's weights beside the encoder's."""
         return self._rate(self._groups[-1][0])
 
     def _rate(self, steps: _Steps) -> Any:
@@ -84,7 +84,7 @@ class Update:
 
     @property
     def variables(self) -> list[Any]:
-        """What a checkpoint holds to go on: moments, number of steps, loss scale."""
+        """The part of a checkpoint from which updates resume: moments, number of steps, loss scale."""
         state = [variable for steps, _ in self._groups for variable in steps.variables]
         return state + (self._loss_scale.variables if self._loss_scale else [])
 
@@ -104,7 +104,7 @@ class _Steps:
         self.variables = [self.taken, *(moment for pair in self._moments for moment in pair)]
 
     def rate(self) -> Any:
-        """The schedule's, of the next step."""
+        """Return the schedule's rate of the next step."""
         return self._schedule(self.taken)
 
     def take(self, gradients: list[Any], rate: Any) -> None:
@@ -123,7 +123,7 @@ class _Steps:
 
 
 def _adam(weight: Any, mean: Any, square: Any, gradient: Any, rate: Any, step: Any) -> None:
-    """m ← m + (1 − β₁)(g − m), v ← v + (1 − β₂)(g² − v), w ← w − η √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε)"""
+    """Take m ← m + (1 − β₁)(g − m), v ← v + (1 − β₂)(g² − v), w ← w − η √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε)"""
     tf.raw_ops.ResourceApplyAdam(
         var=weight.handle,
         m=mean.handle,
@@ -139,7 +139,7 @@ def _adam(weight: Any, mean: Any, square: Any, gradient: Any, rate: Any, step: A
 
 
 def _lamb(weight: Any, mean: Any, square: Any, gradient: Any, rate: Any, step: Any) -> None:
-    """m and v as Adam's; d = m / (1 − β₁ᵗ) / (√(v / (1 − β₂ᵗ)) + ε), w ← w − η |w| / |d| · d"""
+    """Take m and v as Adam does, d = m / (1 − β₁ᵗ) / (√(v / (1 − β₂ᵗ)) + ε), w ← w − η |w| / |d| · d"""
     m = mean + (gradient - mean) * (1 - _BETA_1)
     v = square + (tf.square(gradient) - square) * (1 - _BETA_2)
     tf.raw_ops.AssignVariableOp(resource=mean.handle, value=m)

@@ -42,7 +42,7 @@ _FILES_PER_WORKER = 4
 
 
 def serve(threads: int) -> None:
-    """The life of a worker and of a parameter server: until it is told to end."""
+    """Be a worker or a parameter server, until the process is told to end."""
     config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads + 1)
     resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     server = tf.distribute.Server(
@@ -57,7 +57,7 @@ def serve(threads: int) -> None:
 
 
 def coordinate(context: TrainingContext) -> dict[str, Any]:
-    """Trains, scores all rows and writes the model; returns what the step's marker tells. Raises WorkerLostError."""
+    """Train, score all rows and write the model; return what the step's marker tells. Raises WorkerLostError."""
     settings = context.settings.text
     context.remove_score_parts()
     inputs = network_inputs(context, 0, lambda: None)
@@ -162,7 +162,7 @@ class _Training:
         return loop
 
     def _rounds(self, epoch: int, done: int) -> Iterator[list[int]]:
-        """The files between two evaluations of an epoch, whose first `done` steps are taken already."""
+        """Yield the files between two evaluations of an epoch, whose first `done` steps are taken already."""
         order = permutation(len(self._files.paths), self._settings.seed, epoch)
         rounds = min(self._settings.evaluations, len(order))
         before = 0
@@ -172,7 +172,7 @@ class _Training:
             before += sum(self._steps[file] for file in part)
 
     def _train_file(self, path: Any, seed: Any) -> Any:
-        """On a worker: a step for each batch of the file's rows, in a random order. Returns (Σ w · loss, Σ w)."""
+        """Take, on a worker, a step for each batch of the file's rows, in a random order. Returns (Σ w · loss, Σ w)."""
         settings, network = self._settings, self._network
         classes = network.inputs.outputs if self._task == "multilabel_classification" else None
         rows = RowsInGraph.read(path, settings, network.inputs.bags, classes)
@@ -201,7 +201,7 @@ class _Training:
 
 
 def _wait_for_servers() -> None:
-    """Until every worker and parameter server listens: a call before that is repeated after ever longer pauses."""
+    """Wait until every worker and parameter server listens: a call before that is repeated after ever longer pauses."""
     cluster = json.loads(os.environ["TF_CONFIG"])["cluster"]
     for address in [*cluster["ps"], *cluster["worker"]]:
         host, _, port = address.rpartition(":")
@@ -215,7 +215,7 @@ def _wait_for_servers() -> None:
 
 @contextlib.contextmanager
 def _losing_servers() -> Iterator[None]:
-    """A worker's death does not come this far: TensorFlow waits for the next one."""
+    """Raise the loss of a parameter server as WorkerLostError; of a lost worker TensorFlow waits for the next."""
     try:
         yield
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
@@ -223,7 +223,7 @@ def _losing_servers() -> Iterator[None]:
 
 
 def work(context: TrainingContext, threads: int) -> None:
-    """The part that TF_CONFIG gives this process: the chief's, a worker's or a parameter server's."""
+    """Play the part that TF_CONFIG gives this process: the chief's, a worker's or a parameter server's."""
     job = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {}).get("type")
     if job in ("worker", "ps"):
         serve(threads)

@@ -17,7 +17,7 @@ from gdmix_core.workers.prefetch import prefetch
 
 
 def write_scores(context: TrainingContext, reader: RowReader, scorer: RowScores, rank: int, workers: int) -> None:
-    """Scores this worker's share, consecutive rows of each split, as the part of its rank.
+    """Score this worker's share, consecutive rows of each split, as the part of its rank.
 
     In memory: the scores (4 bytes a row and class), and of the rows three pieces of network_rows.ROWS_AT_A_TIME: one
     scored, one read ahead, one being read.
@@ -33,7 +33,7 @@ def write_scores(context: TrainingContext, reader: RowReader, scorer: RowScores,
 
 
 def write_model(context: TrainingContext, network: TextNetwork) -> None:
-    """Writes weights and inputs, from which the next pass or run starts, and saved_model/."""
+    """Write weights and inputs, from which the next pass or run starts, and saved_model/."""
     network.weights.save(context.model_file(WEIGHTS))
     network.inputs.write(context.model_file(INPUTS))
     write_saved_model(network, context.model_file(SAVED_MODEL), context.config.task)

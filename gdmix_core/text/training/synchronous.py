@@ -27,7 +27,7 @@ from gdmix_core.workers.prefetch import prefetch
 def train(
     context: TrainingContext, network: TextNetwork, reader: RowReader, scorer: RowScores, group: TrainingGroup
 ) -> TrainingLoop:
-    """Trains until it is over; the loop knows the best weights. Raises StepError, WorkerLostError."""
+    """Train until it is over; the loop knows the best weights. Raises StepError, WorkerLostError."""
     settings = context.settings.text
     order, rows, which = _own_rows(context, reader, group)
     update = Update(settings, network, order.steps * settings.epochs)
@@ -55,7 +55,7 @@ def train(
 def _own_rows(
     context: TrainingContext, reader: RowReader, group: TrainingGroup
 ) -> tuple[RowOrder, NetworkRows, NDArray[np.int64]]:
-    """(which rows make up a batch, this worker's rows, their numbers)."""
+    """Return (which rows make up a batch, this worker's rows, their numbers)."""
     settings = context.settings.text
     frame = context.frame
     if settings.group is None:
@@ -76,7 +76,7 @@ def _own_rows(
 
 
 def batches(order: RowOrder, rows: NetworkRows, first: int) -> Iterator[tuple[int, dict[str, Any], dict[str, Any]]]:
-    """(rows of all workers together, this worker's part as tensors, its targets) of every batch from `first` on."""
+    """Yield (rows of all workers together, this worker's part as tensors, its targets) of batches from `first` on."""
     for number in range(first, order.steps):
         own = order.own(number)
         yield order.size(number), as_tensors(rows.batch(own)), as_tensors(rows.targets(own))

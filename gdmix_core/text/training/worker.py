@@ -40,7 +40,7 @@ def work(root: str, step_id: str, threads: int) -> None:
 
 
 def train_and_score(context: TrainingContext, group: Any) -> dict[str, Any]:
-    """Returns what the step's marker tells; the first of the group writes the model."""
+    """Return what the step's marker tells; the first of the group writes the model."""
     from gdmix_core.text.network.network import TextNetwork
     from gdmix_core.text.network_rows import RowReader
     from gdmix_core.text.training import synchronous
