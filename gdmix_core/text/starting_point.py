@@ -9,13 +9,13 @@ from gdmix_core.text.network_inputs import NetworkInputs
 from gdmix_core.training_context import TrainingContext
 
 
-def inputs_to_start_from(context: TrainingContext) -> NetworkInputs | None:
+def start_inputs(context: TrainingContext) -> NetworkInputs | None:
     """Read the inputs of the network before, whether its weights are taken or not; None without one."""
     path = _file_before(context, INPUTS)
     return None if path is None else NetworkInputs.read(path)
 
 
-def weights_to_start_from(context: TrainingContext) -> str | None:
+def start_weights(context: TrainingContext) -> str | None:
     """Return the file with trained weights, of the same names and shapes; None where training starts from new ones."""
     if not context.settings.text.warm_start:
         return None

@@ -15,15 +15,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gdmix_core.workers import processes
-from gdmix_core.workers.process import LOST_WORKER, TOLD_TO_END
+from gdmix_core.workers.process import LOST_WORKER, TERMINATED
 
 log = logging.getLogger(__name__)
 
 _HOST = "127.0.0.1"
 # After one worker has failed, those that are still there by then are frozen.
 _GRACE_SECONDS = 5.0
-# Between two looks at the processes; after ten of them without one this process itself was stopped.
-_LOOK_SECONDS = 0.2
+# Between two polls of the processes; after ten of them without one this process itself was stopped.
+_POLL_SECONDS = 0.2
 
 Event = processes.Event
 
@@ -37,7 +37,7 @@ class WorkerGroup:
     replaceable: jobs whose processes the others can go on without until a new one is there
     servers: whether all but the first only serve it, and end with it
     restarts: how often all may start again after one died
-    silence: seconds; a process that has sent beats (process.send_beats) is killed after so long without one
+    heartbeat_timeout: seconds; who has sent heartbeats (process.send_heartbeats) is killed after so long without one
     """
 
     step_id: str
@@ -48,7 +48,7 @@ class WorkerGroup:
     environment: Mapping[str, str] = field(default_factory=dict)
     replaceable: tuple[str, ...] = ()
     servers: bool = False
-    silence: float = 60.0
+    heartbeat_timeout: float = 60.0
 
     @property
     def members(self) -> list[tuple[str, int]]:
@@ -69,7 +69,7 @@ def train_together(group: WorkerGroup, on_event: Callable[[Event], None]) -> dic
     """
     for restarts in range(group.restarts + 1):
         attempt = _Attempt(group, on_event)
-        attempt.go()
+        attempt.run()
         if attempt.succeeded:
             assert attempt.outcome is not None
             return attempt.outcome
@@ -103,12 +103,12 @@ class _Attempt:
         self._lost: str | None = None
         self._frozen: set[int] = set()
         self._heard: dict[int, float] = {}
-        self._looked = time.monotonic()
+        self._polled = time.monotonic()
         self._workers: list[subprocess.Popen[str]] = []
         self._replacements = 0
         self._over = threading.Event()
 
-    def go(self) -> None:
+    def run(self) -> None:
         group = self._group
         with _reserved_ports(group.size) as ports:
             self._environments = _environments(group, ports)
@@ -132,7 +132,7 @@ class _Attempt:
 
     def deaths(self) -> list[str]:
         """Say which processes died and why, not those that ended because another had; [] if all were told to end."""
-        because_of_another = (0, -signal.SIGTERM, TOLD_TO_END, LOST_WORKER)
+        because_of_another = (0, -signal.SIGTERM, TERMINATED, LOST_WORKER)
         found = [
             f"{self._names[number]} {self._death(number, code)}"
             for number, code in enumerate(self.codes)
@@ -153,7 +153,7 @@ class _Attempt:
     def _replace(self, number: int, code: int) -> subprocess.Popen[str] | None:
         """Start another process in the place of one that died, where the rest can go on without it meanwhile."""
         job, _ = self._group.members[number]
-        told = code in (TOLD_TO_END, -signal.SIGTERM)
+        told = code in (TERMINATED, -signal.SIGTERM)
         if job not in self._group.replaceable or told or self.errors or self.outcome:
             return None
         if self._replacements >= self._group.restarts:
@@ -186,7 +186,7 @@ class _Attempt:
         members = self._group.members
         needed = [n for n, (job, _) in enumerate(members) if job not in self._group.replaceable]
         while not any(self._workers[number].poll() for number in needed):
-            if self._over.wait(_LOOK_SECONDS):
+            if self._over.wait(_POLL_SECONDS):
                 return
             self._end_silent()
         if self._over.wait(_GRACE_SECONDS):
@@ -198,11 +198,11 @@ class _Attempt:
     def _end_silent(self) -> None:
         """Kill a server that is frozen: the others would wait for it, and nothing else shows that it is."""
         now = time.monotonic()
-        if now - self._looked > 10 * _LOOK_SECONDS:
+        if now - self._polled > 10 * _POLL_SECONDS:
             self._heard = dict.fromkeys(self._heard, now)
-        self._looked = now
+        self._polled = now
         for number, heard in list(self._heard.items()):
-            if now - heard > self._group.silence:
+            if now - heard > self._group.heartbeat_timeout:
                 del self._heard[number]
                 if self._workers[number].poll() is None:
                     self._kill_frozen(number)

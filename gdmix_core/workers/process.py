@@ -18,7 +18,7 @@ from gdmix_core.workers.all_reduce import WorkerLostError
 
 # Exit codes that say nothing against the worker itself.
 LOST_WORKER = 75  # another one is gone (EX_TEMPFAIL of sysexits.h)
-TOLD_TO_END = 128 + signal.SIGTERM
+TERMINATED = 128 + signal.SIGTERM
 
 
 def main(description: str, work: Callable[[str, str, int], None]) -> None:
@@ -29,7 +29,7 @@ def main(description: str, work: Callable[[str, str, int], None]) -> None:
     parser.add_argument("--step", required=True)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    processes.become_worker(arguments.step, _place())
+    processes.become_worker(arguments.step, _name())
     code = 0
     try:
         work(arguments.run, arguments.step, arguments.threads)
@@ -49,7 +49,7 @@ def main(description: str, work: Callable[[str, str, int], None]) -> None:
     os._exit(code)
 
 
-def send_beats(seconds: float = 5.0) -> None:
+def send_heartbeats(seconds: float = 5.0) -> None:
     """Tell the parent every so many seconds that this process is alive, from now to its end."""
 
     def beat() -> None:
@@ -60,7 +60,7 @@ def send_beats(seconds: float = 5.0) -> None:
     threading.Thread(target=beat, daemon=True).start()
 
 
-def _place() -> str:
+def _name() -> str:
     """Return `worker 1`, its name in the group by TF_CONFIG; "" where that does not say (`work` then asks for it)."""
     try:
         task = json.loads(os.environ["TF_CONFIG"])["task"]
@@ -78,6 +78,6 @@ def _end_on_sigterm() -> None:
 
     def end() -> None:
         signal.sigwait({signal.SIGTERM})
-        os._exit(TOLD_TO_END)
+        os._exit(TERMINATED)
 
     threading.Thread(target=end, daemon=True).start()

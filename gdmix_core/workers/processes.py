@@ -41,7 +41,7 @@ _PR_SET_PDEATHSIG = 1
 _show: Callable[[str], None] | None = None
 # Of a worker: the pipe to its parent.
 _events: IO[str] | None = None
-_handing_on: dict[subprocess.Popen[str], threading.Thread] = {}
+_forwarding: dict[subprocess.Popen[str], threading.Thread] = {}
 _ending_groups: dict[subprocess.Popen[str], threading.Thread] = {}
 _running: set[subprocess.Popen[str]] = set()
 # Reentrant: an operator's on_kill runs in a signal handler, which may interrupt the very code that holds it.
@@ -154,7 +154,7 @@ def start(
         ending = _ending_groups[process] = threading.Thread(target=_end_group, args=(process.pid,), daemon=True)
         ending.start()
     if _show is not None:
-        shown = _handing_on[process] = threading.Thread(target=_hand_on, args=(process.stderr, _show), daemon=True)
+        shown = _forwarding[process] = threading.Thread(target=_forward, args=(process.stderr, _show), daemon=True)
         shown.start()
     with _lock:
         _running.add(process)
@@ -178,7 +178,7 @@ def show_lines(show: Callable[[str], None] | None) -> None:
     _show = show
 
 
-def _hand_on(lines: IO[str], show: Callable[[str], None]) -> None:
+def _forward(lines: IO[str], show: Callable[[str], None]) -> None:
     for line in lines:
         show(line.rstrip("\n"))
 
@@ -212,7 +212,7 @@ def wait_all(
         if (ending := _ending_groups.pop(process, None)) is not None:
             ending.join()
         code = process.wait()
-        if (shown := _handing_on.pop(process, None)) is not None:
+        if (shown := _forwarding.pop(process, None)) is not None:
             shown.join(_SECONDS_FOR_LAST_LINES)  # a child of the worker's own may keep the pipe open
         if (code == 0 and number != leader) or ended.is_set():
             return

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gdmix_core.errors import DataError
-from gdmix_core.text.network.named_axes import Vocabularies, carried_over, named_axes
+from gdmix_core.text.network.named_axes import Vocabularies, named_axes, remapped
 from gdmix_core.text.network.network import TextNetwork
 from gdmix_core.text.network_inputs import NetworkInputs
 from tests.text.text_model import batch_of, perturb, text_model
@@ -54,7 +54,7 @@ def carry(settings: Any, there: Vocabularies, here: Vocabularies) -> tuple[TextN
         named_axes(settings, v, {name: values.shape for name, values in network.weights.arrays().items()})
         for v, network in ((there, old), (here, new))
     ]
-    new.weights.assign(carried_over(old.weights.arrays(), axes[0], new.weights.arrays(), axes[1], "old"), "old")
+    new.weights.assign(remapped(old.weights.arrays(), axes[0], new.weights.arrays(), axes[1], "old"), "old")
     return old, new, fresh
 
 
@@ -118,10 +118,10 @@ def test_weights_that_belong_to_something_else() -> None:
     shapes = {name: values.shape for name, values in old.items()}
     axes = named_axes(settings, there, shapes)
     with pytest.raises(DataError, match=r"here: encoder/tokens has shape \(6, 5\), but its vocabulary 7 entries"):
-        carried_over(old, named_axes(settings, longer, shapes), old, axes, "here")
+        remapped(old, named_axes(settings, longer, shapes), old, axes, "here")
     wider = TextNetwork(text_model(units=7), there.inputs).weights.arrays()
     of_wider = named_axes(settings, there, {name: values.shape for name, values in wider.items()})
     with pytest.raises(DataError, match="belong to other settings of the network"):
-        carried_over(old, axes, wider, of_wider, "here")
+        remapped(old, axes, wider, of_wider, "here")
     with pytest.raises(DataError, match="the weights and the network differ in output/bias"):
-        carried_over({k: v for k, v in old.items() if k != "output/bias"}, axes, old, axes, "here")
+        remapped({k: v for k, v in old.items() if k != "output/bias"}, axes, old, axes, "here")

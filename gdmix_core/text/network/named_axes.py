@@ -88,34 +88,34 @@ def _names_of_wide_layer(settings: TextModel, vocabularies: Vocabularies, rows: 
     return [*interactions, *dense, *sparse]
 
 
-def carried_over(
-    earlier: Arrays, axes: Mapping[str, list[Names]], new: Arrays, new_axes: Mapping[str, list[Names]], source: str
+def remapped(
+    initial: Arrays, axes: Mapping[str, list[Names]], new: Arrays, new_axes: Mapping[str, list[Names]], source: str
 ) -> dict[str, NDArray[np.float32]]:
     """Return the new weights, with the initial values wherever every axis has the name in both.
 
     Raises DataError, which names the source, when the weights are not those of the same layers, or an axis has other
     numbers.
     """
-    lacking = sorted(new.keys() ^ earlier.keys())
+    lacking = sorted(new.keys() ^ initial.keys())
     if lacking:
         raise DataError(f"{source}: the weights and the network differ in {lacking[0]}; they belong to other settings")
     result = {}
     for name, values in new.items():
         places = []
         for axis, (there, here) in enumerate(zip(axes[name], new_axes[name], strict=True)):
-            if len(there) != earlier[name].shape[axis]:
+            if len(there) != initial[name].shape[axis]:
                 raise DataError(
-                    f"{source}: {name} has shape {earlier[name].shape}, but its vocabulary {len(there)} entries; "
-                    "export the earlier run again"
+                    f"{source}: {name} has shape {initial[name].shape}, but its vocabulary {len(there)} entries; "
+                    "export the initial run again"
                 )
             if isinstance(here, range) and here != there:
                 raise DataError(
-                    f"{source}: {name} has shape {earlier[name].shape}, the network's has {values.shape}; they belong "
+                    f"{source}: {name} has shape {initial[name].shape}, the network's has {values.shape}; they belong "
                     "to other settings of the network"
                 )
             places.append(_places(there, here))
         values = values.copy()
-        values[np.ix_(*(to for _, to in places))] = earlier[name][np.ix_(*(of for of, _ in places))]
+        values[np.ix_(*(to for _, to in places))] = initial[name][np.ix_(*(of for of, _ in places))]
         result[name] = values
     return result
 

@@ -14,7 +14,7 @@ from gdmix_core.data.frame import Frame
 from gdmix_core.models.network_files import INPUTS
 from gdmix_core.text.network_inputs import NetworkInputs
 from gdmix_core.text.network_rows import ROWS_AT_A_TIME
-from gdmix_core.text.starting_point import inputs_to_start_from
+from gdmix_core.text.starting_point import start_inputs
 from gdmix_core.text.tokens.distinct_texts import encode
 from gdmix_core.text.tokens.vocabulary import TokenCounter, given_tokens
 from gdmix_core.training_context import TrainingContext
@@ -29,7 +29,7 @@ def network_inputs(context: TrainingContext, rank: int, barrier: Any) -> Network
     path = storage.join(context.checkpoint(INPUTS).directory, INPUTS)
     key = context.key
     if rank == 0 and not (storage.exists(path) and storage.read_json(path).get("key") == key):
-        found = inputs_to_start_from(context) or inputs_of_data(context.config, context.frame, context.name)
+        found = start_inputs(context) or inputs_of_data(context.config, context.frame, context.name)
         storage.write_json(path, {"key": key, "inputs": asdict(found)})
     barrier()
     if not storage.exists(path):

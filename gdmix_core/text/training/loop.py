@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gdmix_core.errors import StepError
 from gdmix_core.text.network.network import TextNetwork
-from gdmix_core.text.starting_point import weights_to_start_from
+from gdmix_core.text.starting_point import start_weights
 from gdmix_core.text.training.group import TrainingGroup
 from gdmix_core.text.training.monitored_metric import MonitoredMetric
 from gdmix_core.text.training.optimizer import Update
@@ -28,14 +28,14 @@ log = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_REPORTS = 1.0
 
-# The scores of the rows that are watched, of this worker: (scores, which rows of the split they are of).
-Watch = Callable[[], tuple[NDArray[np.float32], NDArray[np.int64]]]
+# Scores this worker's part of the rows of the monitored metric: (scores, which rows of the split they are of).
+MonitoredScores = Callable[[], tuple[NDArray[np.float32], NDArray[np.int64]]]
 
 
 class TrainingLoop:
     """The loop that all workers go through alike; the first one writes checkpoints and reports to the parent.
 
-    steps: batches of an epoch; metric: judges the scores that watch gives
+    steps: batches of an epoch; metric: judges the scores that monitored_scores gives
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class TrainingLoop:
         group: TrainingGroup,
         steps: int,
         metric: MonitoredMetric,
-        watch: Watch,
+        monitored_scores: MonitoredScores,
     ) -> None:
         self._context, self._network, self._update, self._group = context, network, update, group
         self._settings = context.settings.text
-        self._steps, self._metric, self._watch = steps, metric, watch
+        self._steps, self._metric, self._monitored_scores = steps, metric, monitored_scores
         self._first = group.rank == 0
         self._checkpoint = context.checkpoint("training.npz")
         self.best = network.weights.arrays()  # by name: those that were the best when evaluated
@@ -74,7 +74,7 @@ class TrainingLoop:
         """Evaluate the weights of the previous pass or initial model, if it starts from them: so it ends no worse."""
         if self._warm:
             state = self.state
-            state.best_value, state.best_step = self._metric.of(*self._watch(), self._group), 0
+            state.best_value, state.best_step = self._metric.of(*self._monitored_scores(), self._group), 0
             if self._first:
                 log.info("%s: starts at %s %s", self._context.id, self._metric.name, _shown(state.best_value))
 
@@ -112,7 +112,7 @@ class TrainingLoop:
         self._set_sums(sums)
         self._check_same_weights()
         state = self.state
-        value = self._metric.of(*self._watch(), self._group)
+        value = self._metric.of(*self._monitored_scores(), self._group)
         undefined = value is None and state.best_value is None
         if undefined or self._metric.better(value, state.best_value):
             self.best = self._network.weights.arrays()
@@ -158,7 +158,7 @@ class TrainingLoop:
                 variable.assign(value)
             if self._first:
                 log.info("%s goes on from its checkpoint, after %d steps", self._context.id, self.state.steps)
-        elif (trained := weights_to_start_from(self._context)) is not None:
+        elif (trained := start_weights(self._context)) is not None:
             self._network.weights.load(trained)
             self.best = self._network.weights.arrays()
             self._warm = True

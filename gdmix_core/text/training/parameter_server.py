@@ -4,6 +4,7 @@ TensorFlow's ParameterServerStrategy and ClusterCoordinator. The chief (the coor
 hands a worker a file at a time, and between files evaluates and writes checkpoints. A worker shuffles the rows of its
 file and takes a step for each of its batches, with weights that others change meanwhile. TensorFlow hands the file of
 a worker that dies to another; when a parameter server or the chief dies, all start again from the checkpoint.
+The loop is our own, as in synchronous training: the same evaluations, checkpoints and curve.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from gdmix_core.text.training.train_step import divided, gradient_sums
 from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers import processes
 from gdmix_core.workers.all_reduce import SingleWorker, WorkerLostError
-from gdmix_core.workers.process import send_beats
+from gdmix_core.workers.process import send_heartbeats
 
 # Files for each worker and epoch at least, so that none has much to wait for at its end.
 _FILES_PER_WORKER = 4
@@ -52,11 +53,11 @@ def serve(threads: int) -> None:
         protocol="grpc",
         config=config,
     )
-    send_beats()
+    send_heartbeats()
     server.join()
 
 
-def coordinate(context: TrainingContext) -> dict[str, Any]:
+def train_as_chief(context: TrainingContext) -> dict[str, Any]:
     """Train, score all rows and write the model; return what the step's marker tells. Raises WorkerLostError."""
     settings = context.settings.text
     context.remove_score_parts()
@@ -69,7 +70,7 @@ def coordinate(context: TrainingContext) -> dict[str, Any]:
         local = TextNetwork(settings, inputs)
         reader = RowReader(context, local.tokenize, inputs.outputs)
         scorer = RowScores(local)
-        loop = _Training(context, strategy, local, reader, scorer, files).go()
+        loop = _Training(context, strategy, local, reader, scorer, files).run()
         outcome = loop.finish()
     local.weights.assign(loop.best)
     write_scores(context, reader, scorer, rank=0, workers=1)
@@ -130,15 +131,15 @@ class _Training:
             self._update = Update(self._settings, self._network, total)
         self._coordinator = tf.distribute.coordinator.ClusterCoordinator(self._strategy)
         metric = MonitoredMetric(context, rank=0)
-        self._watched: NetworkRows = reader.read(metric.split, np.arange(metric.rows))
+        self._monitored: NetworkRows = reader.read(metric.split, np.arange(metric.rows))
         self._loop = TrainingLoop(
-            context, self._network, self._update, SingleWorker(), sum(self._steps), metric, self._watch
+            context, self._network, self._update, SingleWorker(), sum(self._steps), metric, self._monitored_scores
         )
         self._function = tf.function(
             self._train_file, input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([2], tf.int32)]
         )
 
-    def go(self) -> TrainingLoop:
+    def run(self) -> TrainingLoop:
         loop, state = self._loop, self._loop.state
         loop.begin()
         loop.start_clock()
@@ -195,9 +196,9 @@ class _Training:
             sums += self._strategy.run(take, (picked, number))
         return sums
 
-    def _watch(self) -> Any:
+    def _monitored_scores(self) -> Any:
         self._local.weights.assign(self._network.weights.arrays())
-        return self._scorer.of(self._watched), np.arange(len(self._watched))
+        return self._scorer.of(self._monitored), np.arange(len(self._monitored))
 
 
 def _wait_for_servers() -> None:
@@ -228,6 +229,6 @@ def work(context: TrainingContext, threads: int) -> None:
     if job in ("worker", "ps"):
         serve(threads)
     elif job == "chief":
-        processes.send({"outcome": coordinate(context)})
+        processes.send({"outcome": train_as_chief(context)})
     else:
         raise StepError(f"{context.id}: mode parameter_server needs TF_CONFIG with jobs chief, worker and ps")

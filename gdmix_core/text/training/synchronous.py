@@ -32,11 +32,11 @@ def train(
     order, rows, which = _own_rows(context, reader, group)
     update = Update(settings, network, order.steps * settings.epochs)
     metric = MonitoredMetric(context, group.rank)
-    watched = rows
+    monitored = rows
     if metric.split == "validation":
         which = np.arange(*share_of_rows(metric.rows, group.rank, group.workers))
-        watched = reader.read("validation", which)
-    loop = TrainingLoop(context, network, update, group, order.steps, metric, lambda: (scorer.of(watched), which))
+        monitored = reader.read("validation", which)
+    loop = TrainingLoop(context, network, update, group, order.steps, metric, lambda: (scorer.of(monitored), which))
     loop.begin()
     step_of_training = TrainStep(network, update, context.config.task, group)
     state = loop.state
