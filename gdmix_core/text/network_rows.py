@@ -86,9 +86,8 @@ class RowReader:
 
     def read(self, split: str, rows: NDArray[np.int64], codes: NDArray[np.int64] | None = None) -> NetworkRows:
         """Read rows int64 [n], ascending, into memory. codes int64 [rows of the split]: the number of each group."""
-        start, stop = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
         pieces = []
-        for first, table in self.frame.stream(split, self._columns, ROWS_AT_A_TIME, start, stop):
+        for first, table in self.frame.stream(split, self._columns, ROWS_AT_A_TIME, *_bounds(rows)):
             low, high = np.searchsorted(rows, [first, first + table.num_rows])
             pieces.append(self._encoded(table.take(pa.array(rows[low:high] - first))))
         return self._rows(split, pieces, rows, codes)
@@ -119,7 +118,8 @@ class RowReader:
 
         offset = number("offset")
         others = self._context.other_scores(split)
-        offset += others.span(int(rows[0]), int(rows[-1]) + 1) if _is_span(rows) else others.gather(rows)
+        start, stop = _bounds(rows)
+        offset += others.span(start, stop) if stop - start == len(rows) else others.gather(rows)
         return NetworkRows(
             texts={field: self._texts(field, pieces) for field in self._settings.fields},
             bags={name: self._bag(key, pieces) for name, key in self._keys.items()},
@@ -142,5 +142,5 @@ class RowReader:
         return bags.concatenate(parts, np.dtype(np.float32))
 
 
-def _is_span(rows: NDArray[np.int64]) -> bool:
-    return len(rows) > 0 and int(rows[-1]) - int(rows[0]) + 1 == len(rows)
+def _bounds(rows: NDArray[np.int64]) -> tuple[int, int]:
+    return (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)

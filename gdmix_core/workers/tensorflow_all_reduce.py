@@ -50,7 +50,13 @@ class TensorFlowAllReduce:
         tensorflow: the imported library, where it does more than to add up; else it is imported here, without GPUs.
         """
         self.rank, self.workers = place_in_cluster()
-        self._tf = tf = tensorflow or _to_add_up()
+        self._tf = tf = tensorflow or import_tensorflow(
+            keras=False,
+            gpus=False,
+            extra="distributed",
+            what="fixed_effect.workers above 1",
+            threads=1,  # The cores are for the loss and its gradient; TensorFlow only adds up and sends.
+        )
         implementations = tf.distribute.experimental.CommunicationImplementation
         with_gpus = bool(tf.config.get_visible_devices("GPU"))
         options = tf.distribute.experimental.CommunicationOptions(
@@ -110,11 +116,3 @@ def _reason(message: str) -> str:
     """Extract what TensorFlow says of a lost peer, without the graph around it."""
     _, _, reason = message.rpartition("aborted by: ")
     return " ".join(reason.partition("The error could be")[0].split())
-
-
-def _to_add_up() -> Any:
-    tensorflow = import_tensorflow(keras=False, gpus=False, extra="distributed", what="fixed_effect.workers above 1")
-    # The cores are for the loss and its gradient; TensorFlow only adds up and sends.
-    tensorflow.config.threading.set_intra_op_parallelism_threads(1)
-    tensorflow.config.threading.set_inter_op_parallelism_threads(2)
-    return tensorflow

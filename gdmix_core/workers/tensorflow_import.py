@@ -14,11 +14,12 @@ from gdmix_core.errors import StepError
 from gdmix_core.extras import require
 
 
-def import_tensorflow(*, keras: bool, gpus: bool, extra: str, what: str) -> Any:
+def import_tensorflow(*, keras: bool, gpus: bool, extra: str, what: str, threads: int | None = None) -> Any:
     """Import the library, which says nothing at its start. Takes seconds.
 
     keras: without it the import takes half the time; gpus: whether it may use them
     extra: which of the project's extras brings it; what: what needs it, for the messages
+    threads: those of an operation; None: as many as there are cores
     Raises ConfigError when it is not installed, StepError when it cannot be imported.
     """
     require("tensorflow", extra, what)
@@ -37,6 +38,10 @@ def import_tensorflow(*, keras: bool, gpus: bool, extra: str, what: str) -> Any:
             import tensorflow
         except ImportError as error:
             raise StepError(f"{what} needs TensorFlow, which cannot be imported: {error}") from None
+    if threads is not None:
+        tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
+        # Two steps never run at once: beside the step itself there are only sums and sends.
+        tensorflow.config.threading.set_inter_op_parallelism_threads(2)
     return tensorflow
 
 

@@ -51,9 +51,9 @@ class TextEffect(Effect):
         return train(context)
 
     def use_initial(self, context: TrainingContext, *, group: int | None = None) -> dict[str, Any]:
-        from gdmix_core.effects.text.training import use_initial
+        from gdmix_core.effects.text.training import copy_initial
 
-        return use_initial(context)
+        return context.once(lambda: copy_initial(context))
 
     def export(self, context: TrainingContext, directory: str) -> int:
         from gdmix_core.effects.model_files import export_files

@@ -56,12 +56,8 @@ def _train(context: TrainingContext) -> dict[str, Any]:
     return result
 
 
-def use_initial(context: TrainingContext) -> dict[str, Any]:
+def copy_initial(context: TrainingContext) -> dict[str, Any]:
     """Copy what initialize has laid out and computed for a locked network; return locked: True."""
-    return context.once(lambda: _copy_initial(context))
-
-
-def _copy_initial(context: TrainingContext) -> dict[str, Any]:
     run, name = context.run, context.name
     # And what only a network that was trained here leaves.
     storage.remove(context.folder("model"))

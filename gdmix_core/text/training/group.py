@@ -31,11 +31,8 @@ def join_group(threads: int) -> TrainingGroup:
 
 
 def start_tensorflow(threads: int) -> Any:
-    tensorflow = import_tensorflow(keras=True, gpus=True, extra="text", what="a fixed effect with model: text")
-    tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
-    # Two steps never run at once: beside the step itself only sums and sends.
-    tensorflow.config.threading.set_inter_op_parallelism_threads(2)
-    return tensorflow
+    what = "a fixed effect with model: text"
+    return import_tensorflow(keras=True, gpus=True, extra="text", what=what, threads=threads)
 
 
 def _take_gpu(tensorflow: Any, rank: int) -> None:

@@ -50,11 +50,10 @@ class MonitoredMetric:
         whole[own] = scores
         if group.workers > 1:
             whole = group.sum(whole.ravel()).reshape(whole.shape)
-        value = self._value(whole) if self._rank == 0 else None
+        value = None
+        if self._rank == 0:
+            margin = whole + (self._offset[:, None] if whole.ndim == 2 else self._offset)
+            value = self._metric.evaluate(self._label, margin, self._weight, self._groups).value
         # nan stands for undefined: it stays nan in a sum.
         told = group.sum(np.array([0.0 if self._rank else np.nan if value is None else value]))
         return None if np.isnan(told[0]) else float(told[0])
-
-    def _value(self, scores: NDArray[np.float64]) -> float | None:
-        margin = scores + (self._offset[:, None] if scores.ndim == 2 else self._offset)
-        return self._metric.evaluate(self._label, margin, self._weight, self._groups).value
