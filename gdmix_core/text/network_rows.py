@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,9 @@ from gdmix_core.data.ragged import Bag
 from gdmix_core.text.serving.scorer import dense_rows, sparse_entries
 from gdmix_core.text.tokens.distinct_texts import DistinctTexts, distinct_texts, encode
 from gdmix_core.training_context import TrainingContext
+
+if TYPE_CHECKING:
+    from gdmix_core.text.network.network import TextNetwork
 
 # Rows read and scored at once. Beside the network itself, this is what bounds the memory of scoring.
 ROWS_AT_A_TIME = 65_536
@@ -73,16 +76,15 @@ class NetworkRows:
 
 
 class RowReader:
-    """Reads the rows of a step's coordinate. tokenize: of a TextNetwork; (field, string [n]) → int32 [n, T]."""
+    """A reader of the rows of a step's coordinate, with texts as the network tokenizes them."""
 
-    def __init__(self, context: TrainingContext, tokenize: Callable[[str, Any], Any], outputs: int) -> None:
+    def __init__(self, context: TrainingContext, network: TextNetwork) -> None:
         self.frame = context.frame
         self._context = context
         self._settings = context.settings.text
         self._keys = self.frame.bags_of(context.name)
         self._label_bag: str | None = self.frame.manifest.get("label_bag")
-        self._tokenize = tokenize
-        self._outputs = outputs
+        self._network = network
 
     def read(self, split: str, rows: NDArray[np.int64], codes: NDArray[np.int64] | None = None) -> NetworkRows:
         """Read rows int64 [n], ascending, into memory. codes int64 [rows of the split]: the number of each group."""
@@ -129,13 +131,13 @@ class RowReader:
             offset=offset.astype(np.float32),
             group=np.zeros(len(rows), np.int32) if codes is None else codes[rows].astype(np.int32),
             classes=self._bag(self._label_bag, pieces) if self._label_bag else None,
-            outputs=self._outputs,
+            outputs=self._network.inputs.outputs,
         )
 
     def _texts(self, field: str, pieces: Sequence[pa.Table]) -> DistinctTexts:
         chunks = [chunk for piece in pieces for chunk in piece[field].chunks]
         column = pa.chunked_array(chunks, pa.dictionary(pa.int32(), pa.string()))
-        return distinct_texts(column, lambda texts: self._tokenize(field, texts))
+        return distinct_texts(column, lambda texts: self._network.tokenize(field, texts))
 
     def _bag(self, key: str, pieces: Sequence[pa.Table]) -> Bag:
         parts = [bags.from_arrow(piece[f"{key}_indices"], piece[f"{key}_values"]) for piece in pieces]

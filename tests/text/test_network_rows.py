@@ -109,7 +109,7 @@ def test_what_is_read_packed_and_batched_is_what_lies_in_the_frame(tmp_path: Pat
     assert sorted(inputs.tokens) == sorted(WORDS)
     assert inputs.bags == {"context": 2, "tags": 6}
     network = TextNetwork(settings, inputs)
-    reader = RowReader(TrainingContext(run, run.plan[STEP]), network.tokenize, 1)
+    reader = RowReader(TrainingContext(run, run.plan[STEP]), network)
     whole = reader.read("training", np.arange(150, 430))
     picked = np.array([279, 3, 3, 100, 0])
     numbers = 150 + picked

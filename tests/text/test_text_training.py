@@ -204,7 +204,7 @@ def test_workers_hold_whole_groups_and_their_sums_are_those_of_one(tmp_path: Pat
     assert result["curve"][1]["loss"] < result["curve"][0]["loss"]
     codes = group_codes(Frame(run), "training", "search")
     network = trained_network(run)
-    reader = RowReader(TrainingContext(run, run.plan[STEP]), network.tokenize, 1)
+    reader = RowReader(TrainingContext(run, run.plan[STEP]), network)
 
     def sums(workers: int) -> NDArray[np.float64]:
         """[steps, 2] of an epoch, added up over the workers."""

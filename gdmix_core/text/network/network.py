@@ -8,6 +8,7 @@ dense bags → tanh(w x + b), sparse bags → embedding, summed                 
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import tensorflow as tf
@@ -29,7 +30,6 @@ class TextNetwork:
         self.settings = settings
         self.inputs = inputs
         self.weights = weights = Weights(settings, portable)
-        self._tokenizers: dict[str, Tokenizer] | None = None
         units = settings.units
         if settings.text_fields:
             self._encoder = encoder_of(settings, inputs, weights)
@@ -56,12 +56,12 @@ class TextNetwork:
 
     def tokenize(self, field: str, texts: Any) -> Any:
         """Map string [n] to int32 [n, T], padded with 0. Do not call first in a strategy's scope or a tf.function."""
-        return self.tokenizer(field)(texts)
+        return self.tokenizers[field](texts)
 
-    def tokenizer(self, field: str) -> Tokenizer:
-        if self._tokenizers is None:
-            self._tokenizers = tokenizers(self.settings, self.inputs)
-        return self._tokenizers[field]
+    @cached_property
+    def tokenizers(self) -> dict[str, Tokenizer]:
+        """The tokenizer of every text and id field."""
+        return tokenizers(self.settings, self.inputs)
 
     def __call__(self, batch: dict[str, Any], training: Any) -> Any:
         """Return scores float32 [B], or of classes [B, K], of a batch as `batch_spec` describes it.

@@ -70,7 +70,7 @@ class _Exported(tf.Module):
         self._columns = columns
         # What the functions use must hang on the module to be saved.
         self.weights = [variable.value for variable in network.weights.variables.values()]
-        self.tokenizers = [network.tokenizer(field).table for field in network.settings.fields]
+        self.tokenizers = [network.tokenizers[field].table for field in network.settings.fields]
         vectors = tf.TensorSpec([None, network.settings.units], tf.float32)
         spec = {f"vectors/{field}": vectors for field in network.settings.fields}
         spec |= {f"rows/{field}": tf.TensorSpec([None], tf.int32) for field in network.settings.fields}

@@ -22,12 +22,13 @@ def join_group(threads: int) -> TrainingGroup:
     threads: that TensorFlow may use. On a machine with several GPUs each worker takes one. Raises WorkerLostError.
     """
     tensorflow = start_tensorflow(threads)
-    alone = "TF_CONFIG" not in os.environ or place_in_cluster()[1] == 1
-    if alone:
-        # TensorFlow would look for the others.
-        os.environ.pop("TF_CONFIG", None)
-    _take_gpu(tensorflow, 0 if alone else place_in_cluster()[0])
-    return SingleWorker() if alone else TensorFlowAllReduce(tensorflow)
+    rank, workers = place_in_cluster() if "TF_CONFIG" in os.environ else (0, 1)
+    _take_gpu(tensorflow, rank)
+    if workers > 1:
+        return TensorFlowAllReduce(tensorflow)
+    # TensorFlow would look for the others.
+    os.environ.pop("TF_CONFIG", None)
+    return SingleWorker()
 
 
 def start_tensorflow(threads: int) -> Any:

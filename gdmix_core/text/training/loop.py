@@ -74,7 +74,7 @@ class TrainingLoop:
         """Evaluate the weights of the previous pass or initial model, if it starts from them: so it ends no worse."""
         if self._warm:
             state = self.state
-            state.best_value, state.best_step = self._metric.of(*self._monitored_scores(), self._group), 0
+            state.best_value, state.best_step = self._metric.of(*self._monitored_scores()), 0
             if self._first:
                 log.info("%s: starts at %s %s", self._context.id, self._metric.name, _shown(state.best_value))
 
@@ -112,7 +112,7 @@ class TrainingLoop:
         self._set_sums(sums)
         self._check_same_weights()
         state = self.state
-        value = self._metric.of(*self._monitored_scores(), self._group)
+        value = self._metric.of(*self._monitored_scores())
         undefined = value is None and state.best_value is None
         if undefined or self._metric.better(value, state.best_value):
             self.best = self._network.weights.arrays()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core.evaluation.evaluate import group_codes, labels
 from gdmix_core.evaluation.selection import deciding_split
 from gdmix_core.metrics.registry import parse_metric
+from gdmix_core.text.training.group import TrainingGroup
 from gdmix_core.training_context import TrainingContext
 
 
@@ -19,13 +18,13 @@ class MonitoredMetric:
     rows: of the split
     """
 
-    def __init__(self, context: TrainingContext, rank: int) -> None:
+    def __init__(self, context: TrainingContext, group: TrainingGroup) -> None:
         self._frame = frame = context.frame
         self.split = deciding_split(context.run)
         self.rows = frame.rows(self.split)
         self._metric = parse_metric(context.config.metrics[0])
-        self._rank = rank
-        if rank == 0:
+        self._group = group
+        if group.rank == 0:
             self._label = labels(frame, self.split)
             self._weight = frame.column(self.split, "weight")
             self._offset = frame.column(self.split, "offset")
@@ -40,7 +39,7 @@ class MonitoredMetric:
     def better(self, a: float | None, b: float | None) -> bool:
         return self._metric.better(a, b)
 
-    def of(self, scores: NDArray[np.float32], own: NDArray[np.int64], group: Any) -> float | None:
+    def of(self, scores: NDArray[np.float32], own: NDArray[np.int64]) -> float | None:
         """Evaluate the scores of all workers.
 
         scores float32 [own rows] or [own rows, K]: of the rows `own` int64 of the split, which this worker holds.
@@ -48,12 +47,12 @@ class MonitoredMetric:
         """
         whole = np.zeros((self.rows, *scores.shape[1:]), np.float64)
         whole[own] = scores
-        if group.workers > 1:
-            whole = group.sum(whole.ravel()).reshape(whole.shape)
+        if self._group.workers > 1:
+            whole = self._group.sum(whole.ravel()).reshape(whole.shape)
         value = None
-        if self._rank == 0:
+        if self._group.rank == 0:
             margin = whole + (self._offset[:, None] if whole.ndim == 2 else self._offset)
             value = self._metric.evaluate(self._label, margin, self._weight, self._groups).value
         # nan stands for undefined: it stays nan in a sum.
-        told = group.sum(np.array([0.0 if self._rank else np.nan if value is None else value]))
+        told = self._group.sum(np.array([0.0 if self._group.rank else np.nan if value is None else value]))
         return None if np.isnan(told[0]) else float(told[0])

@@ -62,13 +62,13 @@ def train_as_chief(context: TrainingContext) -> dict[str, Any]:
     settings = context.settings.text
     context.remove_score_parts()
     inputs = network_inputs(context, 0, lambda: None)
-    packer = RowReader(context, TextNetwork(settings, inputs).tokenize, inputs.outputs)
+    packer = RowReader(context, TextNetwork(settings, inputs))
     with _Files(context, packer, settings.workers) as files, _losing_servers():
         _wait_for_servers()
         # What TensorFlow made before it joins a cluster is gone then: tables of tokens, variables.
         strategy = tf.distribute.ParameterServerStrategy(tf.distribute.cluster_resolver.TFConfigClusterResolver())
         local = TextNetwork(settings, inputs)
-        reader = RowReader(context, local.tokenize, inputs.outputs)
+        reader = RowReader(context, local)
         scorer = RowScores(local)
         loop = _Training(context, strategy, local, reader, scorer, files).run()
         outcome = loop.finish()
@@ -130,10 +130,11 @@ class _Training:
             self._network = TextNetwork(self._settings, local.inputs)
             self._update = Update(self._settings, self._network, total)
         self._coordinator = tf.distribute.coordinator.ClusterCoordinator(self._strategy)
-        metric = MonitoredMetric(context, rank=0)
+        alone = SingleWorker()
+        metric = MonitoredMetric(context, alone)
         self._monitored: NetworkRows = reader.read(metric.split, np.arange(metric.rows))
         self._loop = TrainingLoop(
-            context, self._network, self._update, SingleWorker(), sum(self._steps), metric, self._monitored_scores
+            context, self._network, self._update, alone, sum(self._steps), metric, self._monitored_scores
         )
         self._function = tf.function(
             self._train_file, input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([2], tf.int32)]

@@ -31,7 +31,7 @@ def train(
     settings = context.settings.text
     order, rows, which = _own_rows(context, reader, group)
     update = Update(settings, network, order.steps * settings.epochs)
-    metric = MonitoredMetric(context, group.rank)
+    metric = MonitoredMetric(context, group)
     monitored = rows
     if metric.split == "validation":
         which = np.arange(*share_of_rows(metric.rows, group.rank, group.workers))

@@ -53,7 +53,7 @@ def train_and_score(context: TrainingContext, group: Any) -> dict[str, Any]:
         context.remove_score_parts()
     inputs = network_inputs(context, group.rank, group.barrier)
     network = TextNetwork(settings, inputs)
-    reader = RowReader(context, network.tokenize, inputs.outputs)
+    reader = RowReader(context, network)
     scorer = RowScores(network)
     loop = synchronous.train(context, network, reader, scorer, group)
     outcome = loop.finish()
