@@ -131,7 +131,7 @@ def dropped(values: Any, rate: float, seed: int, training: Any) -> Any:
     """Apply dropout whose random numbers are not a variable, which workers and parameter servers would have to share.
 
     training: False, or the number of the step, an int32 scalar; from it and the seed alone come the random numbers, so
-    that training that goes on from a checkpoint draws what it would have drawn.
+    that training that resumes from a checkpoint draws what it would have drawn.
     """
     if training is False or not rate:
         return values

@@ -87,24 +87,23 @@ class SharedObjective:
         self._own.move_to(w)
 
     def product(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
-        self.hessian_products += 1
-        return self._sum(self._own.product(v), v)
+        return self._counted_sum(self._own.product(v), v)
 
     def diagonal(self) -> NDArray[np.float64]:
-        self.hessian_products += 1
-        return self._sum(self._own.diagonal())
+        return self._counted_sum(self._own.diagonal())
 
     def hessian(self) -> NDArray[np.float64]:
-        self.hessian_products += 1
-        return self._sum(self._own.hessian())
+        return self._counted_sum(self._own.hessian())
 
     def third_product(self, q: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
-        self.hessian_products += 1
-        return self._sum(self._own.third_product(q, v), q, v)
+        return self._counted_sum(self._own.third_product(q, v), q, v)
 
     def leverage_gradient(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self._counted_sum(self._own.leverage_gradient(V), V)
+
+    def _counted_sum(self, own: NDArray[np.float64], *asked: NDArray[np.float64]) -> NDArray[np.float64]:
         self.hessian_products += 1
-        return self._sum(self._own.leverage_gradient(V), V)
+        return self._sum(own, *asked)
 
     def _sum(self, own: NDArray[np.float64], *asked: NDArray[np.float64]) -> NDArray[np.float64]:
         if self._group.workers == 1:

@@ -34,7 +34,7 @@ class WorkerGroup:
 
     module, arguments: what each of them runs; it reports its outcome and its errors as process.main does
     jobs: how many of each job of TensorFlow's cluster, such as {"worker": 2}; the first of the first one reports
-    replaceable: jobs whose processes the others can go on without until a new one is there
+    replaceable: jobs whose processes the others can do without until a new one is there
     servers: whether all but the first only serve it, and end with it
     restarts: how often all may start again after one died
     heartbeat_timeout: seconds; who has sent heartbeats (process.send_heartbeats) is killed after so long without one
@@ -151,7 +151,7 @@ class _Attempt:
         return processes.start(self._group.module, self._group.arguments, self._environments[number])
 
     def _replace(self, number: int, code: int) -> subprocess.Popen[str] | None:
-        """Start another process in the place of one that died, where the rest can go on without it meanwhile."""
+        """Start another process in the place of one that died, where the rest can do without it meanwhile."""
         job, _ = self._group.members[number]
         told = code in (TERMINATED, -signal.SIGTERM)
         if job not in self._group.replaceable or told or self.errors or self.outcome:

@@ -49,7 +49,7 @@ _lock = threading.RLock()
 
 
 def end_with_parent() -> None:
-    """Ask the kernel, in a child before its program begins, to kill it when its parent dies, whatever of.
+    """Ask the kernel, in a child before its program begins, to kill it when its parent dies of any cause.
 
     For programs that are not ours, such as spark-submit, whose shell becomes the JVM: it would work on alone. Handed to
     Popen as preexec_fn; one system call, and nothing that could wait for a lock of the process that was forked.
@@ -302,7 +302,7 @@ def become_worker(step: str = "", worker: str = "") -> None:
 
 
 def send(event: Event) -> None:
-    """Hand an event to the parent. Ends the process if there is no parent any more."""
+    """Hand an event to the parent. Ends the process if the parent is gone."""
     try:
         events = _events or sys.stdout
         events.write(json.dumps(event) + "\n")

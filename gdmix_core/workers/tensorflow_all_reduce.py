@@ -90,7 +90,7 @@ class TensorFlowAllReduce:
     def leave(self) -> None:
         """Wait for the others, as the last thing, so that none finds its peers gone while it reads their last words.
 
-        After a barrier nothing can be lost any more; so that the others are gone already is no error.
+        After a barrier nothing can be lost: it is not an error if the others are gone already.
         """
         with contextlib.suppress(WorkerLostError):
             self.barrier()

@@ -44,7 +44,7 @@ def _signature_names(columns: Iterable[str]) -> dict[str, str]:
     for column in columns:
         name = re.sub(r"[^A-Za-z0-9_]", "_", column)
         if not name[0].isalpha() or name == "self" or keyword.iskeyword(name):
-            # TensorFlow refuses the first; the others are no names for an argument of a Python function.
+            # TensorFlow refuses the first; the others cannot be names of a Python function's arguments.
             name = f"column_{name}"
         taken = {*names.values(), *(f"{other}_{part}" for other in names.values() for part in ("indices", "values"))}
         candidate, number = name, 2

@@ -60,7 +60,7 @@ class TableTokenizer:
         """split: string [n] → ragged string [n, (words)]."""
         self._max_tokens = max_tokens
         self._split = split
-        # "" is no word: it is there because a table must not be empty.
+        # "" is not a word: it is there because a table must not be empty.
         numbers = tf.constant([PADDING, *range(SPECIAL, SPECIAL + len(vocabulary))], tf.int32)
         entries = tf.lookup.KeyValueTensorInitializer(tf.constant(("", *vocabulary), tf.string), numbers)
         self.table = tf.lookup.StaticHashTable(entries, UNKNOWN)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from gdmix_core.config.text import TextModel
 
-# e^z of a larger margin would overflow in float32 within a sum; beyond it the loss goes on linearly, so that the
+# e^z of a larger margin would overflow in float32 within a sum; beyond it the loss is linear, so that the
 # gradient still points back.
 LARGEST_MARGIN = 60.0
 

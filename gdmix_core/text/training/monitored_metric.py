@@ -53,6 +53,6 @@ class MonitoredMetric:
         if self._group.rank == 0:
             margin = whole + (self._offset[:, None] if whole.ndim == 2 else self._offset)
             value = self._metric.evaluate(self._label, margin, self._weight, self._groups).value
-        # nan stands for undefined: it stays nan in a sum.
+        # nan means undefined: it stays nan in a sum.
         told = self._group.sum(np.array([0.0 if self._group.rank else np.nan if value is None else value]))
         return None if np.isnan(told[0]) else float(told[0])
