@@ -18,7 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import machine
 
-from gdmix_core.text.training.group import SingleWorkerGroup, start_tensorflow
+from gdmix_core.text.training.group import start_tensorflow
 
 start_tensorflow(machine.cores())
 
@@ -38,6 +38,7 @@ from gdmix_core.text.training.optimizer import Update  # noqa: E402
 from gdmix_core.text.training.row_order import OrderOfRows  # noqa: E402
 from gdmix_core.text.training.synchronous import batches  # noqa: E402
 from gdmix_core.text.training.train_step import TrainStep  # noqa: E402
+from gdmix_core.workers.all_reduce import SingleWorker  # noqa: E402
 from gdmix_core.workers.prefetch import prefetch  # noqa: E402
 
 TASK = "logistic_regression"
@@ -98,7 +99,7 @@ def falling(count: int) -> NDArray[np.float64]:
 def ours(inputs: NetworkInputs, rows: NetworkRows) -> Any:
     network = TextNetwork(SETTINGS, inputs)
     order = OrderOfRows(len(rows), 0, len(rows), SETTINGS.batch, SETTINGS.seed)
-    step = TrainStep(network, Update(SETTINGS, network, order.steps * SETTINGS.epochs), TASK, SingleWorkerGroup())
+    step = TrainStep(network, Update(SETTINGS, network, order.steps * SETTINGS.epochs), TASK, SingleWorker())
     state = {"epoch": 0, "step": 0}
 
     def train(seconds: float) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 from gdmix_core import storage
 from gdmix_core.data.frame import Frame
 from gdmix_core.effects.effect import effect_of
-from gdmix_core.effects.text.initial_networks import prepare_networks
+from gdmix_core.effects.text.training import prepare_networks
 from gdmix_core.models.initial import newest_run
 from gdmix_core.models.initial.layout import write_initial
 from gdmix_core.models.initial.locate import InitialFiles, find_initial, fingerprint

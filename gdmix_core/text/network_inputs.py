@@ -1,11 +1,12 @@
-"""What the shapes of a text network depend on, beside its settings: the vocabularies and sizes found in the data."""
+"""The shapes of a text network depend, beside its settings, on vocabularies and sizes found in the data."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from gdmix_core import storage
 from gdmix_core.errors import DataError
 
 
@@ -26,17 +27,11 @@ class NetworkInputs:
     outputs: int = 1
 
     def to_json(self) -> str:
-        content = {
-            "tokens": list(self.tokens),
-            "ids": {name: list(values) for name, values in self.ids.items()},
-            "bags": self.bags,
-            "outputs": self.outputs,
-        }
-        return json.dumps(content, ensure_ascii=False)
+        return json.dumps(asdict(self), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> NetworkInputs:
-        """Raises DataError when the text is not what `to_json` writes."""
+        """Parse what to_json wrote. Raises DataError when the text is not what `to_json` writes."""
         try:
             content: dict[str, Any] = json.loads(text)
             return cls(
@@ -47,3 +42,13 @@ class NetworkInputs:
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"the network's inputs cannot be read ({error!r}); train the model again") from None
+
+    @classmethod
+    def read(cls, path: str) -> NetworkInputs:
+        """Read a file. Raises DataError when it is missing, or `write` has not written it."""
+        with storage.open_for_read(path) as file:
+            return cls.from_json(file.read().decode())
+
+    def write(self, path: str) -> None:
+        with storage.open_for_write(path) as file:
+            file.write(self.to_json().encode())

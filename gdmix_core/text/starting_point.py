@@ -1,4 +1,4 @@
-"""Where a network's training starts: at the network of the pass before, in the first pass at that of initial_model."""
+"""A network's training starts at the network of the pass before, in the first pass at that of initial_model."""
 
 from __future__ import annotations
 
@@ -9,28 +9,17 @@ from gdmix_core.text.network_inputs import NetworkInputs
 from gdmix_core.training_context import TrainingContext
 
 
-def inputs_to_start_from(context: TrainingContext) -> NetworkInputs | None:
-    """Of the network before, whether its weights are taken or not; None without one."""
+def start_inputs(context: TrainingContext) -> NetworkInputs | None:
+    """Read the inputs of the network before, whether its weights are taken or not; None without one."""
     path = _file_before(context, INPUTS)
-    return None if path is None else read_inputs(path)
+    return None if path is None else NetworkInputs.read(path)
 
 
-def weights_to_start_from(context: TrainingContext) -> str | None:
-    """The file with trained weights, of the same names and shapes; None where training starts from new ones."""
+def start_weights(context: TrainingContext) -> str | None:
+    """Return the file with trained weights, of the same names and shapes; None where training starts from new ones."""
     if not context.settings.text.warm_start:
         return None
     return _file_before(context, WEIGHTS)
-
-
-def read_inputs(path: str) -> NetworkInputs:
-    """Raises DataError when the file is missing, or is none."""
-    with storage.open_for_read(path) as file:
-        return NetworkInputs.from_json(file.read().decode())
-
-
-def write_inputs(path: str, inputs: NetworkInputs) -> None:
-    with storage.open_for_write(path) as file:
-        file.write(inputs.to_json().encode())
 
 
 def _file_before(context: TrainingContext, name: str) -> str | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import zlib
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +23,11 @@ class AllReduce(Protocol):
     workers: int
 
     def sum(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """float64 [n] of every worker → their sum, the same to the bit on each. Raises WorkerLostError."""
+        """Add up float64 [n] of every worker; the sum is the same to the bit on each. Raises WorkerLostError."""
 
 
 class SingleWorker:
-    """The group of one."""
+    """The group of one: what TensorFlowAllReduce does, without TensorFlow's cluster."""
 
     rank = 0
     workers = 1
@@ -34,9 +35,21 @@ class SingleWorker:
     def sum(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         return values
 
+    def sum_in_graph(self, values: Any) -> Any:
+        return values
+
+    def barrier(self) -> None:
+        pass
+
+    def leave(self) -> None:
+        pass
+
+    def losing_workers(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
 
 class DataTerm(Protocol):
-    """What a GlobalObjective computes of the rows it holds; its docstrings say what each is."""
+    """The part of a GlobalObjective that is computed of the rows it holds; its docstrings say what each is."""
 
     def value_and_gradient(self, w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]: ...
     def move_to(self, w: NDArray[np.float64]) -> None: ...
@@ -67,8 +80,6 @@ class SharedObjective:
     def value_and_gradient(self, w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         self.evaluations += 1
         value, gradient = self._own.value_and_gradient(w)
-        if self._group.workers == 1:
-            return value, gradient
         total = self._sum(np.concatenate([[value], gradient]), w)
         return float(total[0]), total[1:]
 
@@ -76,24 +87,23 @@ class SharedObjective:
         self._own.move_to(w)
 
     def product(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
-        self.hessian_products += 1
-        return self._sum(self._own.product(v), v)
+        return self._counted_sum(self._own.product(v), v)
 
     def diagonal(self) -> NDArray[np.float64]:
-        self.hessian_products += 1
-        return self._sum(self._own.diagonal())
+        return self._counted_sum(self._own.diagonal())
 
     def hessian(self) -> NDArray[np.float64]:
-        self.hessian_products += 1
-        return self._sum(self._own.hessian())
+        return self._counted_sum(self._own.hessian())
 
     def third_product(self, q: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
-        self.hessian_products += 1
-        return self._sum(self._own.third_product(q, v), q, v)
+        return self._counted_sum(self._own.third_product(q, v), q, v)
 
     def leverage_gradient(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self._counted_sum(self._own.leverage_gradient(V), V)
+
+    def _counted_sum(self, own: NDArray[np.float64], *asked: NDArray[np.float64]) -> NDArray[np.float64]:
         self.hessian_products += 1
-        return self._sum(self._own.leverage_gradient(V), V)
+        return self._sum(own, *asked)
 
     def _sum(self, own: NDArray[np.float64], *asked: NDArray[np.float64]) -> NDArray[np.float64]:
         if self._group.workers == 1:

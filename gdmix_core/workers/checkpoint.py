@@ -1,4 +1,4 @@
-"""The checkpoint of a step in training, for a killed one to go on from; of a fixed effect its latest coefficients."""
+"""The checkpoint from which a killed step resumes; of a fixed effect its latest coefficients."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class StepCheckpoint:
         self._next_write = 0.0
 
     def read_arrays(self) -> dict[str, NDArray[Any]] | None:
-        """None where there are none, or those of other settings or other input."""
+        """Read them; None where there are none, or those of other settings or other input."""
         if not storage.exists(self.path):
             return None
         with storage.open_for_read(self.path) as file:
@@ -57,7 +57,7 @@ class StepCheckpoint:
         self._next_write = end + (end - begin) / _SHARE
 
     def offer_arrays(self, arrays: Callable[[], Mapping[str, Any]]) -> None:
-        """Writes them, unless the last were written too short a time ago."""
+        """Write them, unless the last were written too short a time ago."""
         if time.monotonic() >= self._next_write:
             self.write_arrays(arrays())
 
@@ -86,7 +86,7 @@ class IterateCheckpoint(StepCheckpoint):
         super().__init__(directory, key, "iterate.npz")
 
     def read(self) -> Iterate | None:
-        """None where there is none, or one of other settings or other input."""
+        """Read it; None where there is none, or one of other settings or other input."""
         stored = self.read_arrays()
         if stored is None:
             return None
@@ -98,5 +98,5 @@ class IterateCheckpoint(StepCheckpoint):
             return None
 
     def offer(self, iterate: Iterate) -> None:
-        """Writes it, unless the last one was written too short a time ago."""
+        """Write it, unless the last one was written too short a time ago."""
         self.offer_arrays(lambda: asdict(iterate))

@@ -1,4 +1,4 @@
-"""How many cores training may use."""
+"""The number of cores that training may use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gdmix_core.config.pipeline import Config
 
 
 def core_count(config: Config) -> int:
-    """Cores to use at once on this machine: engine.local.processes, or those this process may run on."""
+    """Return the cores to use at once on this machine: engine.local.processes, or those this process may run on."""
     wanted = config.engine.local.processes
     if wanted != "auto":
         return wanted

@@ -15,29 +15,29 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gdmix_core.workers import processes
-from gdmix_core.workers.process import LOST_WORKER, TOLD_TO_END
+from gdmix_core.workers.process import LOST_WORKER, TERMINATED
 
 log = logging.getLogger(__name__)
 
 _HOST = "127.0.0.1"
 # After one worker has failed, those that are still there by then are frozen.
 _GRACE_SECONDS = 5.0
-# Between two looks at the processes; after ten of them without one this process itself was stopped.
-_LOOK_SECONDS = 0.2
+# Between two polls of the processes; after ten of them without one this process itself was stopped.
+_POLL_SECONDS = 0.2
 
 Event = processes.Event
 
 
 @dataclass(frozen=True)
 class WorkerGroup:
-    """Which processes train a step together.
+    """The processes that train a step together.
 
-    module, arguments: what each of them runs; it tells its outcome and its errors as worker_process.main does
+    module, arguments: what each of them runs; it reports its outcome and its errors as process.main does
     jobs: how many of each job of TensorFlow's cluster, such as {"worker": 2}; the first of the first one reports
-    replaceable: jobs whose processes the others can go on without until a new one is there
+    replaceable: jobs whose processes the others can do without until a new one is there
     servers: whether all but the first only serve it, and end with it
     restarts: how often all may start again after one died
-    silence: seconds; a process that has sent beats (worker_process.send_beats) is killed after so long without one
+    heartbeat_timeout: seconds; who has sent heartbeats (process.send_heartbeats) is killed after so long without one
     """
 
     step_id: str
@@ -48,7 +48,7 @@ class WorkerGroup:
     environment: Mapping[str, str] = field(default_factory=dict)
     replaceable: tuple[str, ...] = ()
     servers: bool = False
-    silence: float = 60.0
+    heartbeat_timeout: float = 60.0
 
     @property
     def members(self) -> list[tuple[str, int]]:
@@ -61,7 +61,7 @@ class WorkerGroup:
 
 
 def train_together(group: WorkerGroup, on_event: Callable[[Event], None]) -> dict[str, Any]:
-    """Returns the outcome. When a process dies all start again, `restarts` times at most.
+    """Return the outcome. When a process dies all start again, `restarts` times at most.
 
     on_event: told of whatever a process reports besides its outcome and its errors
     Raises StepError: at once for a mistake that a process reports, as it would be made again; otherwise when no
@@ -69,7 +69,7 @@ def train_together(group: WorkerGroup, on_event: Callable[[Event], None]) -> dic
     """
     for restarts in range(group.restarts + 1):
         attempt = _Attempt(group, on_event)
-        attempt.go()
+        attempt.run()
         if attempt.succeeded:
             assert attempt.outcome is not None
             return attempt.outcome
@@ -87,7 +87,7 @@ def train_together(group: WorkerGroup, on_event: Callable[[Event], None]) -> dic
 
 
 class _Attempt:
-    """All processes once, from their start to their end.
+    """One attempt of all processes, from their start to their end.
 
     outcome: what the first one reports at the end; codes: exit codes; errors: the mistakes reported
     """
@@ -103,12 +103,12 @@ class _Attempt:
         self._lost: str | None = None
         self._frozen: set[int] = set()
         self._heard: dict[int, float] = {}
-        self._looked = time.monotonic()
+        self._polled = time.monotonic()
         self._workers: list[subprocess.Popen[str]] = []
         self._replacements = 0
         self._over = threading.Event()
 
-    def go(self) -> None:
+    def run(self) -> None:
         group = self._group
         with _reserved_ports(group.size) as ports:
             self._environments = _environments(group, ports)
@@ -131,8 +131,8 @@ class _Attempt:
         return self.outcome is not None and not any(counted)
 
     def deaths(self) -> list[str]:
-        """Which processes died and why; not those that ended because another had. Empty when all were told to end."""
-        because_of_another = (0, -signal.SIGTERM, TOLD_TO_END, LOST_WORKER)
+        """Say which processes died and why, not those that ended because another had; [] if all were told to end."""
+        because_of_another = (0, -signal.SIGTERM, TERMINATED, LOST_WORKER)
         found = [
             f"{self._names[number]} {self._death(number, code)}"
             for number, code in enumerate(self.codes)
@@ -151,9 +151,9 @@ class _Attempt:
         return processes.start(self._group.module, self._group.arguments, self._environments[number])
 
     def _replace(self, number: int, code: int) -> subprocess.Popen[str] | None:
-        """Another process in the place of one that died, where the rest can go on without it meanwhile."""
+        """Start another process in the place of one that died, where the rest can do without it meanwhile."""
         job, _ = self._group.members[number]
-        told = code in (TOLD_TO_END, -signal.SIGTERM)
+        told = code in (TERMINATED, -signal.SIGTERM)
         if job not in self._group.replaceable or told or self.errors or self.outcome:
             return None
         if self._replacements >= self._group.restarts:
@@ -182,11 +182,11 @@ class _Attempt:
             self._tell(event)
 
     def _end_frozen(self) -> None:
-        """A worker that is stopped, or stuck in the kernel, ignores SIGTERM and would be waited for forever."""
+        """Kill a worker that is stopped, or stuck in the kernel: it ignores SIGTERM and would be waited for forever."""
         members = self._group.members
         needed = [n for n, (job, _) in enumerate(members) if job not in self._group.replaceable]
         while not any(self._workers[number].poll() for number in needed):
-            if self._over.wait(_LOOK_SECONDS):
+            if self._over.wait(_POLL_SECONDS):
                 return
             self._end_silent()
         if self._over.wait(_GRACE_SECONDS):
@@ -196,13 +196,13 @@ class _Attempt:
                 self._kill_frozen(number)
 
     def _end_silent(self) -> None:
-        """The others would wait for a server that is frozen, and nothing else tells that it is."""
+        """Kill a server that is frozen: the others would wait for it, and nothing else shows that it is."""
         now = time.monotonic()
-        if now - self._looked > 10 * _LOOK_SECONDS:
+        if now - self._polled > 10 * _POLL_SECONDS:
             self._heard = dict.fromkeys(self._heard, now)
-        self._looked = now
+        self._polled = now
         for number, heard in list(self._heard.items()):
-            if now - heard > self._group.silence:
+            if now - heard > self._group.heartbeat_timeout:
                 del self._heard[number]
                 if self._workers[number].poll() is None:
                     self._kill_frozen(number)
@@ -214,7 +214,7 @@ class _Attempt:
 
 @contextlib.contextmanager
 def _reserved_ports(count: int) -> Iterator[list[int]]:
-    """Free ports that stay this process's own until its workers have them.
+    """Reserve free ports that stay this process's own until its workers have them.
 
     TensorFlow's import takes seconds, in which a port that was merely found free may be given to somebody else. So
     they are kept, bound but without listening; SO_REUSEPORT lets the workers bind them too.
@@ -244,5 +244,5 @@ def _environments(group: WorkerGroup, ports: Sequence[int]) -> list[dict[str, st
 
 
 def _shown(jobs: Mapping[str, int]) -> str:
-    """2 workers; 1 chief, 2 workers, 1 ps"""
+    """Format as 2 workers; 1 chief, 2 workers, 1 ps."""
     return ", ".join(f"{count} {job}{'s' if job == 'worker' and count > 1 else ''}" for job, count in jobs.items())

@@ -1,4 +1,4 @@
-"""How a line of the log looks, whoever writes it: the command, one of its steps, or a worker process of a step."""
+"""The form of a line of the log, whoever writes it: the command, one of its steps, or a worker process of a step."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class LineFormatter(logging.Formatter):
 
 
 def to_standard_error(level: int, step: str = "", worker: str = "") -> None:
-    """Sends this process's log there, unless it goes somewhere already; step, worker: as in LineFormatter."""
+    """Send this process's log there, unless it goes somewhere already; step, worker: as in LineFormatter."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter(step, worker))
     logging.basicConfig(level=level, handlers=[handler])
 
 
 def into(log: logging.Logger) -> Callable[[str], None]:
-    """Takes a worker's lines, as LineFormatter makes them, into a log of another look: each at its own level.
+    """Take a worker's lines, as LineFormatter makes them, into a log of another look: each at its own level.
 
     A line without a level, as of a traceback, has that of the line before.
     """
@@ -61,5 +61,5 @@ def into(log: logging.Logger) -> Callable[[str], None]:
 
 
 def step_line(name: str) -> str:
-    """The line that says that a step begins, now."""
+    """Return the line that says that a step begins, now."""
     return f"{time.strftime(_TIME)} INFO {name}"

@@ -1,4 +1,4 @@
-"""How a process of a group of workers begins and ends, and what it tells its parent of it."""
+"""The start and the end of a process of a group of workers, and its reports to its parent."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from gdmix_core.workers.all_reduce import WorkerLostError
 
 # Exit codes that say nothing against the worker itself.
 LOST_WORKER = 75  # another one is gone (EX_TEMPFAIL of sysexits.h)
-TOLD_TO_END = 128 + signal.SIGTERM
+TERMINATED = 128 + signal.SIGTERM
 
 
 def main(description: str, work: Callable[[str, str, int], None]) -> None:
-    """Calls work(run's root, step's id, threads), as the command line says, and ends the process."""
+    """Call work(run's root, step's id, threads), as the command line says, and end the process."""
     _end_on_sigterm()
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--run", required=True)
     parser.add_argument("--step", required=True)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    processes.become_worker(arguments.step, _place())
+    processes.become_worker(arguments.step, _name())
     code = 0
     try:
         work(arguments.run, arguments.step, arguments.threads)
@@ -49,8 +49,8 @@ def main(description: str, work: Callable[[str, str, int], None]) -> None:
     os._exit(code)
 
 
-def send_beats(seconds: float = 5.0) -> None:
-    """Tells the parent every so many seconds that this process is alive, from now to its end."""
+def send_heartbeats(seconds: float = 5.0) -> None:
+    """Tell the parent every so many seconds that this process is alive, from now to its end."""
 
     def beat() -> None:
         while True:
@@ -60,8 +60,8 @@ def send_beats(seconds: float = 5.0) -> None:
     threading.Thread(target=beat, daemon=True).start()
 
 
-def _place() -> str:
-    """`worker 1`: which of the group it is, by TF_CONFIG; empty where that does not say (`work` then asks for it)."""
+def _name() -> str:
+    """Return `worker 1`, its name in the group by TF_CONFIG; "" where that does not say (`work` then asks for it)."""
     try:
         task = json.loads(os.environ["TF_CONFIG"])["task"]
         return f"{task['type']} {task['index']}"
@@ -70,15 +70,14 @@ def _place() -> str:
 
 
 def _end_on_sigterm() -> None:
-    """TensorFlow catches SIGTERM, as notice of a preemption that somebody else will act on, and goes on.
+    """End on SIGTERM, which TensorFlow catches as notice of a preemption that somebody else will act on.
 
-    So that it is the end all the same, the signal is blocked, in this thread and those it starts, and a thread of its
-    own waits for it.
+    The signal is blocked, in this thread and those it starts, and a thread of its own waits for it.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
     def end() -> None:
         signal.sigwait({signal.SIGTERM})
-        os._exit(TOLD_TO_END)
+        os._exit(TERMINATED)
 
     threading.Thread(target=end, daemon=True).start()

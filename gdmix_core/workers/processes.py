@@ -3,6 +3,9 @@
 A worker inherits the process group (whoever kills a task's group kills its workers), gets no standard input (in an
 Airflow task that is the supervisor's socket), and asks the kernel to end it when its parent dies. One that runs code
 of the user's own leads a group of its own, whose processes all end with it.
+
+The pools of multiprocessing and concurrent.futures do not serve here: their workers outlive a parent that is killed,
+and the error of a lost worker does not say which one it was, and what it died of.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ _PR_SET_PDEATHSIG = 1
 _show: Callable[[str], None] | None = None
 # Of a worker: the pipe to its parent.
 _events: IO[str] | None = None
-_handing_on: dict[subprocess.Popen[str], threading.Thread] = {}
+_forwarding: dict[subprocess.Popen[str], threading.Thread] = {}
 _ending_groups: dict[subprocess.Popen[str], threading.Thread] = {}
 _running: set[subprocess.Popen[str]] = set()
 # Reentrant: an operator's on_kill runs in a signal handler, which may interrupt the very code that holds it.
@@ -46,7 +49,7 @@ _lock = threading.RLock()
 
 
 def end_with_parent() -> None:
-    """In a child before its program begins: asks the kernel to kill it when its parent dies, whatever of.
+    """Ask the kernel, in a child before its program begins, to kill it when its parent dies of any cause.
 
     For programs that are not ours, such as spark-submit, whose shell becomes the JVM: it would work on alone. Handed to
     Popen as preexec_fn; one system call, and nothing that could wait for a lock of the process that was forked.
@@ -56,7 +59,7 @@ def end_with_parent() -> None:
 
 
 def end_descendants(grace_seconds: float = 2.0) -> None:
-    """Ends all processes below this one: SIGTERM, after the grace SIGKILL; returns when none is left."""
+    """End all processes below this one: SIGTERM, after the grace SIGKILL; return when none is left."""
     import psutil
 
     me = psutil.Process()
@@ -79,7 +82,7 @@ def end_descendants(grace_seconds: float = 2.0) -> None:
 
 
 def end_on_signals(message: str, signals: Sequence[signal.Signals]) -> None:
-    """From now on one of the signals ends this process with all below it, within seconds, and exit code 128 + signal.
+    """Let each of the signals end this process with all below it, within seconds, and exit code 128 + signal.
 
     message: written to standard error then. A thread of its own waits for the signal, which the interpreter's handlers
     do not see while compiled code runs; children have the default handlers.
@@ -132,7 +135,7 @@ def start(
     *,
     leads_group: bool = False,
 ) -> subprocess.Popen[str]:
-    """Starts `python -m module arguments`. Its standard output carries events, a JSON object a line.
+    """Start `python -m module arguments`. Its standard output carries events, a JSON object a line.
 
     leads_group: the worker leads a process group of its own, and what is left of the group is killed at its end
     """
@@ -151,7 +154,7 @@ def start(
         ending = _ending_groups[process] = threading.Thread(target=_end_group, args=(process.pid,), daemon=True)
         ending.start()
     if _show is not None:
-        shown = _handing_on[process] = threading.Thread(target=_hand_on, args=(process.stderr, _show), daemon=True)
+        shown = _forwarding[process] = threading.Thread(target=_forward, args=(process.stderr, _show), daemon=True)
         shown.start()
     with _lock:
         _running.add(process)
@@ -159,7 +162,7 @@ def start(
 
 
 def _end_group(leader: int) -> None:
-    """Kills what is left of a process group when its leader ends.
+    """Kill what is left of a process group when its leader ends.
 
     The leader is left to be reaped: until then no other group can have its number.
     """
@@ -170,12 +173,12 @@ def _end_group(leader: int) -> None:
 
 
 def show_lines(show: Callable[[str], None] | None) -> None:
-    """Who shows the lines that workers write to standard error, as one who draws a bar there must; None: nobody."""
+    """Set who shows the lines that workers write to standard error, as one who draws a bar there must; None: nobody."""
     global _show
     _show = show
 
 
-def _hand_on(lines: IO[str], show: Callable[[str], None]) -> None:
+def _forward(lines: IO[str], show: Callable[[str], None]) -> None:
     for line in lines:
         show(line.rstrip("\n"))
 
@@ -187,7 +190,7 @@ def wait_all(
     leader: int | None = None,
     replace: Callable[[int, int], subprocess.Popen[str] | None] = lambda number, code: None,
 ) -> list[int]:
-    """Waits for all, handing every event to on_event(process number, event). Returns the exit codes.
+    """Wait for all, handing every event to on_event(process number, event). Returns the exit codes.
 
     When one fails the others are ended, as their work would be in vain; unless replace(number, exit code) has started
     another in its place. When the leader ends, the others are ended too.
@@ -209,7 +212,7 @@ def wait_all(
         if (ending := _ending_groups.pop(process, None)) is not None:
             ending.join()
         code = process.wait()
-        if (shown := _handing_on.pop(process, None)) is not None:
+        if (shown := _forwarding.pop(process, None)) is not None:
             shown.join(_SECONDS_FOR_LAST_LINES)  # a child of the worker's own may keep the pipe open
         if (code == 0 and number != leader) or ended.is_set():
             return
@@ -235,7 +238,7 @@ def wait_all(
 
 
 def terminate(processes: Sequence[subprocess.Popen[str]], grace_seconds: float = 3.0) -> None:
-    """SIGTERM, then SIGKILL to those still there after the grace, which is one for all; returns when all have ended."""
+    """Send SIGTERM, and SIGKILL to those still there after the grace, one for all; return when all have ended."""
     for process in processes:
         if process.poll() is None:
             process.terminate()
@@ -251,14 +254,14 @@ def terminate(processes: Sequence[subprocess.Popen[str]], grace_seconds: float =
 
 
 def terminate_children(grace_seconds: float = 3.0) -> None:
-    """Ends every worker this process has started; for an operator's on_kill."""
+    """End every worker this process has started; for an operator's on_kill."""
     with _lock:
         running = list(_running)
     terminate(running, grace_seconds)
 
 
 def explain(codes: Sequence[int], errors: Sequence[str], what: str) -> StepError:
-    """The error that says which workers failed, and how; errors: what they report, which may name the step as well."""
+    """Make the error that says which workers failed, and how; errors: their reports, which may name the step too."""
     errors = [error.removeprefix(f"{what}: ") for error in errors]
     ended = [f"worker {n}: {describe_exit(code)}" for n, code in enumerate(codes) if code not in (0, -signal.SIGTERM)]
     reasons = "; ".join(dict.fromkeys([*errors, *ended])) or "every worker was ended from outside"
@@ -268,7 +271,7 @@ def explain(codes: Sequence[int], errors: Sequence[str], what: str) -> StepError
 
 
 def describe_exit(code: int) -> str:
-    """How a process ended, by its return code."""
+    """Say how a process ended, by its return code."""
     if code < 0:
         name = signal.Signals(-code).name
         return f"killed by {name}" + (" (out of memory?)" if code == -signal.SIGKILL else "")
@@ -279,7 +282,7 @@ def describe_exit(code: int) -> str:
 
 
 def become_worker(step: str = "", worker: str = "") -> None:
-    """Call first in a worker: ties its life to its parent's and sends its log to standard error.
+    """Tie this worker's life to its parent's and send its log to standard error; call it first.
 
     What the worker prints goes there too: standard output's pipe is for events alone, and no child inherits it.
 
@@ -299,7 +302,7 @@ def become_worker(step: str = "", worker: str = "") -> None:
 
 
 def send(event: Event) -> None:
-    """Hands an event to the parent. Ends the process if there is no parent any more."""
+    """Hand an event to the parent. Ends the process if the parent is gone."""
     try:
         events = _events or sys.stdout
         events.write(json.dumps(event) + "\n")

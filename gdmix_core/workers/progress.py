@@ -13,7 +13,7 @@ Listener = Callable[[int, int, str], None]
 
 
 class LogListener:
-    """Writes a log line at most every `seconds`, and none for work that ends sooner."""
+    """A listener that writes a log line at most every `seconds`, and none for work that ends sooner."""
 
     def __init__(self, seconds: float = 10.0) -> None:
         self._seconds = seconds
@@ -30,10 +30,10 @@ _listener: ContextVar[Listener | None] = ContextVar("gdmix_progress", default=No
 
 
 def listen(listener: Listener | None) -> None:
-    """Sets who is told of progress in this context; None: a log."""
+    """Set who is told of progress in this context; None: a log."""
     _listener.set(listener)
 
 
 def reporter() -> Listener:
-    """What to call with (done, total, what). Ask for it once, in the thread that was told to listen."""
+    """Return what to call with (done, total, what). Ask for it once, in the thread that was told to listen."""
     return _listener.get() or LogListener()

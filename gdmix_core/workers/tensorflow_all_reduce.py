@@ -21,7 +21,7 @@ from gdmix_core.workers.tensorflow_import import import_tensorflow
 
 
 def place_in_cluster(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
-    """(rank, workers) by TF_CONFIG. Raises StepError when it is absent or has no place for this process.
+    """Return (rank, workers) by TF_CONFIG. Raises StepError when it is absent or has no place for this process.
 
     {"cluster": {"worker": ["host:port", …]}, "task": {"type": "worker", "index": rank}}, as explained at
     https://www.tensorflow.org/guide/distributed_training#setting_up_the_tf_config_environment_variable
@@ -50,7 +50,13 @@ class TensorFlowAllReduce:
         tensorflow: the imported library, where it does more than to add up; else it is imported here, without GPUs.
         """
         self.rank, self.workers = place_in_cluster()
-        self._tf = tf = tensorflow or _to_add_up()
+        self._tf = tf = tensorflow or import_tensorflow(
+            keras=False,
+            gpus=False,
+            extra="distributed",
+            what="fixed_effect.workers above 1",
+            threads=1,  # The cores are for the loss and its gradient; TensorFlow only adds up and sends.
+        )
         implementations = tf.distribute.experimental.CommunicationImplementation
         with_gpus = bool(tf.config.get_visible_devices("GPU"))
         options = tf.distribute.experimental.CommunicationOptions(
@@ -61,7 +67,7 @@ class TensorFlowAllReduce:
         self._sum = tf.function(self.sum_in_graph, input_signature=[tf.TensorSpec([None], tf.float64)])
 
     def sum_in_graph(self, values: Any) -> Any:
-        """The sum over the workers of a dense tensor, within a tf.function; every worker must trace and call the same
+        """Sum a dense tensor over the workers, within a tf.function; every worker must trace and call the same
         ones in the same order."""
         tf = self._tf
 
@@ -78,20 +84,20 @@ class TensorFlowAllReduce:
         return total
 
     def barrier(self) -> None:
-        """Returns when every worker has called it. Raises WorkerLostError."""
+        """Return when every worker has called it. Raises WorkerLostError."""
         self.sum(np.zeros(1))
 
     def leave(self) -> None:
-        """Call last: waits for the others, so that none finds its peers gone while it reads their last words.
+        """Wait for the others, as the last thing, so that none finds its peers gone while it reads their last words.
 
-        After a barrier nothing can be lost any more; so that the others are gone already is no error.
+        After a barrier nothing can be lost: it is not an error if the others are gone already.
         """
         with contextlib.suppress(WorkerLostError):
             self.barrier()
 
     @contextlib.contextmanager
     def losing_workers(self) -> Iterator[None]:
-        """Raises what TensorFlow says of a lost peer within the block as WorkerLostError."""
+        """Raise what TensorFlow says of a lost peer within the block as WorkerLostError."""
         errors = self._tf.errors
         try:
             yield
@@ -107,14 +113,6 @@ class TensorFlowAllReduce:
 
 
 def _reason(message: str) -> str:
-    """What TensorFlow says of a lost peer, without the graph around it."""
+    """Extract what TensorFlow says of a lost peer, without the graph around it."""
     _, _, reason = message.rpartition("aborted by: ")
     return " ".join(reason.partition("The error could be")[0].split())
-
-
-def _to_add_up() -> Any:
-    tensorflow = import_tensorflow(keras=False, gpus=False, extra="distributed", what="fixed_effect.workers above 1")
-    # The cores are for the loss and its gradient; TensorFlow only adds up and sends.
-    tensorflow.config.threading.set_intra_op_parallelism_threads(1)
-    tensorflow.config.threading.set_inter_op_parallelism_threads(2)
-    return tensorflow

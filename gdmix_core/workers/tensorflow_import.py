@@ -1,4 +1,4 @@
-"""Importing TensorFlow where it is needed, with no more of it than is needed, and without its chatter."""
+"""The import of TensorFlow where it is needed, with no more of it than is needed, and without its chatter."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from gdmix_core.errors import StepError
 from gdmix_core.extras import require
 
 
-def import_tensorflow(*, keras: bool, gpus: bool, extra: str, what: str) -> Any:
-    """The library, which says nothing at its start. Takes seconds.
+def import_tensorflow(*, keras: bool, gpus: bool, extra: str, what: str, threads: int | None = None) -> Any:
+    """Import the library, which says nothing at its start. Takes seconds.
 
     keras: without it the import takes half the time; gpus: whether it may use them
     extra: which of the project's extras brings it; what: what needs it, for the messages
+    threads: those of an operation; None: as many as there are cores
     Raises ConfigError when it is not installed, StepError when it cannot be imported.
     """
     require("tensorflow", extra, what)
@@ -37,12 +38,16 @@ def import_tensorflow(*, keras: bool, gpus: bool, extra: str, what: str) -> Any:
             import tensorflow
         except ImportError as error:
             raise StepError(f"{what} needs TensorFlow, which cannot be imported: {error}") from None
+    if threads is not None:
+        tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
+        # Two steps never run at once: beside the step itself there are only sums and sends.
+        tensorflow.config.threading.set_inter_op_parallelism_threads(2)
     return tensorflow
 
 
 @contextlib.contextmanager
 def _import_fails(package: str) -> Iterator[None]:
-    """TensorFlow imports Keras at its end, and goes on without when that fails."""
+    """Let the import of a package fail: TensorFlow imports Keras at its end, and does without when that fails."""
     if package in sys.modules:
         yield
         return
@@ -55,7 +60,7 @@ def _import_fails(package: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet_start() -> Iterator[None]:
-    """What is written to standard error in the block is shown only if it fails.
+    """Show what is written to standard error in the block only if it fails.
 
     TensorFlow's libraries write some lines before their log level counts.
     """

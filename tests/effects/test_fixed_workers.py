@@ -27,7 +27,7 @@ from gdmix_core.models.native import read_model
 from gdmix_core.pipeline.run import SPLITS, Run
 from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers import processes, progress
-from gdmix_core.workers.process import TOLD_TO_END
+from gdmix_core.workers.process import TERMINATED
 from tests.effects.worker_processes import wait_until, workers_of
 from tests.run_directory import Rows, checkpoint_of, make_run
 
@@ -167,7 +167,7 @@ def test_killed_parent_and_killed_worker_cost_only_time(
     time.sleep(0.3)
     parent.kill()
     parent.wait()
-    assert os.waitstatus_to_exitcode(os.waitpid(workers[0], 0)[1]) == TOLD_TO_END
+    assert os.waitstatus_to_exitcode(os.waitpid(workers[0], 0)[1]) == TERMINATED
     os.kill(workers[1], signal.SIGCONT)
     os.waitpid(workers[1], 0)
     stored = checkpoint.read()

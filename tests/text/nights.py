@@ -18,9 +18,9 @@ from gdmix_core.models.initial.layout import write_initial
 from gdmix_core.models.initial.locate import InitialFiles, find_initial, fingerprint
 from gdmix_core.pipeline.run import Run
 from gdmix_core.text.initial.network import prepare
-from gdmix_core.text.training.group import SingleWorkerGroup
 from gdmix_core.text.training.worker import train_and_score
 from gdmix_core.training_context import TrainingContext
+from gdmix_core.workers.all_reduce import SingleWorker
 from tests.run_directory import Rows, make_run
 from tests.text.text_runs import EVERYTHING, NETWORK
 
@@ -117,7 +117,7 @@ def walk(run: Run, upto: str = "export") -> Run:
             continue
         if step.kind == "train_text" and not run.config.coordinates[str(step.coordinate)].locked:
             run.require(step)
-            run.commit(step, train_and_score(TrainingContext(run, step), SingleWorkerGroup()))
+            run.commit(step, train_and_score(TrainingContext(run, step), SingleWorker()))
         else:
             dispatch.execute(run, step)
         if step.id == upto:

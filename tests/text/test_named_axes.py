@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gdmix_core.errors import DataError
-from gdmix_core.text.network.named_axes import Vocabularies, carried_over, named_axes
+from gdmix_core.text.network.named_axes import Vocabularies, named_axes, remapped
 from gdmix_core.text.network.network import TextNetwork
 from gdmix_core.text.network_inputs import NetworkInputs
 from tests.text.text_model import batch_of, perturb, text_model
@@ -51,10 +51,10 @@ def carry(settings: Any, there: Vocabularies, here: Vocabularies) -> tuple[TextN
     old, new, fresh = (TextNetwork(settings, v.inputs) for v in (there, here, here))
     perturb(old)
     axes = [
-        named_axes(settings, v, {name: values.shape for name, values in network.arrays().items()})
+        named_axes(settings, v, {name: values.shape for name, values in network.weights.arrays().items()})
         for v, network in ((there, old), (here, new))
     ]
-    new.start_from(carried_over(old.arrays(), axes[0], new.arrays(), axes[1], "old"), "old")
+    new.weights.assign(remapped(old.weights.arrays(), axes[0], new.weights.arrays(), axes[1], "old"), "old")
     return old, new, fresh
 
 
@@ -83,17 +83,17 @@ def test_rows_of_what_both_know_score_the_same(options: dict[str, Any]) -> None:
     assert np.std(before) > 0.01
     assert not np.allclose(anew, before, atol=0.01)
     # What is new starts as in a network of its own.
-    table, untouched = new.arrays()["ids/user"], fresh.arrays()["ids/user"]
+    table, untouched = new.weights.arrays()["ids/user"], fresh.weights.arrays()["ids/user"]
     np.testing.assert_array_equal(table[2], untouched[2])
-    linear = new.arrays()["linear/tags"]
+    linear = new.weights.arrays()["linear/tags"]
     assert linear[0] == 0.0
-    assert linear[1] == old.arrays()["linear/tags"][2]
+    assert linear[1] == old.weights.arrays()["linear/tags"][2]
 
 
 def test_word_pieces_have_no_ids_before_them() -> None:
     settings = text_model(vocabulary={"tokenizer": "wordpiece", "file": "unread"})
     there, here = (vocabularies(w, OLD_IDS, OLD_BAGS, pieces=True) for w in (OLD_WORDS, NEW_WORDS))
-    old, new, fresh = (network.arrays()["encoder/tokens"] for network in carry(settings, there, here))
+    old, new, fresh = (network.weights.arrays()["encoder/tokens"] for network in carry(settings, there, here))
     for number, token in enumerate(here.inputs.tokens):
         known = token in there.inputs.tokens
         expected = old[there.inputs.tokens.index(token)] if known else fresh[number]
@@ -114,14 +114,14 @@ def test_weights_that_belong_to_something_else() -> None:
     settings = text_model()
     there = vocabularies(OLD_WORDS, OLD_IDS, OLD_BAGS)
     longer = vocabularies((*OLD_WORDS, "more"), OLD_IDS, OLD_BAGS)
-    old = TextNetwork(settings, there.inputs).arrays()
+    old = TextNetwork(settings, there.inputs).weights.arrays()
     shapes = {name: values.shape for name, values in old.items()}
     axes = named_axes(settings, there, shapes)
     with pytest.raises(DataError, match=r"here: encoder/tokens has shape \(6, 5\), but its vocabulary 7 entries"):
-        carried_over(old, named_axes(settings, longer, shapes), old, axes, "here")
-    wider = TextNetwork(text_model(units=7), there.inputs).arrays()
+        remapped(old, named_axes(settings, longer, shapes), old, axes, "here")
+    wider = TextNetwork(text_model(units=7), there.inputs).weights.arrays()
     of_wider = named_axes(settings, there, {name: values.shape for name, values in wider.items()})
     with pytest.raises(DataError, match="belong to other settings of the network"):
-        carried_over(old, axes, wider, of_wider, "here")
+        remapped(old, axes, wider, of_wider, "here")
     with pytest.raises(DataError, match="the weights and the network differ in output/bias"):
-        carried_over({k: v for k, v in old.items() if k != "output/bias"}, axes, old, axes, "here")
+        remapped({k: v for k, v in old.items() if k != "output/bias"}, axes, old, axes, "here")

@@ -109,14 +109,14 @@ def test_what_is_read_packed_and_batched_is_what_lies_in_the_frame(tmp_path: Pat
     assert sorted(inputs.tokens) == sorted(WORDS)
     assert inputs.bags == {"context": 2, "tags": 6}
     network = TextNetwork(settings, inputs)
-    reader = RowReader(TrainingContext(run, run.plan[STEP]), network.tokenize, 1)
-    whole = reader.read("training", 150, 430)
+    reader = RowReader(TrainingContext(run, run.plan[STEP]), network)
+    whole = reader.read("training", np.arange(150, 430))
     picked = np.array([279, 3, 3, 100, 0])
     numbers = 150 + picked
     batch, targets = whole.batch(picked), whole.targets(picked)
-    np.testing.assert_allclose(targets.weight, np.asarray(data.weight)[numbers], rtol=1e-6)
-    np.testing.assert_allclose(targets.offset, np.asarray(data.offset)[numbers], rtol=1e-6)
-    np.testing.assert_array_equal(targets.label, np.asarray(data.label)[numbers])
+    np.testing.assert_allclose(targets["weight"], np.asarray(data.weight)[numbers], rtol=1e-6)
+    np.testing.assert_allclose(targets["offset"], np.asarray(data.offset)[numbers], rtol=1e-6)
+    np.testing.assert_array_equal(targets["label"], np.asarray(data.label)[numbers])
     np.testing.assert_allclose(batch["dense/context"], data.bags["context"][numbers])
     tags = np.zeros((5, 6), np.float32)
     tags[batch["entry_rows/tags"], batch["indices/tags"]] = batch["values/tags"]

@@ -105,7 +105,7 @@ def network_of(folder: Path, tokenizer: str = "wordpiece", **options: Any) -> Te
 
 
 def projected(network: TextNetwork, vectors: NDArray[Any]) -> NDArray[Any]:
-    weights = dict(zip(network.weight_names, network.get_weights(), strict=True))
+    weights = network.weights.arrays()
     return np.tanh(vectors @ weights["field/title/kernel"] + weights["field/title/bias"])
 
 
@@ -204,9 +204,9 @@ def test_batch_normalisations_of_a_keras_model_stay_as_they_are(tmp_path: Path) 
     keras.Model(given, inner(keras.layers.Embedding(10, 4)(given))).save(tmp_path / "model.keras")
     (tmp_path / "vocab.txt").write_text("\n".join(TOKENS[4:]) + "\n")
     network = network_of(tmp_path, "words", pooling="mean")
-    before = network.get_weights()
+    before = network.weights.arrays()
     network.encode("title", network.tokenize("title", tf.constant(["star toy", "wars"])), training=1)
-    for name, old, new in zip(network.weight_names, before, network.get_weights(), strict=True):
+    for (name, old), new in zip(before.items(), network.weights.arrays().values(), strict=True):
         np.testing.assert_array_equal(old, new, err_msg=name)
 
 

@@ -25,7 +25,7 @@ TOKENS = np.array([[2, 4, 0, 0, 0], [3, 1, 5, 2, 2], [0, 0, 0, 0, 0]], np.int32)
 
 
 def weights_of(network: TextNetwork) -> dict[str, NDArray[np.float32]]:
-    return dict(zip(network.weight_names, network.get_weights(), strict=True))
+    return network.weights.arrays()
 
 
 def encode(network: TextNetwork, tokens: NDArray[np.int32], training: bool = False) -> NDArray[np.float32]:
@@ -88,7 +88,7 @@ def test_cnn_takes_the_largest_response_of_every_window() -> None:
 
 
 def test_filters_are_separate_for_every_field_and_the_recurrent_encoder_is_shared() -> None:
-    cnn, lstm = (text_network(encoder=ENCODERS[name]).weight_names for name in ("cnn", "lstm"))
+    cnn, lstm = (text_network(encoder=ENCODERS[name]).weights.variables for name in ("cnn", "lstm"))
     assert {"encoder/title/0_window_1/kernel", "encoder/query/0_window_1/kernel"} <= set(cnn)
     assert [name for name in lstm if name.startswith("encoder/") and name.endswith("/kernel")] == [
         "encoder/0_forward/kernel"

@@ -20,7 +20,7 @@ ROWS = 12
 
 
 def weights_of(network: TextNetwork) -> dict[str, NDArray[np.float32]]:
-    return dict(zip(network.weight_names, network.get_weights(), strict=True))
+    return network.weights.arrays()
 
 
 def expected_scores(network: TextNetwork, raw: dict[str, Any]) -> NDArray[np.float64]:
@@ -116,7 +116,8 @@ def test_every_weight_is_trained() -> None:
     batch = batch_of(network, raw_rows(60))
     with tf.GradientTape() as tape:
         total = tf.reduce_sum(network(batch, training=True) ** 2)
-    for name, gradient in zip(network.weight_names, tape.gradient(total, network.trainable_variables), strict=True):
+    gradients = tape.gradient(total, network.trainable_variables)
+    for name, gradient in zip(network.weights.variables, gradients, strict=True):
         assert gradient is not None, name
         assert np.abs(tf.convert_to_tensor(gradient).numpy()).max() > 0, name
 
@@ -154,32 +155,32 @@ def test_initial_weights_depend_on_the_seed_alone() -> None:
 
 def test_weights_are_saved_and_loaded_by_name(tmp_path: Path) -> None:
     network, other = text_network(seed=1), text_network(seed=2)
-    network.save_weights(str(tmp_path / "weights.npz"))
-    other.load_weights(str(tmp_path / "weights.npz"))
-    for one, two in zip(network.get_weights(), other.get_weights(), strict=True):
+    network.weights.save(str(tmp_path / "weights.npz"))
+    other.weights.load(str(tmp_path / "weights.npz"))
+    for one, two in zip(weights_of(network).values(), weights_of(other).values(), strict=True):
         np.testing.assert_array_equal(one, two)
-    other.set_weights([2 * array for array in network.get_weights()], network.weight_names)
-    np.testing.assert_array_equal(other.get_weights()[0], 2 * network.get_weights()[0])
+    other.weights.assign({name: 2 * array for name, array in weights_of(network).items()})
+    np.testing.assert_array_equal(next(iter(weights_of(other).values())), 2 * next(iter(weights_of(network).values())))
 
 
 def test_weights_of_another_network_are_refused_whole(tmp_path: Path) -> None:
     network = text_network()
     path = str(tmp_path / "weights.npz")
-    before = network.get_weights()
+    before = weights_of(network)
     for options, message in [
         ({"units": 5}, "field/title/kernel has shape"),
         ({"hidden": []}, "lack hidden/0/kernel"),
         ({"user": ["bio"]}, "have encoder/bio"),
     ]:
-        text_network(**options).save_weights(path)
+        text_network(**options).weights.save(path)
         with pytest.raises(DataError, match=message):
-            network.load_weights(path)
+            network.weights.load(path)
     (tmp_path / "weights.npz").write_bytes(b"nothing")
     with pytest.raises(DataError, match="no archive of weights"):
-        network.load_weights(path)
+        network.weights.load(path)
     with pytest.raises(DataError, match="no such file"):
-        network.load_weights(str(tmp_path / "none.npz"))
-    for one, two in zip(before, network.get_weights(), strict=True):
+        network.weights.load(str(tmp_path / "none.npz"))
+    for one, two in zip(before.values(), weights_of(network).values(), strict=True):
         np.testing.assert_array_equal(one, two)
 
 
@@ -190,7 +191,7 @@ def test_mixed_precision_keeps_weights_and_scores_in_float32(precision: str, enc
     if encoder == "transformer":
         options["encoder"] |= {"width": 8, "layers": 1, "dropout": 0.0}
     exact, mixed = text_network(**options), text_network(**options, precision=precision)
-    assert {variable.dtype for variable in mixed.variables} == {"float32"}
+    assert {variable.dtype for variable in mixed.weights.variables.values()} == {"float32"}
     batch = batch_of(exact, raw_rows(ROWS))
     scores = mixed(batch, training=True)
     assert scores.dtype == tf.float32

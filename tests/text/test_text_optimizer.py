@@ -15,8 +15,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from gdmix_core.config.text import Optimizer, TextModel
-from gdmix_core.text.training.learning_rate import WarmUpAndDecay
-from gdmix_core.text.training.optimizer import Update
+from gdmix_core.text.training.optimizer import Update, WarmUpAndDecay
 from tests.text.text_model import text_model
 
 STEPS, RATE, DECAY = 6, 0.1, 0.3

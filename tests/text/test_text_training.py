@@ -23,13 +23,13 @@ from gdmix_core.text.network.network import TextNetwork
 from gdmix_core.text.network_inputs import NetworkInputs
 from gdmix_core.text.network_rows import RowReader
 from gdmix_core.text.training import loop, row_scores
-from gdmix_core.text.training.group import SingleWorkerGroup
 from gdmix_core.text.training.losses import loss_sums
 from gdmix_core.text.training.row_order import OrderOfGroups
 from gdmix_core.text.training.train_step import as_tensors
 from gdmix_core.text.training.worker import train_and_score
 from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers import processes
+from gdmix_core.workers.all_reduce import SingleWorker
 from tests.run_directory import Rows
 from tests.text.text_runs import EVERYTHING, STEP, scores, text_rows, text_run
 
@@ -37,14 +37,14 @@ pytestmark = pytest.mark.tensorflow
 
 
 def train(run: Run, step_id: str = STEP) -> dict[str, Any]:
-    return train_and_score(TrainingContext(run, run.plan[step_id]), SingleWorkerGroup())
+    return train_and_score(TrainingContext(run, run.plan[step_id]), SingleWorker())
 
 
 def trained_network(run: Run, step_id: str = STEP) -> TextNetwork:
     step = run.plan[step_id]
     with storage.open_for_read(TrainingContext(run, step).model_file("network_inputs.json")) as file:
         network = TextNetwork(run.config.coordinates["global"].text, NetworkInputs.from_json(file.read().decode()))
-    network.load_weights(TrainingContext(run, step).model_file("weights.npz"))
+    network.weights.load(TrainingContext(run, step).model_file("weights.npz"))
     return network
 
 
@@ -204,19 +204,19 @@ def test_workers_hold_whole_groups_and_their_sums_are_those_of_one(tmp_path: Pat
     assert result["curve"][1]["loss"] < result["curve"][0]["loss"]
     codes = group_codes(Frame(run), "training", "search")
     network = trained_network(run)
-    reader = RowReader(TrainingContext(run, run.plan[STEP]), network.tokenize, 1)
+    reader = RowReader(TrainingContext(run, run.plan[STEP]), network)
 
     def sums(workers: int) -> NDArray[np.float64]:
         """[steps, 2] of an epoch, added up over the workers."""
         total = np.zeros((8, 2))
         for rank in range(workers):
             order = OrderOfGroups(codes, rank, workers, 64, seed=3)
-            rows = reader.read_chosen("training", order.rows, codes)
+            rows = reader.read("training", order.rows, codes)
             order.begin(1)
             assert order.steps == 8
             for number in range(8):
                 own = order.own(number)
-                batch, targets = as_tensors(rows.batch(own), rows.targets(own))
+                batch, targets = as_tensors(rows.batch(own)), as_tensors(rows.targets(own))
                 parts = loss_sums(
                     network.settings, run.config.task, network(batch, training=False),
                     targets["label"], targets["weight"], targets["offset"], targets["group"],

@@ -17,10 +17,10 @@ import pytest
 from gdmix_core import storage
 from gdmix_core.execution.dispatch import execute
 from gdmix_core.pipeline.run import SPLITS
-from gdmix_core.text.training.group import SingleWorkerGroup
 from gdmix_core.text.training.worker import train_and_score
 from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers import progress
+from gdmix_core.workers.all_reduce import SingleWorker
 from tests.effects.worker_processes import wait_until, workers_of
 from tests.text.text_runs import EVERYTHING, STEP, scores, text_rows, text_run
 
@@ -45,7 +45,7 @@ def test_two_workers_one_of_which_dies_find_what_one_finds(
     settings: dict[str, Any] = {**EVERYTHING, "batch": 3, "epochs": 2, "evaluations": 3}
     data = text_rows(151, 20), text_rows(77, 21)
     alone = text_run(tmp_path / "alone", *data, **settings)
-    expected = train_and_score(TrainingContext(alone, alone.plan[STEP]), SingleWorkerGroup())
+    expected = train_and_score(TrainingContext(alone, alone.plan[STEP]), SingleWorker())
     run = text_run(tmp_path / "two", *data, **settings, workers=2, restarts=1)
     killed: list[int] = []
     told: list[int] = []

@@ -65,7 +65,7 @@ def text_network(**options: Any) -> TextNetwork:
 
 def perturb(network: TextNetwork) -> None:
     random = np.random.default_rng(1)
-    for variable in network.variables:
+    for variable in network.weights.variables.values():
         variable.assign_add(0.2 * random.standard_normal(tuple(variable.shape)).astype(np.float32))
 
 

@@ -23,7 +23,7 @@ def work(root: str, step_id: str, threads: int) -> None:
             time.sleep(0.02)
         processes.send({"outcome": {"served": served.read_text()}})
         return
-    process.send_beats(0.05)
+    process.send_heartbeats(0.05)
     if not began.exists():
         began.touch()
         time.sleep(0.2)

@@ -24,7 +24,7 @@ def test_a_frozen_server_is_missed_and_killed(tmp_path: Path, caplog: pytest.Log
         restarts=1,
         replaceable=("worker",) if replaced else (),
         servers=True,
-        silence=4.0,
+        heartbeat_timeout=4.0,
     )
     assert train_together(group, lambda event: None) == {"served": "step"}
     then = "starting another in its place" if replaced else "starting all 2 workers again from the checkpoint"

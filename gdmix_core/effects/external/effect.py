@@ -30,9 +30,9 @@ class ExternalEffect(Effect):
             yield "scores", partial(score_files_at, name, path.rstrip("/"))
 
     def train(self, context: TrainingContext, *, group: int | None = None) -> dict[str, Any]:
-        from gdmix_core.effects.external.training import train
+        from gdmix_core.effects.external.training import copy_scores
 
-        return train(context)
+        return context.once(lambda: copy_scores(context))
 
     def export(self, context: TrainingContext, directory: str) -> int:
         from gdmix_core.effects.model_files import export_files

@@ -15,15 +15,10 @@ from gdmix_core.workers import progress
 log = logging.getLogger(__name__)
 
 
-def train(context: TrainingContext) -> dict[str, Any]:
-    """Copies the frame's scores of the coordinate, block by block; returns {external: True, rows: {split: rows}}."""
-    return context.once(lambda: _copy(context))
-
-
-def _copy(context: TrainingContext) -> dict[str, Any]:
-    name = context.name
+def copy_scores(context: TrainingContext) -> dict[str, Any]:
+    """Copy the frame's scores of the coordinate, block by block; return {external: True, rows: {split: rows}}."""
     frame = context.frame
-    column = frame.score_column(name)
+    column = frame.score_column(context.name)
     report = progress.reporter()
     context.remove_score_parts()
     for split in SPLITS:

@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gdmix_core.config.external import PythonModel
 from gdmix_core.effects.effect import Effect
 from gdmix_core.effects.outcome import Outcome, other_values
-from gdmix_core.effects.python.trainer_function import trainer_function
+from gdmix_core.effects.python.trainer_function import settings_of, trainer_function
 
 if TYPE_CHECKING:
     from gdmix_core.config.coordinate import Coordinate
@@ -28,12 +27,12 @@ class PythonEffect(Effect):
         self, name: str, coordinate: Coordinate, config: Config, *, data_here: bool
     ) -> Iterator[tuple[str, Callable[[], object]]]:
         # Imported, as the step itself will do: only so it shows that what it imports is there, too.
-        yield "function", partial(trainer_function, name, _settings(coordinate).function)
+        yield "function", partial(trainer_function, name, settings_of(coordinate).function)
 
     def files(self, name: str, coordinate: Coordinate) -> dict[str, str]:
-        """The source of the module that is named, and of the one that the function comes from; not of what these
+        """Return the source of the module that is named, and of the one that the function comes from; not of what these
         import."""
-        path = _settings(coordinate).function
+        path = settings_of(coordinate).function
         function = inspect.unwrap(trainer_function(name, path))
         modules = [path.partition(":")[0]]
         if inspect.isfunction(function) or inspect.isclass(function):
@@ -62,11 +61,6 @@ class PythonEffect(Effect):
 
     def outcome(self, marker: Mapping[str, Any]) -> Outcome:
         return Outcome("own trainer", details=other_values(marker))
-
-
-def _settings(coordinate: Coordinate) -> PythonModel:
-    assert isinstance(coordinate.effect, PythonModel)
-    return coordinate.effect
 
 
 EFFECT = PythonEffect()

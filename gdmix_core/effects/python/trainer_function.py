@@ -8,6 +8,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from gdmix_core.config.coordinate import Coordinate
+from gdmix_core.config.external import PythonModel
 from gdmix_core.effects.python.trainer_input import TrainerInput
 from gdmix_core.errors import StepError
 
@@ -16,8 +18,13 @@ log = logging.getLogger(__name__)
 Trainer = Callable[[TrainerInput], Mapping[str, Any]]
 
 
+def settings_of(coordinate: Coordinate) -> PythonModel:
+    assert isinstance(coordinate.effect, PythonModel)
+    return coordinate.effect
+
+
 def trainer_function(coordinate: str, path: str) -> Trainer:
-    """The function at package.module:function. Raises StepError, which says why it is not to be had."""
+    """Import the function at package.module:function. Raises StepError, which says why that fails."""
     module_name, _, function_name = path.partition(":")
     where = f"coordinate {coordinate}: {path}"
     try:
@@ -45,7 +52,7 @@ def trainer_function(coordinate: str, path: str) -> Trainer:
 
 
 def _fault_of_arguments(function: Callable[..., Any]) -> str | None:
-    """Why it cannot be called with one argument; None if it can, or if it does not say (as some of C's do not)."""
+    """Say why it cannot be called with one argument; None if it can, or does not tell (as some of C's do not)."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""What a trainer of the user's own is given: the rows, and what the other coordinates already say of them."""
+"""The input of a trainer of the user's own: the rows, and what the other coordinates already say of them."""
 
 from __future__ import annotations
 
@@ -53,29 +53,29 @@ class TrainerInput:
         return self._frame.rows(split)
 
     def labels(self, split: str) -> NDArray[np.float64]:
-        """float64 [rows]"""
+        """Return float64 [rows]."""
         return self._frame.column(split, "label")
 
     def weights(self, split: str) -> NDArray[np.float64]:
-        """float64 [rows], all above 0; 1 without a weight column."""
+        """Return float64 [rows], all above 0; 1 without a weight column."""
         return self._frame.column(split, "weight")
 
     def column(self, split: str, name: str) -> pa.ChunkedArray:
-        """string, int64 or uint64 [rows]: uid, or a column of `columns`; a text that is absent is ""."""
+        """Return string, int64 or uint64 [rows]: uid, or a column of `columns`; a text that is absent is ""."""
         known = ("uid", *self._frame.manifest["ids"])
         if name not in known:
             raise KeyError(f"{name} is no column of the frame ({', '.join(known)}); name it in fixed_effect.columns")
         return self._frame.ids(split, name)
 
     def bag(self, split: str, name: str) -> sp.csr_matrix:
-        """[rows, features], float32 or float64 as in the input, indices ascending; name: one of `bags`."""
+        """Return [rows, features], float32 or float64 as in the input, indices ascending; name: one of `bags`."""
         key = self._key(name)
         found = self._frame.bag(split, key)
         shape = (len(found), self._frame.feature_count(key))
         return sp.csr_matrix((found.values, found.indices, found.offsets), shape=shape)
 
     def features(self, name: str) -> list[tuple[str, str]]:
-        """(name, term) of every feature of a bag, by its index."""
+        """Return (name, term) of every feature of a bag, by its index."""
         return list(self._frame.feature_list(self._key(name)).names)
 
     def _key(self, name: str) -> str:

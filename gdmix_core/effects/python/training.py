@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from gdmix_core import storage
 from gdmix_core.config.external import PythonModel
 from gdmix_core.data.frame import Frame
-from gdmix_core.effects.python.trainer_function import Trainer, trainer_function
+from gdmix_core.effects.python.trainer_function import Trainer, settings_of, trainer_function
 from gdmix_core.effects.python.trainer_input import TrainerInput
 from gdmix_core.errors import StepError
 from gdmix_core.pipeline.run import SPLITS
@@ -36,18 +36,12 @@ FILES = "files"
 
 
 def train(context: TrainingContext) -> dict[str, Any]:
-    """Calls the function, writes the scores it returns and the files it leaves; returns {function, rows, files}.
+    """Call the function, write the scores it returns and the files it leaves; return {function, rows, files}.
 
     Raises StepError when it cannot be imported, raises, or does not return a finite score for every row.
     """
-    path = _model(context).function
+    path = settings_of(context.settings).function
     return context.once(lambda: _train(context, path), before=lambda: trainer_function(context.name, path))
-
-
-def _model(context: TrainingContext) -> PythonModel:
-    model = context.settings.fixed_effect
-    assert isinstance(model, PythonModel)
-    return model
 
 
 def _train(context: TrainingContext, path: str) -> dict[str, Any]:
@@ -68,8 +62,8 @@ def _train(context: TrainingContext, path: str) -> dict[str, Any]:
 
 
 def make_scores(context: TrainingContext) -> dict[str, Any]:
-    """Calls the function in this process, writes what it returns and leaves. Returns {function, rows, files}."""
-    name, model = context.name, _model(context)
+    """Call the function in this process, write what it returns and leaves; return {function, rows, files}."""
+    name, model = context.name, settings_of(context.settings)
     function = trainer_function(name, model.function)
     frame = context.frame
     with tempfile.TemporaryDirectory() as folder, _previous(context) as previous:

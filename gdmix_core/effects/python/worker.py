@@ -15,7 +15,7 @@ import time
 
 from gdmix_core.workers import processes
 
-_LOOK_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 
 
 def main() -> None:
@@ -50,9 +50,9 @@ def main() -> None:
 
 
 def _end_with_parent(parent: int) -> None:
-    """The trainer may have taken the handler of the signal that the kernel sends when the parent dies."""
+    """End with the parent: the trainer may have taken the handler of the signal that the kernel sends when it dies."""
     while os.getppid() == parent:
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
     processes.end_descendants()
     os._exit(1)
 

@@ -37,7 +37,7 @@ class TextEffect(Effect):
         yield "mode", partial(_check_parameter_servers, coordinate.text, config.output)
 
     def files(self, name: str, coordinate: Coordinate) -> dict[str, str]:
-        """The vocabulary, and those files of an encoder's folder that are read."""
+        """Return the vocabulary, and those files of an encoder's folder that are read."""
         from gdmix_core.config.text_files import encoder_files, encoder_folder, vocabulary_path
 
         vocabulary, folder = vocabulary_path(coordinate.text), encoder_folder(coordinate.text)
@@ -51,9 +51,9 @@ class TextEffect(Effect):
         return train(context)
 
     def use_initial(self, context: TrainingContext, *, group: int | None = None) -> dict[str, Any]:
-        from gdmix_core.effects.text.locked import use_initial
+        from gdmix_core.effects.text.training import copy_initial
 
-        return use_initial(context)
+        return context.once(lambda: copy_initial(context))
 
     def export(self, context: TrainingContext, directory: str) -> int:
         from gdmix_core.effects.model_files import export_files

@@ -21,11 +21,11 @@ class TextEncoder(Protocol):
     width: int
 
     def __call__(self, field: str, tokens: Any, training: bool) -> Any:
-        """int32 [U, T], 0 is padding, at the end → [U, width]; does not depend on the amount of padding."""
+        """Encode int32 [U, T], 0 is padding, at the end → [U, width]; does not depend on the amount of padding."""
 
 
 def encoder_of(settings: TextModel, inputs: NetworkInputs, weights: Weights) -> TextEncoder:
-    """All its weights have names that start with encoder/."""
+    """Make the encoder of the settings. All its weights have names that start with encoder/."""
     if isinstance(settings.encoder, CnnEncoder):
         return CnnTextEncoder(settings.encoder, settings, inputs, weights)
     if isinstance(settings.encoder, RecurrentEncoder):

@@ -28,7 +28,7 @@ _NORMALIZATIONS = {"attended_normalization": "attention.output.LayerNorm", "oute
 
 
 def load_bert_weights(folder: str, shape: TransformerShape, weights: Weights) -> None:
-    """Sets the weights of a TransformerTextEncoder of that shape. Raises DataError for tensors that do not fit."""
+    """Set the weights of a TransformerTextEncoder of that shape. Raises DataError for tensors that do not fit."""
     tensors = _Tensors(os.path.join(folder, "model.safetensors"))
     width = shape.width
 
@@ -74,7 +74,7 @@ class _Tensors:
         self._names = set(self._file.keys())
 
     def get(self, name: str, shape: tuple[int | None, ...], older: str | None = None) -> NDArray[np.float32]:
-        """float32; also under the prefix bert. or its older name. Raises DataError."""
+        """Return a tensor as float32; also under the prefix bert. or its older name. Raises DataError."""
         candidates = [prefix + n for n in (name, older) if n for prefix in ("", "bert.")]
         found = next((candidate for candidate in candidates if candidate in self._names), None)
         if found is None:

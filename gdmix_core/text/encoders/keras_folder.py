@@ -47,7 +47,7 @@ class KerasTextEncoder:
             weights.adopt(f"encoder/{number}_{variable.name}", variable)
 
     def _check_tokens(self, tokens: int) -> None:
-        """An id beyond a table is an error on a CPU, but reads zeros on a GPU."""
+        """Refuse a table with fewer rows than ids: an id beyond it is an error on a CPU, but reads zeros on a GPU."""
         known = [layer.input_dim for layer in self._model.layers if isinstance(layer, keras.layers.Embedding)]
         if known and max(known) < tokens:
             raise DataError(
@@ -66,7 +66,7 @@ class KerasTextEncoder:
 
 
 def _keep_statistics(model: Any) -> None:
-    """Batch normalisations stay as they are, as is usual in fine-tuning.
+    """Keep batch normalisations as they are, as is usual in fine-tuning.
 
     They would follow whatever a worker's part of a batch holds, padding too, so that the workers' copies differ; and
     also when the encoder's learning rate is 0.

@@ -13,7 +13,7 @@ from gdmix_core.text.weights import Weights
 
 
 def token_ids(settings: TextModel, inputs: NetworkInputs) -> int:
-    """Number of ids the text tokenizer gives."""
+    """Return the number of ids the text tokenizer gives."""
     return len(inputs.tokens) + (0 if settings.vocabulary.tokenizer == "wordpiece" else SPECIAL)
 
 
@@ -25,7 +25,7 @@ class TokenVectors:
         self._table = weights.embedding("encoder/tokens", token_ids(settings, inputs), settings.embedding)
 
     def __call__(self, tokens: Any) -> tuple[Any, Any]:
-        """int32 [U, T] → ([U, T, embedding], zero at padding; bool [U, T], where there is a token)."""
+        """Look up int32 [U, T] → ([U, T, embedding], zero at padding; bool [U, T], where there is a token)."""
         present = tf.not_equal(tokens, PADDING)
         # The variable itself rather than its value: only the rows asked for are read, also from a parameter server.
         vectors = tf.cast(tf.gather(self._table.value, tokens), self._dtype)

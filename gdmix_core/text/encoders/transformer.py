@@ -72,7 +72,7 @@ class TransformerTextEncoder:
         return pooled(values, present, self._pooling)
 
     def _attention(self, layer: dict[str, Any], values: Any, present: Any, place: str, training: bool) -> Any:
-        """[U, T, width]: every token's mean of the values of all that are present, of each head."""
+        """Return [U, T, width]: every token's mean of the values of all that are present, of each head."""
         size = self._shape.width // self._shape.heads
         shape = tf.concat([tf.shape(values)[:2], [self._shape.heads, size]], axis=0)
         query, key, value = (tf.reshape(layer[part](values), shape) for part in ("query", "key", "value"))
@@ -87,7 +87,7 @@ class TransformerTextEncoder:
 
 
 def pooled(vectors: Any, present: Any, pooling: str) -> Any:
-    """[U, T, d], bool [U, T] → [U, d]: the first token's vector, or the mean of those that are present."""
+    """Pool [U, T, d], bool [U, T] → [U, d]: the first token's vector, or the mean of those that are present."""
     if pooling == "first":
         return vectors[:, 0]
     weights = tf.cast(present, vectors.dtype)[:, :, tf.newaxis]

@@ -1,1 +1,1 @@
-"""The network of another run, laid out in this run's vocabularies."""
+"""The network of another run, remapped to this run's vocabularies."""

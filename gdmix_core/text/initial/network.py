@@ -1,4 +1,4 @@
-"""An earlier run's network, laid out in this run's vocabularies; or, if its coordinate is locked, as it is."""
+"""Another run's network, remapped to this run's vocabularies; or, if its coordinate is locked, as it is."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from gdmix_core.errors import DataError
 from gdmix_core.models.initial.network import InitialNetwork
 from gdmix_core.models.network_files import CLASSES, INPUTS, SAVED_MODEL, WEIGHTS, features_file
 from gdmix_core.pipeline.run import SPLITS, Run
-from gdmix_core.text.network.named_axes import Names, Vocabularies, carried_over, named_axes
-from gdmix_core.text.network.network import TextNetwork, read_weights
+from gdmix_core.text.network.named_axes import Names, Vocabularies, named_axes, remapped
+from gdmix_core.text.network.network import TextNetwork
 from gdmix_core.text.network_inputs import NetworkInputs
 from gdmix_core.text.network_rows import ROWS_AT_A_TIME
 from gdmix_core.text.serving.scorer import open_network
-from gdmix_core.text.starting_point import read_inputs, write_inputs
 from gdmix_core.text.training.inputs_of_data import inputs_of_data
+from gdmix_core.text.weights import read_weights
 
 log = logging.getLogger(__name__)
 
@@ -32,22 +32,22 @@ _NAMES_SHOWN = 5
 _PARTS = ("indices", "values")
 
 
-def prepare(run: Run, name: str, earlier: InitialNetwork) -> dict[str, Any]:
-    """Writes <run>/initial/NAME: the network, and its scores where they are wanted. Returns counts of what it kept."""
-    take = _take_as_it_is if run.config.coordinates[name].locked else _lay_out
-    counts = take(run, name, earlier)
-    if needs_initial_scores(run.config, name) and earlier.settings.loss == "pointwise":
-        write_initial_scores(run, name, earlier)
-    return {"source": earlier.where, "models": 1, **counts}
+def prepare(run: Run, name: str, initial: InitialNetwork) -> dict[str, Any]:
+    """Write <run>/initial/NAME: the network, and its scores where they are wanted; return counts of what it kept."""
+    take = _copy if run.config.coordinates[name].locked else _remap
+    counts = take(run, name, initial)
+    if needs_initial_scores(run.config, name) and initial.settings.loss == "pointwise":
+        write_initial_scores(run, name, initial)
+    return {"source": initial.where, "models": 1, **counts}
 
 
-def write_initial_scores(run: Run, name: str, earlier: InitialNetwork) -> None:
-    """What the earlier network gives every row, by its SavedModel: it knows its own words, also those dropped here."""
+def write_initial_scores(run: Run, name: str, initial: InitialNetwork) -> None:
+    """Score every row with the initial SavedModel, which knows its own words, also those dropped here."""
     frame = Frame(run)
     settings = run.config.coordinates[name].text
     keys = frame.bags_of(name)
-    maps = {bag: feature_map(name, earlier.features(bag), frame.feature_list(key)) for bag, key in keys.items()}
-    network = open_network(earlier.saved_model, settings)
+    maps = {bag: feature_map(name, initial.features(bag), frame.feature_list(key)) for bag, key in keys.items()}
+    network = open_network(initial.saved_model, settings)
     columns = list(dict.fromkeys([*settings.fields, *(f"{k}_{p}" for k in keys.values() for p in _PARTS)]))
     for split in SPLITS:
         if not frame.rows(split):
@@ -63,18 +63,18 @@ def write_initial_scores(run: Run, name: str, earlier: InitialNetwork) -> None:
         storage.write_array(run.scores(0, name, split), np.concatenate(parts))
 
 
-def _take_as_it_is(run: Run, name: str, earlier: InitialNetwork) -> dict[str, Any]:
-    storage.copy_directory(earlier.saved_model, run.initial_network(name, SAVED_MODEL))
-    bags_of_network = [features_file(bag) for bag in earlier.settings.bags]
+def _copy(run: Run, name: str, initial: InitialNetwork) -> dict[str, Any]:
+    storage.copy_directory(initial.saved_model, run.initial_network(name, SAVED_MODEL))
+    bags_of_network = [features_file(bag) for bag in initial.settings.bags]
     for file in (WEIGHTS, INPUTS, CLASSES, *bags_of_network):
-        if storage.exists(earlier.path(file)):
-            storage.copy_file(earlier.path(file), run.initial_network(name, file))
-    log.info("%s: locked, the network of %s as it is", name, earlier.where)
+        if storage.exists(initial.path(file)):
+            storage.copy_file(initial.path(file), run.initial_network(name, file))
+    log.info("%s: locked, the network of %s as it is", name, initial.where)
     return {"locked": True}
 
 
-def _lay_out(run: Run, name: str, earlier: InitialNetwork) -> dict[str, Any]:
-    """Weights and inputs with which training begins as a later pass does with those of the pass before."""
+def _remap(run: Run, name: str, initial: InitialNetwork) -> dict[str, Any]:
+    """Write weights and inputs from which training starts as a later pass does from those of the pass before."""
     frame = Frame(run)
     settings = run.config.coordinates[name].text
     inputs = inputs_of_data(run.config, frame, name)
@@ -84,39 +84,39 @@ def _lay_out(run: Run, name: str, earlier: InitialNetwork) -> dict[str, Any]:
         {bag: frame.feature_list(key).names for bag, key in frame.bags_of(name).items()},
         frame.feature_list(label).names if label else None,
     )
-    classes = earlier.classes if label else None
+    classes = initial.classes if label else None
     there = Vocabularies(
-        read_inputs(earlier.path(INPUTS)),
-        {bag: earlier.features(bag).names for bag in settings.bags},
+        NetworkInputs.read(initial.path(INPUTS)),
+        {bag: initial.features(bag).names for bag in settings.bags},
         None if classes is None else classes.names,
     )
     network = TextNetwork(settings, inputs)
-    source = earlier.path(WEIGHTS)
-    old, new = read_weights(source), network.arrays()
+    source = initial.path(WEIGHTS)
+    old, new = read_weights(source), network.weights.arrays()
     if "encoder/tokens" not in new:
-        _check_same_tokens(there.inputs, inputs, earlier)
+        _check_same_tokens(there.inputs, inputs, initial)
     axes = [
         named_axes(settings, vocabularies, {weight: values.shape for weight, values in arrays.items()})
         for vocabularies, arrays in ((there, old), (here, new))
     ]
-    network.start_from(carried_over(old, axes[0], new, axes[1], source), source)
-    network.save_weights(run.initial_network(name, WEIGHTS))
-    write_inputs(run.initial_network(name, INPUTS), inputs)
+    network.weights.assign(remapped(old, axes[0], new, axes[1], source), source)
+    network.weights.save(run.initial_network(name, WEIGHTS))
+    inputs.write(run.initial_network(name, INPUTS))
     counts = {"weights": int(sum(values.size for values in new.values()))}
     return {**counts, "vocabularies": _changes(name, there.listed, here.listed)}
 
 
-def _check_same_tokens(there: NetworkInputs, here: NetworkInputs, earlier: InitialNetwork) -> None:
-    """An encoder of Keras has a table of tokens somewhere, whose rows nobody but its maker knows."""
+def _check_same_tokens(there: NetworkInputs, here: NetworkInputs, initial: InitialNetwork) -> None:
+    """Refuse another vocabulary for a Keras encoder: only its maker knows where its table of tokens is."""
     if there.tokens != here.tokens:
         raise DataError(
-            f"{earlier.where}: its Keras encoder was given another vocabulary than here, and its weights cannot be "
+            f"{initial.where}: its Keras encoder was given another vocabulary than here, and its weights cannot be "
             "sorted by it; give it the vocabulary of the earlier run, or start anew with fixed_effect.warm_start: false"
         )
 
 
 def _changes(name: str, there: dict[str, Names], here: dict[str, Names]) -> dict[str, dict[str, Any]]:
-    """Of every vocabulary how many entries are kept, new and dropped, and the first of these; also to the log."""
+    """Count, in every vocabulary, the entries kept, new and dropped, and list the first of these; log that too."""
     found: dict[str, dict[str, Any]] = {}
     for vocabulary in here:
         known, wanted = there.get(vocabulary, ()), here[vocabulary]
@@ -140,7 +140,7 @@ def _changes(name: str, there: dict[str, Names], here: dict[str, Names]) -> dict
 
 
 def _shown(entries: Names) -> str:
-    """(a, b, …)"""
+    """Format as (a, b, …)."""
     if not entries:
         return ""
     first = [entry if isinstance(entry, str) else ",".join(map(str, entry)) for entry in entries[:_NAMES_SHOWN]]  # type: ignore[call-overload]

@@ -1,4 +1,4 @@
-"""A process of the step `initialize`, which makes of earlier text networks those that this run starts from.
+"""A process of the step `initialize`, which remaps the text networks of another run to this run's vocabularies.
 
 python -m gdmix_core.text.initial.worker --run ROOT --step initialize --threads 2
 """

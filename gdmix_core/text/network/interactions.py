@@ -1,4 +1,4 @@
-"""How user fields and document fields meet: similarities and products of their vectors."""
+"""Interactions of user fields and document fields: similarities and products of their vectors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHORT = 1e-4
 
 
 def interaction_vector(kinds: Sequence[str], users: Sequence[Any], documents: Sequence[Any]) -> Any:
-    """[B, interaction_width(…)]: each kind for every pair of a user and a document vector, float32 [B, d] each.
+    """Return [B, interaction_width(…)]: each kind for every pair of a user and a document vector, float32 [B, d] each.
 
     Without users the documents' vectors side by side. The cosine is u·d / √((|u|² + SHORT)(|d|² + SHORT)).
     """
@@ -36,7 +36,7 @@ def interaction_vector(kinds: Sequence[str], users: Sequence[Any], documents: Se
 
 
 def interaction_width(kinds: Sequence[str], users: int, documents: int, units: int) -> int:
-    """Columns of `interaction_vector` for that many vectors of units."""
+    """Return the columns of `interaction_vector` for that many vectors of units."""
     if not users:
         return documents * units
     pairs = users * documents

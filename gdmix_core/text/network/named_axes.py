@@ -1,4 +1,4 @@
-"""What the rows and columns of a network's weights stand for, so that weights over one vocabulary fit another's.
+"""Names of the rows and columns of a network's weights, so that weights over one vocabulary fit another's.
 
 A name is whatever tells one row from the others: a word, an id, a (name, term) of a feature, the number of a unit.
 """
@@ -47,7 +47,7 @@ class Vocabularies:
 def named_axes(
     settings: TextModel, vocabularies: Vocabularies, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, list[Names]]:
-    """The names of every axis of every weight; of an axis that is the same in all vocabularies its numbers.
+    """Name every axis of every weight; an axis that is the same in all vocabularies has numbers.
 
     shapes: of the weights
     """
@@ -81,47 +81,47 @@ def _token_names(settings: TextModel, inputs: NetworkInputs, rows: int) -> Names
 
 
 def _names_of_wide_layer(settings: TextModel, vocabularies: Vocabularies, rows: int) -> Names:
-    """Of the layer that reads the interactions, then the dense bags' features, then the sparse bags' vectors."""
+    """Name the inputs of the layer that reads interactions, then dense bags' features, then sparse bags' vectors."""
     dense = [("dense", bag, feature) for bag in settings.dense for feature in vocabularies.features[bag]]
     sparse = [("sparse", bag, number) for bag in settings.sparse for number in range(settings.sparse_embedding)]
     interactions = [("interaction", number) for number in range(rows - len(dense) - len(sparse))]
     return [*interactions, *dense, *sparse]
 
 
-def carried_over(
-    earlier: Arrays, axes: Mapping[str, list[Names]], new: Arrays, new_axes: Mapping[str, list[Names]], source: str
+def remapped(
+    initial: Arrays, axes: Mapping[str, list[Names]], new: Arrays, new_axes: Mapping[str, list[Names]], source: str
 ) -> dict[str, NDArray[np.float32]]:
-    """The new weights, with the earlier values wherever every axis has the name in both.
+    """Return the new weights, with the initial values wherever every axis has the name in both.
 
     Raises DataError, which names the source, when the weights are not those of the same layers, or an axis has other
     numbers.
     """
-    lacking = sorted(new.keys() ^ earlier.keys())
+    lacking = sorted(new.keys() ^ initial.keys())
     if lacking:
         raise DataError(f"{source}: the weights and the network differ in {lacking[0]}; they belong to other settings")
     result = {}
     for name, values in new.items():
         places = []
         for axis, (there, here) in enumerate(zip(axes[name], new_axes[name], strict=True)):
-            if len(there) != earlier[name].shape[axis]:
+            if len(there) != initial[name].shape[axis]:
                 raise DataError(
-                    f"{source}: {name} has shape {earlier[name].shape}, but its vocabulary {len(there)} entries; "
-                    "export the earlier run again"
+                    f"{source}: {name} has shape {initial[name].shape}, but its vocabulary {len(there)} entries; "
+                    "export the initial run again"
                 )
             if isinstance(here, range) and here != there:
                 raise DataError(
-                    f"{source}: {name} has shape {earlier[name].shape}, the network's has {values.shape}; they belong "
+                    f"{source}: {name} has shape {initial[name].shape}, the network's has {values.shape}; they belong "
                     "to other settings of the network"
                 )
             places.append(_places(there, here))
         values = values.copy()
-        values[np.ix_(*(to for _, to in places))] = earlier[name][np.ix_(*(of for of, _ in places))]
+        values[np.ix_(*(to for _, to in places))] = initial[name][np.ix_(*(of for of, _ in places))]
         result[name] = values
     return result
 
 
 def _places(there: Names, here: Names) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(positions there, positions here) int64 of the names in both."""
+    """Return (positions there, positions here) int64 of the names in both."""
     if there == here:
         return np.arange(len(there)), np.arange(len(here))
     known = {name: position for position, name in enumerate(there)}

@@ -8,18 +8,14 @@ dense bags → tanh(w x + b), sparse bags → embedding, summed                 
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
-from gdmix_core import storage
 from gdmix_core.config.text import TextModel
-from gdmix_core.errors import DataError
 from gdmix_core.text.encoders import encoder_of
 from gdmix_core.text.network.interactions import interaction_vector, interaction_width
-from gdmix_core.text.network.precision import dtype_policy
 from gdmix_core.text.network.wide_features import WideFeatures
 from gdmix_core.text.network_inputs import NetworkInputs
 from gdmix_core.text.tokens.tokenizer import PADDING, SPECIAL, Tokenizer, tokenizers
@@ -33,8 +29,7 @@ class TextNetwork:
         """portable: without operations that only a GPU has, though there is one here; for export."""
         self.settings = settings
         self.inputs = inputs
-        self._weights = weights = Weights(settings.seed, dtype_policy(settings.precision), portable)
-        self._tokenizers: dict[str, Tokenizer] | None = None
+        self.weights = weights = Weights(settings, portable)
         units = settings.units
         if settings.text_fields:
             self._encoder = encoder_of(settings, inputs, weights)
@@ -60,16 +55,16 @@ class TextNetwork:
         self._output = weights.dense("output", width, inputs.outputs, dtype="float32")
 
     def tokenize(self, field: str, texts: Any) -> Any:
-        """string [n] → int32 [n, T], padded with 0. Not to be called first in a strategy's scope or a tf.function."""
-        return self.tokenizer(field)(texts)
+        """Map string [n] to int32 [n, T], padded with 0. Do not call first in a strategy's scope or a tf.function."""
+        return self.tokenizers[field](texts)
 
-    def tokenizer(self, field: str) -> Tokenizer:
-        if self._tokenizers is None:
-            self._tokenizers = tokenizers(self.settings, self.inputs)
-        return self._tokenizers[field]
+    @cached_property
+    def tokenizers(self) -> dict[str, Tokenizer]:
+        """The tokenizer of every text and id field."""
+        return tokenizers(self.settings, self.inputs)
 
     def __call__(self, batch: dict[str, Any], training: Any) -> Any:
-        """Scores float32 [B], or of classes [B, K], of a batch as `batch_spec` describes it.
+        """Return scores float32 [B], or of classes [B, K], of a batch as `batch_spec` describes it.
 
         training: False, or the number of the step, on which the random numbers of dropout depend
         """
@@ -80,7 +75,7 @@ class TextNetwork:
         return self.score(vectors, batch, training)
 
     def encode(self, field: str, tokens: Any, training: bool) -> Any:
-        """Vectors float32 [U, units] of distinct texts or id lists, int32 [U, T]."""
+        """Return vectors float32 [U, units] of distinct texts or id lists, int32 [U, T]."""
         number = tf.shape(tokens)[0]
         tokens = _one_row_at_least(tokens)
         if field in self._id_tables:
@@ -90,7 +85,7 @@ class TextNetwork:
         return tf.cast(self._projections[field](encoded), tf.float32)[:number]
 
     def score(self, vectors: dict[str, Any], batch: dict[str, Any], training: bool) -> Any:
-        """Scores from the vectors of each field, float32 [B, units], and the wide features of the batch."""
+        """Return scores from the vectors of each field, float32 [B, units], and the wide features of the batch."""
         settings = self.settings
         rows = tf.shape(vectors[settings.fields[0]])[0]
         vectors = {field: _one_row_at_least(values) for field, values in vectors.items()}
@@ -98,7 +93,7 @@ class TextNetwork:
         wide = [_one_row_at_least(values) for values in self._wide.vectors(batch, rows)]
         values = tf.concat([interaction_vector(settings.interactions, users, documents), *wide], axis=1)
         for number, layer in enumerate(self._hidden):
-            seed = self._weights.seed_of(f"hidden/{number}/dropout")
+            seed = self.weights.seed_of(f"hidden/{number}/dropout")
             values = dropped(layer(values), settings.dropout, seed, training)
         scores = self._output(tf.cast(values, tf.float32))[:rows]
         scores = tf.add_n([scores, *self._wide.linear_scores(batch, rows)])
@@ -109,7 +104,7 @@ class TextNetwork:
         return [tf.cast(combined(tf.concat(of_fields, axis=1)), tf.float32)] if combined else of_fields
 
     def batch_spec(self) -> dict[str, Any]:
-        """TensorSpec of every tensor of a batch; U, B, T and E differ from batch to batch.
+        """Return the TensorSpec of every tensor of a batch; U, B, T and E differ from batch to batch.
 
         tokens/FIELD int32 [U, T]: token ids of distinct texts; rows/FIELD int32 [B]: which of them each row has.
         dense/BAG float32 [B, n]. indices/BAG, values/BAG, entry_rows/BAG [E]: the entries of a sparse bag, each with
@@ -133,64 +128,19 @@ class TextNetwork:
 
     @property
     def encoder_variables(self) -> list[Any]:
-        """Those the encoder's learning rate is for: token vectors and all that reads them, up to the field's Dense."""
-        return self._weights.starting_with("encoder/")
+        """The weights with the encoder's rate: token vectors and all that reads them, up to the field's Dense."""
+        return [v for name, v in self.weights.variables.items() if name.startswith("encoder/")]
 
     @property
     def trainable_variables(self) -> list[Any]:
-        """Without the encoder's when its learning rate is 0, and without what a Keras encoder does not train."""
+        """All but the encoder's when its learning rate is 0, and but for what a Keras encoder does not train."""
         frozen = self.settings.optimizer.encoder_learning_rate == 0
-        variables = self._weights.variables.items()
+        variables = self.weights.variables.items()
         return [v for name, v in variables if v.trainable and not (frozen and name.startswith("encoder/"))]
-
-    @property
-    def variables(self) -> list[Any]:
-        """All weights; in the order of `weight_names`."""
-        return list(self._weights.variables.values())
-
-    @property
-    def weight_names(self) -> list[str]:
-        return list(self._weights.variables)
-
-    def get_weights(self) -> list[NDArray[np.float32]]:
-        """In the order of `weight_names`."""
-        return list(self._weights.arrays().values())
-
-    def set_weights(self, arrays: list[NDArray[np.float32]], names: list[str], source: str = "weights") -> None:
-        """Raises DataError, which names the source, when names or shapes are not this network's."""
-        self._weights.assign(dict(zip(names, arrays, strict=True)), source)
-
-    def save_weights(self, path: str) -> None:
-        """A NumPy archive (.npz) of all weights by name; a local path or a URL."""
-        arrays: dict[str, Any] = self._weights.arrays()
-        with storage.open_for_write(path) as file:
-            np.savez(file, **arrays)
-
-    def load_weights(self, path: str) -> None:
-        """Raises DataError when the file is missing or no archive, or its names or shapes are not this network's."""
-        self._weights.assign(read_weights(path), path)
-
-    def start_from(self, arrays: dict[str, NDArray[np.float32]], source: str) -> None:
-        """Sets all weights, by name; as load_weights."""
-        self._weights.assign(arrays, source)
-
-    def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """All weights by name."""
-        return self._weights.arrays()
-
-
-def read_weights(path: str) -> dict[str, NDArray[np.float32]]:
-    """What save_weights wrote, by name. Raises DataError when the file is missing or no archive."""
-    with storage.open_for_read(path) as file:
-        try:
-            with np.load(file, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
-        except (ValueError, OSError, EOFError) as error:
-            raise DataError(f"{path}: no archive of weights ({error})") from None
 
 
 def _one_row_at_least(values: Any) -> Any:
-    """[n, columns] as it is, or one row of zeros: TensorFlow's fused matrix products fail on no rows.
+    """Return [n, columns] as it is, or one row of zeros: TensorFlow's fused matrix products fail without rows.
 
     A worker that has run out of rows still takes part in the step, with an empty batch.
     """
@@ -198,13 +148,13 @@ def _one_row_at_least(values: Any) -> Any:
 
 
 def _without_common_padding(tokens: Any) -> Any:
-    """int32 [U, T] → [U, longest], at least one column: the texts of a batch may all be shorter than others are."""
+    """Cut int32 [U, T] to [U, longest], at least one column: the texts of a batch may all be shorter than others."""
     longest = tf.reduce_max(tf.math.count_nonzero(tokens, axis=1, dtype=tf.int32))
     return tf.pad(tokens, [[0, 0], [0, 1]])[:, : tf.maximum(longest, 1)]
 
 
 def _mean_of_present(table: Any, ids: Any) -> Any:
-    """int32 [U, T] → float32 [U, columns]: the mean vector of the ids there are, of none zeros."""
+    """Average the vectors of ids, int32 [U, T] → float32 [U, columns]; without ids zeros."""
     present = tf.cast(tf.not_equal(ids, PADDING), tf.float32)[:, :, tf.newaxis]
     total = tf.reduce_sum(tf.gather(table.value, ids) * present, axis=1)
     return total / tf.maximum(tf.reduce_sum(present, axis=1), 1.0)

@@ -35,7 +35,7 @@ class WideFeatures:
         }
 
     def vectors(self, batch: dict[str, Any], rows: Any) -> list[Any]:
-        """float32 [B, …] of each bag, for the network."""
+        """Return float32 [B, …] of each bag, for the network."""
         dense = [
             tf.tanh(self._scales[bag].value * batch[f"dense/{bag}"] + self._shifts[bag].value)
             for bag in self._settings.dense
@@ -43,7 +43,7 @@ class WideFeatures:
         return dense + [_weighted_sum(self._tables[bag], batch, bag, rows) for bag in self._settings.sparse]
 
     def linear_scores(self, batch: dict[str, Any], rows: Any) -> list[Any]:
-        """float32 [B, outputs] of each bag that enters the score linearly."""
+        """Return float32 [B, outputs] of each bag that enters the score linearly."""
         return [
             tf.matmul(batch[f"dense/{bag}"], table.value)
             if bag in self._settings.dense
@@ -53,6 +53,6 @@ class WideFeatures:
 
 
 def _weighted_sum(table: Any, batch: dict[str, Any], bag: str, rows: Any) -> Any:
-    """Sum over a row's entries of value · table[index]: [B, columns of the table]."""
+    """Sum value · table[index] over a row's entries: [B, columns of the table]."""
     entries = tf.gather(table.value, batch[f"indices/{bag}"]) * batch[f"values/{bag}"][:, tf.newaxis]
     return tf.math.unsorted_segment_sum(entries, batch[f"entry_rows/{bag}"], rows)

@@ -17,7 +17,7 @@ from gdmix_core.text.serving.signature_columns import COLUMNS_FILE, SignatureCol
 
 
 def write_saved_model(network: TextNetwork, folder: str, task: str = "logistic_regression") -> None:
-    """Writes the network with three signatures; the folder, a path or URL, appears when it is whole.
+    """Write the network with three signatures; the folder, a path or URL, appears when it is whole.
 
     serving_default:       FIELD string [B] for text and id fields; for dense bags BAG float32 [B, n]; for sparse bags
                            BAG_indices int64 [B, any], padded with -1, and BAG_values float32 [B, any]. Features the
@@ -33,7 +33,7 @@ def write_saved_model(network: TextNetwork, folder: str, task: str = "logistic_r
     settings = network.settings.model_copy(update={"precision": "float32"})
     # A copy outside of any strategy: its variables are plain ones.
     copy = TextNetwork(settings, network.inputs, portable=True)
-    copy.set_weights(network.get_weights(), network.weight_names)
+    copy.weights.assign(network.weights.arrays())
     columns = SignatureColumns.of(copy)
     module = _Exported(copy, task, columns)
     with tempfile.TemporaryDirectory() as parent:
@@ -55,17 +55,13 @@ def _place(written: str, folder: str) -> None:
         os.rename(shutil.move(written, os.path.join(beside, "model")), local)
         os.rmdir(beside)
         return
-    for directory, _, names in os.walk(written):
-        # The graph last: without it a reader finds no model.
-        for name in sorted(names, key=lambda name: name == "saved_model.pb"):
-            source = os.path.join(directory, name)
-            parts = os.path.relpath(source, written).split(os.sep)
-            with open(source, "rb") as read, storage.open_for_write(storage.join(folder, *parts)) as write:
-                shutil.copyfileobj(read, write, 1 << 20)
+    # The graph last: without it a reader finds no model.
+    for path in sorted(storage.paths_within(written, hidden=True), key=lambda path: path == "saved_model.pb"):
+        storage.copy_file(os.path.join(written, path), storage.join(folder, path))
 
 
 class _Exported(tf.Module):
-    """What is saved: the functions of the signatures, and `score_rows`, which our own scorer calls."""
+    """The module that is saved: the functions of the signatures, and `score_rows`, which our own scorer calls."""
 
     def __init__(self, network: TextNetwork, task: str, columns: SignatureColumns) -> None:
         super().__init__()
@@ -73,15 +69,15 @@ class _Exported(tf.Module):
         self._task = task
         self._columns = columns
         # What the functions use must hang on the module to be saved.
-        self.weights = [variable.value for variable in network.variables]
-        self.tokenizers = [network.tokenizer(field).table for field in network.settings.fields]
+        self.weights = [variable.value for variable in network.weights.variables.values()]
+        self.tokenizers = [network.tokenizers[field].table for field in network.settings.fields]
         vectors = tf.TensorSpec([None, network.settings.units], tf.float32)
         spec = {f"vectors/{field}": vectors for field in network.settings.fields}
         spec |= {f"rows/{field}": tf.TensorSpec([None], tf.int32) for field in network.settings.fields}
         self.score_rows = tf.function(self._score_rows, input_signature=[spec | network.wide_spec()], autograph=False)
 
     def _score_rows(self, batch: dict[str, Any]) -> Any:
-        """float32 [B] or [B, K]: distinct vectors/FIELD [U, units], rows/FIELD [B], bags as the network takes them."""
+        """Score distinct vectors/FIELD [U, units], rows/FIELD [B] and bags of the network: float32 [B] or [B, K]."""
         vectors = {
             field: tf.gather(batch[f"vectors/{field}"], batch[f"rows/{field}"])
             for field in self._network.settings.fields
@@ -131,7 +127,7 @@ class _Exported(tf.Module):
 
 
 def _signature(function: Callable[[dict[str, Any]], dict[str, Any]], specs: dict[str, Any]) -> Any:
-    """A signature whose inputs have the names of the specs."""
+    """Make a signature whose inputs have the names of the specs."""
 
     def by_position(*given: Any) -> dict[str, Any]:
         return function(dict(zip(specs, given, strict=True)))
@@ -141,7 +137,7 @@ def _signature(function: Callable[[dict[str, Any]], dict[str, Any]], specs: dict
 
 
 def _entries(bag: str, indices: Any, values: Any, features: int) -> dict[str, Any]:
-    """The entries of a padded sparse bag, as the network takes them."""
+    """Unpad the entries of a sparse bag, as the network takes them."""
     places = tf.where((indices >= 0) & (indices < features))
     return {
         f"indices/{bag}": tf.cast(tf.gather_nd(indices, places), tf.int32),

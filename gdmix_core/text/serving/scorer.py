@@ -21,7 +21,7 @@ CHUNK = 4096
 
 
 def open_network(folder: str, settings: TextModel) -> SavedModelScorer:
-    """The SavedModel in the folder, a path or URL. Raises DataError when it is none, or of other fields or bags."""
+    """Load the SavedModel of a folder, a path or URL. Raises DataError when it is none, or of other fields or bags."""
     scorer = SavedModelScorer(folder)
     of_model = {*scorer.columns.fields, *scorer.columns.features}
     of_settings = {*settings.fields, *settings.bags}
@@ -48,7 +48,7 @@ class SavedModelScorer:
                 raise DataError(f"{folder}: no SavedModel of a text network ({error}); train the model again") from None
 
     def score(self, texts: dict[str, pa.Array], bags: dict[str, Bag], rows: int) -> NDArray[np.float32]:
-        """float32 [rows], or of classes their logits [rows, K].
+        """Return float32 [rows], or of classes their logits [rows, K].
 
         texts: a string array (or dictionary of strings, or integers) of rows for every text and id field; null is "".
         bags:  of every dense and sparse bag of the network. Each distinct text is encoded once.
@@ -74,7 +74,7 @@ class SavedModelScorer:
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
     def _vectors(self, texts: dict[str, pa.Array]) -> dict[str, Any]:
-        """float32 [U, units] of the distinct texts of each field."""
+        """Return float32 [U, units] of the distinct texts of each field."""
         longest = max((len(array) for array in texts.values()), default=0)
         parts: dict[str, list[Any]] = {field: [] for field in texts}
         for first in range(0, max(longest, 1), CHUNK):
@@ -89,14 +89,14 @@ class SavedModelScorer:
 
 
 def dense_rows(bag: Bag, features: int) -> NDArray[np.float32]:
-    """float32 [rows, features]: the rows of a bag; entries of the same feature are added up."""
+    """Return float32 [rows, features]: the rows of a bag; entries of the same feature are added up."""
     matrix = np.zeros((len(bag), features), np.float32)
     np.add.at(matrix, (bag.entry_rows, bag.indices), bag.values.astype(np.float32, copy=False))
     return matrix
 
 
 def sparse_entries(name: str, bag: Bag) -> dict[str, Any]:
-    """The tensors of a sparse bag in a batch of the network."""
+    """Return the tensors of a sparse bag in a batch of the network."""
     return {
         f"indices/{name}": bag.indices.astype(np.int32, copy=False),
         f"values/{name}": bag.values.astype(np.float32, copy=False),

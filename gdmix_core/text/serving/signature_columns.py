@@ -16,7 +16,7 @@ COLUMNS_FILE = "columns.json"
 
 @dataclass(frozen=True)
 class SignatureColumns:
-    """Of every text and id field, dense bag and sparse bag: its name in the signatures.
+    """The name of every text and id field, dense bag and sparse bag in the signatures.
 
     A sparse bag has two inputs, NAME_indices and NAME_values. features: of every bag, their number.
     """
@@ -39,12 +39,12 @@ class SignatureColumns:
 
 
 def _signature_names(columns: Iterable[str]) -> dict[str, str]:
-    """Letters, digits and _ stay; a name that another column has already gets a number."""
+    """Keep letters, digits and _; a name that another column has already gets a number."""
     names: dict[str, str] = {}
     for column in columns:
         name = re.sub(r"[^A-Za-z0-9_]", "_", column)
         if not name[0].isalpha() or name == "self" or keyword.iskeyword(name):
-            # TensorFlow refuses the first; the others are no names for an argument of a Python function.
+            # TensorFlow refuses the first; the others cannot be names of a Python function's arguments.
             name = f"column_{name}"
         taken = {*names.values(), *(f"{other}_{part}" for other in names.values() for part in ("indices", "values"))}
         candidate, number = name, 2

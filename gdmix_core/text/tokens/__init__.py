@@ -1,1 +1,1 @@
-"""From texts to token ids, and vocabularies."""
+"""Tokenizers, which turn texts into token ids, and vocabularies."""

@@ -39,7 +39,7 @@ class BasicTokenizer:
             self.table = tf.lookup.StaticHashTable(entries, "")
 
     def __call__(self, texts: Any) -> Any:
-        """string [n] → ragged string [n, (words)]. What is not UTF-8 is left out."""
+        """Split string [n] into ragged string [n, (words)]. What is not UTF-8 is left out."""
         texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
         texts = tf.strings.regex_replace(texts, _BLANKS, " ")
         texts = tf.strings.regex_replace(texts, _CONTROLS, "")
@@ -60,7 +60,7 @@ class BasicTokenizer:
 
 @functools.cache
 def _decompositions() -> tuple[list[str], list[str]]:
-    """Every character with a canonical decomposition (NFD), and that decomposition without its accents."""
+    """List every character with a canonical decomposition (NFD), and that decomposition without its accents."""
     pairs = [
         (character, "".join(part for part in decomposed if unicodedata.category(part) != "Mn"))
         for character in map(chr, range(0x80, _LAST_DECOMPOSED + 1))

@@ -31,7 +31,7 @@ class DistinctTexts:
     codes: NDArray[np.int32]
 
     def of_rows(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """(int32 [U, T]: distinct texts of the rows, padded with 0 to the longest; int32 [rows]: which of them)."""
+        """Return (int32 [U, T]: distinct texts of the rows, padded with 0; int32 [rows]: which of them a row has)."""
         used, which = np.unique(self.codes[rows], return_inverse=True)
         longest = int(np.max(self.offsets[used + 1] - self.offsets[used], initial=1))
         padded = np.zeros((len(used), longest), np.int32)
@@ -40,15 +40,18 @@ class DistinctTexts:
 
 
 def encode(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Strings or integers → dictionary-encoded strings; an absent one is ""."""
+    """Encode strings or integers as dictionary-encoded strings; an absent one is ""."""
     if not pa.types.is_string(column.type):
         column = column.cast(pa.string())
     return pc.fill_null(column, "").dictionary_encode()
 
 
 def distinct_texts(column: pa.ChunkedArray, tokenize: Tokenize) -> DistinctTexts:
-    """column: of dictionary-encoded strings, chunks of it with dictionaries of their own; tokenize: string [n] → int32
-    [n, T], padded with 0 at the end."""
+    """Tokenize each distinct text of a column once.
+
+    column: of dictionary-encoded strings, whose chunks may have dictionaries of their own
+    tokenize: string [n] → int32 [n, T], padded with 0 at the end
+    """
     column = column.unify_dictionaries()
     texts = column.chunk(0).dictionary if column.num_chunks else pa.array([], pa.string())
     codes = [chunk.indices.to_numpy(zero_copy_only=False).astype(np.int32, copy=False) for chunk in column.chunks]

@@ -1,4 +1,4 @@
-"""From texts to token ids, in TensorFlow operations alone, so that it lives inside an exported model.
+"""Tokenizers, from texts to token ids, in TensorFlow operations alone, so that they live inside an exported model.
 
 0 is padding. Of words and ids 1 is unknown, and the vocabulary follows; of word pieces see `wordpiece`.
 """
@@ -26,31 +26,31 @@ _SEPARATORS = r"[\pP\pS\pZ\pC]+"
 class Tokenizer(Protocol):
     @property
     def table(self) -> Any:
-        """What must be saved with a graph that tokenizes."""
+        """The table, or tables, that must be saved with a graph that tokenizes."""
 
     def __call__(self, texts: Any) -> Any:
-        """string [n] → int32 [n, T], padded with 0."""
+        """Map string [n] to int32 [n, T], padded with 0."""
 
 
 def standardized(texts: Any, lowercase: bool) -> Any:
-    """Strings of words between blanks: punctuation and symbols gone, and lower case, as far as Unicode has it."""
+    """Return words between blanks: punctuation and symbols gone, and lower case, as far as Unicode has it."""
     texts = tf.strings.regex_replace(texts, _APOSTROPHES, "")
     texts = tf.strings.regex_replace(texts, _SEPARATORS, " ")
     return tf.strings.lower(texts, encoding="utf-8") if lowercase else texts
 
 
 def split_words(texts: Any, lowercase: bool) -> Any:
-    """string [n] → ragged string [n, (words)]; what both the tokenizer and the vocabulary from the data see."""
+    """Split string [n] into ragged string [n, (words)], for the tokenizer and the vocabulary from the data alike."""
     return tf.strings.split(standardized(texts, lowercase))
 
 
 def split_ids(texts: Any) -> Any:
-    """string [n] → ragged string [n, (ids)]: what stands between blanks, as it is."""
+    """Split string [n] into ragged string [n, (ids)] at blanks alone."""
     return tf.strings.split(texts)
 
 
 class TableTokenizer:
-    """What a vocabulary numbers: words, or ids.
+    """A tokenizer of whatever a vocabulary numbers: words, or ids.
 
     Gives what keras.layers.TextVectorization gives with the same split and vocabulary; which refuses an empty
     vocabulary, and one with [UNK] in it.
@@ -60,7 +60,7 @@ class TableTokenizer:
         """split: string [n] → ragged string [n, (words)]."""
         self._max_tokens = max_tokens
         self._split = split
-        # "" is no word: it is there because a table must not be empty.
+        # "" is not a word: it is there because a table must not be empty.
         numbers = tf.constant([PADDING, *range(SPECIAL, SPECIAL + len(vocabulary))], tf.int32)
         entries = tf.lookup.KeyValueTensorInitializer(tf.constant(("", *vocabulary), tf.string), numbers)
         self.table = tf.lookup.StaticHashTable(entries, UNKNOWN)
@@ -78,7 +78,7 @@ def id_tokenizer(vocabulary: tuple[str, ...], max_tokens: int) -> TableTokenizer
 
 
 def tokenizers(settings: TextModel, inputs: NetworkInputs) -> dict[str, Tokenizer]:
-    """The tokenizer of every text and id field; text fields share one."""
+    """Make the tokenizer of every text and id field; text fields share one."""
     found: dict[str, Tokenizer] = {}
     if settings.text_fields:
         vocabulary = settings.vocabulary

@@ -25,7 +25,7 @@ class TokenCounter:
         self._counted = pa.table({"token": pa.array([], pa.binary()), "count": pa.array([], pa.int64())})
 
     def add(self, texts: list[str] | pa.Array, counts: NDArray[np.int64]) -> None:
-        """texts: distinct ones, or not; counts: int64 [len(texts)], how many rows have each."""
+        """Count texts, distinct or not. counts: int64 [len(texts)], how many rows have each."""
         array = pc.fill_null(pa.array(texts, pa.string()), "")
         strings = tf.constant(array.to_numpy(zero_copy_only=False), tf.string)
         words = split_ids(strings) if self._ids else split_words(strings, self._settings.lowercase)
@@ -35,7 +35,7 @@ class TokenCounter:
         self._counted = counted.select(["token", "count_sum"]).rename_columns(["token", "count"])
 
     def tokens(self) -> tuple[str, ...]:
-        """The most frequent first; those as frequent in the order of their text."""
+        """Return the tokens, the most frequent first; those as frequent in the order of their text."""
         found = self._counted
         if not self._ids:
             found = found.filter(pc.greater_equal(found["count"], self._settings.min_count))
@@ -46,6 +46,6 @@ class TokenCounter:
 
 
 def given_tokens(settings: TextModel) -> tuple[str, ...] | None:
-    """The vocabulary of text fields that comes from a file or a pretrained encoder's folder; None: count the data's."""
+    """Read the vocabulary of text fields from a file or a pretrained encoder's folder; None: count the data's."""
     path = vocabulary_path(settings)
     return None if path is None else read_vocabulary(path)

@@ -1,4 +1,8 @@
-"""Word pieces: a word is cut greedily into the longest pieces of a vocabulary, from its start (BERT's tokenisation)."""
+"""Word pieces: a word is cut greedily into the longest pieces of a vocabulary, from its start (BERT's tokenisation).
+
+In the graph, by operations of TensorFlow alone: with tensorflow-text an exported model would load only where that is
+installed.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +53,7 @@ class WordPieceTokenizer:
         return tf.concat([edge * self._first, pieces, edge * self._last], axis=1).to_tensor(0)
 
     def _pieces_of(self, words: Any) -> Any:
-        """string [W], none empty → ragged int32 [W, (pieces)]."""
+        """Cut string [W], none empty, into ragged int32 [W, (pieces)]."""
         number = tf.shape(words)[0]
         too_long = tf.strings.length(words, unit="UTF8_CHAR") > LONGEST_WORD
 
@@ -57,7 +61,7 @@ class WordPieceTokenizer:
             return tf.reduce_any((rest != "") & ~failed)
 
         def match(rest: Any, failed: Any, pieces: Any) -> Any:
-            """The next piece of every unfinished word; pieces [W, steps so far], -1 where a word had ended."""
+            """Match the next piece of every unfinished word; pieces [W, steps so far], -1 where a word had ended."""
             active = tf.where((rest != "") & ~failed)
             texts = tf.gather_nd(rest, active)
             within = tf.shape(pieces)[1] > 0
@@ -81,7 +85,7 @@ class WordPieceTokenizer:
         return tf.RaggedTensor.from_row_lengths(tf.boolean_mask(pieces, there), lengths)
 
     def _longest_match(self, texts: Any, prefix: Any) -> tuple[Any, Any]:
-        """(id, characters) int32 [R] of the longest piece that texts [R] start with; 0 characters where none does."""
+        """Find (id, characters) int32 [R] of the longest piece that texts [R] start with; without one 0 characters."""
         longest = tf.minimum(tf.reduce_max(tf.strings.length(texts, unit="UTF8_CHAR")), self._longest_piece)
         lengths = tf.range(1, longest + 1)
         shape = [tf.shape(texts)[0], longest]

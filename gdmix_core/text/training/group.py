@@ -6,7 +6,6 @@ one all-reduce of MultiWorkerMirroredStrategy: a ring of gRPC between processors
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import Any
 
@@ -14,46 +13,27 @@ from gdmix_core.workers.all_reduce import SingleWorker
 from gdmix_core.workers.tensorflow_all_reduce import TensorFlowAllReduce, place_in_cluster
 from gdmix_core.workers.tensorflow_import import import_tensorflow
 
-
-class SingleWorkerGroup(SingleWorker):
-    """The group of one, without TensorFlow's cluster."""
-
-    def sum_in_graph(self, values: Any) -> Any:
-        return values
-
-    def barrier(self) -> None:
-        pass
-
-    def leave(self) -> None:
-        pass
-
-    def losing_workers(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()
-
-
-TrainingGroup = SingleWorkerGroup | TensorFlowAllReduce
+TrainingGroup = SingleWorker | TensorFlowAllReduce
 
 
 def join_group(threads: int) -> TrainingGroup:
-    """The group TF_CONFIG names; without it a group of one. threads: that TensorFlow may use. Call it first of all.
+    """Join the group TF_CONFIG names; without it a group of one. Call it first of all.
 
-    On a machine with several GPUs each of its workers takes one. Raises WorkerLostError.
+    threads: that TensorFlow may use. On a machine with several GPUs each worker takes one. Raises WorkerLostError.
     """
     tensorflow = start_tensorflow(threads)
-    alone = "TF_CONFIG" not in os.environ or place_in_cluster()[1] == 1
-    if alone:
-        # TensorFlow would look for the others.
-        os.environ.pop("TF_CONFIG", None)
-    _take_gpu(tensorflow, 0 if alone else place_in_cluster()[0])
-    return SingleWorkerGroup() if alone else TensorFlowAllReduce(tensorflow)
+    rank, workers = place_in_cluster() if "TF_CONFIG" in os.environ else (0, 1)
+    _take_gpu(tensorflow, rank)
+    if workers > 1:
+        return TensorFlowAllReduce(tensorflow)
+    # TensorFlow would look for the others.
+    os.environ.pop("TF_CONFIG", None)
+    return SingleWorker()
 
 
 def start_tensorflow(threads: int) -> Any:
-    tensorflow = import_tensorflow(keras=True, gpus=True, extra="text", what="a fixed effect with model: text")
-    tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
-    # Two steps never run at once: beside the step itself only sums and sends.
-    tensorflow.config.threading.set_inter_op_parallelism_threads(2)
-    return tensorflow
+    what = "a fixed effect with model: text"
+    return import_tensorflow(keras=True, gpus=True, extra="text", what=what, threads=threads)
 
 
 def _take_gpu(tensorflow: Any, rank: int) -> None:

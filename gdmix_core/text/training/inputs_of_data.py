@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from gdmix_core.data.frame import Frame
 from gdmix_core.models.network_files import INPUTS
 from gdmix_core.text.network_inputs import NetworkInputs
 from gdmix_core.text.network_rows import ROWS_AT_A_TIME
-from gdmix_core.text.starting_point import inputs_to_start_from
+from gdmix_core.text.starting_point import start_inputs
 from gdmix_core.text.tokens.distinct_texts import encode
 from gdmix_core.text.tokens.vocabulary import TokenCounter, given_tokens
 from gdmix_core.training_context import TrainingContext
@@ -21,15 +22,15 @@ from gdmix_core.workers.all_reduce import WorkerLostError
 
 
 def network_inputs(context: TrainingContext, rank: int, barrier: Any) -> NetworkInputs:
-    """The same for every worker: the first one finds them and leaves them beside the checkpoint for the others.
+    """Return the same for every worker: the first one finds them and leaves them beside the checkpoint for the rest.
 
     barrier: returns when every worker has called it
     """
     path = storage.join(context.checkpoint(INPUTS).directory, INPUTS)
     key = context.key
     if rank == 0 and not (storage.exists(path) and storage.read_json(path).get("key") == key):
-        found = inputs_to_start_from(context) or inputs_of_data(context.config, context.frame, context.name)
-        storage.write_json(path, {"key": key, "inputs": json.loads(found.to_json())})
+        found = start_inputs(context) or inputs_of_data(context.config, context.frame, context.name)
+        storage.write_json(path, {"key": key, "inputs": asdict(found)})
     barrier()
     if not storage.exists(path):
         raise WorkerLostError(f"{path} is not there; the first worker has gone")
@@ -57,7 +58,7 @@ def inputs_of_data(config: Config, frame: Frame, coordinate: str) -> NetworkInpu
 
 
 def outputs_of(config: Config, frame: Frame) -> int:
-    """Scores of a row."""
+    """Return the number of scores of a row."""
     if config.task == "multiclass_classification":
         assert config.classes is not None
         return config.classes

@@ -1,4 +1,4 @@
-"""The loop of a training: where it begins or goes on, how it is judged on the way, and when it ends."""
+"""The training loop: where it starts or resumes, how it is evaluated on the way, and when it ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gdmix_core.errors import StepError
 from gdmix_core.text.network.network import TextNetwork
-from gdmix_core.text.starting_point import weights_to_start_from
+from gdmix_core.text.starting_point import start_weights
 from gdmix_core.text.training.group import TrainingGroup
 from gdmix_core.text.training.monitored_metric import MonitoredMetric
 from gdmix_core.text.training.optimizer import Update
@@ -28,14 +28,14 @@ log = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_REPORTS = 1.0
 
-# The scores of the rows that are watched, of this worker: (scores, which rows of the split they are of).
-Watch = Callable[[], tuple[NDArray[np.float32], NDArray[np.int64]]]
+# Scores this worker's part of the rows of the monitored metric: (scores, which rows of the split they are of).
+MonitoredScores = Callable[[], tuple[NDArray[np.float32], NDArray[np.int64]]]
 
 
 class TrainingLoop:
-    """All workers go through it alike; the first one writes checkpoints and tells the parent.
+    """The loop that all workers go through alike; the first one writes checkpoints and reports to the parent.
 
-    steps: batches of an epoch; metric: judges the scores that watch gives
+    steps: batches of an epoch; metric: judges the scores that monitored_scores gives
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class TrainingLoop:
         group: TrainingGroup,
         steps: int,
         metric: MonitoredMetric,
-        watch: Watch,
+        monitored_scores: MonitoredScores,
     ) -> None:
         self._context, self._network, self._update, self._group = context, network, update, group
         self._settings = context.settings.text
-        self._steps, self._metric, self._watch = steps, metric, watch
+        self._steps, self._metric, self._monitored_scores = steps, metric, monitored_scores
         self._first = group.rank == 0
         self._checkpoint = context.checkpoint("training.npz")
-        self._best = network.get_weights()
+        self.best = network.weights.arrays()  # by name: those that were the best when evaluated
         self.state = TrainingState()
         self._warm = False  # whether the weights to begin with are trained ones
         self._restore()
@@ -67,24 +67,19 @@ class TrainingLoop:
         self._next_report = 0.0
 
     @property
-    def best(self) -> list[NDArray[np.float32]]:
-        """The weights that were the best when evaluated, in the order of the network's names."""
-        return self._best
-
-    @property
     def total_steps(self) -> int:
         return self._steps * self._settings.epochs
 
     def begin(self) -> None:
-        """Judges the weights of an earlier pass or run, if it starts from them: what it ends with is never worse."""
+        """Evaluate the weights of the previous pass or initial model, if it starts from them: so it ends no worse."""
         if self._warm:
             state = self.state
-            state.best_value, state.best_step = self._metric.of(*self._watch(), self._group), 0
+            state.best_value, state.best_step = self._metric.of(*self._monitored_scores()), 0
             if self._first:
                 log.info("%s: starts at %s %s", self._context.id, self._metric.name, _shown(state.best_value))
 
     def taken(self, rows: int, sums: Callable[[], tuple[float, float]]) -> bool:
-        """To be called after every batch. rows: of the batch; sums: (Σ w · loss, Σ w) since the last evaluation.
+        """Count a batch; call it after each. rows: of the batch; sums: (Σ w · loss, Σ w) since the last evaluation.
 
         Returns whether there was an evaluation, after which sums begin anew. Raises StepError, WorkerLostError.
         """
@@ -100,27 +95,27 @@ class TrainingLoop:
         return evaluated
 
     def advance(self, steps: int, rows: int) -> None:
-        """So many batches have been taken, none of which ends an epoch but the last."""
+        """Count batches that have been taken, none of which ends an epoch but the last."""
         # The first call of a process is not timed: TensorFlow traces the step.
         self.state.advance(self._steps, steps, 0 if self._since is None else rows)
         if self._since is None:
             self.start_clock()
 
     def start_clock(self) -> None:
-        """What comes now is timed."""
+        """Time what comes now."""
         self._since = time.monotonic()
         self._next_report = self._since + _SECONDS_BETWEEN_REPORTS
 
     def evaluate(self, sums: tuple[float, float]) -> None:
-        """Judges the weights as they are, keeps them if they are the best, and writes a checkpoint."""
+        """Evaluate the weights as they are, keep them if they are the best, and write a checkpoint."""
         self._clock()
         self._set_sums(sums)
         self._check_same_weights()
         state = self.state
-        value = self._metric.of(*self._watch(), self._group)
+        value = self._metric.of(*self._monitored_scores())
         undefined = value is None and state.best_value is None
         if undefined or self._metric.better(value, state.best_value):
-            self._best = self._network.get_weights()
+            self.best = self._network.weights.arrays()
             state.best_value, state.best_step, state.worse = value, state.steps, 0
         else:
             state.worse += 1
@@ -134,8 +129,8 @@ class TrainingLoop:
         self.start_clock()
 
     def finish(self) -> dict[str, Any]:
-        """Gives the network its best weights; returns what the step's marker tells of the training."""
-        self._network.set_weights(self._best, self._network.weight_names)
+        """Give the network its best weights; return what the step's marker tells of the training."""
+        self._network.weights.assign(self.best)
         if self._summaries:
             self._summaries.close()
         state = self.state
@@ -146,7 +141,7 @@ class TrainingLoop:
             "metric": self._metric.name,
             "best_value": state.best_value,
             "best_step": state.best_step,
-            "weights": int(sum(weights.size for weights in self._best)),
+            "weights": int(sum(weights.size for weights in self.best.values())),
             "rows_per_second": round(state.rows / max(state.seconds, 1e-9), 1),
             "curve": state.curve,
         }
@@ -155,24 +150,25 @@ class TrainingLoop:
         stored = self._checkpoint.read_arrays()
         if stored is not None:
             self.state = TrainingState.from_array(stored["state"])
-            names = self._network.weight_names
-            self._network.set_weights(_numbered(stored, "weights"), names, self._checkpoint.path)
-            self._best = _numbered(stored, "best")
+            names = self._network.weights.variables
+            weights = dict(zip(names, _numbered(stored, "weights"), strict=True))
+            self._network.weights.assign(weights, self._checkpoint.path)
+            self.best = dict(zip(names, _numbered(stored, "best"), strict=True))
             for variable, value in zip(self._update.variables, _numbered(stored, "optimizer"), strict=True):
                 variable.assign(value)
             if self._first:
                 log.info("%s goes on from its checkpoint, after %d steps", self._context.id, self.state.steps)
-        elif (trained := weights_to_start_from(self._context)) is not None:
-            self._network.load_weights(trained)
-            self._best = self._network.get_weights()
+        elif (trained := start_weights(self._context)) is not None:
+            self._network.weights.load(trained)
+            self.best = self._network.weights.arrays()
             self._warm = True
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         optimizer = [variable.numpy() for variable in self._update.variables]
         return {
             "state": self.state.to_array(),
-            **{f"weights/{number}": value for number, value in enumerate(self._network.get_weights())},
-            **{f"best/{number}": value for number, value in enumerate(self._best)},
+            **{f"weights/{number}": value for number, value in enumerate(self._network.weights.arrays().values())},
+            **{f"best/{number}": value for number, value in enumerate(self.best.values())},
             **{f"optimizer/{number}": value for number, value in enumerate(optimizer)},
         }
 
@@ -192,11 +188,11 @@ class TrainingLoop:
             )
 
     def _check_same_weights(self) -> None:
-        """On machines with different processors or libraries, copies of the weights could drift apart unnoticed."""
+        """Refuse weights that differ: with other processors or libraries, the copies could drift apart unnoticed."""
         if self._group.workers == 1:
             return
         own = 0
-        for weights in self._network.get_weights():
+        for weights in self._network.weights.arrays().values():
             own = zlib.crc32(weights.tobytes(), own)
         # A sum of 32-bit integers is exact in float64.
         if self._group.sum(np.array([float(own)]))[0] != float(own) * self._group.workers:

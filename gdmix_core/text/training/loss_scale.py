@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 # The loss that is scaled is a sum over rows, some hundred times the mean this is usually chosen for.
@@ -20,27 +19,27 @@ STEPS_TO_DOUBLE = 2000
 
 class LossScale:
     def __init__(self) -> None:
-        options = {"shape": (), "dtype": "float32", "trainable": False, "aggregation": "only_first_replica"}
-        self._scale = keras.Variable(keras.initializers.Constant(FIRST), name="loss_scale", **options)
-        self._steps = keras.Variable("zeros", name="steps_since_overflow", **options)
+        options = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}
+        self._scale = tf.Variable(FIRST, **options)
+        self._steps = tf.Variable(0.0, **options)
         # 1, or 0 when the last step overflowed.
-        self.taken = keras.Variable("ones", name="step_taken", **options)
+        self.taken = tf.Variable(1.0, **options)
 
     def scaled(self, loss: Any) -> Any:
-        return loss * self._scale.value
+        return loss * self._scale
 
     def unscaled(self, gradients: list[Any]) -> list[Any]:
-        """The gradients of the loss itself; all 0, and `taken` 0, if one of them is not finite."""
-        scale = tf.convert_to_tensor(self._scale.value)
+        """Return the gradients of the loss itself; all 0, and `taken` 0, if one of them is not finite."""
+        scale = tf.convert_to_tensor(self._scale)
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
         # Not tf.where alone: 0 · inf is nan.
         result = [tf.where(finite, gradient / scale, tf.zeros_like(gradient)) for gradient in gradients]
-        steps = tf.where(finite, self._steps.value + 1.0, 0.0)
+        steps = tf.where(finite, self._steps + 1.0, 0.0)
         doubles = steps >= STEPS_TO_DOUBLE
         larger = tf.where(doubles, tf.minimum(2.0 * scale, LARGEST), scale)
-        self._scale.value.assign(tf.where(finite, larger, tf.maximum(scale / 2.0, 1.0)))
-        self._steps.value.assign(tf.where(doubles, 0.0, steps))
-        self.taken.value.assign(tf.cast(finite, tf.float32))
+        self._scale.assign(tf.where(finite, larger, tf.maximum(scale / 2.0, 1.0)))
+        self._steps.assign(tf.where(doubles, 0.0, steps))
+        self.taken.assign(tf.cast(finite, tf.float32))
         return result
 
     @property

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from gdmix_core.config.text import TextModel
 
-# e^z of a larger margin would overflow in float32 within a sum; beyond it the loss goes on linearly, so that the
+# e^z of a larger margin would overflow in float32 within a sum; beyond it the loss is linear, so that the
 # gradient still points back.
 LARGEST_MARGIN = 60.0
 
@@ -20,7 +20,7 @@ LARGEST_MARGIN = 60.0
 def loss_sums(
     settings: TextModel, task: str, logits: Any, labels: Any, weights: Any, offsets: Any, groups: Any = None
 ) -> tuple[Any, Any]:
-    """(Σ w · loss, Σ w) of the task's loss, or those of the ranking loss that settings.loss names.
+    """Return (Σ w · loss, Σ w) of the task's loss, or those of the ranking loss that settings.loss names.
 
     logits: float32 [B], or [B, K] for the two tasks of classes
     labels: float32 [B]; multiclass_classification: the class, any number type [B]; multilabel_classification:
@@ -37,7 +37,7 @@ def loss_sums(
 
 
 def row_losses(task: str, scores: Any, labels: Any) -> Any:
-    """float32 [B]: the loss of each row. Those of regressions are the formulas of gdmix_core.solvers.losses."""
+    """Return float32 [B], the loss of each row. Those of regressions are the formulas of gdmix_core.solvers.losses."""
     if task == "logistic_regression":
         return _logistic(scores, labels)
     if task == "linear_regression":
@@ -57,7 +57,7 @@ def row_losses(task: str, scores: Any, labels: Any) -> Any:
 
 
 def pairwise_sums(scores: Any, labels: Any, weights: Any, groups: Any) -> tuple[Any, Any]:
-    """Σ w_i w_j · −log σ(s_i − s_j) over the pairs of a group with label_i > label_j, and Σ w_i w_j of them.
+    """Sum w_i w_j · −log σ(s_i − s_j) over the pairs of a group with label_i > label_j, and w_i w_j of them.
 
     Burges et al., "Learning to rank using gradient descent", 2005. Holds some matrices of [B, B].
     """
@@ -67,7 +67,7 @@ def pairwise_sums(scores: Any, labels: Any, weights: Any, groups: Any) -> tuple[
 
 
 def listwise_sums(scores: Any, labels: Any, weights: Any, groups: Any) -> tuple[Any, Any]:
-    """−Σ w_i y_i (s_i − log Σ_j w_j e^{s_j}) with j in the group of i, and Σ w_i y_i.
+    """Return −Σ w_i y_i (s_i − log Σ_j w_j e^{s_j}) with j in the group of i, and Σ w_i y_i.
 
     Cao et al., "Learning to rank: from pairwise approach to listwise approach", 2007, with weights of rows.
     """
@@ -86,5 +86,5 @@ def listwise_sums(scores: Any, labels: Any, weights: Any, groups: Any) -> tuple[
 
 
 def _logistic(scores: Any, labels: Any) -> Any:
-    """log(1 + e^z) − y z."""
+    """Return log(1 + e^z) − y z."""
     return tf.nn.sigmoid_cross_entropy_with_logits(labels=tf.cast(labels, scores.dtype), logits=scores)

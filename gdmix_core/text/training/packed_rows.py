@@ -40,7 +40,7 @@ _DTYPES |= {"offsets": tf.int64, "tokens": tf.int32, "codes": tf.int32, "indices
 
 @dataclass(frozen=True)
 class RowsInGraph:
-    """What `pack` wrote, as tensors of the graph that reads it; batches are as those of NetworkRows."""
+    """The arrays that `pack` wrote, as tensors of the graph that reads it; batches are as those of NetworkRows."""
 
     arrays: dict[str, Any]
     settings: TextModel
@@ -49,7 +49,7 @@ class RowsInGraph:
 
     @classmethod
     def read(cls, path: Any, settings: TextModel, bags: dict[str, int], classes: int | None) -> RowsInGraph:
-        """path: a string tensor; bags: features of each; classes: of several labels, else None."""
+        """Read a file. path: a string tensor; bags: features of each; classes: of several labels, else None."""
         names = ["label", "weight", "offset"]
         names += [f"{field}/{part}" for field in settings.fields for part in ("offsets", "tokens", "codes")]
         of_bags = [*settings.bags, *([] if classes is None else [_CLASSES])]
@@ -64,7 +64,7 @@ class RowsInGraph:
         return tf.shape(self.arrays["label"])[0]
 
     def batch(self, rows: Any) -> dict[str, Any]:
-        """rows: int32 [B]"""
+        """Make the batch of rows int32 [B]."""
         batch = {}
         for field in self.settings.fields:
             used, which = tf.unique(tf.gather(self.arrays[f"{field}/codes"], rows))

@@ -4,6 +4,7 @@ TensorFlow's ParameterServerStrategy and ClusterCoordinator. The chief (the coor
 hands a worker a file at a time, and between files evaluates and writes checkpoints. A worker shuffles the rows of its
 file and takes a step for each of its batches, with weights that others change meanwhile. TensorFlow hands the file of
 a worker that dies to another; when a parameter server or the chief dies, all start again from the checkpoint.
+The loop is our own, as in synchronous training: the same evaluations, checkpoints and curve.
 """
 
 from __future__ import annotations
@@ -23,28 +24,26 @@ from gdmix_core import storage
 from gdmix_core.errors import StepError
 from gdmix_core.text.network.network import TextNetwork
 from gdmix_core.text.network_rows import ROWS_AT_A_TIME, NetworkRows, RowReader
-from gdmix_core.text.serving.model_folder import write_model
-from gdmix_core.text.training.group import SingleWorkerGroup
 from gdmix_core.text.training.inputs_of_data import network_inputs
 from gdmix_core.text.training.loop import TrainingLoop
 from gdmix_core.text.training.monitored_metric import MonitoredMetric
 from gdmix_core.text.training.optimizer import Update
 from gdmix_core.text.training.packed_rows import RowsInGraph, pack
+from gdmix_core.text.training.result import write_model, write_scores
 from gdmix_core.text.training.row_order import permutation
 from gdmix_core.text.training.row_scores import RowScores
-from gdmix_core.text.training.score_writing import write_scores
 from gdmix_core.text.training.train_step import divided, gradient_sums
 from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers import processes
-from gdmix_core.workers.all_reduce import WorkerLostError
-from gdmix_core.workers.process import send_beats
+from gdmix_core.workers.all_reduce import SingleWorker, WorkerLostError
+from gdmix_core.workers.process import send_heartbeats
 
 # Files for each worker and epoch at least, so that none has much to wait for at its end.
 _FILES_PER_WORKER = 4
 
 
 def serve(threads: int) -> None:
-    """The life of a worker and of a parameter server: until it is told to end."""
+    """Be a worker or a parameter server, until the process is told to end."""
     config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads + 1)
     resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     server = tf.distribute.Server(
@@ -54,26 +53,26 @@ def serve(threads: int) -> None:
         protocol="grpc",
         config=config,
     )
-    send_beats()
+    send_heartbeats()
     server.join()
 
 
-def coordinate(context: TrainingContext) -> dict[str, Any]:
-    """Trains, scores all rows and writes the model; returns what the step's marker tells. Raises WorkerLostError."""
+def train_as_chief(context: TrainingContext) -> dict[str, Any]:
+    """Train, score all rows and write the model; return what the step's marker tells. Raises WorkerLostError."""
     settings = context.settings.text
     context.remove_score_parts()
     inputs = network_inputs(context, 0, lambda: None)
-    packer = RowReader(context, TextNetwork(settings, inputs).tokenize, inputs.outputs)
+    packer = RowReader(context, TextNetwork(settings, inputs))
     with _Files(context, packer, settings.workers) as files, _losing_servers():
         _wait_for_servers()
         # What TensorFlow made before it joins a cluster is gone then: tables of tokens, variables.
         strategy = tf.distribute.ParameterServerStrategy(tf.distribute.cluster_resolver.TFConfigClusterResolver())
         local = TextNetwork(settings, inputs)
-        reader = RowReader(context, local.tokenize, inputs.outputs)
+        reader = RowReader(context, local)
         scorer = RowScores(local)
-        loop = _Training(context, strategy, local, reader, scorer, files).go()
+        loop = _Training(context, strategy, local, reader, scorer, files).run()
         outcome = loop.finish()
-    local.set_weights(loop.best, local.weight_names)
+    local.weights.assign(loop.best)
     write_scores(context, reader, scorer, rank=0, workers=1)
     write_model(context, local)
     return outcome
@@ -131,16 +130,17 @@ class _Training:
             self._network = TextNetwork(self._settings, local.inputs)
             self._update = Update(self._settings, self._network, total)
         self._coordinator = tf.distribute.coordinator.ClusterCoordinator(self._strategy)
-        metric = MonitoredMetric(context, rank=0)
-        self._watched: NetworkRows = reader.read(metric.split, 0, metric.rows)
+        alone = SingleWorker()
+        metric = MonitoredMetric(context, alone)
+        self._monitored: NetworkRows = reader.read(metric.split, np.arange(metric.rows))
         self._loop = TrainingLoop(
-            context, self._network, self._update, SingleWorkerGroup(), sum(self._steps), metric, self._watch
+            context, self._network, self._update, alone, sum(self._steps), metric, self._monitored_scores
         )
         self._function = tf.function(
             self._train_file, input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([2], tf.int32)]
         )
 
-    def go(self) -> TrainingLoop:
+    def run(self) -> TrainingLoop:
         loop, state = self._loop, self._loop.state
         loop.begin()
         loop.start_clock()
@@ -164,7 +164,7 @@ class _Training:
         return loop
 
     def _rounds(self, epoch: int, done: int) -> Iterator[list[int]]:
-        """The files between two evaluations of an epoch, whose first `done` steps are taken already."""
+        """Yield the files between two evaluations of an epoch, whose first `done` steps are taken already."""
         order = permutation(len(self._files.paths), self._settings.seed, epoch)
         rounds = min(self._settings.evaluations, len(order))
         before = 0
@@ -174,7 +174,7 @@ class _Training:
             before += sum(self._steps[file] for file in part)
 
     def _train_file(self, path: Any, seed: Any) -> Any:
-        """On a worker: a step for each batch of the file's rows, in a random order. Returns (Σ w · loss, Σ w)."""
+        """Take, on a worker, a step for each batch of the file's rows, in a random order. Returns (Σ w · loss, Σ w)."""
         settings, network = self._settings, self._network
         classes = network.inputs.outputs if self._task == "multilabel_classification" else None
         rows = RowsInGraph.read(path, settings, network.inputs.bags, classes)
@@ -197,13 +197,13 @@ class _Training:
             sums += self._strategy.run(take, (picked, number))
         return sums
 
-    def _watch(self) -> Any:
-        self._local.set_weights(self._network.get_weights(), self._network.weight_names)
-        return self._scorer.of(self._watched), np.arange(len(self._watched))
+    def _monitored_scores(self) -> Any:
+        self._local.weights.assign(self._network.weights.arrays())
+        return self._scorer.of(self._monitored), np.arange(len(self._monitored))
 
 
 def _wait_for_servers() -> None:
-    """Until every worker and parameter server listens: a call before that is repeated after ever longer pauses."""
+    """Wait until every worker and parameter server listens: a call before that is repeated after ever longer pauses."""
     cluster = json.loads(os.environ["TF_CONFIG"])["cluster"]
     for address in [*cluster["ps"], *cluster["worker"]]:
         host, _, port = address.rpartition(":")
@@ -217,7 +217,7 @@ def _wait_for_servers() -> None:
 
 @contextlib.contextmanager
 def _losing_servers() -> Iterator[None]:
-    """A worker's death does not come this far: TensorFlow waits for the next one."""
+    """Raise the loss of a parameter server as WorkerLostError; of a lost worker TensorFlow waits for the next."""
     try:
         yield
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
@@ -225,11 +225,11 @@ def _losing_servers() -> Iterator[None]:
 
 
 def work(context: TrainingContext, threads: int) -> None:
-    """The part that TF_CONFIG gives this process: the chief's, a worker's or a parameter server's."""
+    """Play the part that TF_CONFIG gives this process: the chief's, a worker's or a parameter server's."""
     job = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {}).get("type")
     if job in ("worker", "ps"):
         serve(threads)
     elif job == "chief":
-        processes.send({"outcome": coordinate(context)})
+        processes.send({"outcome": train_as_chief(context)})
     else:
         raise StepError(f"{context.id}: mode parameter_server needs TF_CONFIG with jobs chief, worker and ps")

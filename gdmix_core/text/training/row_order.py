@@ -1,4 +1,4 @@
-"""Which rows make up which batch. It depends on the seed and the epoch, never on the number of workers.
+"""The order of rows in batches. It depends on the seed and the epoch, never on the number of workers.
 
 Every worker computes the order of all rows alike (4 bytes a row) and takes, of each batch, those rows it holds.
 """
@@ -19,13 +19,13 @@ class RowOrder(Protocol):
     steps: int
 
     def begin(self, epoch: int) -> None:
-        """Draws the order of an epoch, from 0."""
+        """Draw the order of an epoch, from 0."""
 
     def own(self, step: int) -> NDArray[np.int64]:
-        """int64: positions among this worker's rows of those in a batch of the epoch, from 0; perhaps none."""
+        """Return int64: positions among this worker's rows of those in a batch of the epoch, from 0; perhaps none."""
 
     def size(self, step: int) -> int:
-        """Rows of a batch, of all workers together."""
+        """Return how many rows a batch has, of all workers together."""
 
 
 class OrderOfRows:
@@ -89,7 +89,7 @@ class OrderOfGroups:
 
 
 def permutation(rows: int, seed: int, epoch: int) -> NDArray[np.int32]:
-    """int32 [rows], the same on every machine. rows: below 2³¹"""
+    """Return int32 [rows], the same on every machine. rows: below 2³¹"""
     random = np.random.Generator(np.random.PCG64([seed, epoch]))
     return random.permutation(np.arange(rows, dtype=np.int32))
 

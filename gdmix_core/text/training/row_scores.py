@@ -24,17 +24,17 @@ class RowScores:
         )
 
     def of(self, rows: NetworkRows) -> NDArray[np.float32]:
-        """float32 [n], or of classes [n, K], in the order of the rows, without their offsets.
+        """Return float32 [n], or of classes [n, K], in the order of the rows, without their offsets.
 
         Rows with the same texts are scored together, so that a text is encoded hardly more than once.
         """
         scores = self.none(len(rows))
         for picked, batch in prefetch(_batches(rows)):
-            scores[picked] = self._function(as_tensors(batch)[0]).numpy()
+            scores[picked] = self._function(as_tensors(batch)).numpy()
         return scores
 
     def none(self, rows: int = 0) -> NDArray[np.float32]:
-        """Zeros of the shape that the scores of so many rows have."""
+        """Return zeros of the shape that the scores of so many rows have."""
         return np.zeros((rows, self._outputs) if self._outputs > 1 else rows, np.float32)
 
 

@@ -1,4 +1,4 @@
-"""How far a training is: what a checkpoint holds beside the weights."""
+"""The state of a training, which a checkpoint holds beside the weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 @dataclass
 class TrainingState:
-    """epoch, step: of the next batch, from 0; steps: taken in all; over: no batch is left, or none is worth it
+    """The progress of a training.
+
+    epoch, step: of the next batch, from 0; steps: taken in all; over: no batch is left, or none is worth it
 
     best_value, best_step: of the best evaluation; worse: evaluations since without a better one
     curve: {step, epoch, loss, metric, learning_rate, rows_per_second} of every evaluation;
@@ -41,7 +43,7 @@ class TrainingState:
         return self.loss / self.weight if self.weight else 0.0
 
     def advance(self, steps_of_epoch: int, steps: int, rows: int) -> None:
-        """So many batches of the epoch have been taken, with so many rows."""
+        """Count batches of the epoch that have been taken, and their rows."""
         self.steps += steps
         self.rows += rows
         self.step += steps

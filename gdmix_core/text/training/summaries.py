@@ -12,7 +12,7 @@ from gdmix_core import storage
 
 
 class Summaries:
-    """Writes into a local folder at once, so that it can be watched; into another when closed."""
+    """A writer into a local folder at once, so that it can be watched; into another when closed."""
 
     def __init__(self, folder: str, metric: str, curve: list[dict[str, Any]]) -> None:
         """curve: the points there are already. What an earlier attempt left in the folder goes."""

@@ -27,16 +27,16 @@ from gdmix_core.workers.prefetch import prefetch
 def train(
     context: TrainingContext, network: TextNetwork, reader: RowReader, scorer: RowScores, group: TrainingGroup
 ) -> TrainingLoop:
-    """Trains until it is over; the loop knows the best weights. Raises StepError, WorkerLostError."""
+    """Train until it is over; the loop knows the best weights. Raises StepError, WorkerLostError."""
     settings = context.settings.text
-    order, rows, numbers = _own_rows(context, reader, group)
+    order, rows, which = _own_rows(context, reader, group)
     update = Update(settings, network, order.steps * settings.epochs)
-    metric = MonitoredMetric(context, group.rank)
-    watched, which = rows, numbers
+    metric = MonitoredMetric(context, group)
+    monitored = rows
     if metric.split == "validation":
-        start, stop = share_of_rows(metric.rows, group.rank, group.workers)
-        watched, which = reader.read("validation", start, stop), np.arange(start, stop)
-    loop = TrainingLoop(context, network, update, group, order.steps, metric, lambda: (scorer.of(watched), which))
+        which = np.arange(*share_of_rows(metric.rows, group.rank, group.workers))
+        monitored = reader.read("validation", which)
+    loop = TrainingLoop(context, network, update, group, order.steps, metric, lambda: (scorer.of(monitored), which))
     loop.begin()
     step_of_training = TrainStep(network, update, context.config.task, group)
     state = loop.state
@@ -55,17 +55,18 @@ def train(
 def _own_rows(
     context: TrainingContext, reader: RowReader, group: TrainingGroup
 ) -> tuple[RowOrder, NetworkRows, NDArray[np.int64]]:
-    """(which rows make up a batch, this worker's rows, their numbers)."""
+    """Return (which rows make up a batch, this worker's rows, their numbers)."""
     settings = context.settings.text
     frame = context.frame
     if settings.group is None:
         total = frame.rows("training")
         start, stop = share_of_rows(total, group.rank, group.workers)
+        numbers = np.arange(start, stop)
         alone = OrderOfRows(total, start, stop, settings.batch, settings.seed)
-        return alone, reader.read("training", start, stop), np.arange(start, stop)
+        return alone, reader.read("training", numbers), numbers
     codes = group_codes(frame, "training", settings.group)
     together = OrderOfGroups(codes, group.rank, group.workers, settings.batch, settings.seed)
-    rows = reader.read_chosen("training", together.rows, codes)
+    rows = reader.read("training", together.rows, codes)
     if settings.loss == "listwise" and np.any(rows.label < 0.0):
         raise DataError(
             f"coordinate {context.name}: loss listwise takes labels as shares of a group's attention, and a row has "
@@ -75,7 +76,7 @@ def _own_rows(
 
 
 def batches(order: RowOrder, rows: NetworkRows, first: int) -> Iterator[tuple[int, dict[str, Any], dict[str, Any]]]:
-    """(rows of all workers together, this worker's part as tensors, its targets) of every batch from `first` on."""
+    """Yield (rows of all workers together, this worker's part as tensors, its targets) of batches from `first` on."""
     for number in range(first, order.steps):
         own = order.own(number)
-        yield order.size(number), *as_tensors(rows.batch(own), rows.targets(own))
+        yield order.size(number), as_tensors(rows.batch(own)), as_tensors(rows.targets(own))

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from gdmix_core.text.network.network import TextNetwork
-from gdmix_core.text.network_rows import Batch, Targets
+from gdmix_core.text.network_rows import Batch
 from gdmix_core.text.training.group import TrainingGroup
 from gdmix_core.text.training.losses import loss_sums
 from gdmix_core.text.training.optimizer import Update
@@ -30,7 +30,7 @@ class TrainStep:
         )
 
     def take(self, batch: dict[str, Any], targets: dict[str, Any], number: int) -> None:
-        """number: of the step, from 0; dropout depends on it. Raises WorkerLostError."""
+        """Take a step. number: of the step, from 0; dropout depends on it. Raises WorkerLostError."""
         with self._group.losing_workers():
             self._function(batch, targets, tf.constant(number, tf.int32))
 
@@ -56,7 +56,7 @@ class TrainStep:
         self._update.apply([divided(gradient, weight) for gradient in gradients])
 
     def _over_workers(self, loss: Any, weight: Any, gradients: list[Any]) -> tuple[Any, Any, list[Any]]:
-        """All in one vector: one all-reduce a step."""
+        """Sum all in one vector: one all-reduce a step."""
         dense = [
             tf.zeros(variable.shape) if gradient is None else tf.convert_to_tensor(gradient)
             for variable, gradient in zip(self._variables, gradients, strict=True)
@@ -77,7 +77,7 @@ def gradient_sums(
     targets: dict[str, Any],
     random: Any,
 ) -> tuple[Any, Any, list[Any]]:
-    """(Σ w · loss, Σ w, the gradients of the scaled sum of losses). random: int32, on which dropout depends."""
+    """Return (Σ w · loss, Σ w, the gradients of the scaled sum of losses). random: int32, for dropout."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(variables)
         logits = network(batch, random)
@@ -89,7 +89,7 @@ def gradient_sums(
 
 
 def divided(gradient: Any, weight: Any) -> Any:
-    """A batch without weight says nothing: its gradient is 0."""
+    """Divide a gradient by the batch's weight. A batch without weight says nothing: its gradient is 0."""
     if gradient is None:
         return None
     factor = tf.math.divide_no_nan(1.0, weight)
@@ -108,9 +108,5 @@ def target_spec(network: TextNetwork, task: str) -> dict[str, Any]:
     }
 
 
-def as_tensors(batch: Batch, targets: Targets | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Of a batch, and of its targets."""
-    return (
-        {name: tf.constant(values) for name, values in batch.items()},
-        {name: tf.constant(values) for name, values in vars(targets).items()} if targets else {},
-    )
+def as_tensors(batch: Batch) -> dict[str, Any]:
+    return {name: tf.constant(values) for name, values in batch.items()}

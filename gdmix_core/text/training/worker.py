@@ -40,21 +40,20 @@ def work(root: str, step_id: str, threads: int) -> None:
 
 
 def train_and_score(context: TrainingContext, group: Any) -> dict[str, Any]:
-    """Returns what the step's marker tells; the first of the group writes the model."""
+    """Return what the step's marker tells; the first of the group writes the model."""
     from gdmix_core.text.network.network import TextNetwork
     from gdmix_core.text.network_rows import RowReader
-    from gdmix_core.text.serving.model_folder import write_model
     from gdmix_core.text.training import synchronous
     from gdmix_core.text.training.inputs_of_data import network_inputs
+    from gdmix_core.text.training.result import write_model, write_scores
     from gdmix_core.text.training.row_scores import RowScores
-    from gdmix_core.text.training.score_writing import write_scores
 
     settings = context.settings.text
     if group.rank == 0:
         context.remove_score_parts()
     inputs = network_inputs(context, group.rank, group.barrier)
     network = TextNetwork(settings, inputs)
-    reader = RowReader(context, network.tokenize, inputs.outputs)
+    reader = RowReader(context, network)
     scorer = RowScores(network)
     loop = synchronous.train(context, network, reader, scorer, group)
     outcome = loop.finish()
