@@ -27,7 +27,7 @@ def prefetch_many(
     depth: int = 3,
     stopped: threading.Event | None = None,
 ) -> Generator[tuple[int, T]]:
-    """Yield (k, item) for the items of items_of(0) … items_of(count − 1), each iterator run through by one of the threads.
+    """Yield (k, item) for the items of items_of(0) … items_of(count − 1), each iterator run through by one thread.
 
     They are begun in order; the items of several come mixed. At most `depth` items wait. Of what several iterators
     raise, the first one's is raised here, when those before it have ended. Closing this iterator ends the threads, each
