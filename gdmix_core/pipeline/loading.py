@@ -50,7 +50,27 @@ def load_config(
     variables: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Config:
-    """Reads, applies `overrides` (dotted key path → value), renders the templates with `variables`, checks."""
+    """Read a pipeline's YAML, with overrides, rendered templates, and every default.
+
+    Parameters
+    ----------
+    path
+        The file.
+    variables
+        What the templates see: name → text.
+    overrides
+        Dotted key path, such as passes.max → value.
+
+    Returns
+    -------
+    Config
+        The configuration, checked.
+
+    Raises
+    ------
+    ConfigError
+        With every fault found, one a line, each with its key path and line.
+    """
     content, lines = _overridden(path, overrides or {})
     content = render(content, variables or {}, where=str(path), lines=lines)
     with with_absolute_paths():

@@ -25,7 +25,7 @@ def use_initial(context: TrainingContext) -> dict[str, Any]:
 
 
 def _copy(context: TrainingContext) -> dict[str, Any]:
-    context.remove_leverage()
+    context.remove_margin_variance()
     frame, name, intercept = context.frame, context.name, context.settings.intercept
     model = initial_table(context.run, name, 0, pa.string())
     context.remove_score_parts()
