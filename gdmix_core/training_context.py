@@ -14,7 +14,7 @@ from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.config.pipeline import Config
 from gdmix_core.data.entity_rows import ROWS_AT_A_TIME, EntityRows, read_entity_rows
 from gdmix_core.data.frame import Frame
-from gdmix_core.data.scores import LEVERAGE, ScoreSum, other_leverage, other_scores
+from gdmix_core.data.scores import MARGIN_VARIANCE, ScoreSum, other_margin_variance, other_scores
 from gdmix_core.models.initial.written import read_initial
 from gdmix_core.models.native import read_model
 from gdmix_core.models.table import CoefficientTable
@@ -79,15 +79,15 @@ class TrainingContext:
         """What is added to the data's own offset: the latest scores of all other coordinates."""
         return other_scores(self.run, self.step, split)
 
-    def other_leverage(self) -> ScoreSum:
+    def other_margin_variance(self) -> ScoreSum:
         """Posterior variance of what the other coordinates add to the training rows' offsets, where they know it."""
-        return other_leverage(self.run, self.step)
+        return other_margin_variance(self.run, self.step)
 
     def entity_rows(
-        self, split: str, shard: int, others: ScoreSum | None = None, leverage: ScoreSum | None = None
+        self, split: str, shard: int, others: ScoreSum | None = None, margin_variance: ScoreSum | None = None
     ) -> Iterator[EntityRows]:
-        """A random effect's shard, entity_rows.ROWS_AT_A_TIME at a time; others, leverage: see read_entity_rows."""
-        return read_entity_rows(self.run, self.name, split, shard, others, ROWS_AT_A_TIME, leverage)
+        """Read a random effect's shard, ROWS_AT_A_TIME rows at a time; see entity_rows.read_entity_rows."""
+        return read_entity_rows(self.run, self.name, split, shard, others, ROWS_AT_A_TIME, margin_variance)
 
     @cached_property
     def previous(self) -> TrainingContext | None:
@@ -144,9 +144,9 @@ class TrainingContext:
         for split in SPLITS:
             storage.remove(self.folder("scores", split))
 
-    def remove_leverage(self) -> None:
+    def remove_margin_variance(self) -> None:
         """Of a model trained here before it was locked: a locked one has no known uncertainty."""
-        storage.remove(self.run.scores(self.pass_number, self.name, LEVERAGE))
+        storage.remove(self.run.scores(self.pass_number, self.name, MARGIN_VARIANCE))
 
     @property
     def is_done(self) -> bool:

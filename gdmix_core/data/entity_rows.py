@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -26,10 +27,20 @@ ROWS_AT_A_TIME = 500_000
 class EntityRows:
     """Rows of E entities, each entity's rows consecutive.
 
-    ids: int64, uint64 or string [E]; begin, end: int64 [E], entity e owns the rows begin[e] … end[e] − 1
-    row: int64 [n] number of each row in the frame; label, weight, offset: float64 [n]
-    bag: features of the n rows; without entries for an intercept-only model
-    leverage: float64 [n] posterior variance of each row's offset, of use to l2: auto; None: 0
+    Parameters
+    ----------
+    ids
+        int64, uint64 or string [E].
+    begin, end
+        int64 [E]; entity e owns the rows begin[e] … end[e] − 1.
+    row
+        int64 [n], number of each row in the frame.
+    label, weight, offset
+        float64 [n]; offsets are in units of the margin.
+    bag
+        Features of the n rows; without entries for an intercept-only model.
+    margin_variance
+        float64 [n], posterior variance of each row's offset, for `l2: auto`; None for 0.
     """
 
     ids: pa.Array
@@ -40,17 +51,32 @@ class EntityRows:
     weight: NDArray[np.float64]
     offset: NDArray[np.float64]
     bag: Bag
-    leverage: NDArray[np.float64] | None = None
+    margin_variance: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def checked(self, features: int | None, *, trains: bool) -> EntityRows:
-        """The rows as kernels may take them; whoever makes them (a notebook) may give arrays of other types.
+    @property
+    def leverage(self) -> NDArray[np.float64] | None:
+        """Return `margin_variance`, under the name that it had."""
+        warnings.warn("EntityRows.leverage is called margin_variance", DeprecationWarning, stacklevel=2)
+        return self.margin_variance
 
-        features: how many there are; None: any number. trains: whether labels, weights and offsets count, too.
-        Raises DataError for arrays that do not fit together, rows of two entities, entities that come twice, indices
-        beyond the features, labels, offsets or features that are not finite, and weights that are not above 0.
+    def checked(self, features: int | None, *, trains: bool) -> EntityRows:
+        """Return the rows as kernels may take them; a notebook may give arrays of other types.
+
+        Parameters
+        ----------
+        features
+            How many features there are; None for any number.
+        trains
+            Whether labels, weights and offsets count, too.
+
+        Raises
+        ------
+        DataError
+            For arrays that do not fit together, rows of two entities, entities that come twice, indices beyond the
+            features, labels, offsets or features that are not finite, and weights that are not above 0.
         """
         ids = plain_ids(self.ids)
         rows = len(self.bag)
@@ -72,11 +98,11 @@ class EntityRows:
         )
         if rows and weight.min() <= 0.0:
             refuse(weight <= 0.0, weight, "weight", "above 0")
-        leverage = None if self.leverage is None else reals(self.leverage, "leverage", rows)
-        return EntityRows(ids, begin, end, row, label, weight, offset, bag, leverage)
+        margin_variance = None if self.margin_variance is None else reals(self.margin_variance, "margin_variance", rows)
+        return EntityRows(ids, begin, end, row, label, weight, offset, bag, margin_variance)
 
     def every(self, step: int) -> EntityRows:
-        """Every step-th entity, with its rows."""
+        """Return every step-th entity, with its rows."""
         chosen = np.arange(0, len(self), step)
         begin, end = self.begin[chosen], self.end[chosen]
         lengths = end - begin
@@ -91,11 +117,11 @@ class EntityRows:
             self.weight[rows],
             self.offset[rows],
             bags.take(self.bag, rows),
-            None if self.leverage is None else self.leverage[rows],
+            None if self.margin_variance is None else self.margin_variance[rows],
         )
 
     def cut(self, parts: int) -> list[EntityRows]:
-        """At most `parts` pieces of whole entities with about as many rows each, in order."""
+        """Split into at most `parts` pieces of whole entities with about as many rows each, in order."""
         goals = np.arange(1, parts) * (len(self.row) / parts)
         cuts = np.unique(np.concatenate([[0], np.searchsorted(self.end, goals), [len(self)]]))
         return [self._between(int(low), int(high)) for low, high in pairwise(cuts)]
@@ -112,12 +138,12 @@ class EntityRows:
             self.weight[rows],
             self.offset[rows],
             self.bag.between(first, last),
-            None if self.leverage is None else self.leverage[rows],
+            None if self.margin_variance is None else self.margin_variance[rows],
         )
 
 
 def _check_apart(begin: NDArray[np.int64], end: NDArray[np.int64], entity: Callable[[int], str]) -> None:
-    """Raises DataError where two entities have a row in common; in which order their rows are does not matter."""
+    """Raise DataError where two entities have a row in common; the order of their rows does not matter."""
     if np.all(begin[1:] >= end[:-1]):
         return
     own = np.flatnonzero(end > begin)
@@ -134,11 +160,12 @@ def read_entity_rows(
     shard: int,
     scores: ScoreSum | None,
     target_rows: int,
-    leverage: ScoreSum | None = None,
+    margin_variance: ScoreSum | None = None,
 ) -> Iterator[EntityRows]:
-    """A shard's entities, about `target_rows` rows at a time.
+    """Read a shard's entities, about `target_rows` rows at a time.
 
-    scores: what is added to the data's own offset; None where no offset matters. leverage: that of other coordinates.
+    scores: what is added to the data's own offset; None where no offset matters
+    margin_variance: that of the other coordinates
     """
     for table in read_entities(run, coordinate, split, shard, target_rows):
         entity = pa.concat_arrays(table["entity"].chunks)
@@ -160,5 +187,5 @@ def read_entity_rows(
             table["weight"].to_numpy(),
             offset,
             bag,
-            None if leverage is None else leverage.gather(row),
+            None if margin_variance is None else margin_variance.gather(row),
         )

@@ -23,7 +23,20 @@ def share_of_rows(rows: int, rank: int, workers: int) -> tuple[int, int]:
 
 
 class Frame:
-    """The frame of a run. Row numbers follow from the manifest: a block's start and the position within it."""
+    """The frame of a run: the validated rows of its input, by split and row number.
+
+    Row numbers follow from the manifest: a block's start and the position within it.
+
+    Parameters
+    ----------
+    run
+        A run whose step `validate` is done.
+
+    Raises
+    ------
+    StepError
+        When it is not.
+    """
 
     def __init__(self, run: Run) -> None:
         self._run = run

@@ -15,9 +15,14 @@ from gdmix_core.errors import DataError
 class Bag:
     """A sparse feature matrix by rows (the arrays of a CSR matrix).
 
-    offsets: int64 [n + 1], offsets[0] == 0; row i owns the entries offsets[i] : offsets[i + 1]
-    indices: int32 [entries], feature indices, from 0
-    values:  float32 or float64 [entries]
+    Parameters
+    ----------
+    offsets
+        int64 [n + 1], offsets[0] == 0; row i owns the entries offsets[i] : offsets[i + 1].
+    indices
+        int32 [entries], feature indices, from 0.
+    values
+        float32 or float64 [entries].
     """
 
     offsets: NDArray[np.int64]
@@ -28,11 +33,21 @@ class Bag:
         return max(len(self.offsets) - 1, 0)
 
     def checked(self, features: int | None, what: str = "bag", *, ascending: bool = False) -> Bag:
-        """The bag as kernels may take it: in their types, every index within 0 … features − 1, every value finite.
+        """Return the bag as kernels may take it: in their types, indices within 0 … features − 1, values finite.
 
-        Bags that come from outside are not taken as they are. features: None: any number of them.
-        ascending: whether a row's indices have to be, none twice, as training needs them
-        Raises DataError for the first fault, with the row it is in.
+        Parameters
+        ----------
+        features
+            How many features there are; None for any number.
+        what
+            What errors call the bag.
+        ascending
+            Whether a row's indices have to ascend, none twice, as training needs them.
+
+        Raises
+        ------
+        DataError
+            For the first fault, with the row it is in.
         """
         indices: NDArray = np.asarray(self.indices)
         if indices.dtype != np.int32 or indices.ndim != 1:
@@ -64,16 +79,16 @@ class Bag:
 
     @property
     def entry_rows(self) -> NDArray[np.int32]:
-        """int32 [entries]: the row of each entry."""
+        """Return the row of each entry, int32 [entries]."""
         return np.repeat(np.arange(len(self), dtype=np.int32), np.diff(self.offsets))
 
     @classmethod
     def empty(cls, rows: int) -> Bag:
-        """Rows without features, as those of an intercept-only model."""
+        """Make rows without features, as those of an intercept-only model."""
         return cls(np.zeros(rows + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
 
     def between(self, first: int, last: int) -> Bag:
-        """The rows first … last − 1; indices and values are views."""
+        """Return the rows first … last − 1; indices and values are views."""
         offsets = self.offsets[first : last + 1]
         entries = slice(int(offsets[0]), int(offsets[-1]))
         return Bag(offsets - offsets[0], self.indices[entries], self.values[entries])

@@ -18,7 +18,7 @@ from gdmix_core.pipeline.plan import CoordinateStep, evaluate_id, latest_scores
 from gdmix_core.pipeline.run import SPLITS, Run
 
 # A coordinate under l2: auto also leaves the posterior variance of each training row's score, for the others' use.
-LEVERAGE = "leverage"
+MARGIN_VARIANCE = "leverage"  # the name of its file
 
 
 class ScoreSum:
@@ -65,15 +65,15 @@ def other_scores(run: Run, step: CoordinateStep, split: str) -> ScoreSum:
     return ScoreSum(run, latest_scores(run.config, step.pass_number, step.coordinate), split)
 
 
-def other_leverage(run: Run, step: CoordinateStep) -> ScoreSum:
+def other_margin_variance(run: Run, step: CoordinateStep) -> ScoreSum:
     """Posterior variance of what the other coordinates add to the training rows' offsets, where they know it."""
     passes = latest_scores(run.config, step.pass_number, step.coordinate)
     known = {
         name: number
         for name, number in passes.items()
-        if run.config.coordinates[name].automatic is not None and storage.exists(run.scores(number, name, LEVERAGE))
+        if run.config.coordinates[name].automatic and storage.exists(run.scores(number, name, MARGIN_VARIANCE))
     }
-    return ScoreSum(run, known, LEVERAGE)
+    return ScoreSum(run, known, MARGIN_VARIANCE)
 
 
 def assemble(run: Run, step: CoordinateStep) -> None:
@@ -81,12 +81,12 @@ def assemble(run: Run, step: CoordinateStep) -> None:
     number, name = step.pass_number, step.coordinate
     frame = Frame(run)
     fixed = run.config.coordinates[name].fixed_effect is not None
-    for vector in (*SPLITS, LEVERAGE):
+    for vector in (*SPLITS, MARGIN_VARIANCE):
         directory = run.coordinate(number, name, "scores", vector)
         parts = [path for path, _, _ in storage.list_files(directory)]
         if not parts:
             continue
-        split = "training" if vector == LEVERAGE else vector
+        split = "training" if vector == MARGIN_VARIANCE else vector
         rows = frame.rows(split)
         if fixed:
             scores = np.concatenate([storage.read_array(part) for part in parts])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,8 @@ from gdmix_core.errors import DataError
 from gdmix_core.models.avro.files import read_avro
 from gdmix_core.models.exported import Export
 from gdmix_core.models.native import concatenate, read_model
+from gdmix_core.models.predict import predict
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.solvers.entity.local_index import look_up_local_index, score_rows
 
 
 @dataclass(frozen=True)
@@ -47,26 +47,10 @@ class LinearScorer:
         else:
             model_of = self.entities.positions(batch.column(self.entity))
         bag = Bag.empty(rows) if self.bag is None else batch.bag(self.bag)
-        indices = self.feature_map[bag.indices] if len(bag.indices) else bag.indices
-        local = np.empty(len(indices), np.int32)
+        if len(bag.indices):
+            bag = replace(bag, indices=self.feature_map[bag.indices])
         begin = np.arange(rows)
-        table = self.table
-        look_up_local_index(
-            self.intercept, model_of, begin, begin + 1, bag.offsets, indices, table.offsets, table.features, local
-        )
-        scores = np.empty(rows, np.float32)
-        score_rows(
-            self.intercept,
-            model_of,
-            begin,
-            begin + 1,
-            bag.offsets,
-            local,
-            bag.values,
-            table.offsets,
-            table.means,
-            scores,
-        )
+        scores = predict(self.table, bag, model_of, begin, begin + 1, intercept=self.intercept)
         return scores, int(np.count_nonzero(model_of < 0))
 
 

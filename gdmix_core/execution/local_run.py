@@ -32,7 +32,25 @@ log = logging.getLogger(__name__)
 
 
 def run_pipeline(config: Config, console: Console) -> Run:
-    """Runs (or resumes) a whole pipeline; steps that are done are skipped. Raises GdmixError when one cannot be."""
+    """Run, or resume, a whole pipeline; steps that are done are skipped.
+
+    Parameters
+    ----------
+    config
+        The pipeline; its `output` is the run's directory.
+    console
+        What shows progress and the table of metrics.
+
+    Returns
+    -------
+    Run
+        The run, finished.
+
+    Raises
+    ------
+    GdmixError
+        When a step cannot be done, or the directory is not this pipeline's.
+    """
     with begun(config) as run:
         _walk(run, console)
     return run

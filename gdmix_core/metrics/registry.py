@@ -85,7 +85,17 @@ _ALLOWED = (
 
 @dataclass(frozen=True)
 class Metric:
-    """A parsed metric. kind: "auc", "logloss", …; column: the group column; k: depth of precision@k and its like."""
+    """A parsed metric.
+
+    Parameters
+    ----------
+    kind
+        "auc", "logloss", …
+    column
+        The group column, if any.
+    k
+        Depth of precision@k and its like.
+    """
 
     kind: str
     column: str | None = None
@@ -136,13 +146,30 @@ class Metric:
         weight: ArrayLike | None = None,
         groups: Mapping[str, ArrayLike] | None = None,
     ) -> MetricValue:
-        """Compute the metric of these rows.
+        """Return the metric of these rows.
 
-        label, score (margin with offsets, no link function), weight: float64 [n]; groups: column -> int64 [n]
-        codes of the groups, 0 … G-1. In the tasks of classes score is float64 [n, K]; label is float64 [n], the
-        class, or bool [n, K], which classes apply. Value None where the metric is undefined or exceeds float64.
-        Raises DataError for unusable columns, ConfigError when the group column is not among `groups` or the metric
-        is not for such scores.
+        Parameters
+        ----------
+        label
+            float64 [n]; in the tasks of classes the class, or bool [n, K], which classes apply.
+        score
+            float64 [n], margins with offsets, without link function; in the tasks of classes float64 [n, K].
+        weight
+            float64 [n]; None for 1.
+        groups
+            Column → int64 [n], codes of the groups, 0 … G − 1.
+
+        Returns
+        -------
+        MetricValue
+            Its value is None where the metric is undefined or exceeds float64.
+
+        Raises
+        ------
+        DataError
+            For columns that cannot be used.
+        ConfigError
+            When the group column is not among `groups`, or the metric is not for such scores.
         """
         from gdmix_core.metrics import all_rows, grouped, ranking
 
@@ -209,7 +236,23 @@ def metrics_of(task: str) -> str:
 
 
 def parse_metric(text: str) -> Metric:
-    """Read a metric's name; case matters in column names only. Raises ConfigError, with a suggestion."""
+    """Read a metric's name.
+
+    Parameters
+    ----------
+    text
+        Such as `auc` or `ndcg@5:query_id`; case matters in column names only.
+
+    Returns
+    -------
+    Metric
+        Its `evaluate` gives the metric's value.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown name, with a suggestion.
+    """
     written, at, rest = text.partition("@")
     name, rest = written.strip().lower(), rest.strip()
     kind = KINDS.get(name)

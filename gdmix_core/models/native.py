@@ -30,7 +30,23 @@ def write_model(path: str, table: CoefficientTable) -> None:
 
 
 def read_model(path: str) -> CoefficientTable:
-    """Raises DataError when the file is absent, no model, or one that no training writes."""
+    """Read a model file in our format.
+
+    Parameters
+    ----------
+    path
+        A path or URL.
+
+    Returns
+    -------
+    CoefficientTable
+        The file's rows; the means and variances are in the features' units.
+
+    Raises
+    ------
+    DataError
+        When the file is absent, is not a model, or is one that no training writes.
+    """
     with storage.open_for_read(path) as file:
         try:
             table = pq.read_table(file)
@@ -71,7 +87,7 @@ def _lists(path: str, table: pa.Table, name: str) -> tuple[NDArray[np.int64], ND
 
 
 def concatenate(tables: list[CoefficientTable], entity_type: pa.DataType) -> CoefficientTable:
-    """All rows of the tables, one table after another. Where some have variances, the others' are nan."""
+    """Return all rows of the tables, one table after another. Where some have variances, the others' are nan."""
     lengths = np.concatenate([np.zeros(1, np.int64), *(np.diff(t.offsets) for t in tables)])
     return CoefficientTable(
         pa.concat_arrays([pa.array([], entity_type), *(t.entities for t in tables)]),

@@ -21,13 +21,23 @@ _LARGEST_FEATURE = np.iinfo(np.int32).max
 class CoefficientTable:
     """Coefficients of one coordinate, or of one shard of it: one row per entity, sorted by entity.
 
-    entities:  string, int64 or uint64 [n]; a fixed effect has one row, whose entity is "global"
-    offsets:   int64 [n + 1], offsets[0] == 0; entity i owns the entries offsets[i] : offsets[i + 1]
-    features:  int32 [entries]; INTERCEPT_INDEX first where the model has an intercept, then ascending
-    means:     float64 [entries]
-    variances: float64 [entries], nan where there is none for an entry; None where there are none at all
+    Parameters
+    ----------
+    entities
+        string, int64 or uint64 [n]; a fixed effect has one row, whose entity is "global".
+    offsets
+        int64 [n + 1], offsets[0] == 0; entity i owns the entries offsets[i] : offsets[i + 1].
+    features
+        int32 [entries]; INTERCEPT_INDEX first where the model has an intercept, then ascending.
+    means
+        float64 [entries], in the features' units.
+    variances
+        float64 [entries], nan where there is none for an entry; None where there are none at all.
 
-    Raises ValueError when offsets or lengths do not fit together: kernels index by them.
+    Raises
+    ------
+    ValueError
+        When offsets or lengths do not fit together: kernels index by them.
     """
 
     entities: pa.Array
@@ -66,9 +76,21 @@ class CoefficientTable:
             object.__setattr__(self, "variances", np.ascontiguousarray(self.variances, np.float64))
 
     def check(self, where: str, *, features: int | None = None, intercept: bool | None = None) -> None:
-        """Raises DataError for a table that no training writes, so that a file is damaged, or another's.
+        """Refuse a table that no training writes, so that a file is damaged, or another's.
 
-        features: length of the list that indices refer to; intercept: whether models have one, None: not known
+        Parameters
+        ----------
+        where
+            What the error names: a file, or an argument.
+        features
+            Length of the list that indices refer to; None for any.
+        intercept
+            Whether models have one; None where that is not known.
+
+        Raises
+        ------
+        DataError
+            For the first fault.
         """
         if self._fault is not None:
             raise DataError(f"{where}: {self._fault}")
@@ -93,12 +115,12 @@ class CoefficientTable:
 
     @cached_property
     def _first_is_intercept(self) -> NDArray[np.bool_]:
-        """Of the entities that have coefficients."""
+        """Tell of each entity with coefficients whether its first one is the intercept."""
         return self.features[self.offsets[self._with_coefficients]] == INTERCEPT_INDEX
 
     @cached_property
     def _fault(self) -> str | None:
-        """What is wrong with entities, indices or means, if anything is."""
+        """Say what is wrong with entities, indices or means, if anything is."""
         if self.entities.null_count:
             return f"{self.entities.null_count} entities are null"
         if len(twice := repeated(self.entities)):
@@ -123,7 +145,7 @@ class CoefficientTable:
         return len(self.entities)
 
     def take(self, rows: NDArray[np.int64]) -> CoefficientTable:
-        """The entities at the given positions, in that order."""
+        """Return the entities at the given positions, int64, in that order."""
         lengths = np.diff(self.offsets)[rows]
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
         entries = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
@@ -136,7 +158,7 @@ class CoefficientTable:
         )
 
     def between(self, first: int, last: int) -> CoefficientTable:
-        """The entities first … last − 1; the coefficients are views."""
+        """Return the entities first … last − 1; the coefficients are views."""
         entries = slice(int(self.offsets[first]), int(self.offsets[last]))
         return CoefficientTable(
             self.entities[first:last],

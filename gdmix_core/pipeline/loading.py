@@ -52,21 +52,26 @@ def load_config(
     variables: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Config:
-    """Read a pipeline's YAML, render its templates, and check it.
+    """Read a pipeline's YAML, with overrides, rendered templates, and every default.
 
     Parameters
     ----------
     path
         The file.
     variables
-        What its templates may name, such as {"ds": "2026-11-01"}.
+        What the templates see: name → text.
     overrides
-        Values in place of the file's, by dotted key path, such as {"passes.max": 2}.
+        Dotted key path, such as passes.max → value.
+
+    Returns
+    -------
+    Config
+        The configuration, checked.
 
     Raises
     ------
     ConfigError
-        With every fault found, one a line.
+        With every fault found, one a line, each with its key path and line.
     """
     content, lines = _overridden(path, overrides or {})
     content = render(content, variables or {}, where=str(path), lines=lines)

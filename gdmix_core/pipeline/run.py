@@ -32,19 +32,19 @@ _LIBRARIES = ("gdmix-airflow", "numpy", "scipy", "numba", "pyarrow", "pyspark", 
 
 
 class Run(Markers):
-    """A run of a pipeline; `create` starts one, `open` opens one that is there.
+    """One run of a pipeline, in its directory: `Run.open` reads an existing one, `Run.create` starts one.
 
     Parameters
     ----------
     root
-        Its directory or URL.
+        Directory or URL.
     config
-        The resolved configuration it was made with.
+        The resolved configuration that it was made with.
     trial
-        Of a trial of a search: its number, its parameters' values, and the trial it starts from, if any. Frame, shards
+        Of a trial of a search, its number, its parameters' values, and the trial it starts from, if any; frame, shards
         and whatever else all trials share lie in data_root, the run of the search.
     origin
-        Who started the run, as far as it is known: {by: what a message calls it, passes and trials: of the pipeline, of
+        Who started the run, as far as it was said: {by: what a message calls it, passes and trials: of the pipeline, of
         which this run may make fewer}.
     """
 
@@ -67,9 +67,12 @@ class Run(Markers):
     def create(
         cls, config: Config, *, trial: Mapping[str, Any] | None = None, origin: Mapping[str, Any] | None = None
     ) -> Run:
-        """Start (or continue) the run in config.output and write its config.yaml.
+        """Start (or continue) the run in config.output, and write its config.yaml.
 
-        Raises ConfigError, before anything is written, for a directory that is not this pipeline's own.
+        Raises
+        ------
+        ConfigError
+            Before anything is written, for a directory that is not this pipeline's own.
         """
         # A trial lies in the run of its search.
         root = run_directory.claim(config) if trial is None else run_directory.root_of(config)
@@ -89,7 +92,19 @@ class Run(Markers):
     def open(cls, root: str, *, key: str | None = None) -> Run:
         """Open an existing run.
 
-        Raises StepError when there is none; ReplacedRunError when its configuration is not the one with this key.
+        Parameters
+        ----------
+        root
+            Directory or URL.
+        key
+            The `config_key` that the run must have; None for any.
+
+        Raises
+        ------
+        StepError
+            When there is no run.
+        ReplacedRunError
+            When its configuration is not the one with this key.
         """
         root = root.rstrip("/")
         path = storage.join(root, "config.yaml")

@@ -46,7 +46,13 @@ _SCORING_RESULT = fastavro.parse_schema(
 
 @dataclass(frozen=True)
 class ScoreColumns:
-    """The names of the columns of GDMix's files, which its configuration sets (`…_column_name`)."""
+    """Names of the columns of GDMix's score files, which its configuration sets (`…_column_name`).
+
+    Parameters
+    ----------
+    uid, score, label, weight, score_per_coordinate
+        What the files call each of them.
+    """
 
     uid: str = "uid"
     score: str = "predictionScore"
@@ -56,7 +62,7 @@ class ScoreColumns:
 
     @property
     def roles(self) -> dict[str, str]:
-        """Column name → what it is."""
+        """Return column name → what it is."""
         return {getattr(self, role): role for role in self.__dataclass_fields__}
 
 
@@ -65,12 +71,26 @@ def read_scores(
 ) -> pa.Table:
     """Read score files of GDMix or Photon ML as one table, in the order of files and records.
 
-    uid: int64 in GDMix's files (string in those with integers above 2⁶³ − 1), string in Photon ML's, and null where a
-    record has none; integer_uids: int64 in all, or uint64 where one is above its range
-    score, score_per_coordinate (without the offset), label, weight: float64, null where a file has none
-    columns: the names in GDMix's files. Photon ML's modelId and metadataMap are left out.
+    Parameters
+    ----------
+    paths
+        One file or several, paths or URLs.
+    columns
+        The names of the columns in GDMix's files; None for its defaults.
+    integer_uids
+        Whether uids become int64 in all files, or uint64 where one is above its range.
 
-    Raises DataError for files that are absent, damaged or of another kind, and for fields that `columns` does not name.
+    Returns
+    -------
+    pa.Table
+        uid: int64 in GDMix's files (string in those with integers above 2⁶³ − 1), string in Photon ML's, null where a
+        record has none. score (a margin, with the offset), score_per_coordinate (without the offset), label, weight:
+        float64, null where a file has none. Photon ML's modelId and metadataMap are left out.
+
+    Raises
+    ------
+    DataError
+        For files that are absent, damaged or of another kind, and for fields that `columns` does not name.
     """
     paths = [paths] if isinstance(paths, str) else list(paths)
     if not paths:
@@ -249,9 +269,29 @@ def open_scores(
 def write_scores(
     path: str, table: pa.Table, kind: ScoreKind, columns: ScoreColumns | None = None, *, model_id: str = "N/A"
 ) -> None:
-    """Write one table (see ScoreWriter.write) as a score file of GDMix (scores float32) or Photon ML (float64).
+    """Write one table as a score file of GDMix (scores float32) or Photon ML (float64).
 
     Photon ML's format has no place for score_per_coordinate. Weights are written as they are.
+
+    Parameters
+    ----------
+    path
+        A path or URL.
+    table
+        uid, score and, where there are any, score_per_coordinate, label and weight, as read_scores gives them.
+    kind
+        "gdmix" or "photon".
+    columns
+        The names of the columns in GDMix's files; None for its defaults.
+    model_id
+        Photon ML's modelId of every record.
+
+    Raises
+    ------
+    DataError
+        For what the format cannot hold: see `ScoreWriter.write`.
+    ConfigError
+        For another kind.
     """
     if kind not in get_args(ScoreKind):
         raise ConfigError(f"kind must be one of {', '.join(get_args(ScoreKind))}, not {kind!r}")

@@ -42,17 +42,37 @@ def score_input(
     scores: ScoresFormat | None = None,
     external: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[int, dict[str, int]]:
-    """Write a file with uid, score (with the data's offset) and each coordinate's own score.
+    """Score new data: write uid, score (with the data's offset) and each coordinate's own score, all margins.
 
     In a task of classes it has uid and score, a list with the logit of every class.
 
-    model: a run directory or its export; source: data in the input layout, labels not needed; split: which of its
-    directories; scores: the format, by default what the output's name means: Parquet or CSV; gdmix or photon writes
-    these systems' Avro files, which hold the whole score, with label and weight where the data have them; external:
-    by coordinate whose model is not ours (external, python), the files with the scores it gives these data. Returns
-    (rows, {random effect: rows of entities without a model}).
-    Raises DataError when model and data do not fit, a record cannot be read, or the output is not a place for scores
-    (see check_output).
+    Parameters
+    ----------
+    model
+        A run directory or its export, a path or URL.
+    source
+        Data in the input layout; labels are not needed.
+    output
+        The file to write.
+    kind
+        Which of the export's models to read: "native" or "avro".
+    split
+        Which of the directories of the source.
+    scores
+        The format; None for what the output's name means: Parquet or CSV. "gdmix" and "photon" are these systems' Avro
+        files, which hold the whole score, with label and weight where the data have them.
+    external
+        By coordinate whose model is not ours (external, python), the files with the scores it gives these data.
+
+    Returns
+    -------
+    tuple[int, dict[str, int]]
+        The rows, and by random effect the rows of entities without a model.
+
+    Raises
+    ------
+    DataError
+        When model and data do not fit, a record cannot be read, or the output is not a place for scores.
     """
     model, source, output = (paths.expanded(str(path)) for path in (model, source, output))
     scores = scores_format(output, scores)

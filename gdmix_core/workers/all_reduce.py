@@ -57,7 +57,7 @@ class DataTerm(Protocol):
     def diagonal(self) -> NDArray[np.float64]: ...
     def hessian(self) -> NDArray[np.float64]: ...
     def third_product(self, q: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]: ...
-    def leverage_gradient(self, V: NDArray[np.float64]) -> NDArray[np.float64]: ...
+    def margin_variance_gradient(self, V: NDArray[np.float64]) -> NDArray[np.float64]: ...
 
 
 class SharedObjective:
@@ -98,8 +98,8 @@ class SharedObjective:
     def third_product(self, q: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
         return self._counted_sum(self._own.third_product(q, v), q, v)
 
-    def leverage_gradient(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
-        return self._counted_sum(self._own.leverage_gradient(V), V)
+    def margin_variance_gradient(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self._counted_sum(self._own.margin_variance_gradient(V), V)
 
     def _counted_sum(self, own: NDArray[np.float64], *asked: NDArray[np.float64]) -> NDArray[np.float64]:
         self.hessian_products += 1

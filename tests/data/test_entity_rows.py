@@ -37,7 +37,7 @@ def listed(rows: EntityRows) -> list[tuple]:
         own = []
         for i in range(rows.begin[e], rows.end[e]):
             entries = slice(bag.offsets[i], bag.offsets[i + 1])
-            leverage = None if rows.leverage is None else rows.leverage[i]
+            leverage = None if rows.margin_variance is None else rows.margin_variance[i]
             numbers = (rows.row[i], rows.label[i], rows.weight[i], rows.offset[i], leverage)
             own.append((*numbers, bag.indices[entries].tolist(), bag.values[entries].tolist()))
         found.append((entity, own))
@@ -54,7 +54,7 @@ def test_every_step_th_entity(counts: list[int], step: int, leverage: bool):
     assert listed(sample) == listed(rows)[::step]
     assert len(sample.row) == sum(counts[::step])
     assert len(sample.bag.offsets) == len(sample.row) + 1
-    assert (sample.leverage is None) == (not leverage)
+    assert (sample.margin_variance is None) == (not leverage)
 
 
 @given(lengths, st.integers(1, 15))

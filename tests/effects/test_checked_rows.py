@@ -321,11 +321,11 @@ def test_texts_are_not_looked_up_among_integers():
 
 def test_the_global_objective_takes_points_of_its_size():
     data = GlobalObjective(0, ROWS.bag, 3, ROWS.label, ROWS.weight, ROWS.offset, intercept=True, threads=1)
-    for call in (data.product, data.third_product, data.diagonal, data.hessian, data.leverage_gradient):
+    for call in (data.product, data.third_product, data.diagonal, data.hessian, data.margin_variance_gradient):
         with pytest.raises(DataError, match="call move_to"):
             call(*[np.zeros(4)] * {data.third_product: 2, data.diagonal: 0, data.hessian: 0}.get(call, 1))
     data.move_to(np.zeros(4))
-    for call in (data.value_and_gradient, data.move_to, data.product, data.leverage_gradient):
+    for call in (data.value_and_gradient, data.move_to, data.product, data.margin_variance_gradient):
         with pytest.raises(DataError, match="the intercept and 3 features, not"):
             call(np.zeros(3))
     expected = data.value_and_gradient(np.array([1.0, 2.0, 3.0, 4.0]))

@@ -18,7 +18,7 @@ from gdmix_core.evaluation.evaluate import evaluate
 from gdmix_core.execution.dispatch import execute
 from gdmix_core.pipeline.plan import build_plan
 from gdmix_core.pipeline.run import Run
-from gdmix_core.solvers.empirical_bayes.fixed_point import LARGEST_VARIANCE, LEAST_VARIANCE
+from gdmix_core.solvers.empirical_bayes.fixed_point import MAX_VARIANCE, MIN_VARIANCE
 from gdmix_core.training_context import TrainingContext
 from tests.run_directory import Rows, make_run
 from tests.solvers import loss_formulas
@@ -77,7 +77,7 @@ def test_the_update_is_that_of_the_formulas(tmp_path: Path, shards: int):
         assert 1 / l2["next"][name] == pytest.approx(variance[name], rel=1e-5)
         # What was used is the fixed point where all entities are the sample, and near it where one shard's are.
         assert l2["next"][name] == pytest.approx(l2["used"][name], rel=3e-3 if shards == 1 else 0.5)
-        assert 1 / LARGEST_VARIANCE < l2["used"][name] < 1 / LEAST_VARIANCE
+        assert 1 / MAX_VARIANCE < l2["used"][name] < 1 / MIN_VARIANCE
     scores_of(run, "training")
     metrics = run.result("pass_01.per_user.evaluate")
     assert metrics["l2"] == l2
@@ -139,7 +139,7 @@ def test_every_mode_ends_to_end(tmp_path: Path, mode: str, names: set[str]):
     assert l2["mode"] == mode
     for found in (l2["used"], l2["next"]):
         assert set(found) == names
-        assert all(1 / LARGEST_VARIANCE <= value <= 1 / LEAST_VARIANCE for value in found.values())
+        assert all(1 / MAX_VARIANCE <= value <= 1 / MIN_VARIANCE for value in found.values())
     if mode == "feature":
         assert l2["next"]["slopes_least"] < l2["next"]["slopes_median"] < l2["next"]["slopes_largest"]
 
@@ -192,7 +192,7 @@ def test_a_coordinate_without_signal_shrinks_towards_0(tmp_path: Path):
     run = trained(tmp_path, automatic(shards=2), rows)
     l2 = run.result(TRAIN)["l2"]
     assert l2["used"]["intercept"] > 100
-    assert l2["used"]["intercept"] <= 1 / LEAST_VARIANCE * 1.0001
+    assert l2["used"]["intercept"] <= 1 / MIN_VARIANCE * 1.0001
     for model in models(run).values():
         assert np.isfinite(list(model.values())).all()
         assert abs(model[-1]) < 0.01
@@ -203,7 +203,7 @@ def test_one_class_everywhere_stays_finite(tmp_path: Path):
     rows = make_rows(300)
     rows.label = np.ones(len(rows))
     run = trained(tmp_path, automatic(shards=2), rows)
-    assert run.result(TRAIN)["l2"]["used"]["intercept"] >= 1 / LARGEST_VARIANCE * 0.9999
+    assert run.result(TRAIN)["l2"]["used"]["intercept"] >= 1 / MAX_VARIANCE * 0.9999
     assert all(np.isfinite(list(model.values())).all() for model in models(run).values())
 
 

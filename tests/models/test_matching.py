@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gdmix_core.data.feature_list import INTERCEPT, Feature, FeatureList
-from gdmix_core.models.initial.feature_remap import FeatureMatching
+from gdmix_core.models.initial.feature_remap import FeatureRemap
 from gdmix_core.models.table import INTERCEPT_INDEX, CoefficientTable
 from tests.models.model_files import table_of
 
@@ -39,7 +39,7 @@ def models(draw: st.DrawFn) -> tuple[FeatureList, dict[str, dict[int, tuple[floa
 
 @given(st.lists(models(), min_size=1, max_size=3), lists, st.booleans(), st.booleans())
 def test_coefficients_keep_their_names(earlier, names, keep, intercept):
-    matching = FeatureMatching(FeatureList(names), keep=keep, intercept=intercept)
+    matching = FeatureRemap(FeatureList(names), keep=keep, intercept=intercept)
     lost = 0
     results = []
     for features, content in earlier:
@@ -68,7 +68,7 @@ def test_coefficients_keep_their_names(earlier, names, keep, intercept):
 
 def test_variances_move_with_their_means_and_added_intercepts_have_none():
     table = table_of({"u": {0: (1.0, 0.1), 1: (2.0, 0.2)}})
-    matching = FeatureMatching(FeatureList([("b", ""), ("a", "")]), keep=False, intercept=True)
+    matching = FeatureRemap(FeatureList([("b", ""), ("a", "")]), keep=False, intercept=True)
     after = matching.apply(table, FeatureList([("a", ""), ("b", "")]))
     np.testing.assert_array_equal(after.features, [-1, 0, 1])
     np.testing.assert_array_equal(after.means, [0.0, 2.0, 1.0])

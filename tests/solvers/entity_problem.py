@@ -11,10 +11,11 @@ from loss_formulas import LOSSES
 from numpy.typing import NDArray
 from scipy import optimize, special
 
-from gdmix_core.solvers.entity import newton, posterior, proximal
+from gdmix_core.solvers.entity import posterior
 from gdmix_core.solvers.entity.local_index import build_local_index
 from gdmix_core.solvers.entity.newton import CONVERGED, NO_DATA, SEPARATED
 from gdmix_core.solvers.entity.problem import Constraints, Entities, Features, Limits, Measures, Outcome, Penalty, Rows
+from gdmix_core.solvers.entity.solve import solve_entities
 
 # Looks at rows whose margins lie beyond this as the solver's bound for models without a finite optimum.
 LARGEST_SANE_MARGIN = 200.0
@@ -88,7 +89,7 @@ def solve(
     entities: list[Entity],
     model: Model,
     start: list[NDArray[np.float64]] | None = None,
-    other_leverage: Sequence[float] | None = None,
+    other_margin_variance: Sequence[float] | None = None,
 ) -> Solution:
     """Through the same calls that training makes."""
     counts = [len(entity.label) for entity in entities]
@@ -117,7 +118,7 @@ def solve(
     sums = np.zeros((4, model.groups))
     measured = len(rows) if model.groups else 0
     leverage = np.zeros(measured, np.float32)
-    others = np.zeros(measured) if other_leverage is None else np.asarray(other_leverage, np.float64)
+    others = np.zeros(measured) if other_margin_variance is None else np.asarray(other_margin_variance, np.float64)
     loss, by_entity = LOSSES[model.loss], Entities(begin, end, coefficient_begin)
     data = Rows(Features(model.intercept, offsets, local, values), *columns)
     penalty = Penalty(model.penalised(features, model.l2), model.of(features, model.prior, 0.0))
@@ -125,14 +126,13 @@ def solve(
     outcome = Outcome(status, iterations, objective)
     group = model.group(features) if model.groups else np.empty(0, np.int32)
     measures = Measures(model.variance_mode, variances, group, sums, others, leverage)
+    constraints = None
     if model.proximal:
         constraints = Constraints(
             model.penalised(features, model.l1), model.of(features, model.lower, -np.inf),
             model.of(features, model.upper, np.inf),
         )  # fmt: skip
-        proximal.solve_entities(loss, by_entity, data, theta, penalty, constraints, limits, outcome, measures)
-    else:
-        newton.solve_entities(loss, by_entity, data, theta, penalty, limits, outcome, measures)
+    solve_entities(loss, by_entity, data, theta, penalty, constraints, limits, outcome, measures)
     cuts = coefficient_begin[1:-1]
     return Solution(
         np.split(theta, cuts),

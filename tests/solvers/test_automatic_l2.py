@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from gdmix_core.solvers.empirical_bayes.fixed_point import (
     AVERAGE_COEFFICIENTS,
-    LARGEST_VARIANCE,
-    LEAST_VARIANCE,
+    MAX_VARIANCE,
+    MIN_VARIANCE,
     FixedPoint,
     Sums,
     group_count,
@@ -58,11 +58,11 @@ def test_a_group_without_coefficients_keeps_its_variance():
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
-        ([0.0, 0.0, 10, 5], LEAST_VARIANCE),  # coefficients of 0
-        ([1.0, 2.0, 10, 5], LEAST_VARIANCE),  # the correction eats all signal
-        ([1.0, 0.0, 10, 10], LEAST_VARIANCE),  # nothing determined by the data
-        ([1.0, 0.0, 10, 10.5], LEAST_VARIANCE),  # nor beyond rounding
-        ([1e9, 0.0, 10, 5], LARGEST_VARIANCE),
+        ([0.0, 0.0, 10, 5], MIN_VARIANCE),  # coefficients of 0
+        ([1.0, 2.0, 10, 5], MIN_VARIANCE),  # the correction eats all signal
+        ([1.0, 0.0, 10, 10], MIN_VARIANCE),  # nothing determined by the data
+        ([1.0, 0.0, 10, 10.5], MIN_VARIANCE),  # nor beyond rounding
+        ([1e9, 0.0, 10, 5], MAX_VARIANCE),
     ],
 )
 def test_the_variance_is_bounded(row, expected):
@@ -86,7 +86,7 @@ def test_feature_mode_pools_each_feature_with_the_average_one(seed: int):
         else:
             more = AVERAGE_COEFFICIENTS
             expected = (signal[g] + more * average) / (determined[g] + more)
-        assert found[g] == pytest.approx(max(expected, LEAST_VARIANCE), rel=1e-12)
+        assert found[g] == pytest.approx(max(expected, MIN_VARIANCE), rel=1e-12)
 
 
 def test_in_feature_mode_a_feature_without_evidence_takes_the_average():
@@ -159,14 +159,14 @@ def test_it_never_leaves_the_bounds_whatever_it_is_told(seed: int):
     rng = np.random.default_rng(seed)
     point = FixedPoint(np.ones(3))
     for _ in range(40):
-        point.advance(np.exp(rng.uniform(np.log(LEAST_VARIANCE), np.log(LARGEST_VARIANCE), 3)))
+        point.advance(np.exp(rng.uniform(np.log(MIN_VARIANCE), np.log(MAX_VARIANCE), 3)))
         assert np.isfinite(point.variance).all()
-        assert (point.variance >= LEAST_VARIANCE).all()
-        assert (point.variance <= LARGEST_VARIANCE).all()
+        assert (point.variance >= MIN_VARIANCE).all()
+        assert (point.variance <= MAX_VARIANCE).all()
 
 
-@pytest.mark.parametrize("end", [LEAST_VARIANCE, LARGEST_VARIANCE])
+@pytest.mark.parametrize("end", [MIN_VARIANCE, MAX_VARIANCE])
 def test_a_map_that_drives_to_a_bound_ends_there(end: float):
-    factor = 0.5 if end == LEAST_VARIANCE else 2.0
-    _, variance = rounds(lambda v: np.clip(factor * v, LEAST_VARIANCE, LARGEST_VARIANCE), np.ones(1), accelerated=True)
+    factor = 0.5 if end == MIN_VARIANCE else 2.0
+    _, variance = rounds(lambda v: np.clip(factor * v, MIN_VARIANCE, MAX_VARIANCE), np.ones(1), accelerated=True)
     assert variance == pytest.approx([end])

@@ -282,8 +282,8 @@ def test_one_step_already_lowers_the_objective():
 
 def test_a_prior_is_what_the_penalty_pulls_to():
     """Without data pull (tiny weights) the coefficients are the prior; the solver's own call, with its own prior."""
-    from gdmix_core.solvers.entity.newton import solve_entities
     from gdmix_core.solvers.entity.problem import Entities, Features, Limits, Measures, Outcome, Penalty, Rows
+    from gdmix_core.solvers.entity.solve import solve_entities
     from gdmix_core.solvers.losses import LINEAR
 
     theta, prior = np.zeros(2), np.array([1.5, -2.0])
@@ -295,6 +295,7 @@ def test_a_prior_is_what_the_penalty_pulls_to():
         Rows(Features(False, *bag), np.array([3.0, 4.0]), np.array([2.0, 1e-12]), np.zeros(2)),
         theta,
         Penalty(np.array([2.0, 2.0]), prior),
+        None,
         Limits(1e-9, 50, 128),
         Outcome(status, iterations, objective),
         Measures(0, np.empty(0), np.empty(0, np.int32), np.empty((4, 0)), np.empty(0), np.empty(0, np.float32)),

@@ -126,7 +126,7 @@ def test_sums_and_leverages_are_those_of_the_formulas(loss, seed, intercept, gro
     entities = some_entities(rng, loss)
     others = spread * rng.random(sum(len(e.label) for e in entities))
     model = Model(loss, intercept, 0.8, regularize_intercept=True, tolerance=1e-9, groups=groups, variance_mode=mode)
-    found = solve(entities, model, other_leverage=others)
+    found = solve(entities, model, other_margin_variance=others)
     sums, leverages = expected_sums(entities, found.theta, found.features, model, others)
     np.testing.assert_allclose(found.sums, sums, rtol=1e-7, atol=1e-9)
     for got, expected in zip(found.leverage, leverages, strict=True):
@@ -137,7 +137,7 @@ def test_other_leverage_moves_the_correction_and_nothing_else():
     entities = some_entities(np.random.default_rng(1), "logistic")
     rows = sum(len(e.label) for e in entities)
     model = Model(l2=0.8, regularize_intercept=True, groups=2)
-    without, with_it = solve(entities, model), solve(entities, model, other_leverage=np.full(rows, 0.7))
+    without, with_it = solve(entities, model), solve(entities, model, other_margin_variance=np.full(rows, 0.7))
     changed = ~np.isclose(without.sums, with_it.sums, rtol=1e-9)
     np.testing.assert_array_equal(changed.any(axis=1), [False, True, False, False])
 

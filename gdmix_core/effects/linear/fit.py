@@ -67,18 +67,18 @@ class _Fit:
         self._settings = context.settings
         self._report = on_iteration
         self._checkpoint = IterateCheckpoint(context.folder("checkpoint"), context.key)
-        earlier = InitialCoefficients.read(context)
-        self._unseen = self._without_rows(earlier)
+        initial = InitialCoefficients.read(context)
+        self._unseen = self._without_rows(initial)
         self._keeps = context.config.initial_model is not None and context.config.initial_model.keeps_features
-        self._earlier = earlier if self._keeps else earlier.without(self._unseen)
-        self._dropped = earlier.size - self._earlier.size
-        self._problem = FixedProblem.of(context, self._earlier)
+        self._initial = initial if self._keeps else initial.without(self._unseen)
+        self._dropped = initial.size - self._initial.size
+        self._problem = FixedProblem.from_context(context, self._initial)
         self._data = SharedObjective(rows.objective(threads), group)
         self._variance = _first_variance(context, self._settings, rows.features)
         self._start, self._total_weight = self._agree_on_start()
         effect = self._settings.linear
-        self._most = effect.max_iterations
-        self._goal = effect.tolerance * max(1.0, self._total_weight)
+        self._max_iterations = effect.max_iterations
+        self._gtol = effect.tolerance * max(1.0, self._total_weight)
         self._iterations = self._start.iterations
 
     def go(self) -> dict[str, Any]:
@@ -88,15 +88,15 @@ class _Fit:
         about_l2: dict[str, Any] = {}
         if self._settings.automatic is None:
             l2 = self._settings.l2_weight
-            minimum = self._solve(l2, self._start.w, self._most - self._iterations)
+            minimum = self._solve(l2, self._start.w, self._max_iterations - self._iterations)
         else:
             minimum, l2, about_l2 = self._solve_for_l2()
         w, variances = self._model(minimum, l2)
-        write_result(self._context, self._rows, w, variances, self._earlier.beyond)
+        write_result(self._context, self._rows, w, variances, self._initial.beyond)
         return {
             "objective": minimum.objective,
             "gradient": minimum.gradient,
-            "goal": self._goal,
+            "goal": self._gtol,
             "iterations": self._iterations,
             "evaluations": self._start.evaluations + self._data.evaluations,
             "hessian_products": self._start.hessian_products + self._data.hessian_products,
@@ -106,10 +106,12 @@ class _Fit:
             "message": minimum.message,
             "coefficients": len(w),
             **about_l2,
-            **self._about_earlier(),
+            **self._about_initial(),
         }
 
-    def _solve(self, l2: NDArray[np.float64] | float, start: NDArray[np.float64], most: int) -> OptimizeResult:
+    def _solve(
+        self, l2: NDArray[np.float64] | float, start: NDArray[np.float64], max_iterations: int
+    ) -> OptimizeResult:
         before = self._iterations
 
         def iterated(number: int, value: float, u: NDArray[np.float64]) -> None:
@@ -120,7 +122,8 @@ class _Fit:
                 self._checkpoint.offer(Iterate(u, self._iterations, evaluations, products, self._variance))
             self._report(self._iterations, value)
 
-        minimum = self._problem.solve(self._problem.objective(self._data, l2), start, self._goal, most, iterated)
+        objective = self._problem.objective(self._data, l2)
+        minimum = self._problem.solve(objective, start, self._gtol, max_iterations, iterated)
         self._iterations = before + minimum.iterations
         return minimum
 
@@ -129,16 +132,16 @@ class _Fit:
         assert self._settings.automatic is not None
         mode = self._settings.automatic.auto
         groups = group_of(mode, np.arange(-1, self._rows.features, dtype=np.int32))
-        strength = self._problem.strength
+        relative_precision = self._problem.relative_precision
         point = FixedPoint(self._variance)
         start = self._start.w
         for round_number in range(1, ROUNDS + 1):
             self._variance = point.variance
             l2 = 1.0 / point.variance[groups]
-            minimum = self._solve(l2, start, self._most)
+            minimum = self._solve(l2, start, self._max_iterations)
             start = minimum.w
             objective = self._problem.objective(self._data, l2)
-            sums = sums_at(objective, minimum.w, strength, groups, point.variance, mode)
+            sums = sums_at(objective, minimum.w, relative_precision, groups, point.variance, mode)
             updated = updated_variance(sums, point.variance, mode, self._noise(minimum, sums))
             point.advance(updated)
             log.info("%s: round %d of l2: auto, λ changes by %.2g", self._context.id, round_number, point.change)
@@ -164,7 +167,7 @@ class _Fit:
         squares = 2.0 * self._data.value_and_gradient(self._problem.to_original(minimum.w))[0]
         rows = float(self._group.sum(np.array([self._rows.residual_dof()]))[0])
         # Coefficients without a penalty are determined by the data alone.
-        free = np.count_nonzero(self._problem.strength == 0) - (0 if self._settings.intercept else 1)
+        free = np.count_nonzero(self._problem.relative_precision == 0) - (0 if self._settings.intercept else 1)
         return noise_variance(squares, rows - free - float(np.sum(sums.count - sums.shrunk)))
 
     def _separates(self, l2: NDArray[np.float64] | float, w: NDArray[np.float64]) -> bool:
@@ -177,7 +180,7 @@ class _Fit:
         if self._context.config.task != "logistic_regression":
             return False
         problem = self._problem
-        held = (problem.strength * l2 > 0) | (problem.precision > 0) | (problem.constraints.l1 > 0)
+        held = (problem.relative_precision * l2 > 0) | (problem.precision > 0) | (problem.constraints.l1 > 0)
         held |= np.isfinite(np.where(w > 0, problem.upper, problem.lower))
         if np.any(held & (w != 0)):
             return False
@@ -197,11 +200,11 @@ class _Fit:
         variances = None
         if kind != "none":
             variances = coefficient_variances(self._problem.objective(self._data, l2), minimum.w, kind)
-        kept = self._unseen & self._earlier.known
+        kept = self._unseen & self._initial.known
         if np.any(kept):
             # No row has them, so the margins of those that trained stay as they are.
-            w[kept] = np.clip(self._earlier.means, self._problem.lower, self._problem.upper)[kept]
-        stored = self._earlier.variances
+            w[kept] = np.clip(self._initial.means, self._problem.lower, self._problem.upper)[kept]
+        stored = self._initial.variances
         if variances is not None or np.any(np.isfinite(stored[kept])):
             variances = np.full(len(w), np.nan) if variances is None else variances
             variances[kept] = np.where(np.isfinite(stored[kept]), stored[kept], variances[kept])
@@ -215,7 +218,7 @@ class _Fit:
             found = self._checkpoint.read()
             if found is not None:
                 log.info("%s goes on from its checkpoint, after %d iterations", self._context.id, found.iterations)
-            w = first_coefficients(self._context, self._rows.features, self._earlier)
+            w = first_coefficients(self._context, self._rows.features, self._initial)
             own = found or Iterate(self._problem.scaling.to_scaled(w), variance=self._variance)
         counts = [self._rows.total_weight, own.iterations, own.evaluations, own.hessian_products]
         total = self._group.sum(np.concatenate([counts, own.variance, own.w]))
@@ -223,21 +226,21 @@ class _Fit:
         iterations, evaluations, products = (int(n) for n in total[1:4])
         return Iterate(total[4 + groups :], iterations, evaluations, products, self._variance), float(total[0])
 
-    def _without_rows(self, earlier: InitialCoefficients) -> NDArray[np.bool_]:
-        """bool [features + 1]: features of the earlier model that no training row of any worker has."""
-        if not np.any(earlier.known):
-            return np.zeros(len(earlier.known), bool)
+    def _without_rows(self, initial: InitialCoefficients) -> NDArray[np.bool_]:
+        """bool [features + 1]: features of the initial model that no training row of any worker has."""
+        if not np.any(initial.known):
+            return np.zeros(len(initial.known), bool)
         seen = self._group.sum(self._rows.seen())
-        return np.concatenate([[False], seen == 0]) & earlier.known
+        return np.concatenate([[False], seen == 0]) & initial.known
 
-    def _about_earlier(self) -> dict[str, Any]:
+    def _about_initial(self) -> dict[str, Any]:
         if self._context.config.initial_model is None:
             return {}
         return {
             "initial": {
-                "coefficients": int(np.sum(self._earlier.known)),
-                "kept_without_rows": int(np.sum(self._unseen & self._earlier.known)),
-                "kept_of_other_features": len(self._earlier.beyond[0]),
+                "coefficients": int(np.sum(self._initial.known)),
+                "kept_without_rows": int(np.sum(self._unseen & self._initial.known)),
+                "kept_of_other_features": len(self._initial.beyond[0]),
                 "dropped": self._dropped,
             }
         }

@@ -1,4 +1,4 @@
-"""The model a fixed effect starts from, or stays close to: from an earlier run, in this run's features."""
+"""The model a fixed effect starts from, or stays close to: from another run, in this run's features."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gdmix_core.training_context import TrainingContext
 class InitialCoefficients:
     """All [features + 1], the intercept first.
 
-    known: whether the earlier model has the coefficient; means float64, 0 where it has not; variances float64, nan
+    known: whether the initial model has the coefficient; means float64, 0 where it has not; variances float64, nan
     where it has not or does not say
     beyond: (indices, means, variances) of its features that are not in this run's list
     """
@@ -29,7 +29,7 @@ class InitialCoefficients:
     @classmethod
     def read(cls, context: TrainingContext) -> InitialCoefficients:
         table, features = context.initial_model(0), context.features
-        return cls.none(features) if table is None else cls.of(table, features, context.settings.intercept)
+        return cls.none(features) if table is None else cls.from_table(table, features, context.settings.intercept)
 
     @classmethod
     def none(cls, features: int) -> InitialCoefficients:
@@ -37,7 +37,7 @@ class InitialCoefficients:
         return cls(np.zeros(features + 1, bool), np.zeros(features + 1), np.full(features + 1, np.nan), nothing)
 
     @classmethod
-    def of(cls, table: CoefficientTable, features: int, intercept: bool) -> InitialCoefficients:
+    def from_table(cls, table: CoefficientTable, features: int, intercept: bool) -> InitialCoefficients:
         """The table's one model; its intercept counts where this run's model has one, too."""
         found = cls.none(features)
         stored = table.variances if table.variances is not None else np.full(len(table.means), np.nan)

@@ -24,7 +24,7 @@ def use_initial(context: TrainingContext) -> dict[str, Any]:
 
 
 def _copy(context: TrainingContext) -> dict[str, Any]:
-    context.remove_leverage()
+    context.remove_margin_variance()
     model = initial_table(context.run, context.name, 0, pa.string())
     context.remove_score_parts()
     for split in SPLITS:

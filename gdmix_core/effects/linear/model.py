@@ -18,12 +18,14 @@ from gdmix_core.training_context import TrainingContext
 GLOBAL = "global"  # the one entity of a fixed effect
 
 
-def first_coefficients(context: TrainingContext, features: int, earlier: InitialCoefficients) -> NDArray[np.float64]:
-    """float64 [features + 1], in the features' units: the earlier pass's (or trial's); in the first pass those of the
-    initial model, or zeros."""
+def first_coefficients(context: TrainingContext, features: int, initial: InitialCoefficients) -> NDArray[np.float64]:
+    """Return where training starts, float64 [features + 1], in the features' units.
+
+    That is the previous pass's model (or a trial's); in the first pass the initial model, or zeros.
+    """
     before = context.start_model(0)
     if before is None:
-        return earlier.means.copy()
+        return initial.means.copy()
     w = np.zeros(features + 1)
     here = before.features < features
     w[before.features[here] + 1] = before.means[here]

@@ -33,7 +33,8 @@ def _simple(objective: ScaledObjective) -> NDArray[np.float64]:
     scaling, penalty = objective.scaling, objective.penalty
     own, _ = objective.data.diagonal()
     # A penalty on the scaled intercept u_0 = b + Σ w_j shift_j reaches every coefficient.
-    diagonal = own + penalty.precision + penalty.l2 / scaling.factor**2 + penalty.l2[0] * scaling.shift**2
+    l2 = penalty.scaled_precision
+    diagonal = own + penalty.precision + l2 / scaling.factor**2 + l2[0] * scaling.shift**2
     return np.divide(1.0, diagonal, out=np.full(len(diagonal), np.nan), where=diagonal > 0.0)
 
 

@@ -27,17 +27,18 @@ OnIteration = Callable[[int, float, NDArray[np.float64]], None]
 class FixedProblem:
     """All arrays [features + 1], the intercept first.
 
-    strength: what multiplies λ for each coefficient: 1; the weight of a prior without variance; 0 where no λ acts
-    centre: of that penalty, in scaled variables; precision, mean: of a prior with variance, in the features' units
+    relative_precision: what multiplies λ for each coefficient: 1; the weight of a prior without variance; 0 where no λ
+        acts; scaled_prior_mean: of that penalty, in scaled variables
+    precision, prior_mean: of a prior with variance, in the features' units
     lower, upper: bounds in the features' units; constraints: they and L1, in scaled variables
     newton: which solver; history: of L-BFGS
     """
 
     scaling: Scaling
-    strength: NDArray[np.float64]
-    centre: NDArray[np.float64]
+    relative_precision: NDArray[np.float64]
+    scaled_prior_mean: NDArray[np.float64]
     precision: NDArray[np.float64]
-    mean: NDArray[np.float64]
+    prior_mean: NDArray[np.float64]
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
     constraints: Constraints
@@ -45,8 +46,8 @@ class FixedProblem:
     history: int
 
     @classmethod
-    def of(cls, context: TrainingContext, earlier: InitialCoefficients) -> FixedProblem:
-        """earlier: without what the configuration drops.
+    def from_context(cls, context: TrainingContext, coefficients: InitialCoefficients) -> FixedProblem:
+        """coefficients: without what the configuration drops.
 
         Raises ConfigError for wrong bounds, StepError where the statistics that a normalization needs are missing.
         """
@@ -56,18 +57,18 @@ class FixedProblem:
         penalised = np.ones(len(scale.factor))
         if not (settings.intercept and settings.regularize_intercept):
             penalised[0] = 0.0
-        has_prior = earlier.known & (weight > 0.0)
-        certain = earlier.usable_variance & has_prior
+        has_prior = coefficients.known & (weight > 0.0)
+        certain = coefficients.usable_variance & has_prior
         lower, upper = _bounds(context, len(penalised))
         # Only the intercept is ever shifted, and it is then not bounded.
         l1 = settings.l1_weight * penalised
         constraints = Constraints(l1, lower / scale.factor, upper / scale.factor)
         return cls(
             scale,
-            strength=np.where(certain, 0.0, np.where(has_prior, weight, 1.0) * penalised),
-            centre=np.where(has_prior & ~certain, scale.to_scaled(earlier.means), 0.0),
-            precision=np.divide(weight, earlier.variances, out=np.zeros(len(penalised)), where=certain),
-            mean=np.where(certain, earlier.means, 0.0),
+            relative_precision=np.where(certain, 0.0, np.where(has_prior, weight, 1.0) * penalised),
+            scaled_prior_mean=np.where(has_prior & ~certain, scale.to_scaled(coefficients.means), 0.0),
+            precision=np.divide(weight, coefficients.variances, out=np.zeros(len(penalised)), where=certain),
+            prior_mean=np.where(certain, coefficients.means, 0.0),
             lower=lower,
             upper=upper,
             constraints=constraints,
@@ -84,7 +85,7 @@ class FixedProblem:
 
     def objective(self, data: DataTerm, l2: NDArray[np.float64] | float) -> ScaledObjective:
         """l2: λ, of all or of each coefficient."""
-        penalty = Penalty(l2 * self.strength, self.centre, self.precision, self.mean)
+        penalty = Penalty(l2 * self.relative_precision, self.scaled_prior_mean, self.precision, self.prior_mean)
         return ScaledObjective(data, penalty, self.scaling)
 
     def solve(

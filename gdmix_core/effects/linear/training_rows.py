@@ -62,7 +62,7 @@ class TrainingRows:
     def residual_dof(self) -> float:
         """Rows less the effective coefficients that other coordinates spend on them, as far as these are known."""
         start, stop = self.span("training")
-        spent = self._context.other_leverage().span(start, stop)
+        spent = self._context.other_margin_variance().span(start, stop)
         # Rows are chosen by a hash, so that those left out had the average share of what is spent on all.
         share = len(self.label) / max(1, stop - start)
         return len(self.label) - share * float(self.frame.column("training", "weight", start, stop) @ spent)

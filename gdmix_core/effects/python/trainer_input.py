@@ -23,18 +23,30 @@ class TrainerInput:
     alone adds to the margin, without the offset and without link function. Row i of a split is the same row
     everywhere: in the files, the offsets, the columns and bags.
 
-    splits:      "training" and, where the data have one, "validation"
-    files:       by split, the frame's Parquet files in row order (columns uid, label, weight, offset, texts, ids; of a
-                 bag KEY the lists KEY_indices and KEY_values)
-    offsets:     by split, float64 [rows]: the data's own offset and the scores of all other coordinates, as far as they
-                 are trained; the model is to explain what is left
-    settings:    of the configuration, as they are
-    folder:      empty, on this machine; what the function leaves there is kept with the run and exported
-    previous:    what it left there in the pass before; None in the first, or if it left nothing
-    pass_number: 1, 2, …
-    seed:        differs by pipeline, coordinate and pass; the same whenever this step is made again
-    task:        of the pipeline, such as logistic_regression
-    coordinate:  its name
+    Parameters
+    ----------
+    splits
+        "training" and, where the data have one, "validation".
+    files
+        By split, the frame's Parquet files in row order (columns uid, label, weight, offset, texts, ids; of a bag KEY
+        the lists KEY_indices and KEY_values).
+    offsets
+        By split, float64 [rows]: the data's own offset and the scores of all other coordinates, as far as they are
+        trained; the model is to explain what is left.
+    settings
+        The configuration's `settings`, as they are.
+    folder
+        An empty folder on this machine; what the function leaves there is kept with the run and exported.
+    previous
+        What it left there in the pass before; None in the first, or if it left nothing.
+    pass_number
+        1, 2, …
+    seed
+        Differs by pipeline, coordinate and pass; the same whenever this step is made again.
+    task
+        The pipeline's, such as logistic_regression.
+    coordinate
+        Its name.
     """
 
     splits: tuple[str, ...]
@@ -53,22 +65,22 @@ class TrainerInput:
         return self._frame.rows(split)
 
     def labels(self, split: str) -> NDArray[np.float64]:
-        """Return float64 [rows]."""
+        """Return the labels, float64 [rows]."""
         return self._frame.column(split, "label")
 
     def weights(self, split: str) -> NDArray[np.float64]:
-        """Return float64 [rows], all above 0; 1 without a weight column."""
+        """Return the weights, float64 [rows], all above 0; 1 without a weight column."""
         return self._frame.column(split, "weight")
 
     def column(self, split: str, name: str) -> pa.ChunkedArray:
-        """Return string, int64 or uint64 [rows]: uid, or a column of `columns`; a text that is absent is ""."""
+        """Return `uid`, or a column of `columns`: string, int64 or uint64 [rows]. A text that is absent is ""."""
         known = ("uid", *self._frame.manifest["ids"])
         if name not in known:
             raise KeyError(f"{name} is no column of the frame ({', '.join(known)}); name it in fixed_effect.columns")
         return self._frame.ids(split, name)
 
     def bag(self, split: str, name: str) -> sp.csr_matrix:
-        """Return [rows, features], float32 or float64 as in the input, indices ascending; name: one of `bags`."""
+        """Return one of `bags`, [rows, features], float32 or float64 as in the input, indices ascending."""
         key = self._key(name)
         found = self._frame.bag(split, key)
         shape = (len(found), self._frame.feature_count(key))

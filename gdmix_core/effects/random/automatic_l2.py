@@ -71,9 +71,9 @@ def _read(context: TrainingContext) -> _Estimate | None:
         return _Estimate(stored["variance"], stored["sample"])
 
 
-def write_l2_statistics(context: TrainingContext, number: int, evidence: L2Statistics) -> None:
+def write_l2_statistics(context: TrainingContext, number: int, statistics: L2Statistics) -> None:
     """That of one shard."""
-    storage.write_array(l2_statistics_path(context, number), evidence.to_array())
+    storage.write_array(l2_statistics_path(context, number), statistics.to_array())
 
 
 def l2_statistics_path(context: TrainingContext, number: int) -> str:
@@ -89,11 +89,11 @@ def update_l2(context: TrainingContext) -> dict[str, Any]:
     used = prior_variance(context)
     if settings is None or used is None:
         return {}
-    evidence = L2Statistics(Sums.zero(len(used)))
+    statistics = L2Statistics(Sums.zero(len(used)))
     for number in range(context.partition["shards"]):
-        evidence += L2Statistics.from_array(storage.read_array(l2_statistics_path(context, number)))
-    updated = evidence.updated(used, settings.auto, context.config.task)
-    count = evidence.sums.count
+        statistics += L2Statistics.from_array(storage.read_array(l2_statistics_path(context, number)))
+    updated = statistics.updated(used, settings.auto, context.config.task)
+    count = statistics.sums.count
     storage.write_array(context.l2_file("next.npy"), updated)
     return {
         "l2": {
@@ -133,10 +133,10 @@ def _pilot(context: TrainingContext, mode: Mode, start: NDArray[np.float64]) -> 
         context, number, coordinate_penalties(context, start, settings=settings), settings=settings
     )
     threads = context.cores
-    leverage, others = context.other_leverage(), context.other_scores("training")
+    margin_variance, others = context.other_margin_variance(), context.other_scores("training")
     pieces = [
         piece
-        for rows in context.entity_rows("training", number, others, leverage)
+        for rows in context.entity_rows("training", number, others, margin_variance)
         for piece in rows.every(stride).cut(_PIECES)
     ]
 
@@ -144,12 +144,12 @@ def _pilot(context: TrainingContext, mode: Mode, start: NDArray[np.float64]) -> 
         return problem.with_variance(variance).fit_anew(rows, models)
 
     with ThreadPoolExecutor(threads) as pool:
-        variance, rounds, evidence = settle(
+        variance, rounds, statistics = settle(
             pieces, fit, start, mode, context.config.task, pool, EXACT if everyone else SAMPLED
         )
     log.info(
         "%s: l2 %s after %d rounds on %s",
-        context.id, named_l2(mode, variance, evidence.sums.count), rounds,
+        context.id, named_l2(mode, variance, statistics.sums.count), rounds,
         "all entities" if everyone else f"{sum(map(len, pieces))} entities of shard {number}",
     )  # fmt: skip
     return variance, everyone

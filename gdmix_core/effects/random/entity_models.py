@@ -1,4 +1,4 @@
-"""Fitting one small model to every entity, and scoring rows with such models: plain functions over arrays."""
+"""Fits of one small model to every entity, and scores of rows by such models: plain functions over arrays."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from gdmix_core.data.entity_rows import EntityRows
 from gdmix_core.effects.random.penalties import Penalties, penalties_of
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.models.alignment import look_up, positions
+from gdmix_core.models.predict import predict
 from gdmix_core.models.table import CoefficientTable
-from gdmix_core.solvers.entity import newton, posterior, proximal
+from gdmix_core.solvers.entity import newton, posterior
 from gdmix_core.solvers.entity.feature_selection import select_features, without_unused
-from gdmix_core.solvers.entity.local_index import build_local_index, look_up_local_index, score_rows
+from gdmix_core.solvers.entity.local_index import build_local_index, score_rows
 from gdmix_core.solvers.entity.problem import Constraints, Entities, Features, Limits, Measures, Outcome, Penalty, Rows
+from gdmix_core.solvers.entity.solve import solve_entities
 from gdmix_core.solvers.losses import LOSS_OF_TASK
 
 _VARIANCE_MODES = {"none": posterior.NO_VARIANCES, "simple": posterior.SIMPLE, "full": posterior.FULL}
@@ -26,13 +28,26 @@ _VARIANCE_MODES = {"none": posterior.NO_VARIANCES, "simple": posterior.SIMPLE, "
 
 @dataclass(frozen=True)
 class FittedModels:
-    """Models of E entities, and what the solver said of each.
+    """Models of E entities, and how the solver fared with each.
 
-    table: their coefficients; scores: float32 [n] x·θ of every row, those that trained and those that did not
-    status: uint8 [E], codes of solvers.entity.newton.STATUS_NAMES; iterations: int32 [E]; objective: float64 [E]
-    sums: float64 [4, groups], of l2: auto (solvers.empirical_bayes.fixed_point.Sums); with no columns where λ is given
-    leverage: float32 [n], posterior variance of each training row's x·θ, 0 of the others; empty where λ is given
-    residual_squares, residual_dof: of a linear model's noise (noise_variance, in the same module); 0 where λ is given
+    Parameters
+    ----------
+    table
+        Their coefficients.
+    scores
+        float32 [n], x·w of every row, of those that trained and those that did not.
+    status
+        uint8 [E], codes of `solvers.entity.newton.STATUS_NAMES`.
+    iterations
+        int32 [E].
+    objective
+        float64 [E], the objective of each entity.
+    sums
+        float64 [4, groups], of `l2: auto` (`solvers.empirical_bayes.fixed_point.Sums`); no columns where λ is given.
+    margin_variance
+        float32 [n], posterior variance of each training row's x·w, 0 of the others; empty where λ is given.
+    residual_squares, residual_dof
+        Of a linear model's noise (`noise_variance`, in the same module); 0 where λ is given.
     """
 
     table: CoefficientTable
@@ -41,14 +56,22 @@ class FittedModels:
     iterations: NDArray[np.int32]
     objective: NDArray[np.float64]
     sums: NDArray[np.float64]
-    leverage: NDArray[np.float32]
+    margin_variance: NDArray[np.float32]
     residual_squares: float = 0.0
     residual_dof: float = 0.0
 
 
 @dataclass(frozen=True)
 class Prior:
-    """Earlier models whose means and variances are a Gaussian prior; weight multiplies its precision."""
+    """Initial models whose means and variances are a Gaussian prior.
+
+    Parameters
+    ----------
+    table
+        The models.
+    weight
+        What multiplies the precision 1 / variance of each coefficient, 0 or more.
+    """
 
     table: CoefficientTable
     weight: float
@@ -64,17 +87,38 @@ def fit_entity_models(
     penalties: Penalties | None = None,
     prior: Prior | None = None,
 ) -> FittedModels:
-    """Fits one model to each entity's own rows, and scores all of them.
+    """Fit one model to each entity's own rows, and score all of them.
 
-    settings: a random effect's; features: length of its feature list
-    start: models to start from; of other entities and features too, which then count for nothing
-    penalties: None: those of the settings, under l2: auto with σ² = 1
-    prior: replaces the penalty of every coefficient it has, weight / variance around its mean; where it has a mean but
-        no variance the penalty stays, times the weight, around that mean
+    Parameters
+    ----------
+    rows
+        Rows of E entities; arrays of other types than `EntityRows` says are converted.
+    settings
+        A random effect's.
+    task
+        One with one margin a row.
+    features
+        Length of the feature list.
+    start
+        Models to start from; other entities and features in them count for nothing.
+    penalties
+        None for those of the settings, under `l2: auto` with σ² = 1.
+    prior
+        Replaces the penalty of every coefficient that it has: weight / variance, around its mean. Where it has a mean
+        but no variance, the penalty stays, times the weight, around that mean.
 
-    Arrays of other types than EntityRows says are converted. Raises DataError for rows that EntityRows.checked refuses
-    and for labels that the task does not have; for an entity with too many features for full variances, and one whose
-    loss is beyond what a float64 holds. Raises ConfigError for a task or penalties that do not fit.
+    Returns
+    -------
+    FittedModels
+        The models, in the order of the entities.
+
+    Raises
+    ------
+    DataError
+        For rows that `EntityRows.checked` refuses, labels that the task does not have, an entity with too many features
+        for full variances, and one whose loss is beyond what a float64 holds.
+    ConfigError
+        For a task or penalties that do not fit.
     """
     effect = settings.random_effect
     if effect is None:
@@ -89,14 +133,14 @@ def fit_entity_models(
     _check_labels(rows.label, task)
     active_end, weight = active_rows(rows, effect)
     count = len(rows)
+    offsets, values = rows.bag.offsets, rows.bag.values
     local = np.full(len(rows.bag.indices), -1, np.int32)  # of rows that no entity has, too
     coefficient_begin = np.empty(count + 1, np.int64)
     listed = np.empty(len(rows.bag.indices) + count, np.int32)
     used = build_local_index(
         settings.intercept, features, rows.begin, active_end, rows.end,
-        rows.bag.offsets, rows.bag.indices, local, coefficient_begin, listed,
+        offsets, rows.bag.indices, local, coefficient_begin, listed,
     )  # fmt: skip
-    offsets, values = rows.bag.offsets, rows.bag.values
     if effect.features_to_samples is not None:
         used = select_features(
             effect.features_to_samples, settings.intercept, rows.begin, active_end, rows.end,
@@ -104,52 +148,51 @@ def fit_entity_models(
         )  # fmt: skip
         offsets, local, values = without_unused(offsets, local, values)
     listed = listed[:used].copy()
-    theta = np.zeros(used)
+    w = np.zeros(used)
     if start is not None:
-        theta = np.nan_to_num(look_up(start, rows.ids, coefficient_begin, listed)[0], copy=False)
-    penalty = penalties.l2[listed + 1]
+        w = np.nan_to_num(look_up(start, rows.ids, coefficient_begin, listed)[0], copy=False)
+    penalty = Penalty(penalties.l2[listed + 1], np.zeros(used))
     group = penalties.group[listed + 1] if len(penalties.group) else penalties.group
-    centre = np.zeros(used)
     if prior is not None:
-        _apply(prior, rows, coefficient_begin, listed, penalty, centre, group)
+        _apply(prior, rows, coefficient_begin, listed, penalty, group)
     mode = _VARIANCE_MODES[settings.variances]
     if mode == posterior.FULL:
         _check_sizes(rows, coefficient_begin)
     variances = np.full(used if mode != posterior.NO_VARIANCES else 0, np.nan)
     sums = np.zeros((4, len(penalties.variance)))
-    status, iterations, objective = np.empty(count, np.uint8), np.empty(count, np.int32), np.empty(count)
-    loss, entities = LOSS_OF_TASK[task], Entities(rows.begin, active_end, coefficient_begin)
-    data = Rows(Features(settings.intercept, offsets, local, values), rows.label, weight, rows.offset)
     measured = len(rows.row) if len(penalties.variance) else 0
-    leverage = np.zeros(measured, np.float32)
-    others = np.zeros(measured) if rows.leverage is None else rows.leverage
-    limits = Limits(effect.tolerance, effect.max_iterations, newton.DENSE_LIMIT)
-    outcome = Outcome(status, iterations, objective)
-    measures = Measures(mode, variances, group, sums, others, leverage)
-    if penalties.is_smooth:
-        newton.solve_entities(loss, entities, data, theta, Penalty(penalty, centre), limits, outcome, measures)
-    else:
+    others = np.zeros(measured) if rows.margin_variance is None else rows.margin_variance
+    measures = Measures(mode, variances, group, sums, others, np.zeros(measured, np.float32))
+    outcome = Outcome(np.empty(count, np.uint8), np.empty(count, np.int32), np.empty(count))
+    constraints = None
+    if not penalties.is_smooth:
         constraints = Constraints(
             np.zeros(used) if penalties.l1 is None else penalties.l1[listed + 1],
             np.full(used, -np.inf) if penalties.lower is None else penalties.lower[listed + 1],
             np.full(used, np.inf) if penalties.upper is None else penalties.upper[listed + 1],
         )
-        proximal.solve_entities(
-            loss, entities, data, theta, Penalty(penalty, centre), constraints, limits, outcome, measures
-        )
-    _check_outcome(rows, coefficient_begin, theta, objective)
+    solve_entities(
+        LOSS_OF_TASK[task],
+        Entities(rows.begin, active_end, coefficient_begin),
+        Rows(Features(settings.intercept, offsets, local, values), rows.label, weight, rows.offset),
+        w,
+        penalty,
+        constraints,
+        Limits(effect.tolerance, effect.max_iterations, newton.DENSE_LIMIT),
+        outcome,
+        measures,
+    )
+    _check_outcome(rows, coefficient_begin, w, outcome.objective)
     scores = np.zeros(len(rows.row), np.float32)
     score_rows(
         settings.intercept, np.arange(count), rows.begin, rows.end, offsets, local, values,
-        coefficient_begin, theta, scores,
+        coefficient_begin, w, scores,
     )  # fmt: skip
-    noise = (0.0, 0.0)
-    if measured:
-        noise = _noise(rows, active_end, weight, others, objective, sums)
+    noise = _noise(rows, active_end, weight, others, outcome.objective, sums) if measured else (0.0, 0.0)
     # The kernel's squares and corrections are in units of each coefficient's prior variance.
     sums[:2] *= penalties.variance
-    table = CoefficientTable(rows.ids, coefficient_begin, listed, theta, variances if len(variances) else None)
-    return FittedModels(table, scores, status, iterations, objective, sums, leverage, *noise)
+    table = CoefficientTable(rows.ids, coefficient_begin, listed, w, variances if len(variances) else None)
+    return FittedModels(table, scores, *outcome, sums, measures.margin_variance, *noise)
 
 
 def _check_penalties(penalties: Penalties, prior: Prior | None, features: int) -> None:
@@ -176,14 +219,14 @@ def _check_labels(label: NDArray[np.float64], task: Task) -> None:
 def _check_outcome(
     rows: EntityRows,
     coefficient_begin: NDArray[np.int64],
-    theta: NDArray[np.float64],
+    w: NDArray[np.float64],
     objective: NDArray[np.float64],
 ) -> None:
-    """Finite numbers may be too large for sums and products of them to be finite."""
-    if np.isfinite(np.sum(objective)) and np.isfinite(np.sum(theta)):
+    """Raise DataError for a model that is not finite: finite numbers may be too large for their sums and products."""
+    if np.isfinite(np.sum(objective)) and np.isfinite(np.sum(w)):
         return
     wrong = ~np.isfinite(objective)
-    bad = np.flatnonzero(~np.isfinite(theta))
+    bad = np.flatnonzero(~np.isfinite(w))
     wrong[np.searchsorted(coefficient_begin, bad, side="right") - 1] = True
     if wrong.any():
         first = rows.ids[int(np.argmax(wrong))].as_py()
@@ -198,17 +241,16 @@ def _apply(
     rows: EntityRows,
     coefficient_begin: NDArray[np.int64],
     listed: NDArray[np.int32],
-    penalty: NDArray[np.float64],
-    centre: NDArray[np.float64],
+    penalty: Penalty,
     group: NDArray[np.int32],
 ) -> None:
-    """Overwrites penalty, centre and group (−1: takes no part in l2: auto) where the prior has a coefficient."""
+    """Overwrite penalty and group (−1: takes no part in l2: auto) where the prior has a coefficient."""
     means, variances = look_up(prior.table, rows.ids, coefficient_begin, listed)
     known = ~np.isnan(means)
-    centre[known] = means[known]
+    penalty.prior_mean[known] = means[known]
     usable = known & (variances > 0.0) & np.isfinite(variances)
-    penalty[known] *= prior.weight
-    penalty[usable] = prior.weight / variances[usable]
+    penalty.precision[known] *= prior.weight
+    penalty.precision[usable] = prior.weight / variances[usable]
     if len(group):
         group[known] = -1
 
@@ -221,7 +263,7 @@ def _noise(
     objective: NDArray[np.float64],
     sums: NDArray[np.float64],
 ) -> tuple[float, float]:
-    """(Σ weight (y − z)², training rows − effective coefficients, those of other coordinates among them)."""
+    """Return Σ weight (y − z)², and training rows − effective parameters, those of other coordinates among them."""
     trains = np.zeros(len(weight) + 1, np.int64)
     np.add.at(trains, rows.begin, 1)
     np.add.at(trains, active_end, -1)
@@ -242,31 +284,38 @@ def _check_sizes(rows: EntityRows, coefficient_begin: NDArray[np.int64]) -> None
 
 
 def score_entity_rows(rows: EntityRows, models: CoefficientTable, settings: Coordinate) -> NDArray[np.float32]:
-    """float32 [n]: x·θ of each row's entity; 0 for an entity without a model.
+    """Score rows with the models of their entities.
 
-    Labels, weights and offsets do not count. Raises DataError for rows that EntityRows.checked refuses, and for models
-    that have an intercept where the coordinate has none, or lack one.
+    Parameters
+    ----------
+    rows
+        n rows, whose labels, weights and offsets do not count.
+    models
+        The models, of these and other entities.
+    settings
+        The random effect's.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        [n], x·w of each row's entity, without offset; 0 for an entity without a model.
+
+    Raises
+    ------
+    DataError
+        For rows that `EntityRows.checked` refuses, and for models that have an intercept where the coordinate has
+        none, or lack one.
     """
     rows = rows.checked(None, trains=False)
     models.check("models", intercept=settings.intercept)
     model_of = positions(models.entities, rows.ids)
-    local = np.empty(len(rows.bag.indices), np.int32)
-    look_up_local_index(
-        settings.intercept, model_of, rows.begin, rows.end, rows.bag.offsets, rows.bag.indices,
-        models.offsets, models.features, local,
-    )  # fmt: skip
-    scores = np.zeros(len(rows.row), np.float32)
-    score_rows(
-        settings.intercept, model_of, rows.begin, rows.end, rows.bag.offsets, local, rows.bag.values,
-        models.offsets, models.means, scores,
-    )  # fmt: skip
-    return scores
+    return predict(models, rows.bag, model_of, rows.begin, rows.end, intercept=settings.intercept)
 
 
 def active_rows(rows: EntityRows, effect: RandomEffect) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """(int64 [E] end of each entity's training rows, float64 [n] weights).
+    """Return the end of each entity's training rows, int64 [E], and the rows' weights, float64 [n].
 
-    None below samples.min; at most the first samples.max, whose weights are multiplied by count / kept.
+    An entity has none below samples.min; at most the first samples.max, with weights times count / kept.
     """
     count = rows.end - rows.begin
     kept = np.where(count >= effect.samples.min, count, 0)

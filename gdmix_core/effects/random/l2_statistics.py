@@ -32,7 +32,7 @@ class L2Statistics:
     residual_dof: float = 0.0
 
     @classmethod
-    def of(cls, fitted: Sequence[FittedModels], groups: int) -> L2Statistics:
+    def from_fitted(cls, fitted: Sequence[FittedModels], groups: int) -> L2Statistics:
         sums = sum((Sums.from_rows(part.sums) for part in fitted), Sums.zero(groups))
         return cls(sums, sum(part.residual_squares for part in fitted), sum(part.residual_dof for part in fitted))
 
@@ -71,12 +71,12 @@ def settle(
         variance, _, _ = settle(coarse, fit, variance, mode, task, pool, _COARSE * tolerance)
     point = FixedPoint(variance, tolerance)
     starts: list[CoefficientTable | None] = [None] * len(pieces)
-    evidence = L2Statistics(Sums.zero(len(variance)))
+    statistics = L2Statistics(Sums.zero(len(variance)))
     rounds = 0
     while rounds < _ROUNDS and not point.converged:
         fitted = list(pool.map(fit, pieces, starts, [point.variance] * len(pieces)))
         starts = [part.table for part in fitted]
-        evidence = L2Statistics.of(fitted, len(variance))
-        point.advance(evidence.updated(point.variance, mode, task))
+        statistics = L2Statistics.from_fitted(fitted, len(variance))
+        point.advance(statistics.updated(point.variance, mode, task))
         rounds += 1
-    return point.variance, rounds, evidence
+    return point.variance, rounds, statistics

@@ -43,7 +43,7 @@ def use_initial(context: TrainingContext, *, group: int | None = None) -> dict[s
 
 
 def _use_shards(context: TrainingContext, todo: Sequence[int]) -> None:
-    context.remove_leverage()
+    context.remove_margin_variance()
     report = progress.reporter()
     with ThreadPoolExecutor(context.cores) as pool:
         for done, number in enumerate(todo):

@@ -15,15 +15,25 @@ from gdmix_core.solvers.empirical_bayes.fixed_point import START_VARIANCE, group
 
 @dataclass(frozen=True)
 class Penalties:
-    """By feature, the intercept first: position j + 1 is feature j's. All in the features' own units.
+    """Penalties and bounds by feature, the intercept first: position j + 1 is feature j's. All in the features' units.
 
-    l2:           float64 [features + 1]
-    l1:           float64 [features + 1], or None where there is none
-    lower, upper: float64 [features + 1], or None where nothing is bounded
-    variance:     float64 [groups] prior variances σ² that l2 was made from, empty where λ is given
-    group:        int32 [features + 1] which of them; empty likewise
+    Parameters
+    ----------
+    l2
+        float64 [features + 1], the precisions λ.
+    l1
+        float64 [features + 1], or None where there is none.
+    lower, upper
+        float64 [features + 1], infinite where there is no bound; None where nothing is bounded.
+    variance
+        float64 [groups], prior variances σ² that l2 was made from; empty where λ is given.
+    group
+        int32 [features + 1], which of them; empty likewise.
 
-    Raises DataError for arrays that do not fit together, weights below 0, and bounds that leave nothing between them.
+    Raises
+    ------
+    DataError
+        For arrays that do not fit together, weights below 0, and bounds that leave nothing between them.
     """
 
     l2: NDArray[np.float64]
@@ -34,7 +44,7 @@ class Penalties:
     group: NDArray[np.int32]
 
     def __post_init__(self) -> None:
-        """Kernels index by groups, and take every number as it is."""
+        """Check all: kernels index by groups, and take every number as it is."""
         entries = len(self.l2)
         arrays: dict[str, NDArray | None] = {
             name: None if values is None else reals(values, f"penalties.{name}", entries)
@@ -58,7 +68,7 @@ class Penalties:
             object.__setattr__(self, name, array)
 
     def with_variance(self, variance: NDArray[np.float64]) -> Penalties:
-        """The same under other prior variances of l2: auto."""
+        """Return the same under other prior variances of l2: auto, float64 [groups]."""
         return replace(self, l2=self.l2 * (self.variance / variance)[self.group], variance=variance)
 
     @property
@@ -74,13 +84,26 @@ def penalties_of(
     factor: NDArray[np.float64] | None = None,
     limits: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
 ) -> Penalties:
-    """The penalties of a random effect's coefficients.
+    """Return the penalties of a random effect's coefficients.
 
-    features: length of the feature list
-    variance: float64 [groups] prior variances under l2: auto; None: 1
-    factor: float64 [features], by which normalisation multiplies each feature. A penalty is one of the normalised
-        feature's coefficient w / factor, so it becomes l2 / factor² and l1 / factor.
-    limits: (lower, upper), float64 [features + 1], infinite where there is none
+    Parameters
+    ----------
+    settings
+        The random effect's.
+    features
+        Length of the feature list.
+    variance
+        float64 [groups], prior variances under `l2: auto`; None for 1.
+    factor
+        float64 [features], by which normalisation multiplies each feature. A penalty is one of the normalised feature's
+        coefficient w / factor, so it becomes l2 / factor² and l1 / factor.
+    limits
+        (lower, upper), float64 [features + 1] each, infinite where there is no bound.
+
+    Returns
+    -------
+    Penalties
+        In the features' units.
     """
     scale = np.ones(features + 1)
     if factor is not None:
@@ -105,7 +128,7 @@ def penalties_of(
 
 
 def _ends(values: NDArray[np.float64], what: str, length: int) -> NDArray[np.float64]:
-    """Bounds, which may be infinite."""
+    """Check bounds, which may be infinite."""
     array = np.ascontiguousarray(values, np.float64)
     if array.shape != (length,):
         raise DataError(f"{what}: must be of shape [{length}], not {list(array.shape)}")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core import storage
-from gdmix_core.data.scores import LEVERAGE
+from gdmix_core.data.scores import MARGIN_VARIANCE
 from gdmix_core.effects.random.automatic_l2 import prior_variance, write_l2_statistics
 from gdmix_core.effects.random.entity_models import FittedModels, score_entity_rows
 from gdmix_core.effects.random.entity_problem import EntityProblem, coordinate_penalties, entity_problem
@@ -35,7 +35,7 @@ class ShardTraining:
         self._context = context
         self._automatic = context.settings.automatic is not None
         self._penalties = coordinate_penalties(context, prior_variance(context))
-        self._leverage = context.other_leverage() if self._automatic else None
+        self._margin_variance = context.other_margin_variance() if self._automatic else None
         self._others = context.other_scores("training")
         assert context.settings.random_effect is not None
         self._entity_type = context.frame.id_type(context.settings.random_effect.entity)
@@ -51,10 +51,10 @@ class ShardTraining:
         statistics = L2Statistics(Sums.zero(groups))
         matched = np.zeros(2, np.int64)
         with ThreadPoolExecutor(threads) as pool:
-            for rows in context.entity_rows("training", number, self._others, self._leverage):
+            for rows in context.entity_rows("training", number, self._others, self._margin_variance):
                 for part, models, coefficients in pool.map(problem.fit, rows.cut(PIECES)):
                     # Of many features the sums are large: added up at once, not kept piece by piece.
-                    statistics += L2Statistics.of([part], groups)
+                    statistics += L2Statistics.from_fitted([part], groups)
                     fitted.append(replace(part, sums=part.sums[:, :0].copy()))
                     matched += (models, coefficients)
             model = concatenate([part.table for part in fitted], self._entity_type)
@@ -69,7 +69,7 @@ class ShardTraining:
         parts: dict[str, list[NDArray[np.float32]]] = {
             "training": [part.scores for part in fitted],
             "validation": validation,
-            LEVERAGE: [part.leverage for part in fitted if self._automatic],
+            MARGIN_VARIANCE: [part.margin_variance for part in fitted if self._automatic],
         }
         for split, arrays in parts.items():
             if arrays:

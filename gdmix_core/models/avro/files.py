@@ -32,12 +32,20 @@ _BYTES_PER_BLOCK = 1 << 16
 
 @dataclass(frozen=True)
 class AvroModel:
-    """What model files hold.
+    """The content of model files.
 
-    features:             the list that the table's feature indices refer to
-    task:                 a task of the configuration; None where the files name no class, or an unknown one
-    dropped_coefficients: how many coefficients were left out because their features are not in the given list
-    dropped_features:     those features, sorted
+    Parameters
+    ----------
+    table
+        The coefficients.
+    features
+        The list that the table's feature indices refer to.
+    task
+        A task of the configuration; None where the files name no class, or an unknown one.
+    dropped_coefficients
+        How many coefficients were left out because their features are not in the given list.
+    dropped_features
+        Those features, sorted.
     """
 
     table: CoefficientTable
@@ -55,18 +63,33 @@ def read_avro(
     integer_entities: bool = False,
     unsigned_entities: bool = False,
 ) -> AvroModel:
-    """Reads the model files of one coordinate, by GDMix, Photon ML or write_avro, as one table.
+    """Read the model files of one coordinate, by GDMix, Photon ML or write_avro, as one table.
 
-    features: the feature list to index by; what it does not know is dropped, and counted in the result.
-    Without it, the features of the files, sorted by name and term.
-    fixed: the files must hold one model, whose entity becomes "global".
-    integer_entities, unsigned_entities: entities become int64, or uint64; every modelId must then be a plain decimal
-    integer of that type.
+    Entries may come in any order. A feature that has a variance and no mean (Photon ML leaves out small means) gets
+    mean 0, one that has a mean and no variance gets variance nan; variances are None if no record has any.
 
-    Entries may come in any order. A feature that has a variance and no mean (Photon ML leaves out small
-    means) gets mean 0, one that has a mean and no variance gets variance nan; variances are None if no record
-    has any. Raises DataError for files that are absent, damaged or of another kind, for an entity or a
-    coefficient that occurs twice, for means that are not finite, and for files that name different classes.
+    Parameters
+    ----------
+    paths
+        One file or several, paths or URLs.
+    features
+        The feature list to index by; what it does not know is dropped, and counted in the result. None for the features
+        of the files, sorted by name and term.
+    fixed
+        Whether the files must hold one model, whose entity becomes "global".
+    integer_entities, unsigned_entities
+        Whether entities become int64, or uint64; every modelId must then be a plain decimal integer of that type.
+
+    Returns
+    -------
+    AvroModel
+        Its `table`, the `features` that its indices refer to, and what was dropped.
+
+    Raises
+    ------
+    DataError
+        For files that are absent, damaged or of another kind, an entity or a coefficient that occurs twice, means that
+        are not finite, and files that name different classes.
     """
     records = ModelRecords([paths] if isinstance(paths, str) else paths)
     if features is None:
@@ -108,18 +131,35 @@ def write_avro(
     fixed: bool,
     sparsity_threshold: float = 0.0,
 ) -> None:
-    """Writes a table as one Avro file (codec deflate) that GDMix and Photon ML can load.
+    """Write a table as one Avro file (codec deflate) that GDMix and Photon ML can load.
 
-    features: names of the table's feature indices; an empty list for a model of intercepts alone.
-    fixed: the table is a fixed effect's, and its record is named "global model" as in GDMix. Otherwise each
-    record is named by its entity.
-    sparsity_threshold: features with |mean| <= threshold are left out; intercepts stay. 0 keeps every entry.
+    Intercepts come first, then features in index order; variances, if the table has them, have the support of the
+    means, however small they are (entries whose variance is nan have none). GDMix loads a random effect only if each of
+    its models has an intercept.
 
-    Intercepts come first, then features in index order; variances, if the table has them, have the support
-    of the means, however small they are (entries whose variance is nan have none). GDMix loads a random
-    effect only if each of its models has an intercept. Raises DataError for means that are not finite, for
-    indices beyond the feature list, and for features listed twice, since (name, term) is all that tells
-    coefficients apart in a file.
+    Parameters
+    ----------
+    path
+        A path or URL.
+    table
+        The models.
+    features
+        Names of the table's feature indices; an empty list for a model of intercepts alone.
+    task
+        A task of the configuration, which names the models' class.
+    fixed
+        Whether the table is a fixed effect's, whose record is named "global model" as in GDMix. Otherwise each record
+        is named by its entity.
+    sparsity_threshold
+        Features with |mean| <= threshold are left out; intercepts stay. 0 keeps every entry.
+
+    Raises
+    ------
+    DataError
+        For means that are not finite, indices beyond the feature list, and features listed twice, since (name, term) is
+        all that tells coefficients apart in a file.
+    ConfigError
+        For a task that has no class.
     """
     if task not in MODEL_CLASS_OF_TASK:
         raise ConfigError(f"task {task!r} has no model class; known: {', '.join(MODEL_CLASS_OF_TASK)}")

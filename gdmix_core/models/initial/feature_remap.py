@@ -11,7 +11,7 @@ from gdmix_core.models.table import INTERCEPT_INDEX, CoefficientTable
 _DROPPED = -2
 
 
-class FeatureMatching:
+class FeatureRemap:
     """Gives tables of earlier models the feature indices of a coordinate, and counts what that changes.
 
     features: the coordinate's list; keep: whether features that it lacks are appended to it, or else dropped

@@ -15,7 +15,7 @@ from gdmix_core.data.feature_list import Feature, write_feature_list
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.hashing import hash_ids
 from gdmix_core.errors import DataError
-from gdmix_core.models.initial.feature_remap import FeatureMatching
+from gdmix_core.models.initial.feature_remap import FeatureRemap
 from gdmix_core.models.initial.locate import InitialFiles
 from gdmix_core.models.native import concatenate, read_model, write_model
 from gdmix_core.models.table import CoefficientTable
@@ -33,9 +33,7 @@ def write_initial(run: Run, frame: Frame, name: str, earlier: InitialFiles) -> d
     effect = settings.random_effect
     key = frame.bag_of(name)
     features = frame.feature_list_of(name)
-    matching = FeatureMatching(
-        features, keep=key is not None and _keeps_features(run, name), intercept=settings.intercept
-    )
+    remap = FeatureRemap(features, keep=key is not None and _keeps_features(run, name), intercept=settings.intercept)
     entity_type = pa.string() if effect is None else frame.id_type(effect.entity)
     shards = 1 if effect is None else int(run.result("partition")["coordinates"][name]["shards"])
     found = earlier.read(task=run.config.task, fixed=effect is None, entity_type=entity_type)
@@ -43,7 +41,7 @@ def write_initial(run: Run, frame: Frame, name: str, earlier: InitialFiles) -> d
     for number, (table, listed) in enumerate(found):
         if effect is not None:  # Entities without a coefficient were below samples.min: they have no model.
             table = table.take(np.flatnonzero(np.diff(table.offsets)))
-        table = _typed(matching.apply(table, listed), entity_type, earlier.where)
+        table = _typed(remap.apply(table, listed), entity_type, earlier.where)
         for shard, part in _by_shard(table, shards):
             path = run.path("initial", name, "pieces", f"shard-{shard:05d}-{number:05d}.parquet")
             write_model(path, part)
@@ -58,10 +56,10 @@ def write_initial(run: Run, frame: Frame, name: str, earlier: InitialFiles) -> d
             counts["coefficients_with_variance"] += int(np.count_nonzero(np.isfinite(table.variances)))
     storage.remove(run.path("initial", name, "pieces"))
     if key:
-        write_feature_list(run.initial_features(name), matching.features)
+        write_feature_list(run.initial_features(name), remap.features)
     _check_variances(run, name, counts, earlier.where)
-    _report(name, earlier.where, counts, matching)
-    return {"source": earlier.where, **counts, **_changes(matching)}
+    _report(name, earlier.where, counts, remap)
+    return {"source": earlier.where, **counts, **_changes(remap)}
 
 
 def _keeps_features(run: Run, name: str) -> bool:
@@ -130,37 +128,37 @@ def _check_variances(run: Run, name: str, counts: dict[str, int], where: str) ->
         )
 
 
-def _changes(matching: FeatureMatching) -> dict[str, Any]:
+def _changes(remap: FeatureRemap) -> dict[str, Any]:
     return {
-        "features_matched": len(matching.matched),
-        "features_appended": len(matching.appended),
-        "features_dropped": len(matching.dropped),
-        "coefficients_dropped": matching.dropped_coefficients,
-        "intercepts_added": matching.added_intercepts,
-        "intercepts_dropped": matching.dropped_intercepts,
-        "first_appended": [list(feature) for feature in matching.appended[:_NAMES_SHOWN]],
-        "first_dropped": [list(feature) for feature in list(matching.dropped)[:_NAMES_SHOWN]],
+        "features_matched": len(remap.matched),
+        "features_appended": len(remap.appended),
+        "features_dropped": len(remap.dropped),
+        "coefficients_dropped": remap.dropped_coefficients,
+        "intercepts_added": remap.added_intercepts,
+        "intercepts_dropped": remap.dropped_intercepts,
+        "first_appended": [list(feature) for feature in remap.appended[:_NAMES_SHOWN]],
+        "first_dropped": [list(feature) for feature in list(remap.dropped)[:_NAMES_SHOWN]],
     }
 
 
-def _report(name: str, where: str, counts: dict[str, int], matching: FeatureMatching) -> None:
+def _report(name: str, where: str, counts: dict[str, int], remap: FeatureRemap) -> None:
     log.info(
         "%s: %d models with %d coefficients (%d with a variance) from %s, %d features matched",
         name, counts["models"], counts["coefficients"], counts["coefficients_with_variance"], where,
-        len(matching.matched),
+        len(remap.matched),
     )  # fmt: skip
-    if matching.appended:
+    if remap.appended:
         log.warning(
             "%s: %d features of the initial model are not in this run's list; kept, after it: %s",
-            name, len(matching.appended), _names(matching.appended),
+            name, len(remap.appended), _names(remap.appended),
         )  # fmt: skip
-    if matching.dropped:
+    if remap.dropped:
         log.warning(
             "%s: %d features of the initial model are not in this run's list; dropped with %d coefficients: %s",
-            name, len(matching.dropped), matching.dropped_coefficients, _names(list(matching.dropped)),
+            name, len(remap.dropped), remap.dropped_coefficients, _names(list(remap.dropped)),
         )  # fmt: skip
-    if matching.dropped_intercepts:
-        log.warning("%s has no intercept; dropped those of %d initial models", name, matching.dropped_intercepts)
+    if remap.dropped_intercepts:
+        log.warning("%s has no intercept; dropped those of %d initial models", name, remap.dropped_intercepts)
 
 
 def _names(features: list[Feature]) -> str:

@@ -3,12 +3,12 @@
 Coefficients are put into groups that share a prior N(0, σ²). At the models' optimum, with V their posterior variances
 (diagonal of the inverse Hessian), MacKay's fixed point ("Bayesian interpolation", 1992) is
 
-    σ² ← Σ θ² / Σ (1 − V/σ²)
+    σ² ← Σ w² / Σ (1 − V/σ²)
 
-It takes the Hessian's weights for constant. They move with θ, and so with σ²; the Laplace approximation's own
+It takes the Hessian's weights for constant. They move with w, and so with σ²; the Laplace approximation's own
 derivative subtracts Σ c from the numerator, with, for each model,
 
-    c_j = (H⁻¹ r)_j θ_j,   r = Σ_i h_i w'_i x_i,   h_i = x_i·H⁻¹x_i,   w'_i = weight_i · loss'''(z_i)
+    c_j = (H⁻¹ r)_j w_j,   r = Σ_i h_i d_i x_i,   h_i = x_i·H⁻¹x_i,   d_i = weight_i · loss'''(z_i)
 
 where h_i, the posterior variance of the row's margin, also has the part that other coordinates contribute.
 
@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 Mode = Literal["coordinate", "intercept_slopes", "feature"]
 
 # A group without signal goes to the least variance (its coefficients to zero), one without limit to the largest.
-LEAST_VARIANCE = 1e-6
-LARGEST_VARIANCE = 1e4
+MIN_VARIANCE = 1e-6
+MAX_VARIANCE = 1e4
 START_VARIANCE = 1.0
 # In feature mode each feature's own evidence is joined by that of so many coefficients of the average feature.
 AVERAGE_COEFFICIENTS = 1.0
@@ -36,7 +36,7 @@ AVERAGE_COEFFICIENTS = 1.0
 
 @dataclass(frozen=True)
 class Sums:
-    """What a group's update needs, float64 [G] each: Σ θ², Σ c, Σ 1, Σ V/σ². Sums of disjoint models add up."""
+    """What a group's update needs, float64 [G] each: Σ w², Σ c, Σ 1, Σ V/σ². Sums of disjoint models add up."""
 
     squares: NDArray[np.float64]
     corrections: NDArray[np.float64]
@@ -82,14 +82,14 @@ def updated_variance(sums: Sums, variance: NDArray[np.float64], mode: Mode, nois
     if mode == "feature" and len(signal) > 1:
         slopes = slice(1, None)
         total = effective_parameters[slopes].sum()
-        average = signal[slopes].sum() / total if total > 0.0 else LEAST_VARIANCE
+        average = signal[slopes].sum() / total if total > 0.0 else MIN_VARIANCE
         signal[slopes] += AVERAGE_COEFFICIENTS * average * (sums.count[slopes] > 0)
         effective_parameters[slopes] += AVERAGE_COEFFICIENTS * (sums.count[slopes] > 0)
     found = np.divide(
-        signal, effective_parameters, out=np.full(len(signal), LEAST_VARIANCE), where=effective_parameters > 1e-12
+        signal, effective_parameters, out=np.full(len(signal), MIN_VARIANCE), where=effective_parameters > 1e-12
     )
     found = np.where(sums.count > 0, found / noise, variance)
-    return np.clip(found, LEAST_VARIANCE, LARGEST_VARIANCE)
+    return np.clip(found, MIN_VARIANCE, MAX_VARIANCE)
 
 
 def noise_variance(residual_squares: float, residual_dof: float) -> float:
@@ -116,8 +116,8 @@ class FixedPoint:
     The plain iteration nears its limit by a constant factor a step, which is close to 1 where the data say little.
     """
 
-    _LARGEST_GAIN = 8.0  # a step goes at most so many times as far as the plain one
-    _LARGEST_STEP = 3.0  # in log σ²
+    _MAX_GAIN = 8.0  # a step goes at most so many times as far as the plain one
+    _MAX_STEP = 3.0  # in log σ²
 
     def __init__(self, variance: NDArray[np.float64], tolerance: float = 1e-3) -> None:
         self.variance = variance
@@ -138,9 +138,9 @@ class FixedPoint:
         gain = np.ones(len(at))
         if self._previous is not None:
             moved = at - self._previous[0]
-            bent = self._previous[1] - move  # of a linear map: (1 − slope) · moved
-            usable = (np.abs(moved) > 1e-12) & (bent * moved > 0.0)
-            gain = np.divide(moved, bent, out=gain, where=usable)
+            slowing = self._previous[1] - move  # of a linear map: (1 − slope) · moved
+            usable = (np.abs(moved) > 1e-12) & (slowing * moved > 0.0)
+            gain = np.divide(moved, slowing, out=gain, where=usable)
         self._previous = (at, move)
-        step = np.clip(np.clip(gain, 0.5, self._LARGEST_GAIN) * move, -self._LARGEST_STEP, self._LARGEST_STEP)
-        self.variance = np.clip(np.exp(at + step), LEAST_VARIANCE, LARGEST_VARIANCE)
+        step = np.clip(np.clip(gain, 0.5, self._MAX_GAIN) * move, -self._MAX_STEP, self._MAX_STEP)
+        self.variance = np.clip(np.exp(at + step), MIN_VARIANCE, MAX_VARIANCE)

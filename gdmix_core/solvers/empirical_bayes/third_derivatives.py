@@ -1,6 +1,6 @@
 """Third derivatives of a sum over rows, for the Laplace correction of `l2: auto` (fixed_point.py): compiled kernels.
 
-With w'_i = weight_i · loss'''(z_i). Each goes over the rows begin … end−1 once and overwrites `out`.
+With d_i = weight_i · loss'''(z_i). Each goes over the rows begin … end−1 once and overwrites `out`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def product(
     v: NDArray[np.float64],
     out: NDArray[np.float64],
 ) -> float:
-    """out [k]: Σ w'_i (x_i·q) (x_i·v) x_i; w, q and v float64 [k]."""
+    """out [k]: Σ d_i (x_i·q) (x_i·v) x_i; w, q and v float64 [k]."""
     out[:] = 0.0
     for i in range(begin, end):
         first, last = np.uint64(offsets[i]), np.uint64(offsets[i + 1])
@@ -53,7 +53,7 @@ def product(
 
 
 @njit(cache=True, nogil=True)
-def leverage_gradient(
+def margin_variance_gradient(
     loss: int,
     intercept: bool,
     offsets: NDArray[np.int64],
@@ -67,15 +67,15 @@ def leverage_gradient(
     V: NDArray[np.float64],
     out: NDArray[np.float64],
 ) -> float:
-    """out [k]: Σ w'_i (x_i·V x_i) x_i; V float64 [k, k], symmetric."""
+    """out [k]: Σ d_i (x_i·V x_i) x_i; V float64 [k, k], symmetric."""
     out[:] = 0.0
     for i in range(begin, end):
         first, last = np.uint64(offsets[i]), np.uint64(offsets[i + 1])
         z = offset[i]
-        leverage = 0.0
+        margin_variance = 0.0
         if intercept:
             z += w[0]
-            leverage += V[0, 0]
+            margin_variance += V[0, 0]
         for s in range(first, last):
             j = np.uint64(indices[s]) + np.uint64(1)
             z += values[s] * w[j]
@@ -85,8 +85,8 @@ def leverage_gradient(
                 half += row[0]
             for t in range(first, s):
                 half += row[np.uint64(indices[t]) + np.uint64(1)] * values[t]
-            leverage += 2.0 * half * values[s]
-        share = weight[i] * third_derivative(loss, z) * leverage
+            margin_variance += 2.0 * half * values[s]
+        share = weight[i] * third_derivative(loss, z) * margin_variance
         if intercept:
             out[0] += share
         for s in range(first, last):

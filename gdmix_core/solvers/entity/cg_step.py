@@ -11,7 +11,7 @@ from gdmix_core.solvers.entity.problem import Features
 # Relative residual at which a step is good enough; with the full Newton step's quadratic convergence lost anyway,
 # a looser value costs outer iterations and a tighter one inner iterations. Measured: benchmarks/random_effect.py.
 FORCING = 1e-3
-LARGEST_ROUNDS = 500
+MAX_ITERATIONS = 500
 # A direction whose curvature is below this share of what its entries' own curvatures add up to is one the data and the
 # penalty say nothing about, up to rounding: a step along it would have any length.
 SINGULAR = 1e-12
@@ -26,12 +26,12 @@ def multiply(
     begin: int,
     end: int,
     curvature: NDArray[np.float64],
-    penalty: NDArray[np.float64],
+    precision: NDArray[np.float64],
 ) -> None:
-    """out = (Xᵀ diag(curvature) X + diag(penalty)) v for the rows begin … end−1."""
+    """out = (Xᵀ diag(curvature) X + diag(precision)) v for the rows begin … end−1."""
     intercept, offsets, local, values = features
     for j in range(size):
-        out[j] = penalty[j] * v[j]
+        out[j] = precision[j] * v[j]
     for i in range(begin, end):
         z = v[0] if intercept else 0.0
         for s in range(offsets[i], offsets[i + 1]):
@@ -51,11 +51,11 @@ def hessian_diagonal(
     begin: int,
     end: int,
     curvature: NDArray[np.float64],
-    penalty: NDArray[np.float64],
+    precision: NDArray[np.float64],
 ) -> None:
     intercept, offsets, local, values = features
     for j in range(size):
-        diagonal[j] = penalty[j]
+        diagonal[j] = precision[j]
     for i in range(begin, end):
         c = curvature[i - begin]
         if intercept:
@@ -74,11 +74,11 @@ def newton_step(
     begin: int,
     end: int,
     curvature: NDArray[np.float64],
-    penalty: NDArray[np.float64],
+    precision: NDArray[np.float64],
 ) -> None:
     """step ≈ −H⁻¹ gradient. work: float64 [4, ≥ size] scratch space."""
     diagonal, residual, direction, product = work[0], work[1], work[2], work[3]
-    hessian_diagonal(diagonal, size, features, begin, end, curvature, penalty)
+    hessian_diagonal(diagonal, size, features, begin, end, curvature, precision)
     rho = 0.0
     for j in range(size):
         if diagonal[j] <= 0.0:
@@ -88,10 +88,10 @@ def newton_step(
         direction[j] = residual[j] / diagonal[j]
         rho += residual[j] * direction[j]
     target = FORCING * FORCING * rho
-    for _ in range(min(2 * size, LARGEST_ROUNDS)):
+    for _ in range(min(2 * size, MAX_ITERATIONS)):
         if rho <= target or rho == 0.0:
             break
-        multiply(product, direction, size, features, begin, end, curvature, penalty)
+        multiply(product, direction, size, features, begin, end, curvature, precision)
         curvature_along = 0.0
         separate = 0.0
         for j in range(size):

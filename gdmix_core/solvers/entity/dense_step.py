@@ -21,9 +21,9 @@ def hessian(
     begin: int,
     end: int,
     curvature: NDArray[np.float64],
-    penalty: NDArray[np.float64],
+    precision: NDArray[np.float64],
 ) -> None:
-    """Lower triangle of H = Xᵀ diag(curvature) X + diag(penalty) for the rows begin … end−1.
+    """Lower triangle of H = Xᵀ diag(curvature) X + diag(precision) for the rows begin … end−1.
 
     local: ascending coefficient positions within a row; values: the features there; curvature[i − begin] of row i.
     """
@@ -31,7 +31,7 @@ def hessian(
     for j in range(size):
         for k in range(j):
             H[j, k] = 0.0
-        H[j, j] = penalty[j]
+        H[j, j] = precision[j]
     for i in range(begin, end):
         c = curvature[i - begin]
         if intercept:

@@ -47,9 +47,9 @@ def select_features(
                 used += 1
             continue
         base = size - slopes
-        strength = np.abs(correlations(size, begin, end, offsets, local, values, label))[base:]
+        correlation = np.abs(correlations(size, begin, end, offsets, local, values, label))[base:]
         # mergesort: equals stay in their order, so that which features are kept is the same everywhere.
-        order = np.argsort(-strength, kind="mergesort")
+        order = np.argsort(-correlation, kind="mergesort")
         position = np.full(size, -1, np.int32)
         for k in range(base):
             position[k] = k

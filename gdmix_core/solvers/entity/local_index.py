@@ -119,10 +119,10 @@ def score_rows(
     local: NDArray[np.int32],
     values: NDArray[np.floating],
     coefficient_begin: NDArray[np.int64],
-    theta: NDArray[np.float64],
+    w: NDArray[np.float64],
     scores: NDArray[np.float32],
 ) -> None:
-    """scores[i] = x_i · θ of the row's entity, summed in float64; 0 for an entity without a model."""
+    """scores[i] = x_i · w of the row's entity, summed in float64; 0 for an entity without a model."""
     for e in range(len(row_begin)):
         m = model_of[e]
         has_model = m >= 0 and coefficient_begin[m + 1] > coefficient_begin[m]
@@ -131,8 +131,8 @@ def score_rows(
             if has_model:
                 first = coefficient_begin[m]
                 if intercept:
-                    total = theta[first]
+                    total = w[first]
                 for s in range(offsets[i], offsets[i + 1]):
                     if local[s] >= 0:
-                        total += values[s] * theta[first + local[s]]
+                        total += values[s] * w[first + local[s]]
             scores[i] = total

@@ -1,6 +1,6 @@
-"""Many small penalised models at once: damped Newton, entity after entity, compiled, no Python in between.
+"""Damped Newton for one entity's smooth objective, by a dense Hessian or by conjugate gradients.
 
-For each entity:  F(w) = Σ_i weight_i · loss(y_i, x_i·w + offset_i) + ½ Σ_j precision_j (w_j − mean_j)²
+F(w) = Σ_i weight_i · loss(y_i, x_i·w + offset_i) + ½ Σ_j precision_j (w_j − prior_mean_j)²
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core.jit import njit
-from gdmix_core.solvers.entity import cg_step, dense_step, posterior
-from gdmix_core.solvers.entity.objective import gradient_of, loss_along, margins, move_to
-from gdmix_core.solvers.entity.problem import Entities, Features, Limits, Measures, Outcome, Penalty, Rows, Scratch
+from gdmix_core.solvers.entity import cg_step, dense_step
+from gdmix_core.solvers.entity.objective import gradient_of, loss_along, margins, move_to, penalty_along
+from gdmix_core.solvers.entity.problem import Features, Limits, Penalty, Rows, Scratch
 from gdmix_core.solvers.losses import LINEAR, POISSON, SMOOTHED_HINGE
 
 CONVERGED = 0
@@ -31,71 +31,14 @@ _DECREMENT = 1e-10  # relative to F: the last full step then leaves an error of 
 _NO_DECREMENT = 1e-16
 NEGLIGIBLE_LOSS = 1e-6  # mean loss of a model that separates its rows
 LARGEST_CHANGE = 20.0  # of a margin in one step: e^20 times the odds
+SHORTENINGS = 50
 # Curvatures change by about the change of the margins. Below this the factored Hessian serves again: a step is off by
 # a tenth at most, which costs less than factoring anew.
 _LARGEST_DRIFT = 0.1
-_SHORTENINGS = 50
-
-
-@njit(cache=True, nogil=True)
-def solve_entities(
-    loss: int,
-    entities: Entities,
-    rows: Rows,
-    w: NDArray[np.float64],
-    penalty: Penalty,
-    limits: Limits,
-    outcome: Outcome,
-    measures: Measures,
-) -> None:
-    """Solves entities 0 … E−1. w: float64, of all entities' coefficients; in: start, out: solution."""
-    scratch = scratch_for(entities, measures, limits.dense_limit)
-    measured = is_measured(measures)
-    for e in range(len(entities.row_begin)):
-        begin, end = entities.row_begin[e], entities.row_end[e]
-        first, last = entities.coefficient_begin[e], entities.coefficient_begin[e + 1]
-        if begin == end or first == last:
-            outcome.status[e], outcome.iterations[e], outcome.objective[e] = NO_DATA, 0, 0.0
-            continue
-        own = w[first:last]
-        of_entity = Penalty(penalty.precision[first:last], penalty.mean[first:last])
-        status, iterations, F = _solve(loss, rows, begin, end, own, of_entity, limits, scratch)
-        outcome.status[e], outcome.iterations[e], outcome.objective[e] = status, iterations, F
-        if measured:
-            posterior.measure(loss, rows, begin, end, own, of_entity, first, scratch, measures)
-
-
-@njit(cache=True, nogil=True)
-def is_measured(measures: Measures) -> bool:
-    return measures.variance_mode != posterior.NO_VARIANCES or measures.sums.shape[1] > 0
-
-
-@njit(cache=True, nogil=True)
-def scratch_for(entities: Entities, measures: Measures, dense_limit: int) -> Scratch:
-    """dense_limit: coefficients up to which a step factors the Hessian; for variances larger ones are inverted."""
-    inverted = measures.variance_mode == posterior.FULL or measures.sums.shape[1] > 0
-    rows, largest, dense = 1, 1, 1
-    for e in range(len(entities.row_begin)):
-        rows = max(rows, entities.row_end[e] - entities.row_begin[e])
-        size = entities.coefficient_begin[e + 1] - entities.coefficient_begin[e]
-        largest = max(largest, size)
-        if size <= dense_limit or (inverted and size <= posterior.LARGEST_INVERSE):
-            dense = max(dense, size)
-    return Scratch(
-        np.empty(rows),
-        np.empty(rows),
-        np.empty(rows),
-        np.empty(rows),
-        np.empty(largest),
-        np.empty(largest),
-        np.empty((4, largest)),
-        np.empty((dense, dense)),
-        np.empty((dense, dense)) if inverted else np.empty((0, 0)),
-    )
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _solve(
+def minimize(
     loss: int,
     rows: Rows,
     begin: int,
@@ -123,7 +66,7 @@ def _solve(
 
     move_to(z, w, rows, begin, end)
     data_loss = loss_along(loss, z, z, 0.0, rows, begin, end, slope, curvature)
-    F = data_loss + _penalty_along(w, step, 0.0, penalty)
+    F = data_loss + penalty_along(w, step, 0.0, penalty, None)
     iterations = 0
     drift = np.inf  # how far margins have moved since H was factored
     for _ in range(limits.max_iterations):
@@ -148,9 +91,11 @@ def _solve(
         # A quadratic is its own model, however far the step goes; labels of a linear model have any size.
         t = 1.0 if loss == LINEAR or change <= LARGEST_CHANGE else LARGEST_CHANGE / change
         improved = False
-        for _ in range(_SHORTENINGS):
+        # As in proximal.py. A function of its own would cost 3 to 5 % of a fit: Numba counts references to each array
+        # that it is given, at every step.
+        for _ in range(SHORTENINGS):
             data_loss = loss_along(loss, z, dz, t, rows, begin, end, slope, curvature)
-            trial = data_loss + _penalty_along(w, step, t, penalty)
+            trial = data_loss + penalty_along(w, step, t, penalty, None)
             # Close to the optimum a decrease drowns in the rounding of F and its terms; the gradient decides there.
             if trial <= F - _SUFFICIENT_DECREASE * t * decrement + _ROUNDING * (abs(F) + left):
                 improved = True
@@ -201,17 +146,6 @@ def _newton_step(
         drift = 0.0
     dense_step.solve(scratch.H, size, scratch.gradient, scratch.step)
     return drift
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _penalty_along(w: NDArray[np.float64], step: NDArray[np.float64], t: float, penalty: Penalty) -> float:
-    """½ Σ precision (w + t step − mean)²."""
-    precision, mean = penalty.precision, penalty.mean
-    total = 0.0
-    for j in range(len(w)):
-        moved = w[j] + t * step[j] - mean[j]
-        total += 0.5 * precision[j] * moved * moved
-    return total
 
 
 @njit(cache=True, nogil=True, inline="always")

@@ -68,12 +68,12 @@ def gradient_of(
     begin: int,
     end: int,
 ) -> float:
-    """gradient = Xᵀ slope + precision ∘ (w − mean); returns its largest absolute entry, NaN aside."""
+    """gradient = Xᵀ slope + precision ∘ (w − prior_mean); returns its largest absolute entry, NaN aside."""
     intercept, offsets, local, values = features
-    precision, mean = penalty.precision, penalty.mean
+    precision, prior_mean = penalty.precision, penalty.prior_mean
     size = len(w)
     for j in range(size):
-        gradient[j] = precision[j] * (w[j] - mean[j])
+        gradient[j] = precision[j] * (w[j] - prior_mean[j])
     for i in range(begin, end):
         g = slope[i - begin]
         if intercept:
@@ -84,3 +84,20 @@ def gradient_of(
     for j in range(size):
         largest = max(largest, abs(gradient[j]))
     return largest
+
+
+@njit(cache=True, nogil=True, inline="always")
+def penalty_along(
+    w: NDArray[np.float64], step: NDArray[np.float64], t: float, penalty: Penalty, l1: NDArray[np.float64] | None
+) -> float:
+    """½ Σ precision (w + t step − prior_mean)² + Σ l1 |w + t step|."""
+    precision, prior_mean = penalty.precision, penalty.prior_mean
+    total = 0.0
+    for j in range(len(w)):
+        moved = w[j] + t * step[j]
+        off = moved - prior_mean[j]
+        term = 0.5 * precision[j] * off * off
+        if l1 is not None:
+            term += l1[j] * abs(moved)
+        total += term
+    return total

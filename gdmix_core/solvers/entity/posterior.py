@@ -40,8 +40,8 @@ def measure(
     variances: nan where a direction has no curvature; models larger than scratch.H are measured by diag(H) alone
     group: the prior each coefficient has in common with others, −1 for one of its own; sums [4, G], added to:
         Σ precision w², Σ precision c, Σ 1, Σ precision V; with G = 0 nothing is
-    other_leverage: posterior variance of each row's margin that comes from the other coordinates; leverage: out, what
-        comes from this one; both are only touched where sums are
+    other_margin_variance: posterior variance of each row's margin that comes from the other coordinates
+    margin_variance: out, what comes from this one; both are only touched where sums are
     """
     size, precision = len(w), penalty.precision
     z, curvature, H, V = scratch.z, scratch.curvature, scratch.H, scratch.V
@@ -82,7 +82,7 @@ def measure(
             sums[3, g] += variance * precision[j]
     if dense:
         slope = diagonal  # no longer needed; r of the module's formula
-        leverage_slope(loss, slope, size, rows, begin, end, z, V, measures)
+        margin_variance_slope(loss, slope, size, rows, begin, end, z, V, measures)
         for j in range(size):
             g = group[j]
             if g >= 0:
@@ -117,7 +117,7 @@ def invert(L: NDArray[np.float64], V: NDArray[np.float64], size: int) -> None:
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def leverage_slope(
+def margin_variance_slope(
     loss: int,
     slope: NDArray[np.float64],
     size: int,
@@ -128,7 +128,7 @@ def leverage_slope(
     V: NDArray[np.float64],
     measures: Measures,
 ) -> None:
-    """slope = r = Σ_i h_i w'_i x_i, with w'_i = weight_i · loss'''(z_i) and h_i = x_i·V x_i + other_leverage_i."""
+    """slope = r = Σ_i h_i d_i x_i, with d_i = weight_i · loss'''(z_i) and h_i = x_i·V x_i + other_margin_variance_i."""
     intercept, offsets, local, values = rows.features
     for j in range(size):
         slope[j] = 0.0
@@ -141,8 +141,8 @@ def leverage_slope(
             for t in range(first, s):
                 inner += V[a, np.uint64(local[t])] * values[t]
             h += values[s] * (2.0 * inner + V[a, a] * values[s])
-        measures.leverage[i] = h
-        change = (h + measures.other_leverage[i]) * rows.weight[i] * third_derivative(loss, z[i - begin])
+        measures.margin_variance[i] = h
+        change = (h + measures.other_margin_variance[i]) * rows.weight[i] * third_derivative(loss, z[i - begin])
         if intercept:
             slope[0] += change
         for s in range(first, last):

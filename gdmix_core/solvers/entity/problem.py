@@ -45,10 +45,10 @@ class Rows(NamedTuple):
 
 
 class Penalty(NamedTuple):
-    """½ Σ_j precision_j (w_j − mean_j)²; both float64, of all entities' coefficients, or of one's."""
+    """½ Σ_j precision_j (w_j − prior_mean_j)²; both float64, of all entities' coefficients, or of one's."""
 
     precision: NDArray[np.float64]
-    mean: NDArray[np.float64]
+    prior_mean: NDArray[np.float64]
 
 
 class Constraints(NamedTuple):
@@ -80,15 +80,15 @@ class Measures(NamedTuple):
     """What is measured at the solutions, see posterior.measure.
 
     variances float64, out, and group int32: of all coefficients; sums float64 [4, G], added to
-    other_leverage float64 [n]; leverage float32 [n], out. Arrays are empty where nothing is asked for.
+    other_margin_variance float64 [n]; margin_variance float32 [n], out. Arrays are empty where nothing is asked for.
     """
 
     variance_mode: int
     variances: NDArray[np.float64]
     group: NDArray[np.int32]
     sums: NDArray[np.float64]
-    other_leverage: NDArray[np.float64]
-    leverage: NDArray[np.float32]
+    other_margin_variance: NDArray[np.float64]
+    margin_variance: NDArray[np.float32]
 
 
 class Scratch(NamedTuple):

@@ -1,8 +1,8 @@
-"""Many small models with an L1 penalty or bounds: proximal Newton with coordinate descent, entity after entity.
+"""Proximal Newton with coordinate descent, for one entity's objective with an L1 penalty or bounds.
 
-For each entity, with lower ≤ θ ≤ upper:
+With lower ≤ w ≤ upper:
 
-    F(θ) = Σ_i weight_i · loss(y_i, x_i·θ + offset_i) + ½ Σ_j penalty_j (θ_j − prior_j)² + Σ_j l1_j |θ_j|
+    F(w) = Σ_i weight_i · loss(y_i, x_i·w + offset_i) + ½ Σ_j precision_j (w_j − prior_mean_j)² + Σ_j l1_j |w_j|
 
 Each step minimises the quadratic model of the smooth part plus the rest by coordinate descent, and searches along it
 (Yuan, Ho and Lin, "An improved GLMNET for L1-regularized logistic regression", 2012). A step touches the entity's
@@ -15,67 +15,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core.jit import njit
-from gdmix_core.solvers.entity import posterior
 from gdmix_core.solvers.entity.coordinate_descent import Columns, by_column, descend, min_norm_subgradient
 from gdmix_core.solvers.entity.newton import (
     CONVERGED,
     ITERATION_LIMIT,
     LARGEST_CHANGE,
     NEGLIGIBLE_LOSS,
-    NO_DATA,
     SEPARATED,
-    is_measured,
+    SHORTENINGS,
     is_number,
     largest_change,
     left_to_lose,
-    scratch_for,
 )
-from gdmix_core.solvers.entity.objective import gradient_of, loss_along, move_to
-from gdmix_core.solvers.entity.problem import Constraints, Entities, Limits, Measures, Outcome, Penalty, Rows, Scratch
+from gdmix_core.solvers.entity.objective import gradient_of, loss_along, move_to, penalty_along
+from gdmix_core.solvers.entity.problem import Constraints, Entities, Limits, Penalty, Rows, Scratch
 from gdmix_core.solvers.losses import LINEAR, SMOOTHED_HINGE
 
 _SUFFICIENT_DECREASE = 1e-2
 _INNER = 0.01  # the quadratic model is solved to this share of the gradient at hand
-_SHORTENINGS = 50
 
 
 @njit(cache=True, nogil=True)
-def solve_entities(
-    loss: int,
-    entities: Entities,
-    rows: Rows,
-    w: NDArray[np.float64],
-    penalty: Penalty,
-    constraints: Constraints,
-    limits: Limits,
-    outcome: Outcome,
-    measures: Measures,
-) -> None:
-    """As newton.solve_entities, within constraints.
-
-    An entity has converged when no entry of the least subgradient that the bounds let act is above its tolerance.
-    """
-    scratch = scratch_for(entities, measures, 0)
-    columns, measured = _columns_for(entities, rows), is_measured(measures)
-    for e in range(len(entities.row_begin)):
-        begin, end = entities.row_begin[e], entities.row_end[e]
-        first, last = entities.coefficient_begin[e], entities.coefficient_begin[e + 1]
-        if begin == end or first == last:
-            outcome.status[e], outcome.iterations[e], outcome.objective[e] = NO_DATA, 0, 0.0
-            continue
-        own = w[first:last]
-        of_entity = Penalty(penalty.precision[first:last], penalty.mean[first:last])
-        l1, lower, upper = constraints
-        within = Constraints(l1[first:last], lower[first:last], upper[first:last])
-        by_column(columns, last - first, rows.features, begin, end)
-        status, iterations, F = _solve(loss, rows, begin, end, own, of_entity, within, limits, scratch, columns)
-        outcome.status[e], outcome.iterations[e], outcome.objective[e] = status, iterations, F
-        if measured:
-            posterior.measure(loss, rows, begin, end, own, of_entity, first, scratch, measures)
-
-
-@njit(cache=True, nogil=True)
-def _columns_for(entities: Entities, rows: Rows) -> Columns:
+def columns_for(entities: Entities, rows: Rows) -> Columns:
     entries, largest = 1, 1
     for e in range(len(entities.row_begin)):
         begin, end = entities.row_begin[e], entities.row_end[e]
@@ -85,7 +46,7 @@ def _columns_for(entities: Entities, rows: Rows) -> Columns:
 
 
 @njit(cache=True, nogil=True)
-def _solve(
+def minimize(
     loss: int,
     rows: Rows,
     begin: int,
@@ -103,6 +64,7 @@ def _solve(
     )  # fmt: skip
     l1, lower, upper = constraints.l1, constraints.lower, constraints.upper
     size, count = len(w), end - begin
+    by_column(columns, size, rows.features, begin, end)
     total_weight, free = 0.0, False
     for i in range(begin, end):
         total_weight += rows.weight[i]
@@ -115,7 +77,7 @@ def _solve(
 
     move_to(z, w, rows, begin, end)
     data_loss = loss_along(loss, z, z, 0.0, rows, begin, end, slope, curvature)
-    F = data_loss + _penalty_at(w, step, 0.0, penalty, l1)
+    F = data_loss + penalty_along(w, step, 0.0, penalty, l1)
     iterations = 0
     for _ in range(limits.max_iterations):
         gradient_of(gradient, slope, w, penalty, rows.features, begin, end)
@@ -136,9 +98,9 @@ def _solve(
         change = largest_change(dz, count)
         t = 1.0 if loss == LINEAR or change <= LARGEST_CHANGE else LARGEST_CHANGE / change
         improved = False
-        for _ in range(_SHORTENINGS):
+        for _ in range(SHORTENINGS):
             data_loss = loss_along(loss, z, dz, t, rows, begin, end, slope, curvature)
-            trial = data_loss + _penalty_at(w, step, t, penalty, l1)
+            trial = data_loss + penalty_along(w, step, t, penalty, l1)
             # Close to the optimum a decrease drowns in the rounding of F; the subgradient decides there.
             if trial <= F + _SUFFICIENT_DECREASE * t * expected + 1e-15 * abs(F):
                 improved = True
@@ -153,15 +115,3 @@ def _solve(
         for i in range(count):
             z[i] += t * dz[i]
     return ITERATION_LIMIT, iterations, F
-
-
-@njit(cache=True, nogil=True)
-def _penalty_at(
-    w: NDArray[np.float64], step: NDArray[np.float64], t: float, penalty: Penalty, l1: NDArray[np.float64]
-) -> float:
-    total = 0.0
-    for j in range(len(w)):
-        moved = w[j] + t * step[j]
-        off = moved - penalty.mean[j]
-        total += 0.5 * penalty.precision[j] * off * off + l1[j] * abs(moved)
-    return total

@@ -27,10 +27,29 @@ def minimize(
     constraints: Constraints | None = None,
     on_iteration: Callable[[int, float, Vector], None] | None = None,
 ) -> OptimizeResult:
-    """Minimises objective(w), or, with constraints, objective(w) + Σ l1_j |w_j| over lower ≤ w ≤ upper.
+    """Minimise objective(w), or, with constraints, objective(w) + Σ l1_j |w_j| over lower ≤ w ≤ upper.
 
-    gtol: largest absolute entry of the gradient (Constraints.subgradient) to stop at.
-    on_iteration(number, F, w) is called after each iteration.
+    Parameters
+    ----------
+    objective
+        w, float64 [k], → the value and the gradient, float64 [k].
+    start
+        float64 [k], where to start.
+    gtol
+        Largest absolute entry of the gradient (with constraints: `Constraints.subgradient`) to stop at.
+    max_iterations
+        Iterations after which to stop.
+    history
+        How many steps the approximation of the Hessian is made from.
+    constraints
+        L1 weights and bounds; None for none.
+    on_iteration
+        Called as on_iteration(number, F, w) after each iteration.
+
+    Returns
+    -------
+    OptimizeResult
+        The point found, `w`, float64 [k], and how the search for it ended.
     """
     from scipy.optimize import minimize as scipy_minimize
 

@@ -23,7 +23,7 @@ from gdmix_core.solvers.large.optimize_result import OptimizeResult
 DENSE_LIMIT = 128
 
 FORCING = 0.1  # largest relative residual at which a step is good enough
-_LARGEST_ROUNDS = 250  # of conjugate gradients in a step
+_MAX_CG_ITERATIONS = 250  # in a step
 _SHORTENINGS = 40
 _ACCEPT = 1e-4
 # A direction whose curvature is below this share of the preconditioner's is one the data and the penalty leave open.
@@ -167,7 +167,7 @@ def conjugate_gradients(
     rho = float(residual @ y)
     target = forcing * forcing * rho
     size = rho  # direction · M direction
-    for _ in range(min(2 * len(gradient), _LARGEST_ROUNDS)):
+    for _ in range(min(2 * len(gradient), _MAX_CG_ITERATIONS)):
         if rho <= target or np.max(np.abs(residual)) <= floor:
             break
         Hd = product(direction)

@@ -2,11 +2,14 @@
 
     D(w) = Σ_i weight_i · loss(y_i, x_i·w + b + offset_i)
 
-Everything is summed in lanes (blocked_sum.py): the same bits on any number of cores.
+Everything is summed in blocks (blocked_sum.py): the same bits on any number of cores.
 """
 
 from __future__ import annotations
 
+import math
+import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -25,14 +28,32 @@ LOSSES = frozenset(LOSS_OF_TASK.values())
 
 
 class GlobalObjective:
-    """D of a fixed effect on one worker's rows.
+    """The data term D of a fixed effect on one worker's rows, with its derivatives.
 
-    bag: its rows' features; label, weight, offset: float64 [n]
-    The coefficients are float64 [features + 1], the intercept first; without one its entry stays 0.
+    Coefficients are float64 [features + 1], the intercept first; without one its entry stays 0. So are the rows of
+    vectors and matrices. Second derivatives are those at the w of the latest `move_to`.
 
-    Raises DataError for arrays that do not fit together, indices beyond the features, and numbers that are not finite.
+    Parameters
+    ----------
+    loss
+        One of `LOSS_OF_TASK` of gdmix_core.solvers.losses.
+    bag
+        Features of the n rows.
+    features
+        Length of the feature list.
+    label, weight, offset
+        float64 [n]; offsets are in units of the margin.
+    intercept
+        Whether the model has one.
+    threads
+        How many cores to use; the result is the same to the bit on any number.
 
-    Second derivatives are those at the w of the latest `move_to`. Vectors and matrices have the intercept's row first.
+    Raises
+    ------
+    DataError
+        For arrays that do not fit together, indices beyond the features, and numbers that are not finite.
+    ConfigError
+        For a loss or a number of features that cannot be.
     """
 
     def __init__(
@@ -59,30 +80,67 @@ class GlobalObjective:
             raise ConfigError(f"loss must be one of {sorted(LOSSES)} (LOSS_OF_TASK of the task), not {loss!r}")
         self._loss, self._intercept = loss, intercept
         self._rows = (bag.offsets, bag.indices, bag.values)
-        self._told = (label, weight, offset)
+        self._targets = (label, weight, offset)
         self._size = features + 1
         self._pool = ThreadPoolExecutor(threads)
-        self._lanes = BlockedSum(len(label), self._size, self._pool)
+        self._blocks = BlockedSum(len(label), self._size, self._pool)
         # weight · loss'' of each row, made on the way when loss and gradient are; at which w, `_at` says.
         self._curvature = np.empty(len(label))
         self._at: NDArray[np.float64] | None = None
 
     def value_and_gradient(self, w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """Return D(w) and its gradient, float64 [features + 1]."""
         w = self._of_coefficients(w, "w")
         self._at = w.copy()
-        return self._lanes.sum(
+        return self._blocks.sum(
             lambda begin, end, out: _accumulate(
-                self._loss, self._intercept, *self._rows, *self._told, begin, end, w, out, self._curvature
+                self._loss, self._intercept, *self._rows, *self._targets, begin, end, w, out, self._curvature
             )
         )
 
     def move_to(self, w: NDArray[np.float64]) -> None:
-        """Second derivatives are asked for at w from now on; costs nothing where w was evaluated last."""
+        """Take second derivatives at w from now on; costs nothing where w was evaluated last."""
         if self._at is None or not np.array_equal(self._at, w):
             self.value_and_gradient(w)
 
+    def product(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the Hessian times v, float64 [features + 1]."""
+        return self._sum_curvature(curvature.product, (self._size,), self._of_coefficients(v, "v"))
+
+    def diagonal(self) -> NDArray[np.float64]:
+        """Return the Hessian's diagonal, and its first row (that of the intercept): float64 [2, features + 1]."""
+        return self._sum_curvature(curvature.diagonal, (2, self._size))
+
+    def hessian(self) -> NDArray[np.float64]:
+        """Return the Hessian, float64 [features + 1, features + 1], symmetric. It takes three times its memory."""
+        offsets = self._rows[0]
+        dense = offsets[-1] > _DENSE_SHARE * (len(offsets) - 1) * self._size
+        add = curvature.half_hessian_of_dense_rows if dense else curvature.half_hessian
+        half = self._sum_curvature(add, (self._size, self._size))
+        on_diagonal = np.diag(half).copy()
+        half += half.T.copy()
+        np.fill_diagonal(half, on_diagonal)
+        return half
+
+    def third_product(self, q: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the third derivative in the directions q and v: Σ_i weight_i loss''' (x_i·q) (x_i·v) x_i."""
+        return self._sum_third_derivatives(
+            third_derivatives.product, self._moved(), self._of_coefficients(q, "q"), self._of_coefficients(v, "v")
+        )
+
+    def margin_variance_gradient(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return Σ_i weight_i loss''' (x_i·V x_i) x_i; V is float64 [features + 1, features + 1], symmetric."""
+        return self._sum_third_derivatives(
+            third_derivatives.margin_variance_gradient, self._moved(), self._of_coefficients(V, "V", dimensions=2)
+        )
+
+    def leverage_gradient(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return `margin_variance_gradient`, under the name that it had."""
+        warnings.warn("leverage_gradient is called margin_variance_gradient", DeprecationWarning, stacklevel=2)
+        return self.margin_variance_gradient(V)
+
     def _of_coefficients(self, values: NDArray[np.float64], what: str, dimensions: int = 1) -> NDArray[np.float64]:
-        """As the kernels take it. It need not be finite: a step may be too far, which the loss then says."""
+        """Return it as the kernels take it. It need not be finite: a step may be too far, which the loss then says."""
         array = np.ascontiguousarray(values, np.float64)
         if array.shape != (self._size,) * dimensions:
             raise DataError(
@@ -96,69 +154,33 @@ class GlobalObjective:
             raise DataError("second derivatives are those at a w: call move_to(w) first")
         return self._at
 
-    def product(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Hessian times v, float64 [features + 1]."""
+    def _sum_curvature(
+        self, kernel: Callable[..., float], shape: tuple[int, ...], *vectors: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Sum a kernel of curvature.py over all rows; float64 [shape]."""
         self._moved()
-        v = self._of_coefficients(v, "v")
-        _, total = self._lanes.sum(
-            lambda begin, end, out: curvature.product(self._intercept, *self._rows, self._curvature, begin, end, v, out)
-        )
-        return total
-
-    def diagonal(self) -> NDArray[np.float64]:
-        """float64 [2, features + 1]: the Hessian's diagonal, and its first row (that of the intercept)."""
-        self._moved()
-        lanes = BlockedSum(len(self._curvature), 2 * self._size, self._pool)
-        _, total = lanes.sum(
-            lambda begin, end, out: curvature.diagonal(
-                self._intercept, *self._rows, self._curvature, begin, end, out.reshape(2, -1)
+        width = math.prod(shape)
+        blocks = self._blocks if width == self._size else BlockedSum(len(self._curvature), width, self._pool)
+        _, total = blocks.sum(
+            lambda begin, end, out: kernel(
+                self._intercept, *self._rows, self._curvature, begin, end, *vectors, out.reshape(shape)
             )
         )
-        return total.reshape(2, -1)
+        return total.reshape(shape)
 
-    def hessian(self) -> NDArray[np.float64]:
-        """float64 [features + 1, features + 1], symmetric. Needs three times its memory."""
-        self._moved()
-        lanes = BlockedSum(len(self._curvature), self._size * self._size, self._pool)
-        offsets = self._rows[0]
-        dense = offsets[-1] > _DENSE_SHARE * (len(offsets) - 1) * self._size
-        add = curvature.half_hessian_of_dense_rows if dense else curvature.half_hessian
-        _, total = lanes.sum(
-            lambda begin, end, out: add(
-                self._intercept, *self._rows, self._curvature, begin, end, out.reshape(self._size, -1)
-            )
-        )
-        half = total.reshape(self._size, -1)
-        on_diagonal = np.diag(half).copy()
-        half += half.T.copy()
-        np.fill_diagonal(half, on_diagonal)
-        return half
-
-    def third_product(self, q: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The third derivative in the directions q and v: Σ_i weight_i loss''' (x_i·q) (x_i·v) x_i."""
-        at, q, v = self._moved(), self._of_coefficients(q, "q"), self._of_coefficients(v, "v")
-        _, weight, offset = self._told
-        _, total = self._lanes.sum(
-            lambda begin, end, out: third_derivatives.product(
-                self._loss, self._intercept, *self._rows, weight, offset, begin, end, at, q, v, out
-            )
-        )
-        return total
-
-    def leverage_gradient(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Σ_i weight_i loss''' (x_i·V x_i) x_i, with V float64 [features + 1, features + 1] symmetric."""
-        at, V = self._moved(), self._of_coefficients(V, "V", dimensions=2)
-        _, weight, offset = self._told
-        _, total = self._lanes.sum(
-            lambda begin, end, out: third_derivatives.leverage_gradient(
-                self._loss, self._intercept, *self._rows, weight, offset, begin, end, at, V, out
+    def _sum_third_derivatives(self, kernel: Callable[..., float], *arrays: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sum a kernel of third_derivatives.py over all rows; float64 [features + 1]."""
+        _, weight, offset = self._targets
+        _, total = self._blocks.sum(
+            lambda begin, end, out: kernel(
+                self._loss, self._intercept, *self._rows, weight, offset, begin, end, *arrays, out
             )
         )
         return total
 
 
 def score_bag(bag: Bag, w: NDArray[np.float64], intercept: bool) -> NDArray[np.float32]:
-    """float32 [n]: x·w + b. w: float64 [features + 1], the intercept first."""
+    """Return x·w + b of each row, float32 [n]. w: float64 [features + 1], the intercept first."""
     bag = bag.checked(len(w) - 1)
     scores = np.empty(len(bag), np.float32)
     _score(intercept, bag.offsets, bag.indices, bag.values, w, scores)

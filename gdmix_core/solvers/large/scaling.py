@@ -6,7 +6,7 @@ A coefficient w_j of the features' own units is factor_j u_j, and the intercept 
 
 and the scaled features never have to be made: w = T u, and derivatives in u follow from those in w by the chain rule.
 
-    F(u) = D(Tu) + ½ Σ_j precision_j ((Tu)_j − mean_j)² + ½ Σ_j penalty_j (u_j − centre_j)²
+    F(u) = D(Tu) + ½ Σ_j precision_j ((Tu)_j − prior_mean_j)² + ½ Σ_j scaled_precision_j (u_j − scaled_prior_mean_j)²
 """
 
 from __future__ import annotations
@@ -67,27 +67,28 @@ class Scaling:
 
 @dataclass(frozen=True)
 class Penalty:
-    """All float64 [k], the intercept first.
+    """Two Gaussian priors; all float64 [k], the intercept first.
 
-    l2, centre: of the scaled coefficients u; precision, mean: of those in the features' units
+    scaled_precision, scaled_prior_mean: of the scaled coefficients u
+    precision, prior_mean: of the coefficients w, in the features' units
     """
 
-    l2: NDArray[np.float64]
-    centre: NDArray[np.float64]
+    scaled_precision: NDArray[np.float64]
+    scaled_prior_mean: NDArray[np.float64]
     precision: NDArray[np.float64]
-    mean: NDArray[np.float64]
+    prior_mean: NDArray[np.float64]
 
     @classmethod
-    def ridge(cls, l2: NDArray[np.float64]) -> Penalty:
-        zero = np.zeros(len(l2))
-        return cls(l2, zero, zero, zero)
+    def ridge(cls, scaled_precision: NDArray[np.float64]) -> Penalty:
+        zero = np.zeros(len(scaled_precision))
+        return cls(scaled_precision, zero, zero, zero)
 
 
 class ScaledObjective:
     """F without its L1 part, its gradient, and the Hessian at the u of the latest `move_to`."""
 
     def __init__(self, data: DataTerm, penalty: Penalty, scaling: Scaling | None = None) -> None:
-        size = len(penalty.l2)
+        size = len(penalty.scaled_precision)
         self.data, self.penalty = data, penalty
         self.scaling = scaling or Scaling(np.ones(size), np.zeros(size))
 
@@ -95,22 +96,22 @@ class ScaledObjective:
         p = self.penalty
         w = self.scaling.to_original(u)
         value, gradient = self.data.value_and_gradient(w)
-        from_mean, from_centre = w - p.mean, u - p.centre
-        value += 0.5 * float(p.precision @ (from_mean * from_mean)) + 0.5 * float(p.l2 @ (from_centre * from_centre))
-        return value, self.scaling.pull_back(gradient + p.precision * from_mean) + p.l2 * from_centre
+        dw, du = w - p.prior_mean, u - p.scaled_prior_mean
+        value += 0.5 * float(p.precision @ (dw * dw)) + 0.5 * float(p.scaled_precision @ (du * du))
+        return value, self.scaling.pull_back(gradient + p.precision * dw) + p.scaled_precision * du
 
     def move_to(self, u: NDArray[np.float64]) -> None:
         self.data.move_to(self.scaling.to_original(u))
 
     def product(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
-        w = self.scaling.to_original(v)
-        return self.scaling.pull_back(self.data.product(w) + self.penalty.precision * w) + self.penalty.l2 * v
+        w, p = self.scaling.to_original(v), self.penalty
+        return self.scaling.pull_back(self.data.product(w) + p.precision * w) + p.scaled_precision * v
 
     def diagonal(self) -> NDArray[np.float64]:
         own, first_row = self.data.diagonal()
         own, shift = own + self.penalty.precision, self.scaling.shift
         spread = own - shift * (2.0 * first_row - shift * own[0])
-        return np.where(spread > _ROUNDING * own, spread, 0.0) * self.scaling.factor**2 + self.penalty.l2
+        return np.where(spread > _ROUNDING * own, spread, 0.0) * self.scaling.factor**2 + self.penalty.scaled_precision
 
     def hessian(self) -> NDArray[np.float64]:
         H = self.data.hessian()
@@ -119,5 +120,5 @@ class ScaledObjective:
         H = self.scaling.pull_back_matrix(H)
         constant = np.diag(H) <= _ROUNDING * own
         H[constant], H[:, constant] = 0.0, 0.0
-        H[np.diag_indices_from(H)] += self.penalty.l2
+        H[np.diag_indices_from(H)] += self.penalty.scaled_precision
         return H
