@@ -15,7 +15,7 @@ from gdmix_core.errors import ConfigError, DataError, GdmixError, StepError, Sto
 from gdmix_core.extras import requirement
 from gdmix_core.paths import without_secrets
 
-# What to do, by the number of an error of the operating system.
+# The advice for each error of the operating system, by its number.
 _ADVICE = {
     errno.ENOSPC: ("no space is left on the disk", "make room, or choose another place; the same command resumes"),
     errno.EDQUOT: ("the disk quota is used up", "make room, or choose another place; the same command resumes"),

@@ -137,7 +137,7 @@ def _holds_path(annotation: Any, metadata: Iterable[Any]) -> bool:
 def refuse_without_effect(model: BaseModel, keys: Iterable[str], why: str, at: str = "") -> None:
     """Raise ValueError for a key that says something which nothing would come of; why: the rest of the sentence.
 
-    What says the default is let pass, as a run's own config.yaml spells out all of them. at: the key path of the model
+    A default passes, as a run's own config.yaml spells out all of them. at: the key path of the model
     """
     for key in keys:
         if not is_lenient() and getattr(model, key) != type(model).model_fields[key].get_default(

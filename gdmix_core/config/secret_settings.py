@@ -63,7 +63,7 @@ def holds_secret(name: str, value: str) -> bool:
         return False
     if _NOT_THE_SECRET.search(words):
         return False
-    # What the secret is of may follow its name: an account, a bucket, a host.
+    # The owner of a secret may follow its name: an account, a bucket, a host.
     parts = plain.split(".")
     owners = (_words(".".join(parts[:count])) for count in range(1, len(parts)))
     return bool(_SECRET_NAMES.search(words) or _SECRET_PREFIXES.search(plain)) or any(

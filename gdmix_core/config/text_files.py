@@ -13,7 +13,7 @@ from gdmix_core.errors import ConfigError, DataError, GdmixError
 
 KERAS_FILE = "model.keras"
 VOCABULARY_FILE = "vocab.txt"
-# What is read of a folder as Hugging Face lays it out; the last one may be absent.
+# The files that are read of a folder as Hugging Face lays it out; the last one may be absent.
 _BERT_FILES = ("config.json", "model.safetensors", "tokenizer_config.json")
 
 

@@ -32,7 +32,7 @@ _SCALARS = {
     "merge": r"<<",
 }
 _TAGS = {f"tag:yaml.org,2002:{name}" for name in (*_SCALARS, "str", "seq", "map")}
-# What YAML 1.1 takes for a boolean, as other readers of the same file may.
+# YAML 1.1 takes these for booleans, as other readers of the same file may.
 _BOOLEANS_OF_1_1 = re.compile(r"y|n|yes|no|on|off", re.IGNORECASE)
 
 

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 STALE_SECONDS = 120.0
 RENEW_SECONDS = 20.0
-# Those who came at the same moment try again, at random times.
+# Processes that came at the same moment try again, at random times.
 _TRIES = 6
 
 

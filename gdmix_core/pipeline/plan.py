@@ -179,8 +179,8 @@ def trained(config: Config) -> list[str]:
 def order_of_pass(config: Config, pass_number: int) -> list[str]:
     """Return the coordinates that a pass goes through.
 
-    Those whose model is given (locked, external) are in the first pass alone, and before all others, so that each of
-    these trains on their scores.
+    Coordinates with a given model (locked, external) are in the first pass alone, and before all others, so that
+    each of these trains on their scores.
     """
     given = [name for name, coordinate in config.coordinates.items() if coordinate.trained_once]
     return [*given, *trained(config)] if pass_number == 1 else trained(config)

@@ -28,7 +28,7 @@ _FORMAT = 1
 # One service under several names.
 _SCHEMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfss": "abfs"}
 
-# What steps write into frame, shards, initial and export: also what was not whole yet when they were killed.
+# Files that steps write into frame, shards, initial and export, also those not whole yet when a step was killed.
 _WRITTEN = re.compile(
     r"[^/]+/(saved_model|\.saved_model\.\w+|files|network|pieces)/.*"
     r"|([^/]+/)?features/.*\.csv(\.\w+)?"
@@ -193,7 +193,7 @@ def _mark(root: str, pipeline: str) -> None:
     aside = os.path.join(local, f".{MARK}.{uuid.uuid4().hex}")
     storage.write_json(aside, content)
     try:
-        # Of two pipelines that begin at the same moment only one makes the name.
+        # Only one of two pipelines that begin at the same moment makes the name.
         os.link(aside, local_path(mark) or mark)
     except FileExistsError:
         pass

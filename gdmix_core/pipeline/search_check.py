@@ -68,7 +68,7 @@ def _check(config: Config) -> None:
     first = {path: _some(candidates)[0] for path, candidates in parameters.items()}
     for path, candidates in parameters.items():
         _check_effect(config, keys[path], path, candidates, first)
-    # What two numbers may be together is always an order, such as lower < upper: the extremes show it.
+    # Rules about two numbers are always an order, such as lower < upper: the extremes show it.
     extremes = [(min(some), max(some)) for some in map(_some, parameters.values())]
     for corner in itertools.islice(itertools.product(*extremes), _CORNERS):
         _trial_config(config, ("tune",), dict(zip(parameters, corner, strict=True)))

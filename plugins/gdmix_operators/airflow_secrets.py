@@ -12,7 +12,7 @@ from gdmix_core.errors import ConfigError
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
-# Of a Spark connection's extras, those that are not secrets: they are shown on the command line of spark-submit.
+# The extras of a Spark connection that are not secrets: they are shown on the command line of spark-submit.
 _SHOWN_EXTRAS = frozenset(
     {"queue", "deploy-mode", "spark-binary", "namespace", "principal", "rest-scheme", "rest-port", "spark-home"}
 )

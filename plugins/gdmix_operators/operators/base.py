@@ -52,7 +52,7 @@ class StepOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("run", "config_key")
     doing: ClassVar[str] = "Running"
-    # Of a mapped task: which part of the step it carries out.
+    # The part of the step that a mapped task carries out.
     group: int | None = None
 
     def __init__(
