@@ -14,6 +14,7 @@ help:
 	@echo "make demo ENGINE=embedded  the same without Spark, and so without Java"
 	@echo "make test                set up, then lint, types and all tests"
 	@echo "make setup               only the environment in .venv"
+	@echo "make java                a Java for Spark, where there is none"
 	@echo "make lint                style, format, the layers of the code, and the docs' links and pages"
 	@echo "make docs                docs and API pages as a site, in build/site"
 	@echo "make types               mypy"

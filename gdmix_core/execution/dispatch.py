@@ -55,7 +55,6 @@ def _carry_out(run: Run, step: Step, group: int | None) -> dict[str, Any]:
         from gdmix_core.effects.effect import effect_of
         from gdmix_core.training_context import TrainingContext
 
-        run.require(step)
         coordinate = run.config.coordinates[step.coordinate]
         effect = effect_of(coordinate.kind)
         return (effect.use_initial if coordinate.locked else effect.train)(TrainingContext(run, step), group=group)
@@ -63,8 +62,6 @@ def _carry_out(run: Run, step: Step, group: int | None) -> dict[str, Any]:
         from gdmix_core.data.engines.embedded import embedded_engine
 
         return _named(DATA_STEPS[step.kind])(run, step, embedded_engine(run, step))
-    if step.kind not in ("gate", "select"):  # which passes were made is for them to judge
-        run.require(step)
     return _named(_WORK[step.kind])(run, step)
 
 

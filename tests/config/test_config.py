@@ -76,7 +76,7 @@ DEFAULTS = {
     "checks": {"on_error": "fail", "max_dropped": 0.01, "uninformative": "fail"},
     "frame": {"rows_per_block": 500_000},
     "spark": {"master": "local[*]", "driver_memory": "2g", "conf": {}},
-    "engine": {"local": {"processes": "auto"}},
+    "engine": {"data": "auto", "local": {"processes": "auto", "memory": "auto", "spill": None}},
     "export": {"formats": ["native", "avro"], "sparsity_threshold": 0.0},
     "airflow": {
         "schedule": None, "start_date": None, "catchup": False, "max_active_runs": 1, "retries": 2,
