@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -46,3 +47,11 @@ def test_make_help_names_every_target() -> None:
     makefile = (REPOSITORY / "Makefile").read_text()
     targets = makefile.partition(".PHONY:")[2].splitlines()[0].split()
     assert [target for target in targets if target != "help" and f'"make {target} ' not in makefile] == []
+
+
+def test_the_files_that_the_design_names_are_there() -> None:
+    """Among them those on the way of one shard and of one fixed effect."""
+    named = re.findall(r"(?<![\w/])[a-z_]+/[a-z_0-9/]+\.py", (REPOSITORY / "docs/design.md").read_text())
+    roots = [REPOSITORY, REPOSITORY / "gdmix_core"]
+    assert [name for name in named if not any((root / name).is_file() for root in roots)] == []
+    assert len(named) > 25
