@@ -321,8 +321,7 @@ def _write_groups(
                         stream.put(held)
                     pending = []
             finish()
-            while writing:
-                make_room(room)
+            results += [done.result() for done in writing]
         except BaseException:
             if stream is not None:
                 stream.abandon()
