@@ -19,7 +19,7 @@ _COMPRESSED_BLOCK = 256 << 10
 
 
 class ByteSource(Protocol):
-    """What a reader needs of an open file."""
+    """The methods that a reader needs of an open file."""
 
     def readinto(self, view: memoryview, /) -> int | None:
         """Fill the start of `view`; the number of bytes written, 0 only at the end (or for an empty view)."""

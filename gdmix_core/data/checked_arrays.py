@@ -79,7 +79,7 @@ def row_ends(offsets: ArrayLike, entries: int, what: str) -> NDArray[np.int64]:
 def is_sound(
     offsets: NDArray[np.int64], indices: NDArray[np.int32], values: NDArray[np.floating], ascending: bool
 ) -> bool:
-    """Whether all values are finite and, where asked for, each row's indices ascend, none twice.
+    """Check that all values are finite and, if `ascending`, that each row's indices ascend without repeats.
 
     The offsets have been checked. No branch is in the loops over the entries, so that the processor takes several at a
     time: first_fault, which has them, is six times slower.

@@ -89,8 +89,10 @@ class _Stored:
 
 
 def summarize_bag(frame: Frame, bag: str, threads: int) -> FeatureSummary:
-    """Of a bag of the frame, over its training rows: a scan of every block, joined in the blocks' order, so that the
-    number of threads changes nothing."""
+    """Summarize a bag of the frame over its training rows.
+
+    Every block is scanned. The results are joined in the blocks' order, so that the number of threads changes nothing.
+    """
     features = frame.feature_count(bag)
     total = _Stored.of(Bag.empty(0), features)
     with ThreadPoolExecutor(threads) as pool:

@@ -65,7 +65,7 @@ class Frame:
         return keys
 
     def features_of(self, coordinate: str) -> int:
-        """How many features the coordinate's bag has; 0 without a bag."""
+        """Return the number of features in the coordinate's bag; 0 without a bag."""
         key = self.bag_of(coordinate)
         return self.feature_count(key) if key else 0
 
@@ -102,7 +102,10 @@ class Frame:
     def stream(
         self, split: str, columns: Sequence[str], rows: int, start: int = 0, stop: int | None = None
     ) -> Iterator[tuple[int, pa.Table]]:
-        """As read, but in pieces of at most so many rows; no more than one row group of a file is in memory at once."""
+        """Yield what `read` returns in pieces of at most `rows` rows.
+
+        No more than one row group of a file is in memory at once.
+        """
         stop = self.rows(split) if stop is None else stop
         for path, first, in_block in self.blocks(split):
             if max(start, first) >= min(stop, first + in_block):

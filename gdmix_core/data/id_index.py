@@ -1,4 +1,4 @@
-"""Where ids stand in a long array of them: looked up batch by batch, the index built once."""
+"""An index of the positions of ids in a long array: built once, looked up batch by batch."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def as_bits(ids: pa.Array) -> pa.Array:
 
 
 def repeated(ids: pa.Array) -> pa.StructArray:
-    """Those that are there several times, nulls aside: their values and counts."""
+    """Return the values and counts of the ids that occur several times, without nulls."""
     counts = pc.value_counts(ids.drop_null())
     return counts.filter(pc.greater(counts.field("counts"), 1))
 

@@ -48,7 +48,7 @@ def is_list(kind: pa.DataType) -> bool:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether it holds strings, or bytes of any length, which are read as UTF-8."""
+    """Check whether the type holds strings, or bytes of any length, which are read as UTF-8."""
     return kind in (
         pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.binary_view()
     )  # fmt: skip
@@ -64,7 +64,7 @@ def is_number(kind: pa.DataType) -> bool:
 
 
 def holds(kind: pa.DataType, wanted: str) -> bool:
-    """Whether a column of this plain type gives "integer", "real" or "text" values, without losing anything of them."""
+    """Check whether a column of this plain type gives "integer", "real" or "text" values without loss."""
     if wanted == "integer":
         return bool(pa.types.is_integer(kind) or pa.types.is_boolean(kind))
     return is_number(kind) if wanted == "real" else is_text(kind)

@@ -50,7 +50,7 @@ class ScoreSum:
         return total
 
     def span(self, start: int, stop: int) -> NDArray[np.float64]:
-        """As `gather`, of the rows start … stop - 1."""
+        """Return what `gather` returns for the rows start … stop - 1."""
         total = self._nothing(stop - start)
         for vector in self._vectors:
             total += vector[start:stop]
@@ -61,7 +61,7 @@ class ScoreSum:
 
 
 def other_scores(run: Run, step: CoordinateStep, split: str) -> ScoreSum:
-    """What is added to the data's own offset when `step` trains: the latest scores of all other coordinates."""
+    """Return the latest scores of all other coordinates: `step` adds them to the data's own offset to train."""
     return ScoreSum(run, latest_scores(run.config, step.pass_number, step.coordinate), split)
 
 

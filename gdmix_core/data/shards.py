@@ -37,7 +37,7 @@ def shard_count(effect: RandomEffect, training_rows: int) -> int:
 
 
 def shuffle_schema(frame: Frame, coordinate: str, effect: RandomEffect) -> pa.Schema:
-    """How rows travel to their shard: sorted by (split, entity, rank, row) there."""
+    """Return the schema of rows on their way to their shard, where they are sorted by (split, entity, rank, row)."""
     return pa.schema(
         [
             ("shard", pa.int32()),

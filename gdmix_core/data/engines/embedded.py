@@ -139,7 +139,7 @@ class EmbeddedEngine:
         write: Write,
         show: _Progress,
     ) -> list[dict[str, Any]]:
-        """What `write` returns of each group that is cut out of the sorted rows."""
+        """Cut the sorted rows into groups and return what `write` returns for each."""
         shutil.rmtree(self._spill, ignore_errors=True)
         self._ended.clear()
         try:
@@ -234,7 +234,7 @@ class _Sorter:
             self._idle.set()
 
     def _explained(self, error: Exception) -> Exception:
-        """What a user can do about it, for the errors that come of too little room."""
+        """Return the error with advice for the user if too little room caused it."""
         text = str(error).splitlines()[0]
         if re.search(r"No space left|offload|temporary directory|disk", text, re.IGNORECASE):
             return StorageError(

@@ -1,4 +1,4 @@
-"""What carries rows from where they are read to where they belong: the interface of the data engines.
+"""The interface of the data engines, which carry rows from where they are read to where they belong.
 
 The steps validate and partition are written once, over this interface. The embedded engine works in this machine's
 threads (embedded.py), Spark on a cluster (spark_jobs/spark_engine.py). Both hand the same rows to the same

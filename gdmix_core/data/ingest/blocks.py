@@ -164,7 +164,7 @@ def _in_uid_order(scores: pa.Table, where: NDArray[np.bool_]) -> tuple[pa.Table,
 
 
 def _by_file(records: pa.Table) -> pa.Table:
-    """In an order that does not depend on which task's records came first."""
+    """Sort the records into an order that does not depend on which task's records came first."""
     return records.sort_by("file")
 
 

@@ -1,4 +1,4 @@
-"""What Parquet files say of their columns' types, held against what the pipeline reads: before a record is read."""
+"""The check of Parquet files' column types against what the pipeline reads, made before a record is read."""
 
 from __future__ import annotations
 

@@ -64,7 +64,10 @@ class ScoreFiles:
 
 
 def open_score_files(config: Config) -> tuple[ScoreFiles, ...]:
-    """Of every external coordinate. Raises DataError for files that are absent, unreadable or lack a column."""
+    """Open the score files of every external coordinate.
+
+    Raises DataError for files that are absent, unreadable or lack a column.
+    """
     return tuple(
         open_scores_of(name, c.fixed_effect, config)
         for name, c in config.coordinates.items()

@@ -42,7 +42,7 @@ class Tensor:
 
 
 def metadata_file(directory: str) -> str:
-    """Where the description of an input directory's columns lies."""
+    """Return the path of the description of an input directory's columns."""
     return storage.join(directory, "metadata", "tensor_metadata.json")
 
 

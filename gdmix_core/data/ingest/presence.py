@@ -35,13 +35,13 @@ _NAMED = 3
 
 
 def optional_columns(source: Source) -> list[Wanted]:
-    """What a record of the source may lack: bags and texts."""
+    """Return the columns that a record of the source may lack: bags and texts."""
     names = {bag.name for bag in source.bags} | set(source.texts)
     return [wanted for wanted in source.wanted if wanted.tensor.name in names]
 
 
 def seen_in_files(table: pa.Table, bags: Mapping[str, Bag], layout: Layout) -> dict[str, dict[str, str]]:
-    """Of the records of a block: source → column → the files with an entry, as a bit for each file, for JSON.
+    """Return source → column → the files with an entry among a block's records, as a bit for each file, for JSON.
 
     table: records in the order of `bags`, which are by their key
     """
@@ -66,7 +66,7 @@ def _not_empty(texts: pa.ChunkedArray) -> NDArray[np.bool_]:
 
 
 def merge_seen(blocks: Iterable[Mapping[str, Mapping[str, str]]], layout: Layout) -> Seen:
-    """What all blocks have seen together."""
+    """Merge what all blocks have seen."""
     bits: dict[tuple[int, str], NDArray[np.uint8]] = {}
     for block in blocks:
         for of_source, columns in block.items():
@@ -143,7 +143,7 @@ def _told(
 
 
 def _names(layout: Layout, files: Iterable[int]) -> list[str]:
-    """Of the columns in these files, of TFRecord as far as their first records show."""
+    """Return the names of the columns in these files; in TFRecord, those that their first records show."""
     found: dict[str, None] = {}
     for file in files:
         path = layout.files[file]

@@ -1,4 +1,4 @@
-"""What is checked of each record and of each uid, and how a broken rule is told to the user."""
+"""The checks of each record and of each uid, and the messages to the user about broken rules."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _legal_label(config: Config) -> tuple[str, str]:
 
 
 def score_checks(files: ScoreFiles) -> dict[str, Check]:
-    """What must hold of the scores of an external coordinate, for every uid of the data."""
+    """Return the checks of an external coordinate's scores, which must hold for every uid of the data."""
     name = files.coordinate
     checks = {
         "unique": Check(

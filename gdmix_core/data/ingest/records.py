@@ -256,7 +256,7 @@ def _scalar(column: Column, tensor: Tensor, piece: Piece) -> tuple[pa.Array, NDA
 
 
 def _id(column: Column, tensor: Tensor, piece: Piece, source: Source) -> tuple[pa.Array, NDArray[np.uint8]]:
-    """As _scalar, in the one type that the column has in all files."""
+    """Read a column as _scalar does, in the one type that it has in all files."""
     values, status = _scalar(column, tensor, piece)
     wanted = arrow_type(source.id_type(tensor.name))
     found = among(values, wanted)

@@ -1,4 +1,4 @@
-"""Which scalar columns the pipeline takes from the input, and whether they are of a kind that it can take."""
+"""The scalar columns that the pipeline takes from the input, and the check that it can take their kinds."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def id_columns(
     paths: dict[str, str],
     labelled: bool,
 ) -> dict[str, list[str]]:
-    """Which directory gives each scalar column: the coordinate's own, else the first that has it.
+    """Return the directory that gives each scalar column: the coordinate's own, else the first that has it.
 
     All of them must be described. Raises DataError for one that is no integer or string scalar.
     """

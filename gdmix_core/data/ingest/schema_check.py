@@ -1,4 +1,4 @@
-"""Which columns and bags the pipeline reads, and whether the input's metadata describe them."""
+"""The columns and bags that the pipeline reads, and the check that the input's metadata describe them."""
 
 from __future__ import annotations
 

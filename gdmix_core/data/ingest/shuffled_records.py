@@ -127,7 +127,7 @@ def join_by_uid(table: pa.Table, sources: int) -> Joined:
 
 
 def _uid_order(table: pa.Table, sources: int) -> pa.Array:
-    """By uid, split, source, and file, so that the order in which tasks end does not decide which of two is named.
+    """Sort by uid, split, source and file, so that the order in which tasks end does not decide which of two is named.
 
     Sorting by numpy is several times faster than by Arrow's several-key sort, but needs numbers.
     """

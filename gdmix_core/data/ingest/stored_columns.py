@@ -1,4 +1,4 @@
-"""Which columns a file has, and what is said of one that the pipeline reads and the file does not have."""
+"""The columns that a file has, and the messages about one that the pipeline reads and the file does not have."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Wanted:
 
 
 def fault_of_schema(wanted: Wanted, names: Sequence[str], described: Collection[str]) -> str | None:
-    """What is wrong with the columns that a file has, or None; described: names of the metadata's tensors."""
+    """Describe what is wrong with a file's columns, or return None. described: names of the metadata's tensors."""
     if absent := wanted.absent_from(names):
         needed = f", which {wanted.told} needs" if wanted.bag else f" ({wanted.use})"
         return f"no column {' and no '.join(absent)}{needed}{hint(wanted, names, described)}"
@@ -64,7 +64,7 @@ def fault_of_schema(wanted: Wanted, names: Sequence[str], described: Collection[
 
 
 def hint(wanted: Wanted, names: Sequence[str], described: Collection[str]) -> str:
-    """What may be meant, and what to do; names: columns that a file has in place of the wanted ones."""
+    """Suggest what may be meant, and what to do. names: columns that a file has in place of the wanted ones."""
     tensor, metadata = wanted.tensor, metadata_file(wanted.directory)
     other_form = Tensor(tensor.name, tensor.dtype, tensor.size, not tensor.sparse)
     if wanted.bag and not Wanted(other_form, wanted.use, wanted.directory).absent_from(names):

@@ -1,4 +1,4 @@
-"""What validate decides once every block is written: the report, and whether the frame may be used."""
+"""The decisions of validate once every block is written: the report, and whether the frame may be used."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def check_report(report: dict[str, Any], config: Config, report_path: str) -> No
 
 
 def _is_defined(metric: Metric, label: float, config: Config) -> bool:
-    """Whether the metric has a value on rows that all have this label."""
+    """Check whether the metric has a value on rows that all have this label."""
     margin = np.zeros((2, config.classes)) if config.classes is not None else np.array([0.0, 1.0])
     groups = {} if metric.column is None else {metric.column: np.zeros(2, np.int64)}
     return metric.evaluate(np.full(2, label), margin, None, groups).value is not None
@@ -152,7 +152,7 @@ def _fault(name: str, check: dict[str, Any]) -> str:
 
 
 def frame_manifest(statistics: Iterable[dict[str, Any]], layout: Layout, config: Config) -> dict[str, Any]:
-    """What a reader of the frame has to know: rows of every block, columns, bags, which coordinate uses which."""
+    """Return the facts that a reader of the frame needs: blocks' rows, columns, bags, which coordinate uses which."""
     splits: dict[str, Any] = {name: {"rows": 0, "blocks": []} for name in SPLITS}
     for block in sorted(statistics, key=lambda item: item["number"]):
         for name, counts in block["splits"].items():

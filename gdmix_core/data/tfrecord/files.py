@@ -147,7 +147,7 @@ def _record_bytes(frame: NDArray[np.uint8]) -> int:
 
 
 def _damage(rest: NDArray[np.uint8], problem: int, failure: str, offset: int, start: int, limit: int | None) -> str:
-    """What is wrong with the record at the beginning of `rest`, and what to do."""
+    """Describe what is wrong with the record at the beginning of `rest`, and what to do."""
     length = int.from_bytes(rest[:8].tobytes(), "little")
     if problem == frames.BAD_PAYLOAD_CRC:
         return f"the CRC of the record's payload of {length} bytes does not fit the payload. {_REWRITE}"
@@ -181,7 +181,10 @@ def _place(path: str, range_start: int, record: int, offset: int) -> str:
 
 
 def records_before(path: str, position: int) -> int:
-    """How many records of a plain local file begin before byte `position`. Walks there: for messages, not for loops."""
+    """Count the records of a plain local file that begin before byte `position`.
+
+    The function walks there: it is for messages, not for loops.
+    """
     return int(frames.walk_records(_mapped(path)[:position], position, np.empty(2, np.int64))[1])
 
 

@@ -71,7 +71,7 @@ def fill_bytes_offsets(
     offsets: NDArray[np.int64],
     value_offsets: NDArray[np.int64],
 ) -> None:
-    """Where each value of a field of bytes lists begins: value_offsets, int64 [offsets[n] + 1], filled."""
+    """Fill value_offsets, int64 [offsets[n] + 1], with where each value of a field of bytes lists begins."""
     value_offsets[0] = 0
     for r in range(len(run_ranges)):
         out = offsets[r]

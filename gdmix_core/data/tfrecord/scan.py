@@ -62,7 +62,7 @@ def _same_bytes(a: NDArray[np.uint8], a_start: int, b: NDArray[np.uint8], b_star
 def _field_of_key(
     data: NDArray[np.uint8], start: int, end: int, keys: NDArray[np.uint8], key_offsets: NDArray[np.int64]
 ) -> int:
-    """Which of the wanted keys data[start:end] is; -1 if none."""
+    """Return the number of the wanted key that data[start:end] is; -1 if none."""
     for f in range(len(key_offsets) - 1):
         length = key_offsets[f + 1] - key_offsets[f]
         if length == end - start and _same_bytes(data, start, keys, key_offsets[f], length):
