@@ -46,7 +46,7 @@ def limits(settings: Coordinate, features: FeatureList) -> tuple[NDArray[np.floa
 def limits_of(
     coordinate: str, settings: Coordinate, features: FeatureList
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """As `limits`, whose errors then name the coordinate."""
+    """Return what `limits` returns, with the coordinate's name in its errors."""
     try:
         return limits(settings, features)
     except ConfigError as error:

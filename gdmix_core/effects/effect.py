@@ -1,4 +1,4 @@
-"""What every kind of effect can do: the same doors for each, and nobody else asks which kind it is."""
+"""The interface that every kind of effect implements, so that no other code asks which kind it is."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Effect:
         yield from ()
 
     def files(self, name: str, coordinate: Coordinate) -> dict[str, str]:
-        """What it is → path, of the files beside the input on whose content the result of training depends."""
+        """Return description → path of the files beside the input on whose content the result of training depends."""
         return {}
 
     def train(self, context: TrainingContext, *, group: int | None = None) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class Effect:
     def scorer(
         self, export: Export, name: str, config: Config, layout: Layout, kind: Format, given: Sequence[str] | None
     ) -> Scorer:
-        """What scores new data by an export. given: files with the coordinate's scores of these data, if any.
+        """Return the scorer of new data by an export. given: files with the coordinate's scores of these data, if any.
 
         Raises DataError when they are needed and not given, or given and not needed.
         """
@@ -73,7 +73,7 @@ class Effect:
         raise NotImplementedError
 
     def outcome(self, marker: Mapping[str, Any]) -> Outcome:
-        """How training ended, for the report. marker: what training returned"""
+        """Describe how training ended, for the report. marker: what training returned"""
         raise NotImplementedError
 
 

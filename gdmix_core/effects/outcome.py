@@ -1,4 +1,4 @@
-"""How the training of a coordinate ended, as one row of a table."""
+"""The outcome of a coordinate's training, as one row of a table."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Outcome:
 
 
 def of_locked(marker: Mapping[str, Any]) -> Outcome:
-    """Of a coordinate whose model is the initial one."""
+    """Return the outcome of a coordinate whose model is the initial one."""
     models, coefficients = (whole(marker.get(key)) for key in ("entities", "coefficients"))
     return Outcome("locked model", models, coefficients, details=other_values(marker))
 

@@ -1,4 +1,4 @@
-"""What gives the rows of new data their scores, one for each coordinate of an exported model."""
+"""The scorers of new data's rows, one for each coordinate of an exported model."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def sums_at(
     variance: NDArray[np.float64],
     mode: Mode,
 ) -> Sums:
-    """What the optimum u under λ = 1/variance says of the groups.
+    """Return the groups' sums at the optimum u under λ = 1/variance.
 
     relative_precision float64 [k]: what multiplies λ for a coefficient; one with 0 is of no group. group int32 [k];
     variance float64 [G].

@@ -171,11 +171,11 @@ class _Fit:
         return noise_variance(squares, rows - free - float(np.sum(sums.count - sums.shrunk)))
 
     def _separates(self, l2: NDArray[np.float64] | float, w: NDArray[np.float64]) -> bool:
-        """Whether there is no finite optimum: the loss of no row grows, and that of some falls, along w for ever.
+        """Check for a missing finite optimum: along w, no row's loss ever grows, and some rows' losses fall for ever.
 
-        So it is where each row is on its label's side of the plane, and neither penalties nor bounds hold w. The loss
-        of a linear model and the smoothed hinge have an optimum there too. Of a Poisson loss, whose value may be
-        anything, labels that are all 0 are found before training.
+        This happens if each row is on its label's side of the plane, and neither penalties nor bounds hold w. The loss
+        of a linear model and the smoothed hinge have an optimum even then. A Poisson loss may have any value: labels
+        that are all 0 are found before training.
         """
         if self._context.config.task != "logistic_regression":
             return False

@@ -57,11 +57,11 @@ class InitialCoefficients:
 
     @property
     def size(self) -> int:
-        """How many coefficients it has."""
+        """The number of coefficients."""
         return int(np.count_nonzero(self.known)) + len(self.beyond[0])
 
     def without(self, dropped: NDArray[np.bool_]) -> InitialCoefficients:
-        """As if it had never had these coefficients, nor any beyond this run's list."""
+        """Return the model without these coefficients, and without any beyond this run's list."""
         return InitialCoefficients(
             self.known & ~dropped,
             np.where(dropped, 0.0, self.means),

@@ -1,4 +1,4 @@
-"""What a fixed effect minimises beside its data term: penalties, priors, bounds, and the scaling of its features."""
+"""The parts of a fixed effect's problem beside its data term: penalties, priors, bounds, and feature scaling."""
 
 from __future__ import annotations
 

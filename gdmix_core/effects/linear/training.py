@@ -58,7 +58,7 @@ def _train(context: TrainingContext) -> dict[str, Any]:
 
 
 def _advice(context: TrainingContext, result: dict[str, Any]) -> str:
-    """What helps a model that did not converge."""
+    """Return advice for a model that did not converge."""
     key = f"coordinates.{context.name}"
     unscaled = context.settings.normalization == "none"
     if result["iterations"] >= settings_of(context).max_iterations:
@@ -74,7 +74,7 @@ def _advice(context: TrainingContext, result: dict[str, Any]) -> str:
 
 
 def _sizes_differ(context: TrainingContext) -> bool:
-    """Whether some feature is a thousand times as large as another, by the root of its mean square."""
+    """Check whether some feature's root mean square is a thousand times as large as another's."""
     frame = context.frame
     bag = frame.bag_of(context.name)
     if bag is None:

@@ -56,7 +56,7 @@ class TrainingRows:
         return self.frame.bag(split, self._key, start, stop)
 
     def to_score(self, split: str) -> Bag:
-        """As bag_of, without reading again what is in memory."""
+        """Return what bag_of returns, without reading again what is in memory."""
         return self.bag if split == "training" and self._share == 1.0 else self.bag_of(split)
 
     def residual_dof(self) -> float:

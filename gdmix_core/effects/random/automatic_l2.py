@@ -72,7 +72,7 @@ def _read(context: TrainingContext) -> _Estimate | None:
 
 
 def write_l2_statistics(context: TrainingContext, number: int, statistics: L2Statistics) -> None:
-    """That of one shard."""
+    """Write the statistics of one shard."""
     storage.write_array(l2_statistics_path(context, number), statistics.to_array())
 
 
@@ -81,9 +81,9 @@ def l2_statistics_path(context: TrainingContext, number: int) -> str:
 
 
 def update_l2(context: TrainingContext) -> dict[str, Any]:
-    """What all shards' sums say of λ: {mode, used, next}, the λ trained with and its update; {} where λ is given.
+    """Update λ from the sums of all shards, and write the update for the next pass.
 
-    Leaves the update for the next pass.
+    Returns {mode, used, next}: the λ trained with and its update; {} if λ is given.
     """
     settings = context.settings.automatic
     used = prior_variance(context)

@@ -72,7 +72,7 @@ class EntityProblem:
 def entity_problem(
     context: TrainingContext, number: int, penalties: Penalties, *, settings: Coordinate | None = None
 ) -> EntityProblem:
-    """That of shard `number`. settings: None for the configuration's."""
+    """Return the problem of shard `number`. settings: None for the configuration's."""
     return EntityProblem(
         context.settings if settings is None else settings,
         context.config.task,
@@ -87,7 +87,10 @@ def entity_problem(
 def coordinate_penalties(
     context: TrainingContext, variance: NDArray[np.float64] | None, *, settings: Coordinate | None = None
 ) -> Penalties:
-    """Those of all shards. variance: σ² under l2: auto, else None; settings: None for the configuration's."""
+    """Return the penalties of all shards.
+
+    variance: σ² under l2: auto, else None; settings: None for the configuration's
+    """
     settings = context.settings if settings is None else settings
     factor = scaling(context)[0] if settings.normalization != "none" else None
     bounded = None

@@ -1,4 +1,4 @@
-"""What fitted entities say of λ: added up over pieces and shards, and iterated to the λ that agrees with itself."""
+"""The statistics of fitted entities about λ: summed over pieces and shards, and iterated to a self-consistent λ."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ENOUGH_ENTITIES = 500
 
 @dataclass(frozen=True)
 class L2Statistics:
-    """Of disjoint entities it adds up. residual_squares, residual_dof: of a linear model's noise."""
+    """Statistics that add up over disjoint entities. residual_squares, residual_dof: of a linear model's noise."""
 
     sums: Sums
     residual_squares: float = 0.0

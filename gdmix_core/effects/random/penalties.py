@@ -1,4 +1,4 @@
-"""What the coefficients of a random effect are pulled to and held in, feature by feature."""
+"""The penalties and bounds of a random effect's coefficients, feature by feature."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class ShardTraining:
 
 
 def _initial_counts(problem: EntityProblem, matched: NDArray[np.int64]) -> dict[str, int]:
-    """What became of the initial models that have no data now, in whole or in part; {} without initial models."""
+    """Count the initial models, and parts of them, that have no data now, kept or dropped; {} without initial models."""
     if problem.initial is None:
         return {}
     return {
