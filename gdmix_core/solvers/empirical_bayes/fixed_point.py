@@ -36,7 +36,7 @@ AVERAGE_COEFFICIENTS = 1.0
 
 @dataclass(frozen=True)
 class Sums:
-    """What a group's update needs, float64 [G] each: Σ w², Σ c, Σ 1, Σ V/σ². Sums of disjoint models add up."""
+    """The sums for a group's update, float64 [G] each: Σ w², Σ c, Σ 1, Σ V/σ². Sums of disjoint models add up."""
 
     squares: NDArray[np.float64]
     corrections: NDArray[np.float64]
@@ -127,7 +127,7 @@ class FixedPoint:
 
     @property
     def converged(self) -> bool:
-        """Whether the last update changed no σ² by more than the tolerance, relatively."""
+        """True if the last update changed no σ² by more than the relative tolerance."""
         return self.change <= self._tolerance
 
     def advance(self, updated: NDArray[np.float64]) -> None:

@@ -150,7 +150,7 @@ def _newton_step(
 
 @njit(cache=True, nogil=True, inline="always")
 def left_to_lose(loss: int, data_loss: float, curvature: NDArray[np.float64], count: int) -> float:
-    """What the loss may still fall by: its value; of a Poisson loss, whose value may be anything, the rates."""
+    """Return what the loss may still fall by: its value; for Poisson, whose value may be anything, the rates' sum."""
     if loss != POISSON:
         return data_loss
     left = 0.0
@@ -169,7 +169,7 @@ def largest_change(dz: NDArray[np.float64], count: int) -> float:
 
 @njit(cache=True, nogil=True)
 def is_number(gradient: NDArray[np.float64], size: int) -> bool:
-    """Whether no entry is NaN, which is within any tolerance. Asked where an entity would be done, not before."""
+    """Check that no entry is NaN, which would pass any tolerance. Called only when an entity would be done."""
     total = 0.0
     for j in range(size):
         total += abs(gradient[j])

@@ -125,7 +125,7 @@ def _newton_step(objective: Objective, gradient: Vector, forcing: float, floor: 
 
 
 def positive(diagonal: Vector) -> Vector:
-    """Where there is no curvature at all, that of the average coefficient."""
+    """Return the diagonal with the average coefficient's curvature in place of none at all."""
     flat = diagonal <= 0.0
     average = float(np.mean(diagonal[~flat])) if not np.all(flat) else 1.0
     return np.where(flat, average, diagonal)

@@ -29,7 +29,7 @@ class Constraints:
 
     @cached_property
     def any(self) -> bool:
-        """Whether they are constraints at all."""
+        """True if there is an L1 weight or a finite bound."""
         return bool(np.any(self.l1 > 0) or np.any(np.isfinite(self.lower)) or np.any(np.isfinite(self.upper)))
 
     def inside(self, w: Vector) -> Vector:
@@ -63,7 +63,7 @@ class Constraints:
 
     @cached_property
     def split_bounds(self) -> list[tuple[float, float]] | None:
-        """What the halves have to keep; None: nothing."""
+        """The bounds that the halves have to keep; None without any."""
         if not self.any:
             return None
         lower, upper, halved = self.lower.copy(), self.upper.copy(), self._halved
