@@ -106,7 +106,7 @@ def tabulate(
 
 
 def count_unknown(records: ModelRecords, indices: Integers) -> int:
-    """How many coefficients (pairs of entity and feature with a mean or a variance) are UNKNOWN."""
+    """Count the UNKNOWN coefficients (pairs of entity and feature with a mean or a variance)."""
     pairs = []
     for entries in (records.means, records.variances):
         record = np.repeat(np.arange(len(entries.counts)), entries.counts)

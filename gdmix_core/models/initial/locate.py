@@ -1,6 +1,6 @@
-"""Where earlier models lie: in a run of ours, its export, a folder that Photon ML or GDMix wrote, or Avro files.
+"""The search for earlier models: in a run of ours, its export, a folder that Photon ML or GDMix wrote, or Avro files.
 
-Text networks lie in exports alone.
+Text networks are found in exports only.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _check_task(where: str, found: str, task: str) -> None:
 
 
 def linear_coordinates(config: Config) -> dict[str, Coordinate]:
-    """Those whose models are coefficients, which every kind of earlier model may hold."""
+    """Return the coordinates whose models are coefficients, which every kind of earlier model may hold."""
     return {name: c for name, c in config.coordinates.items() if c.has_coefficients}
 
 
@@ -140,7 +140,7 @@ def find_initial(config: Config, choice: Choice | None = None) -> dict[str, Init
 
 
 def _check_export_around(path: str) -> None:
-    """Of a coordinate's folder in an export of ours, raises DataError unless all of its files are whole."""
+    """Check a coordinate's folder in an export of ours. Raises DataError unless all of its files are whole."""
     export, _, name = path.rpartition("/")
     if not export or not storage.exists(storage.join(export, "manifest.json")):
         return
@@ -162,7 +162,7 @@ def _check_single(model: InitialFiles) -> None:
 
 
 def fingerprint(models: Mapping[str, InitialFiles | InitialNetwork]) -> str:
-    """Of names, sizes and change stamps of all files: another one means other models."""
+    """Return a hash of names, sizes and change stamps of all files: a different one means different models."""
     content = {
         name: [(path.rsplit("/", 1)[-1], size, stamp) for path, size, stamp in _all_files(model)]
         for name, model in models.items()

@@ -40,12 +40,12 @@ class InitialNetwork:
         return storage.join(self.where, name)
 
     def features(self, bag: str) -> FeatureList:
-        """What the network's feature indices of a bag refer to."""
+        """Return the list to which the network's feature indices of a bag refer."""
         return read_feature_list(self.path(features_file(bag)))
 
     @property
     def classes(self) -> FeatureList | None:
-        """Of multilabel_classification, in the order of the scores."""
+        """The classes of multilabel_classification, in the order of the scores."""
         path = self.path(CLASSES)
         return read_feature_list(path) if storage.exists(path) else None
 

@@ -1,4 +1,4 @@
-"""Which run `initial_model.path` stands for, where it need not be there (required: false).
+"""The choice of the run that `initial_model.path` means if it need not exist (required: false).
 
 A run that never finished is not a model. In its place comes the newest finished one of the same pipeline that is dated
 before it, in the same folders: what the path's template would have named on an earlier day. Nothing later is taken, so
@@ -111,8 +111,11 @@ def _earlier(named: str, output: str) -> Iterator[str]:
 
 
 def _dated(path: str) -> tuple[str, str, str]:
-    """What stands before the path's last date (YYYY-MM-DD, YYYY_MM_DD or YYYYMMDD), the date with what follows in its
-    folder's name, such as an hour, and the folders below; "" for the date where there is none."""
+    """Split a path at its last date (YYYY-MM-DD, YYYY_MM_DD or YYYYMMDD).
+
+    Returns the text before it, the date with what follows in its folder's name, such as an hour, and the folders
+    below; "" for the date if there is none.
+    """
     for match in reversed(list(_DATE.finditer(path))):
         with contextlib.suppress(ValueError):
             datetime.date(int(match[1]), int(match[3]), int(match[4]))
@@ -127,7 +130,7 @@ def _shape(text: str) -> str:
 
 
 def _is_finished(path: str) -> bool:
-    """Whether a run with an export lies there, or an export."""
+    """Check whether the path holds a run with an export, or an export."""
     return any(storage.exists(storage.join(path, name)) for name in ("export/manifest.json", "manifest.json"))
 
 

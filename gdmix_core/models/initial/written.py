@@ -34,7 +34,7 @@ def initial_network(run: Run, coordinate: str) -> str | None:
 
 
 def features_of_bags(run: Run, frame: Frame, coordinate: str) -> dict[str, FeatureList]:
-    """Of every bag that a model without coefficients reads, the list to which its feature indices refer."""
+    """Return the feature list of every bag that a model without coefficients reads: its indices refer to it."""
     if run.config.coordinates[coordinate].locked:
         folder = run.initial_network(coordinate)
         bags = frame.bags_of(coordinate)
