@@ -70,7 +70,7 @@ def _canonical(
 def canonical(
     offsets: NDArray[np.int64], indices: NDArray[np.int64], values: NDArray[np.floating], features: int
 ) -> tuple[Bag, NDArray[np.uint8]]:
-    """Indices ascending in each row, duplicates summed, out-of-range entries left out; and each row's faults (bits)."""
+    """Return rows with ascending indices, duplicates summed, out-of-range entries left out; and their faults (bits)."""
     out_offsets = np.empty(len(offsets), np.int64)
     out_indices = np.empty(len(indices), np.int32)
     out_values = np.empty(len(indices), values.dtype)

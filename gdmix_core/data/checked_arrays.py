@@ -18,7 +18,7 @@ NOT_ASCENDING = 2
 
 
 def integers(values: ArrayLike, what: str, length: int | None = None) -> NDArray[np.int64]:
-    """int64 [length], contiguous. Raises DataError for other shapes, and for numbers that are no integers."""
+    """Return int64 [length], contiguous. Raises DataError for other shapes, and for numbers that are not integers."""
     array = _vector(values, what, length)
     if array.dtype.kind not in "iu" and len(array):
         raise DataError(f"{what}: must be integers, not {array.dtype}")
@@ -42,7 +42,7 @@ def reals(values: ArrayLike, what: str, length: int | None = None) -> NDArray[np
 def refuse(
     wrong: NDArray[np.bool_], values: NDArray, what: str, rule: str, of: Callable[[int], str] | None = None
 ) -> None:
-    """Raises DataError for the first of the values that are wrong, if any is; of: what else is told of its position."""
+    """Raise DataError for the first of the wrong values, if any; of: what else the message says of its position."""
     if wrong.any():
         first = int(np.argmax(wrong))
         more = int(np.count_nonzero(wrong)) - 1

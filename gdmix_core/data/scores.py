@@ -77,7 +77,7 @@ def other_margin_variance(run: Run, step: CoordinateStep) -> ScoreSum:
 
 
 def assemble(run: Run, step: CoordinateStep) -> None:
-    """Makes scores/<split>.npy of a trained coordinate out of the parts its workers wrote, and removes the parts."""
+    """Make scores/<split>.npy of a trained coordinate out of the parts its workers wrote, and remove the parts."""
     number, name = step.pass_number, step.coordinate
     frame = Frame(run)
     fixed = run.config.coordinates[name].fixed_effect is not None
@@ -92,7 +92,7 @@ def assemble(run: Run, step: CoordinateStep) -> None:
             scores = np.concatenate([storage.read_array(part) for part in parts])
             whole = run.scores(number, name, vector)
             if len(scores) != rows and storage.exists(whole):
-                # Training is done, so there were all parts: whoever removed some had brought them together before.
+                # Training is done, so all parts existed: another task assembled them before it removed any.
                 scores = storage.read_array(whole)
         else:
             scores = _scatter(run, step, split, run.scores(number, name, vector), parts, rows)

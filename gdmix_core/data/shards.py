@@ -87,7 +87,7 @@ def write_shard(
     number: int,
     batches: Iterable[pa.RecordBatch],
 ) -> dict[str, Any]:
-    """Streams the sorted rows of one shard into its files; returns its counts, JSON-able.
+    """Stream the sorted rows of one shard into its files; return its counts, JSON-able.
 
     Nothing is held but a row group: an entity may have any number of rows.
     """

@@ -57,7 +57,7 @@ def embedded_engine(run: Run, step: Step) -> EmbeddedEngine:
 class EmbeddedEngine:
     """A DataEngine in threads of this process.
 
-    name: what progress is reported of; cores: threads at once; memory: bytes; spill: a folder of its own for what is
+    name: what progress is reported of; cores: threads at once; memory: bytes; spill: a separate folder for what is
     larger, which is removed at the end, and before the start if a killed process left it
     """
 
@@ -76,7 +76,7 @@ class EmbeddedEngine:
         starts: Callable[[UidSample], pa.Array],
         write: Write,
     ) -> list[dict[str, Any]]:
-        """Reads once: when the rows are sorted by uid, the sample is complete."""
+        """Read the rows once: when the rows are sorted by uid, the sample is complete."""
         sample = UidSample()
         show = _Progress(self._name)
 
@@ -146,7 +146,7 @@ class EmbeddedEngine:
             _make_folder(Path(self._spill).parent)
             with (
                 _Sorter(self._cores, int(self._memory * _SORTING), self._spill, self._ended) as sorter,
-                # In a thread of its own, so that this one can be interrupted.
+                # In a separate thread, so that this one can be interrupted.
                 contextlib.closing(prefetch(sorter.ordered(rows, schema, order))) as ordered,
             ):
                 return _write_groups(groups(ordered), write, self._cores, int(self._memory * _WRITING), show)
@@ -167,7 +167,7 @@ def _make_folder(folder: Path) -> None:
 
 
 class _Sorter:
-    """A DuckDB of its own, that sorts one stream of rows."""
+    """A separate DuckDB that sorts one stream of rows."""
 
     def __init__(self, cores: int, memory: int, spill: str, ended: threading.Event) -> None:
         """ended: set when the block is left, for those who make the rows."""
@@ -276,7 +276,7 @@ def _cut(batch: pa.RecordBatch, ends: np.ndarray, starts: pa.Array) -> Iterator[
 def _write_groups(
     groups: Iterator[Group], write: Write, cores: int, room: int, show: _Progress
 ) -> list[dict[str, Any]]:
-    """Writes each group in a thread as soon as it is complete, a larger one than `room` bytes while it comes in.
+    """Write each group in a thread as soon as it is complete, a larger one than `room` bytes while it comes in.
 
     room: bytes of the groups that are held at once
     """

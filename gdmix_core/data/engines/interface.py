@@ -66,7 +66,7 @@ class DataEngine(Protocol):
         starts: Callable[[UidSample], pa.Array],
         write: Write,
     ) -> list[dict[str, Any]]:
-        """Groups rows by the ranges of their column `uid`; null is in the first range. In a group they have no order.
+        """Group rows by the ranges of their column `uid`; null is in the first range. In a group they have no order.
 
         records: the rows that the sample of uids is taken of; scores: further rows, with the same schema
         uids: those of a piece of the records, without null, for an engine that reads twice
@@ -76,7 +76,7 @@ class DataEngine(Protocol):
     def by_column(
         self, feed: Feed, column: str, groups: int, order: Sequence[str], write: Write
     ) -> list[dict[str, Any]]:
-        """Groups rows by a column of integers 0 … groups − 1, each group sorted by the columns of `order`.
+        """Group rows by a column of integers 0 … groups − 1, each group sorted by the columns of `order`.
 
         A group is written as a stream: it may be larger than memory. A group without rows is not written.
         """

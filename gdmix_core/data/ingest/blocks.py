@@ -36,7 +36,7 @@ def block_name(number: int) -> str:
 def write_block(
     number: int, batches: Iterable[pa.RecordBatch], layout: Layout, config: Config, frame: str
 ) -> dict[str, Any]:
-    """Writes frame/<split>/block-<number>.parquet for the records of range `number`; returns counts, JSON-able."""
+    """Write frame/<split>/block-<number>.parquet for the records of range `number`; return counts, JSON-able."""
     table = pa.Table.from_batches(list(batches), schema=shuffle_schema(layout))
     scores = table.slice(0, 0)
     if layout.scores:

@@ -28,7 +28,7 @@ _KINDS = {"integer": "an integer", "real": "a number", "text": "a string"}
 def with_column_types(
     sources: Sequence[Source], pieces: Sequence[Piece], schemas: Schemas, config: Config, *, labelled: bool
 ) -> list[Source]:
-    """The sources, told which of their integer ids are unsigned: those that any file holds as uint64.
+    """Return the sources with the integer ids marked as unsigned that any file holds as uint64.
 
     Uids are joined, so they have one type everywhere. Raises DataError, a line for each column that a file holds in a
     type that cannot be used.

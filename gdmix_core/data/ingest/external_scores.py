@@ -50,7 +50,7 @@ class ScorePart:
 
 @dataclass(frozen=True)
 class ScoreFiles:
-    """The scores of one coordinate; listing: what a change of them is told by."""
+    """The scores of one coordinate. listing: by which a change of them is detected."""
 
     coordinate: str
     parts: tuple[ScorePart, ...]
@@ -205,7 +205,7 @@ def _avro_tables(file: Any, part: ScorePart) -> Iterator[pa.Table]:
     uids: list[Any] = []
     scores: list[Any] = []
     for block in _avro_reader(file):
-        for record in block:  # There is no faster way out of this format.
+        for record in block:  # This format has no faster way out.
             uids.append(record[part.uid])
             scores.append(record[part.score])
         if len(uids) >= _BATCH_ROWS:

@@ -17,7 +17,7 @@ ABSENT = "__HIVE_DEFAULT_PARTITION__"
 """What Hive and Spark name a partition folder's value where it is null."""
 
 _NAMED = 5  # of what is not read
-_DEEPEST = 16  # partition folders within each other; a link to a folder above would go on for ever
+_DEEPEST = 16  # partition folders within each other; a link to a folder above would never end
 # Read under one of our suffixes once they are renamed.
 _OTHER_SPELLINGS = {
     ".tfrecords": ".tfrecord", ".tfrec": ".tfrecord", ".tfr": ".tfrecord", ".tfrecords.gz": ".tfrecord.gz",

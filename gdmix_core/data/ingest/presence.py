@@ -162,7 +162,7 @@ def _on_purpose(wanted: Wanted) -> str:
 
 
 def require_seen(seen: Seen, layout: Layout) -> None:
-    """Raises DataError for a bag or text that no record of data to be scored has, or that some files have renamed.
+    """Raise DataError for a bag or text that no record of data to be scored has, or that some files have renamed.
 
     seen: here a record has a column if it is there, also where it is empty.
     """

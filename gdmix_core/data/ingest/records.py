@@ -101,7 +101,7 @@ def _stored_columns(
 
 
 def _check_other_name(chunk: files.Chunk, record: int, field: Field, described: Collection[str]) -> None:
-    """Raises DataError where the record has, in the place of a bag that other records have, one of a like name."""
+    """Raise DataError where the record has, in the place of a bag that other records have, one of a like name."""
     names = list(record_names(chunk, record))
     strange = undescribed_names(names, described)
     like = [name for name in names if name == field.other] or difflib.get_close_matches(
@@ -152,7 +152,7 @@ def read_uids(piece: Piece, source: Source, config: Config) -> Iterator[pa.Array
 
 
 def read_records(piece: Piece, source: Source, config: Config, *, labelled: bool = True) -> Iterator[Records]:
-    """Decodes and checks a piece, without label and weight unless labelled. Raises DataError for a corrupt file."""
+    """Decode and check a piece, without label and weight unless labelled. Raises DataError for a corrupt file."""
     roles = number_columns(config, labelled=labelled) if source.primary else {}
     scalars = [config.columns.uid, *roles.values(), *source.ids]
     tensors = [source.tensors[name] for name in dict.fromkeys([*scalars, *(bag.name for bag in source.bags)])]

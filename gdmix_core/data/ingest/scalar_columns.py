@@ -34,7 +34,7 @@ def key_columns(config: Config, labelled: bool) -> list[tuple[str, str, str]]:
     ]
     groups = {name: parse_metric(name).column for name in config.metrics}
     keys += [(f"the group of metric {name}", column, "") for name, column in groups.items() if column is not None]
-    if labelled:  # groups are ranked in training alone
+    if labelled:  # groups are ranked only in training
         keys += [
             (f"the group of coordinate {name}", c.group, c.data)
             for name, c in config.coordinates.items()
@@ -61,7 +61,7 @@ def id_columns(
 ) -> dict[str, list[str]]:
     """Return the directory that gives each scalar column: the coordinate's own, else the first that has it.
 
-    All of them must be described. Raises DataError for one that is no integer or string scalar.
+    All of them must be described. Raises DataError for one that is not an integer or string scalar.
     """
     ids: dict[str, list[str]] = {d: [] for d in directories}
     fields = field_columns(config)
@@ -95,7 +95,7 @@ def check_scalars(
     paths: dict[str, str],
     labelled: bool,
 ) -> None:
-    """Raises DataError unless uids are of one type, and label, weight and offset are numbers. All are described."""
+    """Raise DataError unless uids are of one type, and label, weight and offset are numbers. All are described."""
     names = config.columns
     first = directories[0]
     for directory in directories:

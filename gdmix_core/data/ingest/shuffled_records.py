@@ -96,7 +96,7 @@ class Joined:
 
 
 def join_by_uid(table: pa.Table, sources: int) -> Joined:
-    """Keeps the uids that every directory has once, in one split, without a violation."""
+    """Keep the uids that every directory has once, in one split, without a violation."""
     table = table.filter(pc.is_valid(table["uid"])).combine_chunks()
     table = table.take(_uid_order(table, sources))
     rows = table.num_rows

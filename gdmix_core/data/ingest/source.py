@@ -116,7 +116,7 @@ class Layout:
 
 
 def open_layout(config: Config, *, labelled: bool = True) -> Layout:
-    """Reads metadata and feature lists and lists the files.
+    """Read metadata and feature lists and list the files.
 
     labelled: whether label and weight have to be there; data that is only to be scored needs neither.
     Raises DataError for a directory, column or feature list that is missing or contradicts another.

@@ -71,7 +71,7 @@ def merge_report(statistics: Sequence[dict[str, Any]], layout: Layout, config: C
 
 
 def _name_absent_columns(checks: dict[str, dict[str, Any]], layout: Layout) -> None:
-    """Adds to the advice which columns the first record's file has in place of the one that its records lack."""
+    """Add to the advice which columns the first record's file has in place of the one that its records lack."""
     for source in layout.sources:
         prefix = f"{source.path.rsplit('/', 1)[-1]}: " if len(layout.sources) > 1 else ""
         for wanted in source.wanted:
@@ -81,7 +81,7 @@ def _name_absent_columns(checks: dict[str, dict[str, Any]], layout: Layout) -> N
 
 
 def check_report(report: dict[str, Any], config: Config, report_path: str) -> None:
-    """Raises DataError when the configuration does not allow what the report says."""
+    """Raise DataError when the configuration does not allow what the report says."""
     broken = {name: check for name, check in report["checks"].items() if check["broken"]}
     if absent := [_fault(name, check) for name, check in broken.items() if check.get("fatal")]:
         others = [_fault(name, check) for name, check in broken.items() if not check.get("fatal")]
@@ -122,7 +122,7 @@ def _is_defined(metric: Metric, label: float, config: Config) -> bool:
 
 
 def _check_labels(report: dict[str, Any], config: Config) -> None:
-    """Raises DataError where all labels are the same: nothing is to be learned from them, or to be measured by them."""
+    """Raise DataError where all labels are the same: nothing is to be learned from them, or to be measured by them."""
     otherwise = "correct the input (a join may have lost the others), or set checks.uninformative: allow"
     lowest, highest = report["splits"]["training"]["label_range"]
     rows, label = report["splits"]["training"]["rows"], config.columns.label
@@ -185,7 +185,7 @@ def frame_manifest(statistics: Iterable[dict[str, Any]], layout: Layout, config:
 
 
 def copy_feature_lists(run: Run, layout: Layout) -> None:
-    """Keeps the names of the features beside the frame, so that a model can be exported when the input is gone."""
+    """Keep the names of the features beside the frame, so that a model can be exported when the input is gone."""
     for key, path in layout.feature_lists.items():
         write_feature_list(run.frame("features", f"{key}.csv"), read_feature_list(path))
 
@@ -195,6 +195,6 @@ def report_path(run: Run) -> str:
 
 
 def remove_frame(run: Run) -> None:
-    """Before a new frame is written: the marker first, so that nobody takes a mixture for whole; and the old report."""
+    """Remove the old frame and report; the marker goes first, so that a mixture is never taken for whole."""
     run_directory.clear(run.frame())
     storage.remove(report_path(run))

@@ -95,7 +95,7 @@ def _range_bytes(path: str, start: int, stop: int | None) -> int | None:
 def _chunks(
     path: str, source: ByteSource, chunk_bytes: int, verify: bool, start: int, limit: int | None
 ) -> Iterator[Chunk]:
-    """The chunks of `limit` bytes (None: all) of a source that stands at byte `start` of the file."""
+    """Yield the chunks of `limit` bytes (None: all) of a source that is at byte `start` of the file."""
     buffer = np.empty(chunk_bytes, np.uint8)
     kept = 0  # bytes at the buffer's beginning that the previous round left over
     position = start  # of buffer[0] in the file

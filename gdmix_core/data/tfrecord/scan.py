@@ -36,7 +36,7 @@ from gdmix_core.data.tfrecord.wire_format import (
 )
 from gdmix_core.jit import njit
 
-# Field numbers of Feature; 0 stands for a Feature without a list
+# Field numbers of Feature; 0 means a Feature without a list
 NO_LIST, BYTES_LIST, FLOAT_LIST, INT64_LIST = 0, 1, 2, 3
 
 # What find_values returns beside the problem codes
@@ -52,7 +52,7 @@ _REMEMBERED = 256
 
 @njit(cache=True, nogil=True)
 def _same_bytes(a: NDArray[np.uint8], a_start: int, b: NDArray[np.uint8], b_start: int, count: int) -> bool:
-    for i in range(count):  # noqa: SIM110  (compiled: a generator is no loop)
+    for i in range(count):  # noqa: SIM110  (compiled: Numba has no generator expressions)
         if a[a_start + i] != b[b_start + i]:
             return False
     return True
