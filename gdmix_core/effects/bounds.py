@@ -19,8 +19,8 @@ _COMPARED = 20_000  # features looked at for one that is spelled almost as a bou
 def limits(settings: Coordinate, features: FeatureList) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(lower, upper), each float64 [features + 1], the intercept first; ∓inf where there is no bound.
 
-    In a bound's name and term * stands for any text, also none, and every other character for itself. The intercept is
-    bounded by its literal name alone. Raises ConfigError when two bounds match the same coefficient, or one matches
+    In a bound's name and term, * matches any text, also none; other characters match themselves. The intercept is
+    bounded by its literal name only. Raises ConfigError when two bounds match the same coefficient, or one matches
     none.
     """
     lower = np.full(len(features) + 1, -np.inf)

@@ -42,11 +42,11 @@ class Effect:
         return {}
 
     def train(self, context: TrainingContext, *, group: int | None = None) -> dict[str, Any]:
-        """Trains the coordinate and scores all rows. Returns what its marker says, of the group of shards if any."""
+        """Train the coordinate and score all rows. Returns what its marker says, of the group of shards if any."""
         raise NotImplementedError
 
     def use_initial(self, context: TrainingContext, *, group: int | None = None) -> dict[str, Any]:
-        """Does for a locked coordinate what training does: its model and scores are those of the initial model."""
+        """Do for a locked coordinate what training does: its model and scores are those of the initial model."""
         raise NotImplementedError
 
     def initial_scores(self, context: TrainingContext, split: str) -> NDArray[np.float32] | None:
@@ -54,7 +54,7 @@ class Effect:
         raise NotImplementedError
 
     def export(self, context: TrainingContext, directory: str) -> int:
-        """Writes the models that the step has made to a directory of the export; returns how many they are."""
+        """Write the models that the step has made to a directory of the export; return how many they are."""
         raise NotImplementedError
 
     def scorer(

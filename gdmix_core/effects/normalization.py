@@ -17,7 +17,7 @@ from gdmix_core.workers.cores import core_count
 
 
 def summarize(run: Run, step: Step) -> dict[str, Any]:
-    """Writes summary/<bag>.parquet for every bag that some coordinate has scaled; returns rows and features of each."""
+    """Write summary/<bag>.parquet for every bag that some coordinate has scaled; return rows and features of each."""
     return once(run, step, lambda: _summarize(run))
 
 

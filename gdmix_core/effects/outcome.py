@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# Bookkeeping of a marker, and what stands in other tables.
+# Bookkeeping of a marker, and values of other tables.
 _NOT_SHOWN = ("key", "step", "curve", "l2", "rows", "converged", "entities", "coefficients", "goal", "gradient")
 
 

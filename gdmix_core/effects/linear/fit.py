@@ -45,7 +45,7 @@ def fit(
     threads: int,
     on_iteration: Callable[[int, float], None],
 ) -> dict[str, Any]:
-    """Trains together with the others of the group, each on its own share of the rows, which it then scores.
+    """Train together with the others of the group, each on its own share of the rows, which it then scores.
 
     The first of the group keeps the checkpoint and writes the model. Returns the outcome, the same for all.
     """
@@ -166,7 +166,7 @@ class _Fit:
             return 1.0
         squares = 2.0 * self._data.value_and_gradient(self._problem.to_original(minimum.w))[0]
         rows = float(self._group.sum(np.array([self._rows.residual_dof()]))[0])
-        # Coefficients without a penalty are determined by the data alone.
+        # Coefficients without a penalty are determined only by the data.
         free = np.count_nonzero(self._problem.relative_precision == 0) - (0 if self._settings.intercept else 1)
         return noise_variance(squares, rows - free - float(np.sum(sums.count - sums.shrunk)))
 

@@ -19,7 +19,7 @@ from gdmix_core.training_context import TrainingContext
 
 
 def use_initial(context: TrainingContext) -> dict[str, Any]:
-    """Writes the model and the scores of all rows; returns counts, with locked: True."""
+    """Write the model and the scores of all rows; return counts, with locked: True."""
     return context.once(lambda: _copy(context))
 
 

@@ -1,4 +1,4 @@
-"""Under what a shard's entities are trained: penalties, prior, where to start, and what is kept of earlier models."""
+"""The training problem of a shard's entities: penalties, prior, start, and what is kept of earlier models."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ _PIECES = 8  # of the rows held at a time, spread over the threads
 
 
 def use_initial(context: TrainingContext, *, group: int | None = None) -> dict[str, Any]:
-    """Writes models, scores of all rows, and markers of the shards of the group; returns counts, with locked: True.
+    """Write models, scores of all rows, and markers of the shards of the group; return counts, with locked: True.
 
     group: which of the effect's groups of shards; None: all
     """

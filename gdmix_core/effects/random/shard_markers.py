@@ -24,7 +24,7 @@ def shard_marker(context: TrainingContext, number: int) -> str:
 
 
 def commit_shard(context: TrainingContext, number: int, counts: dict[str, Any]) -> dict[str, Any]:
-    """Declares a shard's result whole, with the files that its training alone has written; returns the marker."""
+    """Declare a shard's result whole, with the files that its training alone has written; return the marker."""
     root = context.folder()
     written = [context.model(number), l2_statistics_path(context, number)]
     paths = [path.removeprefix(f"{root}/") for path in written if storage.exists(path)]
