@@ -55,7 +55,7 @@ class Export:
         return paths
 
     def check_models(self, name: str, found: int) -> None:
-        """Raises DataError where another number of models was read than the manifest says."""
+        """Raise DataError where another number of models was read than the manifest says."""
         models = self.manifest["coordinates"][name]["models"]
         if models != found:
             where = storage.join(self.directory, name)

@@ -1,4 +1,4 @@
-"""From the records of model files, in any order, to the sorted coefficient table."""
+"""The conversion of model files' records, in any order, to the sorted coefficient table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _FIXED_EFFECT_ENTITY = "global"
-# Other spellings are refused: "007" would become the entity 7, which may have a model of its own.
+# Other spellings are refused: "007" would become the entity 7, which may have its own model.
 _PLAIN_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,19}")
 
 

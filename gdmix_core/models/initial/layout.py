@@ -28,7 +28,7 @@ _INTEGER = r"^(0|-?[1-9][0-9]{0,19})$"
 
 
 def write_initial(run: Run, frame: Frame, name: str, earlier: InitialFiles) -> dict[str, Any]:
-    """Writes one coordinate's models, a file a shard. No more than one earlier file, or one shard, is in memory."""
+    """Write one coordinate's models, a file a shard. No more than one earlier file, or one shard, is in memory."""
     settings = run.config.coordinates[name]
     effect = settings.random_effect
     key = frame.bag_of(name)

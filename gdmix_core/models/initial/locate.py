@@ -150,8 +150,10 @@ def _check_export_around(path: str) -> None:
 
 
 def _check_single(model: InitialFiles) -> None:
-    """Raises DataError where the files of a fixed effect hold other than one model: they are small, and read here so
-    that it is found before a run starts."""
+    """Raise DataError unless the files of a fixed effect hold exactly one model.
+
+    They are small, and read here so that the fault is found before a run starts.
+    """
     paths = [path for path, _, _ in model.files]
     if paths[0].endswith(".avro"):
         read_avro(paths, fixed=True)

@@ -54,7 +54,7 @@ def find_network(export: str, manifest: Mapping[str, Any], name: str, config: Co
     """The network of a coordinate in an export, which is there by its manifest.
 
     Raises ConfigError for another architecture, DataError where it was trained for another task, where a file is
-    missing, or where its scores are no margins but a locked one's must be.
+    missing, or where its scores are not margins but a locked one's must be.
     """
     folder = storage.join(export, name)
     coordinate = config.coordinates[name]

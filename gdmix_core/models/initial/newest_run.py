@@ -47,9 +47,10 @@ class Choice:
 
 
 def choose(config: Config) -> Choice | None:
-    """None without an initial model that has a path.
+    """Choose the run to start from; None without an initial model that has a path.
 
-    What is required is what is named, whatever is there; so is what is no run, such as models of another system.
+    A required one is the one that is named, whatever is there. So is one that is not a run, such as models of another
+    system.
     """
     initial = config.initial_model
     if initial is None or initial.path is None:
@@ -72,7 +73,7 @@ def choose(config: Config) -> Choice | None:
 
 
 def record(run: Run) -> None:
-    """Chooses as a run begins, and keeps that: a neighbour that finishes meanwhile changes nothing for later steps."""
+    """Choose as a run begins, and keep that: a neighbour that finishes meanwhile changes nothing for later steps."""
     choice = choose(run.config)
     if choice is not None:
         storage.write_json(run.earlier_run(), asdict(choice))
@@ -92,8 +93,10 @@ def recorded(run: Run) -> Choice | None:
 
 
 def _earlier(named: str, output: str) -> Iterator[str]:
-    """Paths like the one that is named, with an earlier date in place of its last one, newest first; earlier than the
-    run's own output, too, where that is like them."""
+    """Yield paths like the one that is named, with an earlier date in place of its last one, newest first.
+
+    They are earlier than the run's own output, too, if that is like them.
+    """
     before, moment, below = _dated(named)
     if not moment:
         return
@@ -146,7 +149,7 @@ def _pipeline_at(path: str) -> str | None:
             try:
                 return _name_in(read_recorded(file))
             except GdmixError as error:
-                # A night that was killed while it wrote: it is no model, and must not be in the way of later ones.
+                # A run that was killed while it wrote is not a model, and must not stop later ones.
                 log.warning("initial_model: %s is passed over: %s", path, error)
                 return _DAMAGED
     file = storage.join(path, "manifest.json")
