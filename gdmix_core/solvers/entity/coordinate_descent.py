@@ -42,7 +42,7 @@ class Columns(NamedTuple):
 
 @njit(cache=True, nogil=True)
 def by_column(columns: Columns, size: int, features: Features, begin: int, end: int) -> None:
-    """Fills the columns with the entries of the rows begin … end−1."""
+    """Fill the columns with the entries of the rows begin … end−1."""
     first, row, value = columns.begin, columns.row, columns.value
     for j in range(size + 1):
         first[j] = 0

@@ -105,7 +105,7 @@ def _ratio(actual: float, predicted: float, value: float, gradient: Vector, new_
 
 
 def _shorten(step: Step, increase: float) -> None:
-    """To the minimum of the parabola through what is known along the step, but to a tenth at least, half at most."""
+    """Shorten the step to the minimum of the parabola through the known values, to a tenth at least, half at most."""
     t = 0.1
     if np.isfinite(increase) and increase > step.slope:
         t = float(np.clip(-step.slope / (2.0 * (increase - step.slope)), 0.1, 0.5))
@@ -120,7 +120,7 @@ def _newton_step(objective: Objective, gradient: Vector, forcing: float, floor: 
         return conjugate_gradients(gradient, objective.product, lambda r: r / diagonal, forcing, floor)
     H = objective.hessian()
     precondition = factored(H)
-    # The factors are all but exact, so conjugate gradients need a round or two, none of which touches the rows.
+    # The factors are nearly exact, so conjugate gradients need a round or two, none of which touches the rows.
     return conjugate_gradients(gradient, lambda v: H @ v, precondition, 1e-6, 1e-3 * floor)
 
 

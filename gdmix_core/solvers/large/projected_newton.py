@@ -29,7 +29,7 @@ def minimize(
     constraints: Constraints,
     on_iteration: Callable[[int, float, Vector], None] | None = None,
 ) -> OptimizeResult:
-    """Minimises objective(u) + Σ l1_j |u_j| over lower ≤ u ≤ upper.
+    """Minimise objective(u) + Σ l1_j |u_j| over lower ≤ u ≤ upper.
 
     gtol: largest absolute entry of Constraints.subgradient to stop at. on_iteration(number, F, u) is called after each
     iteration.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gdmix_core.workers.all_reduce import DataTerm
 
-# Of a feature that is all but constant, shifting leaves nothing but the rounding of what was subtracted.
+# Shifting a nearly constant feature leaves only the rounding of what was subtracted.
 _ROUNDING = 1e-13
 
 
