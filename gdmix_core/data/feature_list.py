@@ -38,11 +38,11 @@ class FeatureList:
         return len(self.names)
 
     def index(self, name: str, term: str = "") -> int | None:
-        """The index of a feature, None if it is not listed; the last one if it is listed twice."""
+        """Return the index of a feature, None if it is not listed; the last one if it is listed twice."""
         return self._indices.get((name, term))
 
     def duplicates(self) -> dict[Feature, list[int]]:
-        """Features that are listed more than once, each with all its indices."""
+        """Return features that are listed more than once, each with all its indices."""
         if len(self._indices) == len(self.names):
             return {}
         repeated = {feature for feature, count in Counter(self.names).items() if count > 1}

@@ -103,7 +103,7 @@ def summarize_bag(frame: Frame, bag: str, threads: int) -> FeatureSummary:
 
 
 def _batches(frame: Frame, size: int) -> Iterator[list[tuple[int, int]]]:
-    """(first row, row after the last) of the blocks, as many at a time as are held in memory."""
+    """Yield (first row, row after the last) of the blocks, as many at a time as are held in memory."""
     spans = [(start, start + rows) for _, start, rows in frame.blocks("training")]
     for at in range(0, len(spans), size):
         yield spans[at : at + size]

@@ -20,7 +20,7 @@ _TOP_BIT = pa.scalar(np.iinfo(np.int64).min, pa.int64())
 
 
 def arrow_type(kind: str) -> pa.DataType:
-    """int64, uint64 or string."""
+    """Return int64, uint64 or string."""
     return _ARROW[kind]
 
 
@@ -57,12 +57,12 @@ def among(ids: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def order_preserving(ids: pa.Array) -> pa.Array:
-    """uint64 as int64 in the same order, for what has no unsigned integers (Spark): the top bit is flipped."""
+    """Return uint64 as int64 in the same order, for what has no unsigned integers (Spark): the top bit is flipped."""
     return pc.bit_wise_xor(ids.view(pa.int64()), _TOP_BIT)
 
 
 def from_order_preserving(ids: pa.Array) -> pa.Array:
-    """The inverse of order_preserving."""
+    """Return the inverse of order_preserving."""
     return pc.bit_wise_xor(ids, _TOP_BIT).view(pa.uint64())
 
 

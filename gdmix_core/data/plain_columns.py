@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type a column of this type is read as: itself, unless it is an encoding of another."""
+    """Return the type a column of this type is read as: itself, unless it is an encoding of another."""
     if isinstance(kind, pa.BaseExtensionType):
         return plain_type(kind.storage_type)
     if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
@@ -26,7 +26,7 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 def plain(array: pa.Array) -> pa.Array:
-    """The column in its plain type."""
+    """Return the column in its plain type."""
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     if pa.types.is_run_end_encoded(array.type):

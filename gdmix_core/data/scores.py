@@ -35,7 +35,7 @@ class ScoreSum:
                 self._vectors.append(storage.read_array(path, memory_map=True))
 
     def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """float64 [len(rows)], summed in the order of the coordinates; [len(rows), K] in the tasks of K classes.
+        """Return float64 [len(rows)], summed in the order of the coordinates; [len(rows), K] in the tasks of K classes.
 
         Raises StepError for a row that a vector does not have: the rows are those of another frame, or damaged.
         """
@@ -124,7 +124,7 @@ def _scatter(
 
 
 def shard_rows(run: Run, coordinate: str, split: str, shard: int) -> NDArray[np.int64]:
-    """int64: the numbers of a shard's rows in the frame, in the shard's order."""
+    """Return int64: the numbers of a shard's rows in the frame, in the shard's order."""
     with storage.open_for_read(run.whole(run.shard(coordinate, split, shard), "partition")) as file:
         rows: NDArray[np.int64] = pq.read_table(file, columns=["row"])["row"].to_numpy()
     return rows

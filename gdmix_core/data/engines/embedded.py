@@ -45,7 +45,7 @@ Group = tuple[int, pa.RecordBatch]
 
 
 def embedded_engine(run: Run, step: Step) -> EmbeddedEngine:
-    """The engine for a step, with the cores, the memory and the folder that the configuration gives it."""
+    """Return the engine for a step, with the cores, the memory and the folder that the configuration gives it."""
     given = run.config.engine.local.spill
     base = local_path(given or run.root)
     folder = Path(base or tempfile.gettempdir()) / ".gdmix-spill"
@@ -115,7 +115,7 @@ class EmbeddedEngine:
         return self._written(self._read(feed, show), feed.schema, [column, *order], cut, write, show)
 
     def _read(self, feed: Feed, show: _Progress) -> Iterator[pa.RecordBatch]:
-        """The rows of all tasks, read by as many threads as there are cores."""
+        """Yield the rows of all tasks, read by as many threads as there are cores."""
         feed = feed.packed(self._cores)
         sizes = [sum(feed.sizes[number] for number in task) for task in feed.tasks]
         show.expect(sum(sizes))
@@ -199,7 +199,7 @@ class _Sorter:
         self._connection.close()
 
     def ordered(self, rows: Iterator[pa.RecordBatch], schema: pa.Schema, by: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """The rows sorted by the columns `by`, null first, texts by their bytes.
+        """Yield the rows sorted by the columns `by`, null first, texts by their bytes.
 
         Raises what reading raises, and StorageError where there is no room to spill.
         """
@@ -247,7 +247,7 @@ class _Sorter:
 
 
 def _in_schema(batch: pa.RecordBatch, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The batch in the types of the schema: in several, where one would be too large for 32-bit offsets."""
+    """Yield the batch in the types of the schema: in several, where one would be too large for 32-bit offsets."""
     wide = [c for c in batch.columns if pa.types.is_large_binary(c.type) or pa.types.is_large_string(c.type)]
     if batch.num_rows > 1 and any(column.nbytes > _MOST_BYTES for column in wide):
         half = batch.num_rows // 2
@@ -263,7 +263,7 @@ def _ends(column: pa.Array) -> pa.Array:
 
 
 def _cut(batch: pa.RecordBatch, ends: np.ndarray, starts: pa.Array) -> Iterator[Group]:
-    """The rows of a batch by the range of their uids, which ascend; ends: ranges of its first and last row."""
+    """Yield the rows of a batch by the range of their uids, which ascend; ends: ranges of its first and last row."""
     if ends[0] == ends[1]:
         yield int(ends[0]), batch
         return

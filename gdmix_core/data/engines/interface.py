@@ -32,7 +32,7 @@ class Feed:
     tasks: list[list[int]] = field(default_factory=list)
 
     def packed(self, cores: int) -> Feed:
-        """The same feed with its pieces packed into tasks for so many cores."""
+        """Return the same feed with its pieces packed into tasks for so many cores."""
         return Feed(self.schema, self.sizes, self.read, pack(self.sizes, cores))
 
     def rows(self, task: int) -> Iterator[pa.RecordBatch]:

@@ -158,7 +158,7 @@ def _violations(
 
 
 def _in_uid_order(scores: pa.Table, where: NDArray[np.bool_]) -> tuple[pa.Table, NDArray[np.bool_]]:
-    """The scores that break a rule."""
+    """Return the scores that break a rule."""
     broken = scores.filter(pa.array(where)).sort_by([("uid", "ascending"), ("file", "ascending")])
     return broken, np.ones(broken.num_rows, bool)
 

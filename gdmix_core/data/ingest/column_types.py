@@ -52,7 +52,7 @@ def _is_unsigned(column: str, files: Schemas) -> bool:
 def unusable_types(
     config: Config, tensors: Tensors, files: Mapping[str, Schemas], *, labelled: bool = True
 ) -> list[str]:
-    """A line for each column and type that cannot be used, with the first file that has it.
+    """Return a line for each column and type that cannot be used, with the first file that has it.
 
     tensors, files: by the path of a directory, in the order of input_directories
     """

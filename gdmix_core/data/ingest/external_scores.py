@@ -95,7 +95,7 @@ def open_scores_of(
 
 
 def score_files_at(coordinate: str, path: str) -> list[File]:
-    """A file, or what lies in a folder, which Spark also gives names such as scores.parquet, and in its folders
+    """Return a file, or what lies in a folder, which Spark also gives names such as scores.parquet, and in its folders
     key=value, as GDMix writes them. Raises DataError, also for what lies there and is not a score file.
     """
     files: list[File] = []
@@ -145,7 +145,7 @@ def _parts(
 
 
 def _describe(path: str) -> tuple[list[str], list[int | None]]:
-    """Names of a file's columns, and the parts it is read in."""
+    """Return names of a file's columns, and the parts it is read in."""
     with _readable(path), storage.open_for_read(path) as file:
         if path.endswith(".parquet"):
             parquet = pq.ParquetFile(file)
@@ -157,7 +157,7 @@ def _describe(path: str) -> tuple[list[str], list[int | None]]:
 
 
 def _tables(part: ScorePart) -> Iterator[pa.Table]:
-    """Columns uid and score, as the file has them."""
+    """Yield columns uid and score, as the file has them."""
     columns = [part.uid, part.score]
     with _readable(part.path), storage.open_for_read(part.path) as file:
         if part.path.endswith(".parquet"):

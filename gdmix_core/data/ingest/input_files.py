@@ -83,7 +83,7 @@ def flat_files(directory: str, suffixes: Sequence[str], harmless: Sequence[str] 
 
 
 def unread_sentence(directory: str, unread: Sequence[tuple[str, str]], read: int) -> str:
-    """One sentence for all that is not read; unread: (path within the directory, what it is and what to do)."""
+    """Return one sentence for all that is not read; unread: (path within the directory, what it is and what to do)."""
     more = f"; and {len(unread) - _NAMED} more" if len(unread) > _NAMED else ""
     beside = f" beside {read} that would be" if read else ""
     return (

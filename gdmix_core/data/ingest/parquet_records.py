@@ -20,7 +20,7 @@ _HELD = {"int64": "integer", "float": "real", "bytes": "text"}
 
 
 def read(piece: Piece, fields: list[Field]) -> Iterator[dict[str, Column]]:
-    """The columns of each batch of the piece's row groups.
+    """Yield the columns of each batch of the piece's row groups.
 
     A column that the file does not have is MISSING in every record, one of another type WRONG_KIND.
     """

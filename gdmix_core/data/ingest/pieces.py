@@ -188,7 +188,7 @@ def _named(paths: Sequence[str], of: int) -> str:
 
 
 def _typed(wanted: Wanted, value: str, path: str) -> Constant:
-    """The value of a partition folder in the type that the metadata give the column."""
+    """Return the value of a partition folder in the type that the metadata give the column."""
     tensor = wanted.tensor
     if tensor.size is not None:
         raise DataError(f"{path}: the name of its folder gives {wanted.told} one value, but it is a vector")

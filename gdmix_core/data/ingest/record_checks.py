@@ -37,7 +37,7 @@ UID_CHECKS = (UID_UNIQUE, UID_IN_ALL, UID_DISJOINT)
 
 
 def checks_of(source: Source, config: Config, *, labelled: bool = True) -> list[Check]:
-    """The record checks of one directory; a record's violations are a bit mask over this list."""
+    """Return the record checks of one directory; a record's violations are a bit mask over this list."""
     numbers = number_columns(config, labelled=labelled) if source.primary else {}
     found = [Check("uid.present", "every record has a uid", "write a uid for every record")]
     for column in (*numbers.values(), *source.ids):

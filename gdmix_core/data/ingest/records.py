@@ -61,7 +61,7 @@ class Records:
 def read_columns(
     piece: Piece, fields: list[Field], *, verify: bool = True, described: Collection[str] = ()
 ) -> Iterator[dict[str, Column]]:
-    """The columns by name of each batch of a piece, whatever its format; those that its folders' names give, too.
+    """Yield the columns by name of each batch of a piece, whatever its format; those that its folders' names give, too.
 
     described: names of the tensors that the metadata know; with them, raises DataError where some records of a TFRecord
     file have a bag, and others have one of a like name that nothing describes
@@ -238,7 +238,7 @@ def _legal(label: NDArray[np.float64], task: str, classes: int | None = None) ->
 
 
 def _scalar(column: Column, tensor: Tensor, piece: Piece) -> tuple[pa.Array, NDArray[np.uint8]]:
-    """([n] values, null where absent; [n] status): OK with exactly one value, else MISSING or WRONG_KIND."""
+    """Return ([n] values, null where absent; [n] status): OK with exactly one value, else MISSING or WRONG_KIND."""
     counts = np.diff(column.offsets)
     status = column.status.copy()
     status[(status == OK) & (counts == 0)] = MISSING
@@ -270,7 +270,7 @@ def _id(column: Column, tensor: Tensor, piece: Piece, source: Source) -> tuple[p
 
 
 def _bag(columns: dict[str, Column], bag: BagColumn, violations: _Violations) -> tuple[Bag, NDArray[np.uint8]]:
-    """A sparse bag that is absent altogether is an empty one; a dense one must be there in full."""
+    """Read a bag: a sparse one that is absent altogether is empty; a dense one must be there in full."""
     if bag.sparse:
         index_column, value_column = columns[f"{bag.name}_indices"], columns[f"{bag.name}_values"]
         wrong = (index_column.status == WRONG_KIND) | (value_column.status == WRONG_KIND)
@@ -295,7 +295,7 @@ def _bag(columns: dict[str, Column], bag: BagColumn, violations: _Violations) ->
 
 
 def _only(column: Column, keep: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray]:
-    """The column with the rows outside `keep` emptied."""
+    """Return the column with the rows outside `keep` emptied."""
     counts = np.where(keep, np.diff(column.offsets), 0)
     entries = np.repeat(keep, np.diff(column.offsets))
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]), column.values[entries]

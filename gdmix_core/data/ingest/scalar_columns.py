@@ -12,12 +12,12 @@ RESERVED = ("row", "uid", "label", "weight", "offset")
 
 
 def label_bag(config: Config) -> str | None:
-    """The bag whose features are the classes that apply, where a row has several."""
+    """Return the bag whose features are the classes that apply, where a row has several."""
     return config.columns.label if config.task == "multilabel_classification" else None
 
 
 def number_columns(config: Config, *, labelled: bool = True) -> dict[str, str]:
-    """The columns of numbers that are read, by role: label (unless it is a bag), weight, offset."""
+    """Return the columns of numbers that are read, by role: label (unless it is a bag), weight, offset."""
     names = config.columns
     roles = {"label": names.label, "weight": names.weight} if labelled else {}
     if label_bag(config) is not None:
@@ -44,7 +44,7 @@ def key_columns(config: Config, labelled: bool) -> list[tuple[str, str, str]]:
 
 
 def field_columns(config: Config) -> list[tuple[str, str, str]]:
-    """(what for, column, directory) of the columns that models read as features: texts and ids."""
+    """Return (what for, column, directory) of the columns that models read as features: texts and ids."""
     return [
         (f"a field of coordinate {name}", column, c.data)
         for name, c in config.coordinates.items()

@@ -25,7 +25,7 @@ ROLES = ("label", "weight", "offset")
 
 
 def shuffle_schema(layout: Layout) -> pa.Schema:
-    """Columns id_<column> hold entities, groups and texts, bag_<key> packed bags."""
+    """Return the schema: columns id_<column> hold entities, groups and texts, bag_<key> packed bags."""
     return pa.schema(
         [
             ("uid", arrow_type(layout.uid_type)),

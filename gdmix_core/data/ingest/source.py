@@ -217,7 +217,7 @@ def _digest(path: str) -> str:
 
 
 def _bag_keys(config: Config, label: tuple[str, str] | None) -> dict[tuple[str, str], str]:
-    """A bag keeps its name in the frame unless two directories use the same one."""
+    """Name the bags in the frame: each keeps its name unless two directories use the same one."""
     read = [(c.data, bag) for c in config.coordinates.values() for bag in c.bags]
     pairs = list(dict.fromkeys(read if label is None else [*read, label]))
     names = [bag for _, bag in pairs]

@@ -82,7 +82,7 @@ def hint(wanted: Wanted, names: Sequence[str], described: Collection[str]) -> st
 
 
 def near_names(wanted: Wanted, names: Sequence[str], described: Collection[str]) -> list[str]:
-    """Columns that may be the wanted ones under other names: those alike, or a bag's parts that nothing describes."""
+    """List possible other names of the wanted columns: those alike, or a bag's parts that nothing describes."""
     absent = wanted.absent_from(names)
     strange = undescribed_names(names, described)
     alike = [difflib.get_close_matches(name, strange, n=1, cutoff=0.6) for name in absent]
@@ -111,7 +111,7 @@ def lists_of_documents(bag: str) -> str:
 
 
 def names_in_records(path: str) -> list[str]:
-    """Names of the features in the first records of a TFRecord file, sorted; [] where it has none."""
+    """Return names of the features in the first records of a TFRecord file, sorted; [] where it has none."""
     names: set[str] = set()
     for chunk in iter_chunks(path, chunk_bytes=_PEEKED_BYTES, verify=False):
         for record in range(min(len(chunk), _PEEKED_RECORDS)):
@@ -121,7 +121,7 @@ def names_in_records(path: str) -> list[str]:
 
 
 def record_names(chunk: Chunk, record: int) -> Iterator[str]:
-    """Names of the features in one record."""
+    """Yield names of the features in one record."""
     begin = int(chunk.starts[record])
     octets = chunk.data[begin : begin + int(chunk.lengths[record])].tobytes()
     try:
@@ -133,7 +133,7 @@ def record_names(chunk: Chunk, record: int) -> Iterator[str]:
 
 
 def _delimited(message: bytes) -> Iterator[bytes]:
-    """The payloads of a protobuf message's length-delimited fields numbered 1."""
+    """Yield the payloads of a protobuf message's length-delimited fields numbered 1."""
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)

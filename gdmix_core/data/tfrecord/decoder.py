@@ -61,7 +61,7 @@ class Column:
 
 
 def decode(chunk: Chunk, fields: Sequence[Field]) -> dict[str, Column]:
-    """The wanted features of a chunk's records, by name.
+    """Return the wanted features of a chunk's records, by name.
 
     Lists may be packed or not, and come in any order and number of pieces, as protobuf allows. Other features
     are skipped unread. Raises DataError for a record that is not a tf.train.Example (or has protobuf groups,

@@ -76,7 +76,7 @@ def iter_chunks(
 
 
 def _range_bytes(path: str, start: int, stop: int | None) -> int | None:
-    """The length of the byte range, None for all of the file. DataError if the file has no such range."""
+    """Return the length of the byte range, None for all of the file. DataError if the file has no such range."""
     if start == 0 and stop is None:
         return None
     size = stored_bytes(path)
@@ -142,7 +142,7 @@ def _fill(source: ByteSource, buffer: NDArray[np.uint8], kept: int, upto: int) -
 
 
 def _record_bytes(frame: NDArray[np.uint8]) -> int:
-    """The bytes that the record at the beginning of `frame` takes, by its header."""
+    """Return the bytes that the record at the beginning of `frame` takes, by its header."""
     return int.from_bytes(frame[:8].tobytes(), "little") + frames.FRAME_BYTES
 
 
