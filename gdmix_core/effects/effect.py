@@ -50,7 +50,7 @@ class Effect:
         raise NotImplementedError
 
     def initial_scores(self, context: TrainingContext, split: str) -> NDArray[np.float32] | None:
-        """float32 [rows]: what the coordinate's initial coefficients give the rows of a split; None without any."""
+        """Return float32 [rows]: the scores of a split by the coordinate's initial coefficients; None without any."""
         raise NotImplementedError
 
     def export(self, context: TrainingContext, directory: str) -> int:
@@ -78,6 +78,6 @@ class Effect:
 
 
 def effect_of(kind: str) -> Effect:
-    """The effect of a kind: EFFECT of its folder."""
+    """Return the effect of a kind: EFFECT of its folder."""
     effect: Effect = importlib.import_module(f"gdmix_core.effects.{kind}.effect").EFFECT
     return effect

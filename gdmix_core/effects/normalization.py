@@ -37,7 +37,7 @@ def _summarize(run: Run) -> dict[str, Any]:
 
 
 def scaling(context: TrainingContext) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(factor, shift), each float64 [features]: training sees x' = (x − shift) · factor.
+    """Return (factor, shift), each float64 [features]: training sees x' = (x − shift) · factor.
 
     factor is 1 where the statistic it is made of is 0 (features never seen, constants) or not finite. shift is 0 but
     for standardization. Raises StepError when normalization is asked for and the step `summarize` has not been run.

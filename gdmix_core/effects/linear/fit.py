@@ -128,7 +128,7 @@ class _Fit:
         return minimum
 
     def _solve_for_l2(self) -> tuple[OptimizeResult, NDArray[np.float64], dict[str, Any]]:
-        """The optimum under the λ that it itself asks for; λ of each coefficient; and what to tell of it."""
+        """Return the optimum under the λ that it itself asks for; λ of each coefficient; and what to tell of it."""
         assert self._settings.automatic is not None
         mode = self._settings.automatic.auto
         groups = group_of(mode, np.arange(-1, self._rows.features, dtype=np.int32))
@@ -194,7 +194,7 @@ class _Fit:
     def _model(
         self, minimum: OptimizeResult, l2: NDArray[np.float64] | float
     ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-        """(means, variances), float64 [features + 1], in the features' units."""
+        """Return (means, variances), float64 [features + 1], in the features' units."""
         w = self._problem.to_original(minimum.w)
         kind = self._settings.variances
         variances = None
@@ -227,7 +227,7 @@ class _Fit:
         return Iterate(total[4 + groups :], iterations, evaluations, products, self._variance), float(total[0])
 
     def _without_rows(self, initial: InitialCoefficients) -> NDArray[np.bool_]:
-        """bool [features + 1]: features of the initial model that no training row of any worker has."""
+        """Return bool [features + 1]: features of the initial model that no training row of any worker has."""
         if not np.any(initial.known):
             return np.zeros(len(initial.known), bool)
         seen = self._group.sum(self._rows.seen())

@@ -38,7 +38,7 @@ class InitialCoefficients:
 
     @classmethod
     def from_table(cls, table: CoefficientTable, features: int, intercept: bool) -> InitialCoefficients:
-        """The table's one model; its intercept counts where this run's model has one, too."""
+        """Return the table's one model; its intercept counts where this run's model has one, too."""
         found = cls.none(features)
         stored = table.variances if table.variances is not None else np.full(len(table.means), np.nan)
         here = table.features < features

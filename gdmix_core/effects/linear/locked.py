@@ -35,7 +35,7 @@ def _copy(context: TrainingContext) -> dict[str, Any]:
 
 
 def initial_scores(context: TrainingContext, split: str) -> NDArray[np.float32] | None:
-    """float32 [rows]: what the initial model gives the rows of a split; None without one."""
+    """Return float32 [rows]: what the initial model gives the rows of a split; None without one."""
     model = context.initial_model(0)
     return None if model is None else _scores(context, model, split)
 

@@ -37,12 +37,12 @@ class L2Statistics:
         return cls(sums, sum(part.residual_squares for part in fitted), sum(part.residual_dof for part in fitted))
 
     def updated(self, variance: NDArray[np.float64], mode: Mode, task: Task) -> NDArray[np.float64]:
-        """float64 [groups]: σ² after a step of the fixed point from `variance`."""
+        """Return float64 [groups]: σ² after a step of the fixed point from `variance`."""
         noise = noise_variance(self.residual_squares, self.residual_dof) if task == "linear_regression" else 1.0
         return updated_variance(self.sums, variance, mode, noise)
 
     def to_array(self) -> NDArray[np.float64]:
-        """float64 [4 · groups + 2]"""
+        """Return float64 [4 · groups + 2]."""
         return np.concatenate([self.sums.rows().ravel(), [self.residual_squares, self.residual_dof]])
 
     @classmethod

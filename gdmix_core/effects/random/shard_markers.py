@@ -92,7 +92,7 @@ def is_shard_done(context: TrainingContext, number: int) -> bool:
 
 
 def total_counts(context: TrainingContext, numbers: Sequence[int]) -> dict[str, Any]:
-    """Sums of the shards' counts: entities by outcome, coefficients, objective; and the most iterations."""
+    """Return sums of the shards' counts: entities by outcome, coefficients, objective; and the most iterations."""
     total: dict[str, Any] = {
         "shards": len(numbers),
         "entities": 0,
