@@ -196,7 +196,7 @@ def _check_writable(path: str, table: CoefficientTable, features: FeatureList, f
 
 
 def _above(table: CoefficientTable, threshold: float) -> CoefficientTable:
-    """The table without features whose |mean| is at most the threshold."""
+    """Return the table without features whose |mean| is at most the threshold."""
     if threshold <= 0.0:
         return table
     kept = (np.abs(table.means) > threshold) | (table.features == INTERCEPT_INDEX)

@@ -42,7 +42,7 @@ class SortedEntities:
 
 
 def sort_entities(records: ModelRecords, *, fixed: bool, integer: pa.DataType | None) -> SortedEntities:
-    """The entities that the records' modelIds name.
+    """Return the entities that the records' modelIds name.
 
     integer: what entities are: int64 or uint64; None: strings
     Raises DataError for an entity with two records, for a fixed effect of other than one record, and, with
@@ -79,7 +79,7 @@ def _integer_entities(records: ModelRecords, integer: pa.DataType) -> pa.Array:
 def tabulate(
     records: ModelRecords, sorted_entities: SortedEntities, indices: Integers, features: FeatureList
 ) -> CoefficientTable:
-    """The coefficients of known features as a table; read_avro says what becomes of absent values.
+    """Return the coefficients of known features as a table; read_avro says what becomes of absent values.
 
     indices: int64 [feature numbers], the index in `features` of each feature of the records, INTERCEPT_INDEX
     or UNKNOWN. Raises DataError for a coefficient that occurs twice and for means that are not finite.

@@ -53,7 +53,7 @@ class InitialFiles:
     def read(
         self, *, task: str, fixed: bool, entity_type: pa.DataType
     ) -> Iterator[tuple[CoefficientTable, FeatureList]]:
-        """The models file by file, each with the list that its feature indices refer to.
+        """Yield the models file by file, each with the list that its feature indices refer to.
 
         entity_type: what entities are here; models of our format keep the type that they have.
         Raises DataError for models of another task, and for whatever read_avro and read_model refuse.
@@ -96,7 +96,7 @@ def linear_coordinates(config: Config) -> dict[str, Coordinate]:
 
 
 def find_initial(config: Config, choice: Choice | None = None) -> dict[str, InitialFiles | InitialNetwork]:
-    """The earlier models of each coordinate that has any, and takes them.
+    """Return the earlier models of each coordinate that takes them and has any.
 
     choice: what the run has recorded of the path that is read; None: as it would choose now.
     Raises DataError when there is nothing at a path (it names every such path), or nothing of this pipeline, or nothing
@@ -242,7 +242,7 @@ def _in_export(config: Config, export: str) -> dict[str, InitialFiles | InitialN
 
 
 def _avro_files(path: str) -> list[File]:
-    """A file itself, or the Avro files of a folder or of its folder `coefficients`."""
+    """Return a file itself, or the Avro files of a folder or of its folder `coefficients`."""
     if path.endswith(".avro"):
         parent, _, name = path.rpartition("/")
         return [file for file in storage.list_files(parent or ".") if file[0].rsplit("/", 1)[-1] == name]

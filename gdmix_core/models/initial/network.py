@@ -51,7 +51,7 @@ class InitialNetwork:
 
 
 def find_network(export: str, manifest: Mapping[str, Any], name: str, config: Config) -> InitialNetwork:
-    """The network of a coordinate in an export, which is there by its manifest.
+    """Return the network of a coordinate in an export, which is there by its manifest.
 
     Raises ConfigError for another architecture, DataError where it was trained for another task, where a file is
     missing, or where its scores are not margins but a locked one's must be.

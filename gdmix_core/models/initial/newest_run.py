@@ -82,7 +82,7 @@ def record(run: Run) -> None:
 
 
 def recorded(run: Run) -> Choice | None:
-    """The run's choice; made now where it was not recorded, as by an earlier version."""
+    """Return the run's choice; made now where it was not recorded, as by an earlier version."""
     initial, path = run.config.initial_model, run.earlier_run()
     if initial is None or initial.path is None or not storage.exists(path):
         return choose(run.config)
