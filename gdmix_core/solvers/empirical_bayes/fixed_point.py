@@ -64,7 +64,7 @@ def group_count(mode: Mode, features: int) -> int:
 
 
 def group_of(mode: Mode, features: NDArray[np.int32]) -> NDArray[np.int32]:
-    """int32: the group of each coefficient, from its feature index (−1: the intercept)."""
+    """Return int32: the group of each coefficient, from its feature index (−1: the intercept)."""
     if mode == "coordinate":
         return np.zeros(len(features), np.int32)
     if mode == "intercept_slopes":

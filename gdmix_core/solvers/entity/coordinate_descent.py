@@ -15,7 +15,7 @@ _LARGEST_SWEEPS = 200
 
 @njit(cache=True, nogil=True)
 def min_norm_subgradient(gradient: float, w: float, l1: float, lower: float, upper: float) -> float:
-    """The smallest element of the subdifferential in one coefficient; 0 where a bound holds against it."""
+    """Return the smallest element of the subdifferential in one coefficient; 0 where a bound holds against it."""
     if w > 0.0:
         g = gradient + l1
     elif w < 0.0 or gradient > l1:

@@ -155,7 +155,7 @@ def conjugate_gradients(
     forcing: float,
     floor: float,
 ) -> Step:
-    """The s that (nearly) minimises gradient·s + ½ s·Hs.
+    """Return the s that (nearly) minimises gradient·s + ½ s·Hs.
 
     product: v → H v; precondition: r → M⁻¹ r. Stops where the residual, in the norm of M⁻¹, is `forcing` of the first,
     or its entries are within ±floor; and after a direction without curvature, along which it goes as far as M takes it.

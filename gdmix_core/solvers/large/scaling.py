@@ -40,7 +40,7 @@ class Scaling:
         return w
 
     def to_scaled(self, w: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The u with T u = w."""
+        """Return the u with T u = w."""
         u = w / self.factor
         u[0] += w @ self.shift
         return u

@@ -25,7 +25,7 @@ LOSS_OF_TASK = {
 # arguments; hence a number and a branch instead of a loss object. The branch is the same for every row.
 @njit(cache=True, nogil=True, inline="always")
 def loss_terms(loss: int, z: float, y: float) -> tuple[float, float, float]:
-    """(value, first derivative, second derivative) of the loss at margin z and label y."""
+    """Return (value, first derivative, second derivative) of the loss at margin z and label y."""
     if loss == LOGISTIC:
         return logistic.terms(z, y)
     if loss == LINEAR:
