@@ -25,7 +25,7 @@ def arrow_type(kind: str) -> pa.DataType:
 
 
 def as_bits(ids: pa.Array) -> pa.Array:
-    """Integers of any type as int64 with the same 64 bits: what is hashed, so that 5 has one hash in every type."""
+    """View integers of any type as int64 with the same 64 bits, to be hashed: 5 has one hash in every type."""
     return ids.view(pa.int64()) if pa.types.is_uint64(ids.type) else ids.cast(pa.int64())
 
 
@@ -43,7 +43,7 @@ def _ascends(ids: pa.Array) -> bool:
 
 
 def among(ids: pa.Array, kind: pa.DataType) -> pa.Array:
-    """The ids in the type of those they are looked up among; null where that type cannot hold one, as it is not there.
+    """Cast the ids to the type of those they are looked up among; null if that type cannot hold one: it is not there.
 
     Raises pa.ArrowInvalid for a text that is looked up among integers and is not one.
     """
@@ -67,7 +67,7 @@ def from_order_preserving(ids: pa.Array) -> pa.Array:
 
 
 def plain_ids(ids: Any) -> pa.Array:
-    """int64, uint64 or string [E], of an array of any such type. Raises DataError for other types, null and doubles."""
+    """Cast an id array to int64, uint64 or string [E]. Raises DataError for other types, null and doubles."""
     try:
         array = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
         array = plain(array if isinstance(array, pa.Array) else pa.array(array))

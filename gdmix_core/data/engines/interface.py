@@ -36,7 +36,7 @@ class Feed:
         return Feed(self.schema, self.sizes, self.read, pack(self.sizes, cores))
 
     def rows(self, task: int) -> Iterator[pa.RecordBatch]:
-        """The rows of a task's pieces in order. Small batches are put together: each costs as much as many rows do."""
+        """Yield the rows of a task's pieces in order. Small batches are joined: each costs as much as many rows do."""
         waiting: list[pa.RecordBatch] = []
         for number in self.tasks[task]:
             for batch in self.read(number):

@@ -58,7 +58,7 @@ class _Found:
 
 
 def input_files(directory: str, suffixes: Sequence[str] = INPUT_SUFFIXES) -> list[InputFile]:
-    """The files under `directory` with one of the suffixes, those in partition folders (key=value) included, by path.
+    """List the files under `directory` with one of the suffixes, also in partition folders (key=value), by path.
 
     Raises DataError for whatever else lies there, unless its name begins with a dot or an underscore.
     """

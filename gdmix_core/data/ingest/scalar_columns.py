@@ -26,7 +26,7 @@ def number_columns(config: Config, *, labelled: bool = True) -> dict[str, str]:
 
 
 def key_columns(config: Config, labelled: bool) -> list[tuple[str, str, str]]:
-    """(what for, column, directory or "" for any) of the columns that rows are grouped by: every record has them."""
+    """List (what for, column, directory or "" for any) of the columns to group rows by: every record has them."""
     keys = [
         (f"the entity of coordinate {name}", c.random_effect.entity, c.data)
         for name, c in config.coordinates.items()

@@ -34,7 +34,7 @@ class JoinedScores:
 
 
 def join_scores(joined: Joined, scores: pa.Table, files: Sequence[ScoreFiles], first_source: int) -> JoinedScores:
-    """scores: columns uid, source and score; those of files[k] have source first_source + k.
+    """Join scores to records. scores: columns uid, source and score; those of files[k] have source first_source + k.
 
     A uid needs one finite score of every coordinate; with missing: zero none, too, which is then 0.
     """

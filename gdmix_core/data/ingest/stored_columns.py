@@ -19,7 +19,7 @@ _BAG_PARTS = ("_indices", "_values", "_indices0", "_values0")
 
 
 def fields_of(tensor: Tensor) -> list[Field]:
-    """The stored columns of a tensor: one, or indices and values for a sparse vector, which DeText names with a 0."""
+    """List a tensor's stored columns: one, or indices and values for a sparse vector, which DeText names with a 0."""
     if tensor.sparse:
         return [
             Field(f"{tensor.name}_indices", "int64", f"{tensor.name}_indices0"),
