@@ -29,7 +29,7 @@ def of_locked(marker: Mapping[str, Any]) -> Outcome:
 
 
 def other_values(marker: Mapping[str, Any]) -> str:
-    """Whatever numbers and words of a marker no other column shows."""
+    """Return the numbers and words of a marker that no other column shows."""
     shown = {
         key: value for key, value in marker.items() if isinstance(value, str | int | float) and key not in _NOT_SHOWN
     }
