@@ -40,7 +40,7 @@ def slice_entities(table: CoefficientTable, ids: pa.Array) -> CoefficientTable:
 def look_up(
     table: CoefficientTable, ids: pa.Array, coefficient_begin: NDArray[np.int64], features: NDArray[np.int32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(means, variances) float64 [coefficients] that the table has for each of the entities' features, nan for none.
+    """Look up (means, variances) float64 [coefficients] of the entities' features in the table, nan for none.
 
     ids: E entities; entity e's features are features[coefficient_begin[e] : coefficient_begin[e + 1]]
     """
