@@ -73,7 +73,7 @@ def group_of(mode: Mode, features: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def updated_variance(sums: Sums, variance: NDArray[np.float64], mode: Mode, noise: float = 1.0) -> NDArray[np.float64]:
-    """float64 [G]: σ² after one step of the fixed point from `variance`; a group without coefficients keeps its own.
+    """Return σ², float64 [G], one fixed-point step from `variance`; a group without coefficients keeps its own.
 
     noise: φ of a linear model.
     """

@@ -132,7 +132,7 @@ def positive(diagonal: Vector) -> Vector:
 
 
 def factored(H: NDArray[np.float64]) -> Callable[[Vector], Vector]:
-    """r → (H + D)⁻¹ r, with as little of H's diagonal in D as it takes to be positive definite."""
+    """Return r → (H + D)⁻¹ r, with as little of H's diagonal in D as it takes to be positive definite."""
     diagonal = positive(np.diag(H))
     flat = np.diag(H) < diagonal
     # From the start: a direction without curvature must not be one of a little, by rounding.
