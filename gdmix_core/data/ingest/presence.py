@@ -81,7 +81,7 @@ def merge_seen(blocks: Iterable[Mapping[str, Mapping[str, str]]], layout: Layout
 
 
 def absent_checks(seen: Seen, layout: Layout) -> dict[str, dict[str, Any]]:
-    """For the report: of each bag and text, how many files should have it and do not. fatal: dropping does not help."""
+    """Count for the report the files that should have each bag and text and do not. fatal: dropping does not help."""
     splits = {piece.file: piece.split for piece in layout.pieces}
     checks: dict[str, dict[str, Any]] = {}
     for source in layout.sources:
@@ -112,7 +112,7 @@ def absent_checks(seen: Seen, layout: Layout) -> dict[str, dict[str, Any]]:
 def _told(
     wanted: Wanted, source: Source, without: set[int], having: set[int], layout: Layout, *, whole: bool
 ) -> tuple[list[int], str] | None:
-    """The files that are at fault, and what to do; None where nothing is wrong."""
+    """Describe the files at fault, and what to do; None where nothing is wrong."""
     if whole:
         names = _names(layout, sorted(without)[:_NAMED])
         return sorted(without), f"{_meant(wanted, names, source)}{_on_purpose(wanted)}"

@@ -84,7 +84,7 @@ def decode(chunk: Chunk, fields: Sequence[Field]) -> dict[str, Column]:
 
 
 def _find_values(chunk: Chunk, keys: list[bytes]) -> tuple[NDArray[Any], ...]:
-    """The first pass; its results as scan.find_values describes them."""
+    """Run the first pass, with results as scan.find_values describes them."""
     key_offsets = np.cumsum([0, *map(len, keys)], dtype=np.int64)
     key_bytes = np.array(list(b"".join(keys)), np.uint8)
     records = chunk.data, chunk.starts, chunk.lengths

@@ -84,7 +84,7 @@ def find_values(
     kinds: NDArray[np.uint8],
     counts: NDArray[np.int64],
 ) -> tuple[int, int, int]:
-    """From first_record on: where the values of each wanted feature of each record are.
+    """Find, from first_record on, where the values of each wanted feature of each record are.
 
     starts, lengths:   int64 [n], the records in data
     keys, key_offsets: the wanted keys' bytes, and where each begins: int64 [fields + 1]
