@@ -13,7 +13,7 @@ derivative subtracts Σ c from the numerator, with, for each model,
 where h_i, the posterior variance of the row's margin, also has the part that other coordinates contribute.
 
 A linear model's loss ½ (z − y)² is a likelihood only up to the noise's variance φ, which is estimated along:
-λ is then φ / σ², and "σ²" below stands for σ² / φ = 1/λ everywhere.
+λ is then φ / σ², and "σ²" below means σ² / φ = 1/λ everywhere.
 """
 
 from __future__ import annotations
