@@ -1,4 +1,4 @@
-"""What the training of one coordinate in one pass works with, found out once in a process.
+"""The data that the training of one coordinate in one pass works with, determined once in a process.
 
 Whoever carries a step out makes the context; what trains takes it, and asks neither the run nor the plan.
 """
@@ -40,7 +40,10 @@ class TrainingContext:
 
     @classmethod
     def open(cls, root: str, step_id: str) -> TrainingContext:
-        """In a worker process. Raises StepError without a run, KeyError for what is not a coordinate's step."""
+        """Open the context in a worker process.
+
+        Raises StepError without a run, KeyError for what is not a coordinate's step.
+        """
         run = Run.open(root)
         return cls(run, run.plan.of_coordinate(step_id))
 
@@ -71,12 +74,12 @@ class TrainingContext:
 
     @cached_property
     def partition(self) -> dict[str, Any]:
-        """What partition says of the coordinate: {shards, rows, totals}."""
+        """The result of partition for the coordinate: {shards, rows, totals}."""
         found: dict[str, Any] = self.run.result("partition")["coordinates"][self.name]
         return found
 
     def other_scores(self, split: str) -> ScoreSum:
-        """What is added to the data's own offset: the latest scores of all other coordinates."""
+        """Return the latest scores of all other coordinates, which are added to the data's own offset."""
         return other_scores(self.run, self.step, split)
 
     def other_margin_variance(self) -> ScoreSum:
@@ -91,7 +94,7 @@ class TrainingContext:
 
     @cached_property
     def previous(self) -> TrainingContext | None:
-        """That of the pass before; None in the first."""
+        """The context of the pass before; None in the first."""
         if self.pass_number == 1:
             return None
         return TrainingContext(self.run, self.run.plan.of_coordinate(train_id(self.pass_number - 1, self.name)))
@@ -132,20 +135,22 @@ class TrainingContext:
         return self.folder("model", name)
 
     def l2_file(self, name: str) -> str:
-        """What l2: auto found: used.npz, evidence-00000.npy, next.npy."""
+        """Return the path of a file of l2: auto's results: used.npz, evidence-00000.npy, next.npy."""
         return self.folder("l2", name)
 
     def score_part(self, split: str, number: int) -> str:
         return self.run.score_part(self.pass_number, self.name, split, number)
 
     def remove_score_parts(self) -> None:
-        """Of an earlier training of the step: another number of workers may have left parts that nobody would
-        overwrite."""
+        """Remove the score parts of an earlier training of the step.
+
+        A different number of workers may have left parts that nobody would overwrite.
+        """
         for split in SPLITS:
             storage.remove(self.folder("scores", split))
 
     def remove_margin_variance(self) -> None:
-        """Of a model trained here before it was locked: a locked one has no known uncertainty."""
+        """Remove the variance of a model trained here before it was locked: a locked one has no known uncertainty."""
         storage.remove(self.run.scores(self.pass_number, self.name, MARGIN_VARIANCE))
 
     @property
@@ -154,7 +159,7 @@ class TrainingContext:
 
     @property
     def result(self) -> dict[str, Any]:
-        """What the step's marker says. Raises StepError when it is not done."""
+        """The content of the step's marker. Raises StepError when the step is not done."""
         return self.run.result(self.id)
 
     def drop(self) -> None:

@@ -1,4 +1,4 @@
-"""What both Spark applications share: their argument, and how an error reaches whoever submitted them."""
+"""The common part of both Spark applications: their argument, and how an error reaches whoever submitted them."""
 
 from __future__ import annotations
 

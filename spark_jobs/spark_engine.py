@@ -119,7 +119,7 @@ def _read(
 def _written(
     rows: DataFrame, schema: pa.Schema, group: str, write: Write, *, drop: bool = False
 ) -> list[dict[str, Any]]:
-    """What `write` returns of each group, which is a partition; drop: whether the group's column is for Spark alone."""
+    """Return what `write` returns for each group, which is a partition; drop: whether the column is for Spark alone."""
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         received = (from_spark(batch, schema) for batch in batches if batch.num_rows)

@@ -1,4 +1,4 @@
-"""Where and when a pipeline runs: Spark, the machine, Airflow. None of it changes a result."""
+"""The settings of where and when a pipeline runs: Spark, the machine, Airflow. None of it changes a result."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _OPTIONS = {"spark.master": "spark.master", "spark.driver.memory": "spark.driver
 
 
 def is_local_master(master: str) -> bool:
-    """Whether Spark would work on this machine alone, and so may as well not be asked."""
+    """Check whether Spark would work on this machine alone: the steps can then do without it."""
     return master.split("[")[0] == "local"
 
 
 class Spark(Model):
-    """How the two Spark jobs run."""
+    """The settings of the two Spark jobs."""
 
     master: str = "local[*]"
     driver_memory: str = Field(default="2g", pattern=r"^\d+[kmgt]$")

@@ -1,1 +1,1 @@
-"""What later steps read and write: bags, frame, shards, rows of entities, score vectors, feature lists, hashes."""
+"""The data that later steps share: bags, frame, shards, rows of entities, score vectors, feature lists, hashes."""

@@ -70,7 +70,7 @@ def _canonical(
 def canonical(
     offsets: NDArray[np.int64], indices: NDArray[np.int64], values: NDArray[np.floating], features: int
 ) -> tuple[Bag, NDArray[np.uint8]]:
-    """Indices ascending in each row, duplicates summed, out-of-range entries left out; and each row's faults (bits)."""
+    """Return rows with ascending indices, duplicates summed, out-of-range entries left out; and their faults (bits)."""
     out_offsets = np.empty(len(offsets), np.int64)
     out_indices = np.empty(len(indices), np.int32)
     out_values = np.empty(len(indices), values.dtype)
@@ -100,7 +100,7 @@ def _sparse_of_dense(
 def sparse_of_dense(
     offsets: NDArray[np.int64], values: NDArray[np.floating]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.floating]]:
-    """(offsets, indices, values) of dense rows without their zeros; NaN is kept, to be found by the checks."""
+    """Return (offsets, indices, values) of dense rows without their zeros; NaN is kept, to be found by the checks."""
     values = values.copy()
     indices = np.empty(len(values), np.int64)
     kept = np.empty(len(offsets), np.int64)
@@ -132,7 +132,7 @@ def _pack(
 
 
 def pack(bag: Bag) -> pa.BinaryArray:
-    """One binary value a row: its int32 indices, then its values. A shuffle moves it as one block of bytes."""
+    """Return one binary value a row: its int32 indices, then its values. A shuffle moves it as one block of bytes."""
     value_bytes = bag.values.dtype.itemsize
     ends = np.empty(len(bag.offsets), np.int32)
     out = np.empty(len(bag.indices) * (4 + value_bytes), np.uint8)
@@ -161,7 +161,7 @@ def _unpack(
 
 
 def unpack(packed: pa.BinaryArray, dtype: np.dtype) -> Bag:
-    """The inverse of pack. dtype: float32 or float64, that of the values. A null row has no features."""
+    """Return the inverse of pack. dtype: float32 or float64, that of the values. A null row has no features."""
     _, ends, data = packed.buffers()
     begins = np.frombuffer(ends, np.int32)[packed.offset : packed.offset + len(packed) + 1].astype(np.int64)
     sizes = np.diff(begins) // (4 + dtype.itemsize)
@@ -196,7 +196,7 @@ def _take(
 
 
 def take(bag: Bag, rows: NDArray[np.int64]) -> Bag:
-    """The rows at the given positions, in that order. Raises IndexError for a position that is not one of a row."""
+    """Return the rows at the given positions, in order. Raises IndexError for a position that is not one of a row."""
     if len(rows) and rows.min() < 0:
         raise IndexError(f"row {rows.min()} of a bag")
     entries = int(np.sum(bag.offsets[rows + 1] - bag.offsets[rows]))
@@ -206,7 +206,7 @@ def take(bag: Bag, rows: NDArray[np.int64]) -> Bag:
 
 
 def concatenate(bags: list[Bag], dtype: np.dtype) -> Bag:
-    """The rows of all of them, one after another."""
+    """Return the rows of all of them, one after another."""
     sizes = [np.diff(bag.offsets) for bag in bags]
     lengths = np.concatenate([np.zeros(1, np.int64), *sizes])
     return Bag(
@@ -217,7 +217,7 @@ def concatenate(bags: list[Bag], dtype: np.dtype) -> Bag:
 
 
 def to_arrow(bag: Bag) -> tuple[pa.LargeListArray, pa.LargeListArray]:
-    """(indices, values) as list columns."""
+    """Return (indices, values) as list columns."""
     offsets = pa.array(bag.offsets, pa.int64())
     return (
         pa.LargeListArray.from_arrays(offsets, pa.array(bag.indices)),
@@ -226,7 +226,7 @@ def to_arrow(bag: Bag) -> tuple[pa.LargeListArray, pa.LargeListArray]:
 
 
 def from_arrow(indices: pa.ChunkedArray, values: pa.ChunkedArray) -> Bag:
-    """The inverse of to_arrow; also of plain list columns. A null row has no features.
+    """Return the inverse of to_arrow; also of plain list columns. A null row has no features.
 
     Raises DataError where a row has not as many values as indices: a file is damaged.
     """
@@ -239,7 +239,7 @@ def from_arrow(indices: pa.ChunkedArray, values: pa.ChunkedArray) -> Bag:
 
 
 def flatten_lists(column: pa.ChunkedArray | pa.Array) -> tuple[NDArray[np.int64], NDArray]:
-    """(offsets [n + 1], values) of a list column; nulls are empty lists. No list may hold a null."""
+    """Return (offsets [n + 1], values) of a list column; nulls are empty lists. No list may hold a null."""
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     lengths, flat = [np.zeros(1, np.int64)], []
     for chunk in chunks:

@@ -19,7 +19,7 @@ _COMPRESSED_BLOCK = 256 << 10
 
 
 class ByteSource(Protocol):
-    """What a reader needs of an open file."""
+    """The methods that a reader needs of an open file."""
 
     def readinto(self, view: memoryview, /) -> int | None:
         """Fill the start of `view`; the number of bytes written, 0 only at the end (or for an empty view)."""
@@ -54,7 +54,7 @@ def stored_bytes(path: str) -> int:
 
 
 def open_source(path: str, *, start: int = 0) -> ByteSource:
-    """The content of a file from byte `start`, decompressed by suffix (then from its beginning only).
+    """Return the content of a file from byte `start`, decompressed by suffix (then from its beginning only).
 
     Raises DataError if the file cannot be opened. Reading corrupt compressed data raises zlib.error, reading
     compressed data that stops early EOFError: the caller knows what it was reading and can say where.

@@ -18,7 +18,7 @@ NOT_ASCENDING = 2
 
 
 def integers(values: ArrayLike, what: str, length: int | None = None) -> NDArray[np.int64]:
-    """int64 [length], contiguous. Raises DataError for other shapes, and for numbers that are no integers."""
+    """Return int64 [length], contiguous. Raises DataError for other shapes, and for numbers that are not integers."""
     array = _vector(values, what, length)
     if array.dtype.kind not in "iu" and len(array):
         raise DataError(f"{what}: must be integers, not {array.dtype}")
@@ -28,7 +28,7 @@ def integers(values: ArrayLike, what: str, length: int | None = None) -> NDArray
 
 
 def reals(values: ArrayLike, what: str, length: int | None = None) -> NDArray[np.float64]:
-    """float64 [length], contiguous and finite. Raises DataError for anything else but integers and booleans."""
+    """Return float64 [length], contiguous and finite. Raises DataError for anything else but integers and booleans."""
     array = _vector(values, what, length)
     if array.dtype.kind not in "fiub" and len(array):
         raise DataError(f"{what}: must be numbers, not {array.dtype}")
@@ -42,7 +42,7 @@ def reals(values: ArrayLike, what: str, length: int | None = None) -> NDArray[np
 def refuse(
     wrong: NDArray[np.bool_], values: NDArray, what: str, rule: str, of: Callable[[int], str] | None = None
 ) -> None:
-    """Raises DataError for the first of the values that are wrong, if any is; of: what else is told of its position."""
+    """Raise DataError for the first of the wrong values, if any; of: what else the message says of its position."""
     if wrong.any():
         first = int(np.argmax(wrong))
         more = int(np.count_nonzero(wrong)) - 1
@@ -62,7 +62,7 @@ def _vector(values: ArrayLike, what: str, length: int | None) -> NDArray:
 
 
 def row_ends(offsets: ArrayLike, entries: int, what: str) -> NDArray[np.int64]:
-    """The offsets [n + 1] of rows that own `entries` entries: from 0 to entries, never falling."""
+    """Return the offsets [n + 1] of rows that own `entries` entries: from 0 to entries, never falling."""
     array = integers(offsets, what)
     if len(array) == 0 or array[0] != 0 or array[-1] != entries:
         span = f"from {array[0]} to {array[-1]}" if len(array) else "not at all"
@@ -79,7 +79,7 @@ def row_ends(offsets: ArrayLike, entries: int, what: str) -> NDArray[np.int64]:
 def is_sound(
     offsets: NDArray[np.int64], indices: NDArray[np.int32], values: NDArray[np.floating], ascending: bool
 ) -> bool:
-    """Whether all values are finite and, where asked for, each row's indices ascend, none twice.
+    """Check that all values are finite and, if `ascending`, that each row's indices ascend without repeats.
 
     The offsets have been checked. No branch is in the loops over the entries, so that the processor takes several at a
     time: first_fault, which has them, is six times slower.
@@ -103,7 +103,7 @@ def is_sound(
 def first_fault(
     offsets: NDArray[np.int64], indices: NDArray[np.int32], values: NDArray[np.floating], ascending: bool
 ) -> tuple[int, int, int]:
-    """(fault, row, entry) of the first entry that is not finite, or not above the one before it in its row."""
+    """Return (fault, row, entry) of the first entry that is not finite, or not above the one before it in its row."""
     for i in range(len(offsets) - 1):
         for s in range(offsets[i], offsets[i + 1]):
             if not np.isfinite(values[s]):

@@ -15,7 +15,7 @@ Feature = tuple[str, str]
 """(name, term); the term may be empty."""
 
 INTERCEPT: Feature = ("(INTERCEPT)", "")
-"""How model files name the intercept. It is no feature, so no feature list has it."""
+"""How model files name the intercept. It is not a feature, so no feature list has it."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class FeatureList:
         return len(self.names)
 
     def index(self, name: str, term: str = "") -> int | None:
-        """The index of a feature, None if it is not listed; the last one if it is listed twice."""
+        """Return the index of a feature, None if it is not listed; the last one if it is listed twice."""
         return self._indices.get((name, term))
 
     def duplicates(self) -> dict[Feature, list[int]]:
-        """Features that are listed more than once, each with all its indices."""
+        """Return features that are listed more than once, each with all its indices."""
         if len(self._indices) == len(self.names):
             return {}
         repeated = {feature for feature, count in Counter(self.names).items() if count > 1}
@@ -58,7 +58,7 @@ class FeatureList:
 
 
 def read_feature_list(path: str) -> FeatureList:
-    """Reads a feature list (UTF-8 CSV; names and terms may be quoted, commas in quotes are theirs).
+    """Read a feature list (UTF-8 CSV; names and terms may be quoted, commas in quotes are theirs).
 
     Raises DataError with file and line for anything but exactly two fields, and for an intercept.
     """
@@ -88,14 +88,14 @@ def _read_text(path: str) -> str:
     with open_for_read(path) as file:
         content = file.read()
     try:
-        return content.decode("utf-8-sig")  # a byte order mark is no part of the first name
+        return content.decode("utf-8-sig")  # a byte order mark is not part of the first name
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise DataError(f"{path}, line {line}: not UTF-8 ({error.reason} at byte {error.start})") from None
 
 
 def write_feature_list(path: str, features: FeatureList) -> None:
-    """Writes a list that read_feature_list, and any CSV reader, gives back as it was."""
+    """Write a list that read_feature_list, and any CSV reader, gives back as it was."""
     with open_for_write(path) as file:
         for name, term in features.names:
             file.write(f"{_quoted(name)},{_quoted(term)}\n".encode())

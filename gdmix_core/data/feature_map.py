@@ -19,7 +19,7 @@ _NAMED = 5
 
 
 def with_features(bag: Bag, feature_map: NDArray[np.int32]) -> Bag:
-    """The bag with other indices, without the features that have none."""
+    """Return the bag with other indices, without the features that have none."""
     indices = feature_map[bag.indices]
     kept = indices >= 0
     ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept)])
@@ -27,7 +27,7 @@ def with_features(bag: Bag, feature_map: NDArray[np.int32]) -> Bag:
 
 
 def feature_map(name: str, features: FeatureList, of_data: FeatureList) -> NDArray[np.int32]:
-    """int32 [features of the data's list]: each one's index in the model's list, −2 where it has none."""
+    """Return int32 [features of the data's list]: each one's index in the model's list, −2 where it has none."""
     names = of_data.names
     known = {feature: index for index, feature in enumerate(features.names)}
     found = np.array([known.get(feature, -2) for feature in names], np.int32)
@@ -54,6 +54,6 @@ def map_of_new_data(name: str, features: FeatureList, list_of_data: str) -> NDAr
 
 
 def _listed(features: Sequence[Feature]) -> str:
-    """The first few, as a feature list has them: name,term."""
+    """Return the first few, as a feature list has them: name,term."""
     more = ", …" if len(features) > _NAMED else ""
     return ", ".join(f"{name},{term}" for name, term in features[:_NAMED]) + more

@@ -61,7 +61,7 @@ class _Stored:
         return new
 
     def add(self, other: _Stored) -> None:
-        """Means and spreads as Chan, Golub and LeVeque (1979) join them, without cancellation."""
+        """Join means and spreads without cancellation, by the formulas of Chan, Golub and LeVeque (1979)."""
         count = self.count + other.count
         gap = other.mean - self.mean
         share = np.divide(other.count, count, out=np.zeros(len(count)), where=count > 0)
@@ -75,7 +75,7 @@ class _Stored:
         self.squares += other.squares
 
     def over(self, rows: int) -> FeatureSummary:
-        """With the zeros of the rows that store no value."""
+        """Return the summary with the zeros of the rows that store no value."""
         zeros = rows - self.count
         lowest = np.where(zeros > 0, np.minimum(self.min, 0.0), self.min)
         highest = np.where(zeros > 0, np.maximum(self.max, 0.0), self.max)
@@ -89,8 +89,10 @@ class _Stored:
 
 
 def summarize_bag(frame: Frame, bag: str, threads: int) -> FeatureSummary:
-    """Of a bag of the frame, over its training rows: a scan of every block, joined in the blocks' order, so that the
-    number of threads changes nothing."""
+    """Summarize a bag of the frame over its training rows.
+
+    Every block is scanned. The results are joined in the blocks' order, so that the number of threads changes nothing.
+    """
     features = frame.feature_count(bag)
     total = _Stored.of(Bag.empty(0), features)
     with ThreadPoolExecutor(threads) as pool:
@@ -101,7 +103,7 @@ def summarize_bag(frame: Frame, bag: str, threads: int) -> FeatureSummary:
 
 
 def _batches(frame: Frame, size: int) -> Iterator[list[tuple[int, int]]]:
-    """(first row, row after the last) of the blocks, as many at a time as are held in memory."""
+    """Yield (first row, row after the last) of the blocks, as many at a time as are held in memory."""
     spans = [(start, start + rows) for _, start, rows in frame.blocks("training")]
     for at in range(0, len(spans), size):
         yield spans[at : at + size]
@@ -161,7 +163,7 @@ def write_summary(path: str, features: FeatureList, summary: FeatureSummary) -> 
 
 
 def read_summary(path: str) -> FeatureSummary:
-    """Raises DataError when the file is absent."""
+    """Raise DataError when the file is absent."""
     names = [field.name for field in fields(FeatureSummary)]
     with storage.open_for_read(path) as file:
         table = pq.read_table(file, columns=names)

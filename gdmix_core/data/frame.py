@@ -18,7 +18,7 @@ from gdmix_core.pipeline.run import Run
 
 
 def share_of_rows(rows: int, rank: int, workers: int) -> tuple[int, int]:
-    """(first row, row after the last) of a worker's even share of consecutive rows."""
+    """Return (first row, row after the last) of a worker's even share of consecutive rows."""
     return rows * rank // workers, rows * (rank + 1) // workers
 
 
@@ -43,7 +43,7 @@ class Frame:
         self.manifest = run.result("validate")
 
     def whole(self, path: str) -> str:
-        """The path of a block or list of features, once its content is known to be what validate has written."""
+        """Return the path of a block or list of features, once its content is known to be what validate has written."""
         return self._run.whole(path, "validate")
 
     def rows(self, split: str) -> int:
@@ -56,31 +56,31 @@ class Frame:
         return read_feature_list(self.whole(self._run.frame("features", f"{bag}.csv")))
 
     def bag_of(self, coordinate: str) -> str | None:
-        """The frame's name of the bag of a linear or random effect, None for an intercept-only one."""
+        """Return the frame's name of the bag of a linear or random effect, None for an intercept-only one."""
         return next(iter(self.bags_of(coordinate).values()), None)
 
     def bags_of(self, coordinate: str) -> dict[str, str]:
-        """The bags a coordinate reads: name in the input → the frame's name."""
+        """Return the bags a coordinate reads: name in the input → the frame's name."""
         keys: dict[str, str] = self.manifest["coordinates"][coordinate]["bags"]
         return keys
 
     def features_of(self, coordinate: str) -> int:
-        """How many features the coordinate's bag has; 0 without a bag."""
+        """Return the number of features in the coordinate's bag; 0 without a bag."""
         key = self.bag_of(coordinate)
         return self.feature_count(key) if key else 0
 
     def feature_list_of(self, coordinate: str) -> FeatureList:
-        """The features of the coordinate's bag; an empty list without a bag."""
+        """Return the features of the coordinate's bag; an empty list without a bag."""
         key = self.bag_of(coordinate)
         return self.feature_list(key) if key else FeatureList([])
 
     def score_column(self, coordinate: str) -> str:
-        """The column, float32, with the scores of an external coordinate."""
+        """Return the column, float32, with the scores of an external coordinate."""
         column: str = self.manifest["scores"][coordinate]
         return column
 
     def blocks(self, split: str) -> list[tuple[str, int, int]]:
-        """(path, first row, rows) of each block, in row order."""
+        """Return (path, first row, rows) of each block, in row order."""
         return [
             (self._run.frame(split, block["file"]), block["start"], block["rows"])
             for block in self.manifest["splits"][split]["blocks"]
@@ -89,7 +89,7 @@ class Frame:
     def read(
         self, split: str, columns: Sequence[str], start: int = 0, stop: int | None = None
     ) -> Iterator[tuple[int, pa.Table]]:
-        """(first row, table) of every block, cut to the rows start … stop−1."""
+        """Yield (first row, table) of every block, cut to the rows start … stop−1."""
         stop = self.rows(split) if stop is None else stop
         for path, first, rows in self.blocks(split):
             low, high = max(start, first), min(stop, first + rows)
@@ -102,7 +102,10 @@ class Frame:
     def stream(
         self, split: str, columns: Sequence[str], rows: int, start: int = 0, stop: int | None = None
     ) -> Iterator[tuple[int, pa.Table]]:
-        """As read, but in pieces of at most so many rows; no more than one row group of a file is in memory at once."""
+        """Yield what `read` returns in pieces of at most `rows` rows.
+
+        No more than one row group of a file is in memory at once.
+        """
         stop = self.rows(split) if stop is None else stop
         for path, first, in_block in self.blocks(split):
             if max(start, first) >= min(stop, first + in_block):
@@ -120,12 +123,12 @@ class Frame:
                     first = after
 
     def column(self, split: str, name: str, start: int = 0, stop: int | None = None) -> NDArray[np.float64]:
-        """float64 of the numeric column (label, weight, offset)."""
+        """Return float64 of the numeric column (label, weight, offset)."""
         parts = [table[name].to_numpy() for _, table in self.read(split, [name], start, stop)]
         return np.concatenate([np.empty(0, np.float64), *parts])
 
     def ids(self, split: str, name: str) -> pa.ChunkedArray:
-        """An entity, group or text column, or uid."""
+        """Return an entity, group or text column, or uid."""
         chunks = [chunk for _, table in self.read(split, [name]) for chunk in table[name].chunks]
         return pa.chunked_array(chunks, self.id_type(name))
 
@@ -135,7 +138,7 @@ class Frame:
         return arrow_type(kind)
 
     def bag(self, split: str, key: str, start: int = 0, stop: int | None = None) -> Bag:
-        """The rows start … stop−1 of a bag, read block by block into arrays made once: nothing in memory is larger."""
+        """Read the rows start … stop−1 of a bag, block by block, into arrays made once: nothing in memory is larger."""
         stop = self.rows(split) if stop is None else stop
         blocks = self.manifest["splits"][split]["blocks"]
         room = sum(b["entries"][key] for b in blocks if b["start"] < stop and b["start"] + b["rows"] > start)

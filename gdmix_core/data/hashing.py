@@ -12,7 +12,7 @@ from gdmix_core.jit import njit
 
 @njit(cache=True, nogil=True, inline="always")
 def mix(x: np.uint64) -> np.uint64:
-    """The finaliser of SplitMix64 (Steele, Lea, Flood 2014): each input bit flips each output bit half of the time."""
+    """Apply SplitMix64's finaliser (Steele, Lea, Flood 2014): an input bit flips each output bit half of the time."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
@@ -34,7 +34,7 @@ def _hash_strings(data: NDArray[np.uint8], offsets: NDArray[np.int64], out: NDAr
 
 
 def hash_ids(ids: pa.Array) -> NDArray[np.uint64]:
-    """uint64 [n] of int64, uint64 or string ids without nulls; a null's hash is that of 0 or of the empty string."""
+    """Hash int64, uint64 or string ids without nulls to uint64 [n]; a null hashes like 0 or the empty string."""
     out = np.empty(len(ids), np.uint64)
     if pa.types.is_integer(ids.type):
         _hash_integers(as_bits(ids).fill_null(0).to_numpy(zero_copy_only=False), out)

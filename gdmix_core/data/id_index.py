@@ -1,4 +1,4 @@
-"""Where ids stand in a long array of them: looked up batch by batch, the index built once."""
+"""An index of the positions of ids in a long array: built once, looked up batch by batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gdmix_core.data.id_types import among
 
 
 class IdIndex:
-    """ids: int64, uint64 or string [n], no null and none twice. Takes 16 bytes an id beside them."""
+    """ids: int64, uint64 or string [n], without nulls and repeats. Takes 16 bytes an id beside them."""
 
     def __init__(self, ids: pa.Array) -> None:
         self._ids = ids
@@ -26,7 +26,7 @@ class IdIndex:
         return len(self._ids)
 
     def positions(self, wanted: pa.Array) -> NDArray[np.int64]:
-        """int64 [len(wanted)]: where each stands in ids; −1 for one that does not, and for a null.
+        """Return int64 [len(wanted)]: the position of each in ids; −1 for one that is not there, and for a null.
 
         wanted: of the same type, or integers of another
         """

@@ -20,17 +20,17 @@ _TOP_BIT = pa.scalar(np.iinfo(np.int64).min, pa.int64())
 
 
 def arrow_type(kind: str) -> pa.DataType:
-    """int64, uint64 or string."""
+    """Return int64, uint64 or string."""
     return _ARROW[kind]
 
 
 def as_bits(ids: pa.Array) -> pa.Array:
-    """Integers of any type as int64 with the same 64 bits: what is hashed, so that 5 has one hash in every type."""
+    """View integers of any type as int64 with the same 64 bits, to be hashed: 5 has one hash in every type."""
     return ids.view(pa.int64()) if pa.types.is_uint64(ids.type) else ids.cast(pa.int64())
 
 
 def repeated(ids: pa.Array) -> pa.StructArray:
-    """Those that are there several times, nulls aside: their values and counts."""
+    """Return the values and counts of the ids that occur several times, without nulls."""
     counts = pc.value_counts(ids.drop_null())
     return counts.filter(pc.greater(counts.field("counts"), 1))
 
@@ -43,7 +43,7 @@ def _ascends(ids: pa.Array) -> bool:
 
 
 def among(ids: pa.Array, kind: pa.DataType) -> pa.Array:
-    """The ids in the type of those they are looked up among; null where that type cannot hold one, as it is not there.
+    """Cast the ids to the type of those they are looked up among; null if that type cannot hold one: it is not there.
 
     Raises pa.ArrowInvalid for a text that is looked up among integers and is not one.
     """
@@ -57,17 +57,17 @@ def among(ids: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def order_preserving(ids: pa.Array) -> pa.Array:
-    """uint64 as int64 in the same order, for what has no unsigned integers (Spark): the top bit is flipped."""
+    """Return uint64 as int64 in the same order, for what has no unsigned integers (Spark): the top bit is flipped."""
     return pc.bit_wise_xor(ids.view(pa.int64()), _TOP_BIT)
 
 
 def from_order_preserving(ids: pa.Array) -> pa.Array:
-    """The inverse of order_preserving."""
+    """Return the inverse of order_preserving."""
     return pc.bit_wise_xor(ids, _TOP_BIT).view(pa.uint64())
 
 
 def plain_ids(ids: Any) -> pa.Array:
-    """int64, uint64 or string [E], of an array of any such type. Raises DataError for other types, null and doubles."""
+    """Cast an id array to int64, uint64 or string [E]. Raises DataError for other types, null and doubles."""
     try:
         array = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
         array = plain(array if isinstance(array, pa.Array) else pa.array(array))

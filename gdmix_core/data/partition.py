@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def partition(run: Run, step: Step, engine: DataEngine) -> dict[str, Any]:
-    """Writes the shards of every random effect; returns their manifest. Raises StepError without a frame."""
+    """Write the shards of every random effect; return their manifest. Raises StepError without a frame."""
     return once(run, step, lambda: _write_shards(run, engine))
 
 

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type a column of this type is read as: itself, unless it is an encoding of another."""
+    """Return the type a column of this type is read as: itself, unless it is an encoding of another."""
     if isinstance(kind, pa.BaseExtensionType):
         return plain_type(kind.storage_type)
     if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
@@ -26,7 +26,7 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 def plain(array: pa.Array) -> pa.Array:
-    """The column in its plain type."""
+    """Return the column in its plain type."""
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     if pa.types.is_run_end_encoded(array.type):
@@ -48,7 +48,7 @@ def is_list(kind: pa.DataType) -> bool:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether it holds strings, or bytes of any length, which are read as UTF-8."""
+    """Check whether the type holds strings, or bytes of any length, which are read as UTF-8."""
     return kind in (
         pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.binary_view()
     )  # fmt: skip
@@ -64,7 +64,7 @@ def is_number(kind: pa.DataType) -> bool:
 
 
 def holds(kind: pa.DataType, wanted: str) -> bool:
-    """Whether a column of this plain type gives "integer", "real" or "text" values, without losing anything of them."""
+    """Check whether a column of this plain type gives "integer", "real" or "text" values without loss."""
     if wanted == "integer":
         return bool(pa.types.is_integer(kind) or pa.types.is_boolean(kind))
     return is_number(kind) if wanted == "real" else is_text(kind)

@@ -42,7 +42,7 @@ class Bag:
         what
             What errors call the bag.
         ascending
-            Whether a row's indices have to ascend, none twice, as training needs them.
+            Whether a row's indices have to ascend without repeats, as training needs them.
 
         Raises
         ------

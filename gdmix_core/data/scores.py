@@ -35,7 +35,7 @@ class ScoreSum:
                 self._vectors.append(storage.read_array(path, memory_map=True))
 
     def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """float64 [len(rows)], summed in the order of the coordinates; [len(rows), K] in the tasks of K classes.
+        """Return float64 [len(rows)], summed in the order of the coordinates; [len(rows), K] in the tasks of K classes.
 
         Raises StepError for a row that a vector does not have: the rows are those of another frame, or damaged.
         """
@@ -50,7 +50,7 @@ class ScoreSum:
         return total
 
     def span(self, start: int, stop: int) -> NDArray[np.float64]:
-        """As `gather`, of the rows start … stop - 1."""
+        """Return what `gather` returns for the rows start … stop - 1."""
         total = self._nothing(stop - start)
         for vector in self._vectors:
             total += vector[start:stop]
@@ -61,7 +61,7 @@ class ScoreSum:
 
 
 def other_scores(run: Run, step: CoordinateStep, split: str) -> ScoreSum:
-    """What is added to the data's own offset when `step` trains: the latest scores of all other coordinates."""
+    """Return the latest scores of all other coordinates: `step` adds them to the data's own offset to train."""
     return ScoreSum(run, latest_scores(run.config, step.pass_number, step.coordinate), split)
 
 
@@ -77,7 +77,7 @@ def other_margin_variance(run: Run, step: CoordinateStep) -> ScoreSum:
 
 
 def assemble(run: Run, step: CoordinateStep) -> None:
-    """Makes scores/<split>.npy of a trained coordinate out of the parts its workers wrote, and removes the parts."""
+    """Make scores/<split>.npy of a trained coordinate out of the parts its workers wrote, and remove the parts."""
     number, name = step.pass_number, step.coordinate
     frame = Frame(run)
     fixed = run.config.coordinates[name].fixed_effect is not None
@@ -92,7 +92,7 @@ def assemble(run: Run, step: CoordinateStep) -> None:
             scores = np.concatenate([storage.read_array(part) for part in parts])
             whole = run.scores(number, name, vector)
             if len(scores) != rows and storage.exists(whole):
-                # Training is done, so there were all parts: whoever removed some had brought them together before.
+                # Training is done, so all parts existed: another task assembled them before it removed any.
                 scores = storage.read_array(whole)
         else:
             scores = _scatter(run, step, split, run.scores(number, name, vector), parts, rows)
@@ -124,7 +124,7 @@ def _scatter(
 
 
 def shard_rows(run: Run, coordinate: str, split: str, shard: int) -> NDArray[np.int64]:
-    """int64: the numbers of a shard's rows in the frame, in the shard's order."""
+    """Return int64: the numbers of a shard's rows in the frame, in the shard's order."""
     with storage.open_for_read(run.whole(run.shard(coordinate, split, shard), "partition")) as file:
         rows: NDArray[np.int64] = pq.read_table(file, columns=["row"])["row"].to_numpy()
     return rows

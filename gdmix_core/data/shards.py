@@ -37,7 +37,7 @@ def shard_count(effect: RandomEffect, training_rows: int) -> int:
 
 
 def shuffle_schema(frame: Frame, coordinate: str, effect: RandomEffect) -> pa.Schema:
-    """How rows travel to their shard: sorted by (split, entity, rank, row) there."""
+    """Return the schema of rows on their way to their shard, where they are sorted by (split, entity, rank, row)."""
     return pa.schema(
         [
             ("shard", pa.int32()),
@@ -54,7 +54,7 @@ def shuffle_schema(frame: Frame, coordinate: str, effect: RandomEffect) -> pa.Sc
 def rows_to_shuffle(
     frame: Frame, coordinate: str, effect: RandomEffect, split: str, path: str, first_row: int, shards: int
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of one block of the frame, each with its shard, in batches."""
+    """Yield the rows of one block of the frame, each with its shard, in batches."""
     bag = frame.bag_of(coordinate)
     schema = shuffle_schema(frame, coordinate, effect)
     columns = ["uid", effect.entity, *_NUMBERS, *([f"{bag}_indices", f"{bag}_values"] if bag else [])]
@@ -87,7 +87,7 @@ def write_shard(
     number: int,
     batches: Iterable[pa.RecordBatch],
 ) -> dict[str, Any]:
-    """Streams the sorted rows of one shard into its files; returns its counts, JSON-able.
+    """Stream the sorted rows of one shard into its files; return its counts, JSON-able.
 
     Nothing is held but a row group: an entity may have any number of rows.
     """
@@ -113,7 +113,7 @@ def write_shard(
 
 
 def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.Table]]:
-    """(code of the split, rows) of each row group of a shard, whatever the sizes of the batches are."""
+    """Yield (code of the split, rows) of each row group of a shard, whatever the sizes of the batches are."""
     waiting: list[pa.RecordBatch] = []
     for batch in batches:
         codes = batch.column("split").to_numpy()
@@ -185,7 +185,7 @@ class _EntityCounts:
 
 
 def entity_runs(entities: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(begins, lengths) int64 of the runs of equal values in a sorted column."""
+    """Return (begins, lengths) int64 of the runs of equal values in a sorted column."""
     if len(entities) == 0:
         return np.empty(0, np.int64), np.empty(0, np.int64)
     if pa.types.is_integer(entities.type):
@@ -198,7 +198,7 @@ def entity_runs(entities: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.int64
 
 
 def read_entities(run: Run, coordinate: str, split: str, number: int, target_rows: int) -> Iterator[pa.Table]:
-    """The shard in tables of whole entities, each of about `target_rows` rows, or one entity's if it has more.
+    """Yield the shard in tables of whole entities, each of about `target_rows` rows, or one entity's if it has more.
 
     Nothing is yielded for a shard without rows in the split. Raises DataError when the file is damaged.
     """

@@ -17,10 +17,10 @@ _COMPARED = 20_000  # features looked at for one that is spelled almost as a bou
 
 
 def limits(settings: Coordinate, features: FeatureList) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(lower, upper), each float64 [features + 1], the intercept first; ∓inf where there is no bound.
+    """Return (lower, upper), each float64 [features + 1], the intercept first; ∓inf where there is no bound.
 
-    In a bound's name and term * stands for any text, also none, and every other character for itself. The intercept is
-    bounded by its literal name alone. Raises ConfigError when two bounds match the same coefficient, or one matches
+    In a bound's name and term, * matches any text, also none; other characters match themselves. The intercept is
+    bounded by its literal name only. Raises ConfigError when two bounds match the same coefficient, or one matches
     none.
     """
     lower = np.full(len(features) + 1, -np.inf)
@@ -46,7 +46,7 @@ def limits(settings: Coordinate, features: FeatureList) -> tuple[NDArray[np.floa
 def limits_of(
     coordinate: str, settings: Coordinate, features: FeatureList
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """As `limits`, whose errors then name the coordinate."""
+    """Return what `limits` returns, with the coordinate's name in its errors."""
     try:
         return limits(settings, features)
     except ConfigError as error:
@@ -54,7 +54,7 @@ def limits_of(
 
 
 def _matches(bound: Bound, number: int, features: FeatureList) -> NDArray[np.int64]:
-    """Positions of the coefficients that the bound limits, ascending. Raises ConfigError when there are none."""
+    """Return positions of the coefficients that the bound limits, ascending. Raises ConfigError when there are none."""
     if bound.name == INTERCEPT[0]:
         return np.zeros(1, np.int64)
     if "*" not in bound.name + bound.term:
@@ -87,7 +87,7 @@ def _feature(features: FeatureList, position: int) -> str:
 
 
 def _suggestion(bound: Bound, features: FeatureList) -> str:
-    """The name that is nearest, or, where the name occurs, the term that is."""
+    """Return the name that is nearest, or, where the name occurs, the term that is."""
     if name := _nearest(bound.name, (n for n, _ in features.names[:_COMPARED])):
         if name != bound.name:
             return f"; did you mean name {name!r}?"

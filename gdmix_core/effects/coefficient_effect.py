@@ -1,4 +1,4 @@
-"""What effects whose models are coefficients of features do alike."""
+"""The common part of effects whose models are coefficients of features."""
 
 from __future__ import annotations
 

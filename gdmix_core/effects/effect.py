@@ -1,4 +1,4 @@
-"""What every kind of effect can do: the same doors for each, and nobody else asks which kind it is."""
+"""The interface that every kind of effect implements, so that no other code asks which kind it is."""
 
 from __future__ import annotations
 
@@ -38,29 +38,29 @@ class Effect:
         yield from ()
 
     def files(self, name: str, coordinate: Coordinate) -> dict[str, str]:
-        """What it is → path, of the files beside the input on whose content the result of training depends."""
+        """Return description → path of the files beside the input on whose content the result of training depends."""
         return {}
 
     def train(self, context: TrainingContext, *, group: int | None = None) -> dict[str, Any]:
-        """Trains the coordinate and scores all rows. Returns what its marker says, of the group of shards if any."""
+        """Train the coordinate and score all rows. Returns what its marker says, of the group of shards if any."""
         raise NotImplementedError
 
     def use_initial(self, context: TrainingContext, *, group: int | None = None) -> dict[str, Any]:
-        """Does for a locked coordinate what training does: its model and scores are those of the initial model."""
+        """Do for a locked coordinate what training does: its model and scores are those of the initial model."""
         raise NotImplementedError
 
     def initial_scores(self, context: TrainingContext, split: str) -> NDArray[np.float32] | None:
-        """float32 [rows]: what the coordinate's initial coefficients give the rows of a split; None without any."""
+        """Return float32 [rows]: the scores of a split by the coordinate's initial coefficients; None without any."""
         raise NotImplementedError
 
     def export(self, context: TrainingContext, directory: str) -> int:
-        """Writes the models that the step has made to a directory of the export; returns how many they are."""
+        """Write the models that the step has made to a directory of the export; return how many they are."""
         raise NotImplementedError
 
     def scorer(
         self, export: Export, name: str, config: Config, layout: Layout, kind: Format, given: Sequence[str] | None
     ) -> Scorer:
-        """What scores new data by an export. given: files with the coordinate's scores of these data, if any.
+        """Return the scorer of new data by an export. given: files with the coordinate's scores of these data, if any.
 
         Raises DataError when they are needed and not given, or given and not needed.
         """
@@ -73,11 +73,11 @@ class Effect:
         raise NotImplementedError
 
     def outcome(self, marker: Mapping[str, Any]) -> Outcome:
-        """How training ended, for the report. marker: what training returned"""
+        """Describe how training ended, for the report. marker: what training returned"""
         raise NotImplementedError
 
 
 def effect_of(kind: str) -> Effect:
-    """The effect of a kind: EFFECT of its folder."""
+    """Return the effect of a kind: EFFECT of its folder."""
     effect: Effect = importlib.import_module(f"gdmix_core.effects.{kind}.effect").EFFECT
     return effect

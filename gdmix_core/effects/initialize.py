@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 
 
 def initialize(run: Run, step: Step) -> dict[str, Any]:
-    """Writes <run>/initial and, last, its manifest.json; returns {coordinates: {name: counts}, models: of all of them}.
+    """Write <run>/initial and, last, its manifest.json; return {coordinates: {name: counts}, models: of all of them}.
 
-    Raises DataError when models are absent or do not fit: another task, an id that is no integer where the entity
+    Raises DataError when models are absent or do not fit: another task, an id that is not an integer where the entity
     column holds integers, no variances where a prior needs them; ConfigError for networks of another architecture;
     StepError from the process that lays out text networks.
     """
@@ -48,7 +48,7 @@ def initialize(run: Run, step: Step) -> dict[str, Any]:
 def _write_initial(
     run: Run, step: Step, models: Mapping[str, InitialFiles | InitialNetwork], choice: newest_run.Choice | None
 ) -> dict[str, Any]:
-    """Writes the models and their scores; returns each coordinate's counts."""
+    """Write the models and their scores; return each coordinate's counts."""
     run_directory.clear(run.path("initial"))
     frame = Frame(run)
     counts: dict[str, Any] = {}
@@ -75,7 +75,7 @@ def _result(counts: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_initial_scores(context: TrainingContext) -> None:
-    """Writes what a coordinate's initial model gives every row: a part of the others' offsets until it is trained."""
+    """Write what a coordinate's initial model gives every row: a part of the others' offsets until it is trained."""
     effect = effect_of(context.settings.kind)
     for split in SPLITS:
         if rows := context.frame.rows(split):

@@ -14,7 +14,7 @@ from gdmix_core.training_context import TrainingContext
 
 
 def export_coefficients(context: TrainingContext, directory: str) -> int:
-    """Writes coefficients in the configuration's formats, with the list of their features; returns their models."""
+    """Write coefficients in the configuration's formats, with the list of their features; return their models."""
     settings, export, frame = context.settings, context.config.export, context.frame
     features = model_features(context.run, frame, context.name)
     if frame.bag_of(context.name):
@@ -36,7 +36,7 @@ def export_coefficients(context: TrainingContext, directory: str) -> int:
 
 
 def export_files(context: TrainingContext, directory: str, folder: str, beside: Iterable[str] = ()) -> None:
-    """Copies a model without coefficients: a folder of what its training left, files beside it, and feature lists.
+    """Copy a model without coefficients: a folder of what its training left, files beside it, and feature lists.
 
     folder: empty where training leaves no model; beside: files that may be absent
     """

@@ -17,7 +17,7 @@ from gdmix_core.workers.cores import core_count
 
 
 def summarize(run: Run, step: Step) -> dict[str, Any]:
-    """Writes summary/<bag>.parquet for every bag that some coordinate has scaled; returns rows and features of each."""
+    """Write summary/<bag>.parquet for every bag that some coordinate has scaled; return rows and features of each."""
     return once(run, step, lambda: _summarize(run))
 
 
@@ -37,7 +37,7 @@ def _summarize(run: Run) -> dict[str, Any]:
 
 
 def scaling(context: TrainingContext) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(factor, shift), each float64 [features]: training sees x' = (x − shift) · factor.
+    """Return (factor, shift), each float64 [features]: training sees x' = (x − shift) · factor.
 
     factor is 1 where the statistic it is made of is 0 (features never seen, constants) or not finite. shift is 0 but
     for standardization. Raises StepError when normalization is asked for and the step `summarize` has not been run.

@@ -1,4 +1,4 @@
-"""How the training of a coordinate ended, as one row of a table."""
+"""The outcome of a coordinate's training, as one row of a table."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# Bookkeeping of a marker, and what stands in other tables.
+# Bookkeeping of a marker, and values of other tables.
 _NOT_SHOWN = ("key", "step", "curve", "l2", "rows", "converged", "entities", "coefficients", "goal", "gradient")
 
 
@@ -23,13 +23,13 @@ class Outcome:
 
 
 def of_locked(marker: Mapping[str, Any]) -> Outcome:
-    """Of a coordinate whose model is the initial one."""
+    """Return the outcome of a coordinate whose model is the initial one."""
     models, coefficients = (whole(marker.get(key)) for key in ("entities", "coefficients"))
     return Outcome("locked model", models, coefficients, details=other_values(marker))
 
 
 def other_values(marker: Mapping[str, Any]) -> str:
-    """Whatever numbers and words of a marker no other column shows."""
+    """Return the numbers and words of a marker that no other column shows."""
     shown = {
         key: value for key, value in marker.items() if isinstance(value, str | int | float) and key not in _NOT_SHOWN
     }

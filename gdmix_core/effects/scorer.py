@@ -1,4 +1,4 @@
-"""What gives the rows of new data their scores, one for each coordinate of an exported model."""
+"""The scorers of new data's rows, one for each coordinate of an exported model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Batch:
         return self.sides[0].uid
 
     def column(self, name: str) -> pa.Array:
-        """An entity or text column, int64, uint64 or string [rows]."""
+        """Return an entity or text column, int64, uint64 or string [rows]."""
         return next(side.ids[name] for side in self.sides if name in side.ids)
 
     def bag(self, key: str) -> Bag:
@@ -47,4 +47,4 @@ class Scorer(Protocol):
     def entity(self) -> str | None: ...
 
     def score(self, batch: Batch) -> tuple[NDArray[np.float32], int]:
-        """(float32 [rows], or [rows, classes]; rows whose entity has no model)."""
+        """Return (float32 [rows], or [rows, classes]; rows whose entity has no model)."""

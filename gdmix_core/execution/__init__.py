@@ -1,1 +1,1 @@
-"""What carries steps out: dispatch, what is looked for beforehand, spark-submit, export, and the local run."""
+"""The execution of steps: dispatch, the checks before a run, spark-submit, export, and the local run."""

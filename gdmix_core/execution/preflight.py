@@ -1,6 +1,6 @@
-"""What a run needs beside its configuration, looked at before it starts: not after hours, by the step that reads it.
+"""The checks of what a run needs beside its configuration, made before it starts: a step would fail hours later.
 
-Cheap: files are listed, and small ones read; neither Spark nor TensorFlow is loaded.
+They are cheap: files are listed, and small ones read; neither Spark nor TensorFlow is loaded.
 """
 
 from __future__ import annotations
@@ -63,7 +63,10 @@ def _of_input(config: Config) -> None:
 
 
 def _first_schemas(path: str) -> Schemas:
-    """Of the first Parquet file of each split; validate looks at them all. Raises DataError as input_files does."""
+    """Return the schema of each split's first Parquet file; validate looks at them all.
+
+    Raises DataError as input_files does.
+    """
     found: Schemas = {}
     for directory in DIRECTORIES.values():
         files = [file for file in input_files(storage.join(path, directory)) if file.path.endswith(".parquet")]

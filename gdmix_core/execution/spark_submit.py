@@ -55,7 +55,7 @@ TIED = "GDMIX_ENDS_WITH_PARENT"
 
 
 def is_current(run: Run, step: Step) -> bool:
-    """Whether a Spark step is done: known without starting Spark. The input is listed for it, not read."""
+    """Check whether a Spark step is done, without starting Spark. The input is listed, not read."""
     if step.kind == "validate":
         from gdmix_core.data.ingest.source import open_layout
 
@@ -105,7 +105,7 @@ def environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def _user_has_a_name() -> bool:
-    """Whether the uid is in the system's list of users: in a container it may be any."""
+    """Check whether the uid is in the system's list of users: in a container it may be any."""
     import pwd
 
     try:
@@ -149,7 +149,7 @@ def check_java() -> None:
 
 
 def reason(output: str) -> str:
-    """What spark-submit's output says of why it failed, in a line; its last lines where that is not known."""
+    """Return the reason of a failure from spark-submit's output, in a line; its last lines if no reason is found."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     for pattern, sentence in _REASONS:
         if found := re.search(pattern, output):

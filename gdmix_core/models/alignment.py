@@ -30,7 +30,7 @@ class _Entities:
 
 
 def slice_entities(table: CoefficientTable, ids: pa.Array) -> CoefficientTable:
-    """The part of a table sorted by entity that lies between the first and the last of the sorted ids."""
+    """Return the part of a table sorted by entity that lies between the first and the last of the sorted ids."""
     if len(ids) == 0:
         return table.between(0, 0)
     entities = _Entities(table.entities)
@@ -40,7 +40,7 @@ def slice_entities(table: CoefficientTable, ids: pa.Array) -> CoefficientTable:
 def look_up(
     table: CoefficientTable, ids: pa.Array, coefficient_begin: NDArray[np.int64], features: NDArray[np.int32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(means, variances) float64 [coefficients] that the table has for each of the entities' features, nan for none.
+    """Look up (means, variances) float64 [coefficients] of the entities' features in the table, nan for none.
 
     ids: E entities; entity e's features are features[coefficient_begin[e] : coefficient_begin[e + 1]]
     """
@@ -55,7 +55,7 @@ def look_up(
 def merge_models(
     table: CoefficientTable, earlier: CoefficientTable, *, entities: bool, features: bool
 ) -> tuple[CoefficientTable, int, int]:
-    """(the table with what only the earlier one has, models in both, coefficients these have in the earlier one alone).
+    """Add what only the earlier table has; return (table, models in both, coefficients these have only in the earlier).
 
     entities: whether earlier models are taken of entities that the table has not, or that have no coefficient there
     features: whether the other entities' earlier coefficients are taken of features that their models have not
@@ -88,7 +88,7 @@ def merge_models(
 
 
 def positions(entities: pa.Array, ids: pa.Array) -> NDArray[np.int64]:
-    """int64: where each id is among the entities, or −1. Raises DataError for texts among integers."""
+    """Return int64: where each id is among the entities, or −1. Raises DataError for texts among integers."""
     try:
         wanted = among(ids, entities.type)
     except pa.ArrowInvalid:

@@ -25,7 +25,7 @@ class Export:
     manifest: dict[str, Any]
 
     def coordinate_files(self, name: str) -> list[str]:
-        """The paths of all files of a coordinate. Raises DataError for one that is missing or altered."""
+        """Return the paths of all files of a coordinate. Raises DataError for one that is missing or altered."""
         folder = storage.join(self.directory, name)
         files = self.manifest.get("contents")
         if files is None:  # written by a version whose manifests named no files
@@ -35,7 +35,7 @@ class Export:
         return [storage.join(folder, path) for path in sorted(own)]
 
     def model_files(self, name: str, kind: str) -> list[str]:
-        """The files with a coordinate's models, in their order. kind: native or avro.
+        """Return the files with a coordinate's models, in their order. kind: native or avro.
 
         Raises DataError also where there is none, or, without a manifest of files, where one of a row is missing.
         """
@@ -55,7 +55,7 @@ class Export:
         return paths
 
     def check_models(self, name: str, found: int) -> None:
-        """Raises DataError where another number of models was read than the manifest says."""
+        """Raise DataError where another number of models was read than the manifest says."""
         models = self.manifest["coordinates"][name]["models"]
         if models != found:
             where = storage.join(self.directory, name)
@@ -63,7 +63,7 @@ class Export:
 
 
 def open_export(model: str) -> Export:
-    """The export of a run, or the one in the folder itself. Raises DataError where there is none."""
+    """Return the export of a run, or the one in the folder itself. Raises DataError where there is none."""
     directory = storage.join(model, "export") if storage.exists(storage.join(model, "config.yaml")) else model
     path = storage.join(directory, "manifest.json")
     if not storage.exists(path):

@@ -9,5 +9,5 @@ CLASSES = "classes.csv"
 
 
 def features_file(bag: str) -> str:
-    """The list that the feature indices of a bag refer to, in the export and in what a run starts from."""
+    """Return the list that the feature indices of a bag refer to, in the export and in what a run starts from."""
     return f"features/{bag}.csv"

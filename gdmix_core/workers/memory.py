@@ -1,4 +1,4 @@
-"""How much memory the data steps may use."""
+"""The amount of memory that the data steps may use."""
 
 from __future__ import annotations
 

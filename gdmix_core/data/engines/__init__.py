@@ -1,1 +1,1 @@
-"""What carries rows to where they belong: the interface of the data engines, and the one of this machine."""
+"""The data engines, which carry rows to where they belong: their interface, and the one for a single machine."""

@@ -45,7 +45,7 @@ Group = tuple[int, pa.RecordBatch]
 
 
 def embedded_engine(run: Run, step: Step) -> EmbeddedEngine:
-    """The engine for a step, with the cores, the memory and the folder that the configuration gives it."""
+    """Return the engine for a step, with the cores, the memory and the folder that the configuration gives it."""
     given = run.config.engine.local.spill
     base = local_path(given or run.root)
     folder = Path(base or tempfile.gettempdir()) / ".gdmix-spill"
@@ -57,7 +57,7 @@ def embedded_engine(run: Run, step: Step) -> EmbeddedEngine:
 class EmbeddedEngine:
     """A DataEngine in threads of this process.
 
-    name: what progress is reported of; cores: threads at once; memory: bytes; spill: a folder of its own for what is
+    name: what progress is reported of; cores: threads at once; memory: bytes; spill: a separate folder for what is
     larger, which is removed at the end, and before the start if a killed process left it
     """
 
@@ -76,7 +76,7 @@ class EmbeddedEngine:
         starts: Callable[[UidSample], pa.Array],
         write: Write,
     ) -> list[dict[str, Any]]:
-        """Reads once: when the rows are sorted by uid, the sample is complete."""
+        """Read the rows once: when the rows are sorted by uid, the sample is complete."""
         sample = UidSample()
         show = _Progress(self._name)
 
@@ -115,7 +115,7 @@ class EmbeddedEngine:
         return self._written(self._read(feed, show), feed.schema, [column, *order], cut, write, show)
 
     def _read(self, feed: Feed, show: _Progress) -> Iterator[pa.RecordBatch]:
-        """The rows of all tasks, read by as many threads as there are cores."""
+        """Yield the rows of all tasks, read by as many threads as there are cores."""
         feed = feed.packed(self._cores)
         sizes = [sum(feed.sizes[number] for number in task) for task in feed.tasks]
         show.expect(sum(sizes))
@@ -139,14 +139,14 @@ class EmbeddedEngine:
         write: Write,
         show: _Progress,
     ) -> list[dict[str, Any]]:
-        """What `write` returns of each group that is cut out of the sorted rows."""
+        """Cut the sorted rows into groups and return what `write` returns for each."""
         shutil.rmtree(self._spill, ignore_errors=True)
         self._ended.clear()
         try:
             _make_folder(Path(self._spill).parent)
             with (
                 _Sorter(self._cores, int(self._memory * _SORTING), self._spill, self._ended) as sorter,
-                # In a thread of its own, so that this one can be interrupted.
+                # In a separate thread, so that this one can be interrupted.
                 contextlib.closing(prefetch(sorter.ordered(rows, schema, order))) as ordered,
             ):
                 return _write_groups(groups(ordered), write, self._cores, int(self._memory * _WRITING), show)
@@ -167,7 +167,7 @@ def _make_folder(folder: Path) -> None:
 
 
 class _Sorter:
-    """A DuckDB of its own, that sorts one stream of rows."""
+    """A separate DuckDB that sorts one stream of rows."""
 
     def __init__(self, cores: int, memory: int, spill: str, ended: threading.Event) -> None:
         """ended: set when the block is left, for those who make the rows."""
@@ -199,7 +199,7 @@ class _Sorter:
         self._connection.close()
 
     def ordered(self, rows: Iterator[pa.RecordBatch], schema: pa.Schema, by: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """The rows sorted by the columns `by`, null first, texts by their bytes.
+        """Yield the rows sorted by the columns `by`, null first, texts by their bytes.
 
         Raises what reading raises, and StorageError where there is no room to spill.
         """
@@ -234,7 +234,7 @@ class _Sorter:
             self._idle.set()
 
     def _explained(self, error: Exception) -> Exception:
-        """What a user can do about it, for the errors that come of too little room."""
+        """Return the error with advice for the user if too little room caused it."""
         text = str(error).splitlines()[0]
         if re.search(r"No space left|offload|temporary directory|disk", text, re.IGNORECASE):
             return StorageError(
@@ -247,7 +247,7 @@ class _Sorter:
 
 
 def _in_schema(batch: pa.RecordBatch, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The batch in the types of the schema: in several, where one would be too large for 32-bit offsets."""
+    """Yield the batch in the types of the schema: in several, where one would be too large for 32-bit offsets."""
     wide = [c for c in batch.columns if pa.types.is_large_binary(c.type) or pa.types.is_large_string(c.type)]
     if batch.num_rows > 1 and any(column.nbytes > _MOST_BYTES for column in wide):
         half = batch.num_rows // 2
@@ -263,7 +263,7 @@ def _ends(column: pa.Array) -> pa.Array:
 
 
 def _cut(batch: pa.RecordBatch, ends: np.ndarray, starts: pa.Array) -> Iterator[Group]:
-    """The rows of a batch by the range of their uids, which ascend; ends: ranges of its first and last row."""
+    """Yield the rows of a batch by the range of their uids, which ascend; ends: ranges of its first and last row."""
     if ends[0] == ends[1]:
         yield int(ends[0]), batch
         return
@@ -276,7 +276,7 @@ def _cut(batch: pa.RecordBatch, ends: np.ndarray, starts: pa.Array) -> Iterator[
 def _write_groups(
     groups: Iterator[Group], write: Write, cores: int, room: int, show: _Progress
 ) -> list[dict[str, Any]]:
-    """Writes each group in a thread as soon as it is complete, a larger one than `room` bytes while it comes in.
+    """Write each group in a thread as soon as it is complete, a larger one than `room` bytes while it comes in.
 
     room: bytes of the groups that are held at once
     """

@@ -1,4 +1,4 @@
-"""What carries rows from where they are read to where they belong: the interface of the data engines.
+"""The interface of the data engines, which carry rows from where they are read to where they belong.
 
 The steps validate and partition are written once, over this interface. The embedded engine works in this machine's
 threads (embedded.py), Spark on a cluster (spark_jobs/spark_engine.py). Both hand the same rows to the same
@@ -32,11 +32,11 @@ class Feed:
     tasks: list[list[int]] = field(default_factory=list)
 
     def packed(self, cores: int) -> Feed:
-        """The same feed with its pieces packed into tasks for so many cores."""
+        """Return the same feed with its pieces packed into tasks for so many cores."""
         return Feed(self.schema, self.sizes, self.read, pack(self.sizes, cores))
 
     def rows(self, task: int) -> Iterator[pa.RecordBatch]:
-        """The rows of a task's pieces in order. Small batches are put together: each costs as much as many rows do."""
+        """Yield the rows of a task's pieces in order. Small batches are joined: each costs as much as many rows do."""
         waiting: list[pa.RecordBatch] = []
         for number in self.tasks[task]:
             for batch in self.read(number):
@@ -66,7 +66,7 @@ class DataEngine(Protocol):
         starts: Callable[[UidSample], pa.Array],
         write: Write,
     ) -> list[dict[str, Any]]:
-        """Groups rows by the ranges of their column `uid`; null is in the first range. In a group they have no order.
+        """Group rows by the ranges of their column `uid`; null is in the first range. In a group they have no order.
 
         records: the rows that the sample of uids is taken of; scores: further rows, with the same schema
         uids: those of a piece of the records, without null, for an engine that reads twice
@@ -76,7 +76,7 @@ class DataEngine(Protocol):
     def by_column(
         self, feed: Feed, column: str, groups: int, order: Sequence[str], write: Write
     ) -> list[dict[str, Any]]:
-        """Groups rows by a column of integers 0 … groups − 1, each group sorted by the columns of `order`.
+        """Group rows by a column of integers 0 … groups − 1, each group sorted by the columns of `order`.
 
         A group is written as a stream: it may be larger than memory. A group without rows is not written.
         """

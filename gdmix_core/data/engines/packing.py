@@ -11,7 +11,7 @@ _TASKS_PER_CORE = 4
 
 
 def pack(sizes: Sequence[int], cores: int) -> list[list[int]]:
-    """Positions of the pieces of each task, in order; sizes: bytes of each piece.
+    """Return positions of the pieces of each task, in order; sizes: bytes of each piece.
 
     A task has about TASK_BYTES, or less where there would be too few tasks to keep the cores busy.
     """

@@ -17,7 +17,7 @@ SAMPLE_SIZE = 65_536
 
 
 def smallest_hashes(uids: pa.Array, limit: int = SAMPLE_SIZE) -> pa.Array:
-    """At most `limit` of the given uids: those whose hashes are smallest."""
+    """Return at most `limit` of the given uids: those whose hashes are smallest."""
     if len(uids) <= limit:
         return uids
     hashes = hash_ids(uids)
@@ -48,19 +48,19 @@ class UidSample:
             self._kept, self._largest = [kept], hash_ids(kept).max()
 
     def uids(self) -> pa.Array | None:
-        """The sample; None where there was no uid."""
+        """Return the sample; None where there was no uid."""
         return smallest_hashes(pa.concat_arrays(self._kept), self._limit) if self._kept else None
 
 
 def range_starts(sample: pa.Array, ranges: int) -> pa.Array:
-    """The uids at which the second and every later range starts: the sample's quantiles, each once."""
+    """Return the uids at which the second and every later range starts: the sample's quantiles, each once."""
     ordered = sample.take(pc.sort_indices(sample))
     positions = np.arange(1, ranges) * len(ordered) // ranges
     return pc.unique(ordered.take(pa.array(positions, pa.int64())))
 
 
 def range_of(uids: pa.Array, starts: pa.Array) -> NDArray[np.int32]:
-    """int32 [n] number of the range each uid lies in; that of a null is 0."""
+    """Return int32 [n], the number of the range each uid is in; that of a null is 0."""
     if pa.types.is_integer(uids.type):
         values = uids.fill_null(np.iinfo(uids.type.to_pandas_dtype()).min).to_numpy(zero_copy_only=False)
         return np.searchsorted(starts.to_numpy(zero_copy_only=False), values, side="right").astype(np.int32)

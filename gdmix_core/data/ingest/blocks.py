@@ -36,7 +36,7 @@ def block_name(number: int) -> str:
 def write_block(
     number: int, batches: Iterable[pa.RecordBatch], layout: Layout, config: Config, frame: str
 ) -> dict[str, Any]:
-    """Writes frame/<split>/block-<number>.parquet for the records of range `number`; returns counts, JSON-able."""
+    """Write frame/<split>/block-<number>.parquet for the records of range `number`; return counts, JSON-able."""
     table = pa.Table.from_batches(list(batches), schema=shuffle_schema(layout))
     scores = table.slice(0, 0)
     if layout.scores:
@@ -158,13 +158,13 @@ def _violations(
 
 
 def _in_uid_order(scores: pa.Table, where: NDArray[np.bool_]) -> tuple[pa.Table, NDArray[np.bool_]]:
-    """The scores that break a rule."""
+    """Return the scores that break a rule."""
     broken = scores.filter(pa.array(where)).sort_by([("uid", "ascending"), ("file", "ascending")])
     return broken, np.ones(broken.num_rows, bool)
 
 
 def _by_file(records: pa.Table) -> pa.Table:
-    """In an order that does not depend on which task's records came first."""
+    """Sort the records into an order that does not depend on which task's records came first."""
     return records.sort_by("file")
 
 

@@ -1,4 +1,4 @@
-"""What Parquet files say of their columns' types, held against what the pipeline reads: before a record is read."""
+"""The check of Parquet files' column types against what the pipeline reads, made before a record is read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _KINDS = {"integer": "an integer", "real": "a number", "text": "a string"}
 def with_column_types(
     sources: Sequence[Source], pieces: Sequence[Piece], schemas: Schemas, config: Config, *, labelled: bool
 ) -> list[Source]:
-    """The sources, told which of their integer ids are unsigned: those that any file holds as uint64.
+    """Return the sources with the integer ids marked as unsigned that any file holds as uint64.
 
     Uids are joined, so they have one type everywhere. Raises DataError, a line for each column that a file holds in a
     type that cannot be used.
@@ -52,7 +52,7 @@ def _is_unsigned(column: str, files: Schemas) -> bool:
 def unusable_types(
     config: Config, tensors: Tensors, files: Mapping[str, Schemas], *, labelled: bool = True
 ) -> list[str]:
-    """A line for each column and type that cannot be used, with the first file that has it.
+    """Return a line for each column and type that cannot be used, with the first file that has it.
 
     tensors, files: by the path of a directory, in the order of input_directories
     """

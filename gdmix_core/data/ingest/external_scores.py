@@ -50,7 +50,7 @@ class ScorePart:
 
 @dataclass(frozen=True)
 class ScoreFiles:
-    """The scores of one coordinate; listing: what a change of them is told by."""
+    """The scores of one coordinate. listing: by which a change of them is detected."""
 
     coordinate: str
     parts: tuple[ScorePart, ...]
@@ -64,7 +64,10 @@ class ScoreFiles:
 
 
 def open_score_files(config: Config) -> tuple[ScoreFiles, ...]:
-    """Of every external coordinate. Raises DataError for files that are absent, unreadable or lack a column."""
+    """Open the score files of every external coordinate.
+
+    Raises DataError for files that are absent, unreadable or lack a column.
+    """
     return tuple(
         open_scores_of(name, c.fixed_effect, config)
         for name, c in config.coordinates.items()
@@ -92,7 +95,7 @@ def open_scores_of(
 
 
 def score_files_at(coordinate: str, path: str) -> list[File]:
-    """A file, or what lies in a folder, which Spark also gives names such as scores.parquet, and in its folders
+    """Return a file, or what lies in a folder, which Spark also gives names such as scores.parquet, and in its folders
     key=value, as GDMix writes them. Raises DataError, also for what lies there and is not a score file.
     """
     files: list[File] = []
@@ -142,7 +145,7 @@ def _parts(
 
 
 def _describe(path: str) -> tuple[list[str], list[int | None]]:
-    """Names of a file's columns, and the parts it is read in."""
+    """Return names of a file's columns, and the parts it is read in."""
     with _readable(path), storage.open_for_read(path) as file:
         if path.endswith(".parquet"):
             parquet = pq.ParquetFile(file)
@@ -154,7 +157,7 @@ def _describe(path: str) -> tuple[list[str], list[int | None]]:
 
 
 def _tables(part: ScorePart) -> Iterator[pa.Table]:
-    """Columns uid and score, as the file has them."""
+    """Yield columns uid and score, as the file has them."""
     columns = [part.uid, part.score]
     with _readable(part.path), storage.open_for_read(part.path) as file:
         if part.path.endswith(".parquet"):
@@ -202,7 +205,7 @@ def _avro_tables(file: Any, part: ScorePart) -> Iterator[pa.Table]:
     uids: list[Any] = []
     scores: list[Any] = []
     for block in _avro_reader(file):
-        for record in block:  # There is no faster way out of this format.
+        for record in block:  # This format has no faster way out.
             uids.append(record[part.uid])
             scores.append(record[part.score])
         if len(uids) >= _BATCH_ROWS:

@@ -1,4 +1,4 @@
-"""Which files of a folder are read; anything else that lies beside them is an error that says how to have it read."""
+"""The choice of a folder's files to read; any other file beside them is an error that says how to have it read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ABSENT = "__HIVE_DEFAULT_PARTITION__"
 """What Hive and Spark name a partition folder's value where it is null."""
 
 _NAMED = 5  # of what is not read
-_DEEPEST = 16  # partition folders within each other; a link to a folder above would go on for ever
+_DEEPEST = 16  # partition folders within each other; a link to a folder above would never end
 # Read under one of our suffixes once they are renamed.
 _OTHER_SPELLINGS = {
     ".tfrecords": ".tfrecord", ".tfrec": ".tfrecord", ".tfr": ".tfrecord", ".tfrecords.gz": ".tfrecord.gz",
@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 
 
 def at_once(look: Callable[[File], Result], files: Sequence[File]) -> list[Result]:
-    """What looking into each file finds, several at a time: on an object store most of the time is waiting."""
+    """Return what `look` finds in each file, several at a time: on an object store most of the time is waiting."""
     if len(files) < 2:
         return [look(file) for file in files]
     with ThreadPoolExecutor(min(_OPENED_AT_ONCE, len(files))) as threads:
@@ -58,7 +58,7 @@ class _Found:
 
 
 def input_files(directory: str, suffixes: Sequence[str] = INPUT_SUFFIXES) -> list[InputFile]:
-    """The files under `directory` with one of the suffixes, those in partition folders (key=value) included, by path.
+    """List the files under `directory` with one of the suffixes, also in partition folders (key=value), by path.
 
     Raises DataError for whatever else lies there, unless its name begins with a dot or an underscore.
     """
@@ -70,7 +70,7 @@ def input_files(directory: str, suffixes: Sequence[str] = INPUT_SUFFIXES) -> lis
 
 
 def flat_files(directory: str, suffixes: Sequence[str], harmless: Sequence[str] = ()) -> list[tuple[str, int, str]]:
-    """As storage.list_files gives them: the files in `directory` with one of the suffixes, not those in folders.
+    """List the files in `directory` with one of the suffixes as storage.list_files does, but not those in folders.
 
     harmless: names that may lie beside them unread. Raises DataError as input_files does, if any file is read.
     """
@@ -83,7 +83,7 @@ def flat_files(directory: str, suffixes: Sequence[str], harmless: Sequence[str] 
 
 
 def unread_sentence(directory: str, unread: Sequence[tuple[str, str]], read: int) -> str:
-    """One sentence for all that is not read; unread: (path within the directory, what it is and what to do)."""
+    """Return one sentence for all that is not read; unread: (path within the directory, what it is and what to do)."""
     more = f"; and {len(unread) - _NAMED} more" if len(unread) > _NAMED else ""
     beside = f" beside {read} that would be" if read else ""
     return (
@@ -119,7 +119,7 @@ def _collect(
 
 
 def _why(entry: storage.Entry, suffixes: tuple[str, ...], *, partitions: bool) -> str:
-    """What is not read, and how it would be."""
+    """Explain why the entry is not read, and how it would be."""
     if entry.kind == "link":
         return "a link to something that is not there: bring its target here"
     if entry.kind == "special":

@@ -1,4 +1,4 @@
-"""Whether scores, which are float32, can resolve the labels of a linear model."""
+"""The check whether scores, which are float32, can resolve the labels of a linear model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LARGEST_STEP = 1e-4
 
 @dataclass
 class LabelScale:
-    """Of what scores have to reach, label − offset: its size and spread. squares: Σ (target − mean)²."""
+    """The size and spread of the target that scores have to reach, label − offset. squares: Σ (target − mean)²."""
 
     count: int = 0
     mean: float = 0.0
@@ -33,7 +33,7 @@ class LabelScale:
 
     @classmethod
     def together(cls, parts: Iterable[LabelScale]) -> LabelScale:
-        """As Chan, Golub and LeVeque (1979) join them, without cancellation."""
+        """Join the parts without cancellation, by the formulas of Chan, Golub and LeVeque (1979)."""
         total = cls()
         for part in parts:
             count = total.count + part.count
@@ -51,13 +51,13 @@ class LabelScale:
 
     @property
     def step(self) -> float:
-        """How far the float32 numbers at the largest target are apart; infinite beyond them."""
+        """The distance between float32 numbers at the largest target; infinite beyond their range."""
         if self.largest > float(np.finfo(np.float32).max):
             return math.inf
         return float(np.spacing(np.float32(self.largest)))
 
     def warning(self, label: str) -> str | None:
-        """What to tell and what to do, where scores are too coarse. Labels that are all the same need no resolution."""
+        """Return a warning with advice if scores are too coarse. Labels that are all the same need no resolution."""
         if self.spread == 0.0 or self.step <= _LARGEST_STEP * self.spread:
             return None
         coarse = f"in steps of {self.step:.4g}" if math.isfinite(self.step) else "not at all"

@@ -42,12 +42,12 @@ class Tensor:
 
 
 def metadata_file(directory: str) -> str:
-    """Where the description of an input directory's columns lies."""
+    """Return the path of the description of an input directory's columns."""
     return storage.join(directory, "metadata", "tensor_metadata.json")
 
 
 def read_metadata(path: str) -> dict[str, Tensor]:
-    """The columns by name, features and labels together. Raises DataError naming the entry that is not usable."""
+    """Return the columns by name, features and labels together. Raises DataError naming an unusable entry."""
     content = storage.read_json(path)
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected an object with the lists features and labels")

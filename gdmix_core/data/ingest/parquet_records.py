@@ -20,7 +20,7 @@ _HELD = {"int64": "integer", "float": "real", "bytes": "text"}
 
 
 def read(piece: Piece, fields: list[Field]) -> Iterator[dict[str, Column]]:
-    """The columns of each batch of the piece's row groups.
+    """Yield the columns of each batch of the piece's row groups.
 
     A column that the file does not have is MISSING in every record, one of another type WRONG_KIND.
     """
@@ -64,7 +64,7 @@ def _column(batch: pa.RecordBatch, name: str, field: Field) -> Column:
 
 
 def _numbers(values: pa.Array, field: Field, listed: bool) -> np.ndarray:
-    """Doubles stay doubles: only TFRecord cannot hold them. So do unsigned integers, which may be ids above 2⁶³."""
+    """Keep doubles, which only TFRecord cannot hold, and unsigned integers, which may be ids above 2⁶³."""
     if pa.types.is_decimal(values.type):
         values = values.cast(pa.float64())
     numbers: np.ndarray = values.to_numpy(zero_copy_only=False)

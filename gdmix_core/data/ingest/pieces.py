@@ -43,7 +43,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Opened:
-    """What a file says before its records are read.
+    """The facts that a file gives before its records are read.
 
     ranges: (start, stop, bytes) of its parts; schema: None where only records say it, or without a row: nobody knows
     what columns would have held
@@ -188,7 +188,7 @@ def _named(paths: Sequence[str], of: int) -> str:
 
 
 def _typed(wanted: Wanted, value: str, path: str) -> Constant:
-    """The value of a partition folder in the type that the metadata give the column."""
+    """Return the value of a partition folder in the type that the metadata give the column."""
     tensor = wanted.tensor
     if tensor.size is not None:
         raise DataError(f"{path}: the name of its folder gives {wanted.told} one value, but it is a vector")
@@ -206,7 +206,10 @@ def _typed(wanted: Wanted, value: str, path: str) -> Constant:
 
 
 def _plain_number(value: str) -> str:
-    """As people write one. Python reads more: other scripts' digits, lines between them, blanks around."""
+    """Return the number as people write it.
+
+    Python reads more: other scripts' digits, underscores between digits, blanks around them.
+    """
     if not value.isascii() or "_" in value or value != value.strip():
         raise ValueError(value)
     return value

@@ -35,13 +35,13 @@ _NAMED = 3
 
 
 def optional_columns(source: Source) -> list[Wanted]:
-    """What a record of the source may lack: bags and texts."""
+    """Return the columns that a record of the source may lack: bags and texts."""
     names = {bag.name for bag in source.bags} | set(source.texts)
     return [wanted for wanted in source.wanted if wanted.tensor.name in names]
 
 
 def seen_in_files(table: pa.Table, bags: Mapping[str, Bag], layout: Layout) -> dict[str, dict[str, str]]:
-    """Of the records of a block: source → column → the files with an entry, as a bit for each file, for JSON.
+    """Return source → column → the files with an entry among a block's records, as a bit for each file, for JSON.
 
     table: records in the order of `bags`, which are by their key
     """
@@ -66,7 +66,7 @@ def _not_empty(texts: pa.ChunkedArray) -> NDArray[np.bool_]:
 
 
 def merge_seen(blocks: Iterable[Mapping[str, Mapping[str, str]]], layout: Layout) -> Seen:
-    """What all blocks have seen together."""
+    """Merge what all blocks have seen."""
     bits: dict[tuple[int, str], NDArray[np.uint8]] = {}
     for block in blocks:
         for of_source, columns in block.items():
@@ -81,7 +81,7 @@ def merge_seen(blocks: Iterable[Mapping[str, Mapping[str, str]]], layout: Layout
 
 
 def absent_checks(seen: Seen, layout: Layout) -> dict[str, dict[str, Any]]:
-    """For the report: of each bag and text, how many files should have it and do not. fatal: dropping does not help."""
+    """Count for the report the files that should have each bag and text and do not. fatal: dropping does not help."""
     splits = {piece.file: piece.split for piece in layout.pieces}
     checks: dict[str, dict[str, Any]] = {}
     for source in layout.sources:
@@ -112,7 +112,7 @@ def absent_checks(seen: Seen, layout: Layout) -> dict[str, dict[str, Any]]:
 def _told(
     wanted: Wanted, source: Source, without: set[int], having: set[int], layout: Layout, *, whole: bool
 ) -> tuple[list[int], str] | None:
-    """The files that are at fault, and what to do; None where nothing is wrong."""
+    """Describe the files at fault, and what to do; None where nothing is wrong."""
     if whole:
         names = _names(layout, sorted(without)[:_NAMED])
         return sorted(without), f"{_meant(wanted, names, source)}{_on_purpose(wanted)}"
@@ -143,7 +143,7 @@ def _told(
 
 
 def _names(layout: Layout, files: Iterable[int]) -> list[str]:
-    """Of the columns in these files, of TFRecord as far as their first records show."""
+    """Return the names of the columns in these files; in TFRecord, those that their first records show."""
     found: dict[str, None] = {}
     for file in files:
         path = layout.files[file]
@@ -162,7 +162,7 @@ def _on_purpose(wanted: Wanted) -> str:
 
 
 def require_seen(seen: Seen, layout: Layout) -> None:
-    """Raises DataError for a bag or text that no record of data to be scored has, or that some files have renamed.
+    """Raise DataError for a bag or text that no record of data to be scored has, or that some files have renamed.
 
     seen: here a record has a column if it is there, also where it is empty.
     """

@@ -1,4 +1,4 @@
-"""What is checked of each record and of each uid, and how a broken rule is told to the user."""
+"""The checks of each record and of each uid, and the messages to the user about broken rules."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ UID_CHECKS = (UID_UNIQUE, UID_IN_ALL, UID_DISJOINT)
 
 
 def checks_of(source: Source, config: Config, *, labelled: bool = True) -> list[Check]:
-    """The record checks of one directory; a record's violations are a bit mask over this list."""
+    """Return the record checks of one directory; a record's violations are a bit mask over this list."""
     numbers = number_columns(config, labelled=labelled) if source.primary else {}
     found = [Check("uid.present", "every record has a uid", "write a uid for every record")]
     for column in (*numbers.values(), *source.ids):
@@ -97,7 +97,7 @@ def _legal_label(config: Config) -> tuple[str, str]:
 
 
 def score_checks(files: ScoreFiles) -> dict[str, Check]:
-    """What must hold of the scores of an external coordinate, for every uid of the data."""
+    """Return the checks of an external coordinate's scores, which must hold for every uid of the data."""
     name = files.coordinate
     checks = {
         "unique": Check(

@@ -61,7 +61,7 @@ class Records:
 def read_columns(
     piece: Piece, fields: list[Field], *, verify: bool = True, described: Collection[str] = ()
 ) -> Iterator[dict[str, Column]]:
-    """The columns by name of each batch of a piece, whatever its format; those that its folders' names give, too.
+    """Yield the columns by name of each batch of a piece, whatever its format; those that its folders' names give, too.
 
     described: names of the tensors that the metadata know; with them, raises DataError where some records of a TFRecord
     file have a bag, and others have one of a like name that nothing describes
@@ -101,7 +101,7 @@ def _stored_columns(
 
 
 def _check_other_name(chunk: files.Chunk, record: int, field: Field, described: Collection[str]) -> None:
-    """Raises DataError where the record has, in the place of a bag that other records have, one of a like name."""
+    """Raise DataError where the record has, in the place of a bag that other records have, one of a like name."""
     names = list(record_names(chunk, record))
     strange = undescribed_names(names, described)
     like = [name for name in names if name == field.other] or difflib.get_close_matches(
@@ -152,7 +152,7 @@ def read_uids(piece: Piece, source: Source, config: Config) -> Iterator[pa.Array
 
 
 def read_records(piece: Piece, source: Source, config: Config, *, labelled: bool = True) -> Iterator[Records]:
-    """Decodes and checks a piece, without label and weight unless labelled. Raises DataError for a corrupt file."""
+    """Decode and check a piece, without label and weight unless labelled. Raises DataError for a corrupt file."""
     roles = number_columns(config, labelled=labelled) if source.primary else {}
     scalars = [config.columns.uid, *roles.values(), *source.ids]
     tensors = [source.tensors[name] for name in dict.fromkeys([*scalars, *(bag.name for bag in source.bags)])]
@@ -238,7 +238,7 @@ def _legal(label: NDArray[np.float64], task: str, classes: int | None = None) ->
 
 
 def _scalar(column: Column, tensor: Tensor, piece: Piece) -> tuple[pa.Array, NDArray[np.uint8]]:
-    """([n] values, null where absent; [n] status): OK with exactly one value, else MISSING or WRONG_KIND."""
+    """Return ([n] values, null where absent; [n] status): OK with exactly one value, else MISSING or WRONG_KIND."""
     counts = np.diff(column.offsets)
     status = column.status.copy()
     status[(status == OK) & (counts == 0)] = MISSING
@@ -256,7 +256,7 @@ def _scalar(column: Column, tensor: Tensor, piece: Piece) -> tuple[pa.Array, NDA
 
 
 def _id(column: Column, tensor: Tensor, piece: Piece, source: Source) -> tuple[pa.Array, NDArray[np.uint8]]:
-    """As _scalar, in the one type that the column has in all files."""
+    """Read a column as _scalar does, in the one type that it has in all files."""
     values, status = _scalar(column, tensor, piece)
     wanted = arrow_type(source.id_type(tensor.name))
     found = among(values, wanted)
@@ -270,7 +270,7 @@ def _id(column: Column, tensor: Tensor, piece: Piece, source: Source) -> tuple[p
 
 
 def _bag(columns: dict[str, Column], bag: BagColumn, violations: _Violations) -> tuple[Bag, NDArray[np.uint8]]:
-    """A sparse bag that is absent altogether is an empty one; a dense one must be there in full."""
+    """Read a bag: a sparse one that is absent altogether is empty; a dense one must be there in full."""
     if bag.sparse:
         index_column, value_column = columns[f"{bag.name}_indices"], columns[f"{bag.name}_values"]
         wrong = (index_column.status == WRONG_KIND) | (value_column.status == WRONG_KIND)
@@ -295,7 +295,7 @@ def _bag(columns: dict[str, Column], bag: BagColumn, violations: _Violations) ->
 
 
 def _only(column: Column, keep: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray]:
-    """The column with the rows outside `keep` emptied."""
+    """Return the column with the rows outside `keep` emptied."""
     counts = np.where(keep, np.diff(column.offsets), 0)
     entries = np.repeat(keep, np.diff(column.offsets))
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]), column.values[entries]

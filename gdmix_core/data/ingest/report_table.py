@@ -8,7 +8,7 @@ from rich.table import Table
 
 
 def report_table(report: dict[str, Any]) -> Table:
-    """Rows by split in the title, then every check: how many records break it, and the first of them."""
+    """Return rows by split in the title, then every check: how many records break it, and the first of them."""
     splits = ", ".join(
         f"{split['rows']} {name} rows" + (f" ({split['dropped']} records dropped)" if split["dropped"] else "")
         for name, split in report["splits"].items()

@@ -1,4 +1,4 @@
-"""Which scalar columns the pipeline takes from the input, and whether they are of a kind that it can take."""
+"""The scalar columns that the pipeline takes from the input, and the check that it can take their kinds."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ RESERVED = ("row", "uid", "label", "weight", "offset")
 
 
 def label_bag(config: Config) -> str | None:
-    """The bag whose features are the classes that apply, where a row has several."""
+    """Return the bag whose features are the classes that apply, where a row has several."""
     return config.columns.label if config.task == "multilabel_classification" else None
 
 
 def number_columns(config: Config, *, labelled: bool = True) -> dict[str, str]:
-    """The columns of numbers that are read, by role: label (unless it is a bag), weight, offset."""
+    """Return the columns of numbers that are read, by role: label (unless it is a bag), weight, offset."""
     names = config.columns
     roles = {"label": names.label, "weight": names.weight} if labelled else {}
     if label_bag(config) is not None:
@@ -26,7 +26,7 @@ def number_columns(config: Config, *, labelled: bool = True) -> dict[str, str]:
 
 
 def key_columns(config: Config, labelled: bool) -> list[tuple[str, str, str]]:
-    """(what for, column, directory or "" for any) of the columns that rows are grouped by: every record has them."""
+    """List (what for, column, directory or "" for any) of the columns to group rows by: every record has them."""
     keys = [
         (f"the entity of coordinate {name}", c.random_effect.entity, c.data)
         for name, c in config.coordinates.items()
@@ -34,7 +34,7 @@ def key_columns(config: Config, labelled: bool) -> list[tuple[str, str, str]]:
     ]
     groups = {name: parse_metric(name).column for name in config.metrics}
     keys += [(f"the group of metric {name}", column, "") for name, column in groups.items() if column is not None]
-    if labelled:  # groups are ranked in training alone
+    if labelled:  # groups are ranked only in training
         keys += [
             (f"the group of coordinate {name}", c.group, c.data)
             for name, c in config.coordinates.items()
@@ -44,7 +44,7 @@ def key_columns(config: Config, labelled: bool) -> list[tuple[str, str, str]]:
 
 
 def field_columns(config: Config) -> list[tuple[str, str, str]]:
-    """(what for, column, directory) of the columns that models read as features: texts and ids."""
+    """Return (what for, column, directory) of the columns that models read as features: texts and ids."""
     return [
         (f"a field of coordinate {name}", column, c.data)
         for name, c in config.coordinates.items()
@@ -59,9 +59,9 @@ def id_columns(
     paths: dict[str, str],
     labelled: bool,
 ) -> dict[str, list[str]]:
-    """Which directory gives each scalar column: the coordinate's own, else the first that has it.
+    """Return the directory that gives each scalar column: the coordinate's own, else the first that has it.
 
-    All of them must be described. Raises DataError for one that is no integer or string scalar.
+    All of them must be described. Raises DataError for one that is not an integer or string scalar.
     """
     ids: dict[str, list[str]] = {d: [] for d in directories}
     fields = field_columns(config)
@@ -95,7 +95,7 @@ def check_scalars(
     paths: dict[str, str],
     labelled: bool,
 ) -> None:
-    """Raises DataError unless uids are of one type, and label, weight and offset are numbers. All are described."""
+    """Raise DataError unless uids are of one type, and label, weight and offset are numbers. All are described."""
     names = config.columns
     first = directories[0]
     for directory in directories:

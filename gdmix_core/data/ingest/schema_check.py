@@ -1,4 +1,4 @@
-"""Which columns and bags the pipeline reads, and whether the input's metadata describe them."""
+"""The columns and bags that the pipeline reads, and the check that the input's metadata describe them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Tensors = dict[str, dict[str, Tensor]]
 
 
 def input_directories(config: Config) -> dict[str, str]:
-    """The directories under input that are read, and their paths. The first one gives labels and weights."""
+    """Return the directories under input that are read, and their paths. The first one gives labels and weights."""
     coordinates = config.coordinates.values()
     names = dict.fromkeys(c.data for c in coordinates if c.reads_data) or [next(iter(coordinates)).data]
     return {n: config.input.rstrip("/") if n in {".", ""} else storage.join(config.input, n) for n in names}
@@ -38,7 +38,7 @@ def read_tensors(paths: Mapping[str, str]) -> Tensors:
 
 
 def undescribed(config: Config, paths: Mapping[str, str], tensors: Tensors, *, labelled: bool = True) -> list[str]:
-    """A sentence for each column and bag that the pipeline reads and the metadata do not describe.
+    """Return a sentence for each column and bag that the pipeline reads and the metadata do not describe.
 
     labelled: whether label, weight and the groups of training are read
     """
@@ -55,7 +55,7 @@ def undescribed(config: Config, paths: Mapping[str, str], tensors: Tensors, *, l
 def columns_read(
     config: Config, directories: list[str], labelled: bool
 ) -> Iterator[tuple[Literal["column", "bag"], str, str, str]]:
-    """(what it is, its name, what for, directory or "" for any)."""
+    """Yield (what it is, its name, what for, directory or "" for any)."""
     for directory in directories:
         yield "column", config.columns.uid, "columns.uid", directory
     for role, column in number_columns(config, labelled=labelled).items():

@@ -17,7 +17,7 @@ from gdmix_core.data.ingest.shuffled_records import Joined
 
 @dataclass
 class JoinedScores:
-    """What became of the scores of one range.
+    """The result of joining the scores of one range.
 
     joined: the records, without the uids that lack a usable score
     values: float32 [kept] by coordinate
@@ -34,7 +34,7 @@ class JoinedScores:
 
 
 def join_scores(joined: Joined, scores: pa.Table, files: Sequence[ScoreFiles], first_source: int) -> JoinedScores:
-    """scores: columns uid, source and score; those of files[k] have source first_source + k.
+    """Join scores to records. scores: columns uid, source and score; those of files[k] have source first_source + k.
 
     A uid needs one finite score of every coordinate; with missing: zero none, too, which is then 0.
     """
@@ -85,7 +85,7 @@ def join_scores(joined: Joined, scores: pa.Table, files: Sequence[ScoreFiles], f
 
 
 def _second(rows: NDArray[np.int64], position: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Of the scores of each uid that has several, the second one's row."""
+    """Return the row of the second score of each uid that has several."""
     order = np.argsort(position, kind="stable")
     ordered = position[order]
     same = np.zeros(len(order), bool)

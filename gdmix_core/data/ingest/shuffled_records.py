@@ -25,7 +25,7 @@ ROLES = ("label", "weight", "offset")
 
 
 def shuffle_schema(layout: Layout) -> pa.Schema:
-    """Columns id_<column> hold entities, groups and texts, bag_<key> packed bags."""
+    """Return the schema: columns id_<column> hold entities, groups and texts, bag_<key> packed bags."""
     return pa.schema(
         [
             ("uid", arrow_type(layout.uid_type)),
@@ -96,7 +96,7 @@ class Joined:
 
 
 def join_by_uid(table: pa.Table, sources: int) -> Joined:
-    """Keeps the uids that every directory has once, in one split, without a violation."""
+    """Keep the uids that every directory has once, in one split, without a violation."""
     table = table.filter(pc.is_valid(table["uid"])).combine_chunks()
     table = table.take(_uid_order(table, sources))
     rows = table.num_rows
@@ -127,7 +127,7 @@ def join_by_uid(table: pa.Table, sources: int) -> Joined:
 
 
 def _uid_order(table: pa.Table, sources: int) -> pa.Array:
-    """By uid, split, source, and file, so that the order in which tasks end does not decide which of two is named.
+    """Sort by uid, split, source and file, so that the order in which tasks end does not decide which of two is named.
 
     Sorting by numpy is several times faster than by Arrow's several-key sort, but needs numbers.
     """

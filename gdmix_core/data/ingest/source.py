@@ -62,7 +62,7 @@ class Source:
     unsigned: frozenset[str] = frozenset()
 
     def id_type(self, column: str) -> IdType:
-        """Of the uid, or a column of ids."""
+        """Return the type of the uid, or of a column of ids."""
         if self.tensors[column].type == "text":
             return "text"
         return "unsigned" if column in self.unsigned else "integer"
@@ -98,7 +98,7 @@ class Layout:
 
     @property
     def all_files(self) -> list[str]:
-        """By the number of a piece's file: those of the directories, then the score files."""
+        """All files, by the number of a piece's file: those of the directories, then the score files."""
         return [*self.files, *(path for scores in self.scores for path, _, _ in scores.listing)]
 
     @property
@@ -111,12 +111,12 @@ class Layout:
         ]
 
     def id_types(self) -> dict[str, IdType]:
-        """Of every column of ids."""
+        """Return the type of every column of ids."""
         return {name: source.id_type(name) for source in self.sources for name in source.ids}
 
 
 def open_layout(config: Config, *, labelled: bool = True) -> Layout:
-    """Reads metadata and feature lists and lists the files.
+    """Read metadata and feature lists and list the files.
 
     labelled: whether label and weight have to be there; data that is only to be scored needs neither.
     Raises DataError for a directory, column or feature list that is missing or contradicts another.
@@ -190,7 +190,7 @@ def open_layout(config: Config, *, labelled: bool = True) -> Layout:
 
 
 def _wanted(source: Source, config: Config, directories: Sequence[str], labelled: bool) -> tuple[Wanted, ...]:
-    """What is read in one directory, in the order in which it is told."""
+    """Return the columns to read in one directory, in the order in which they are reported."""
     uses: dict[str, str] = {}
     for _, name, use, directory in columns_read(config, list(directories), labelled):
         if directory in ("", directories[source.number]):
@@ -217,7 +217,7 @@ def _digest(path: str) -> str:
 
 
 def _bag_keys(config: Config, label: tuple[str, str] | None) -> dict[tuple[str, str], str]:
-    """A bag keeps its name in the frame unless two directories use the same one."""
+    """Name the bags in the frame: each keeps its name unless two directories use the same one."""
     read = [(c.data, bag) for c in config.coordinates.values() for bag in c.bags]
     pairs = list(dict.fromkeys(read if label is None else [*read, label]))
     names = [bag for _, bag in pairs]

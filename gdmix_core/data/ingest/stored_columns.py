@@ -1,4 +1,4 @@
-"""Which columns a file has, and what is said of one that the pipeline reads and the file does not have."""
+"""The columns that a file has, and the messages about one that the pipeline reads and the file does not have."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BAG_PARTS = ("_indices", "_values", "_indices0", "_values0")
 
 
 def fields_of(tensor: Tensor) -> list[Field]:
-    """The stored columns of a tensor: one, or indices and values for a sparse vector, which DeText names with a 0."""
+    """List a tensor's stored columns: one, or indices and values for a sparse vector, which DeText names with a 0."""
     if tensor.sparse:
         return [
             Field(f"{tensor.name}_indices", "int64", f"{tensor.name}_indices0"),
@@ -50,7 +50,7 @@ class Wanted:
 
 
 def fault_of_schema(wanted: Wanted, names: Sequence[str], described: Collection[str]) -> str | None:
-    """What is wrong with the columns that a file has, or None; described: names of the metadata's tensors."""
+    """Describe what is wrong with a file's columns, or return None. described: names of the metadata's tensors."""
     if absent := wanted.absent_from(names):
         needed = f", which {wanted.told} needs" if wanted.bag else f" ({wanted.use})"
         return f"no column {' and no '.join(absent)}{needed}{hint(wanted, names, described)}"
@@ -64,7 +64,7 @@ def fault_of_schema(wanted: Wanted, names: Sequence[str], described: Collection[
 
 
 def hint(wanted: Wanted, names: Sequence[str], described: Collection[str]) -> str:
-    """What may be meant, and what to do; names: columns that a file has in place of the wanted ones."""
+    """Suggest what may be meant, and what to do. names: columns that a file has in place of the wanted ones."""
     tensor, metadata = wanted.tensor, metadata_file(wanted.directory)
     other_form = Tensor(tensor.name, tensor.dtype, tensor.size, not tensor.sparse)
     if wanted.bag and not Wanted(other_form, wanted.use, wanted.directory).absent_from(names):
@@ -82,7 +82,7 @@ def hint(wanted: Wanted, names: Sequence[str], described: Collection[str]) -> st
 
 
 def near_names(wanted: Wanted, names: Sequence[str], described: Collection[str]) -> list[str]:
-    """Columns that may be the wanted ones under other names: those alike, or a bag's parts that nothing describes."""
+    """List possible other names of the wanted columns: those alike, or a bag's parts that nothing describes."""
     absent = wanted.absent_from(names)
     strange = undescribed_names(names, described)
     alike = [difflib.get_close_matches(name, strange, n=1, cutoff=0.6) for name in absent]
@@ -111,7 +111,7 @@ def lists_of_documents(bag: str) -> str:
 
 
 def names_in_records(path: str) -> list[str]:
-    """Names of the features in the first records of a TFRecord file, sorted; [] where it has none."""
+    """Return names of the features in the first records of a TFRecord file, sorted; [] where it has none."""
     names: set[str] = set()
     for chunk in iter_chunks(path, chunk_bytes=_PEEKED_BYTES, verify=False):
         for record in range(min(len(chunk), _PEEKED_RECORDS)):
@@ -121,7 +121,7 @@ def names_in_records(path: str) -> list[str]:
 
 
 def record_names(chunk: Chunk, record: int) -> Iterator[str]:
-    """Names of the features in one record."""
+    """Yield names of the features in one record."""
     begin = int(chunk.starts[record])
     octets = chunk.data[begin : begin + int(chunk.lengths[record])].tobytes()
     try:
@@ -133,7 +133,7 @@ def record_names(chunk: Chunk, record: int) -> Iterator[str]:
 
 
 def _delimited(message: bytes) -> Iterator[bytes]:
-    """The payloads of a protobuf message's length-delimited fields numbered 1."""
+    """Yield the payloads of a protobuf message's length-delimited fields numbered 1."""
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)

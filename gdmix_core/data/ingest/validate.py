@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 def validate(run: Run, step: Step, engine: DataEngine) -> dict[str, Any]:
-    """Writes the frame and validate/report.json; returns the frame's manifest.
+    """Write the frame and validate/report.json; return the frame's manifest.
 
     Raises DataError for input that the configuration does not allow, with the report written.
     """

@@ -1,4 +1,4 @@
-"""What validate decides once every block is written: the report, and whether the frame may be used."""
+"""The decisions of validate once every block is written: the report, and whether the frame may be used."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def merge_report(statistics: Sequence[dict[str, Any]], layout: Layout, config: C
 
 
 def _name_absent_columns(checks: dict[str, dict[str, Any]], layout: Layout) -> None:
-    """Adds to the advice which columns the first record's file has in place of the one that its records lack."""
+    """Add to the advice which columns the first record's file has in place of the one that its records lack."""
     for source in layout.sources:
         prefix = f"{source.path.rsplit('/', 1)[-1]}: " if len(layout.sources) > 1 else ""
         for wanted in source.wanted:
@@ -81,7 +81,7 @@ def _name_absent_columns(checks: dict[str, dict[str, Any]], layout: Layout) -> N
 
 
 def check_report(report: dict[str, Any], config: Config, report_path: str) -> None:
-    """Raises DataError when the configuration does not allow what the report says."""
+    """Raise DataError when the configuration does not allow what the report says."""
     broken = {name: check for name, check in report["checks"].items() if check["broken"]}
     if absent := [_fault(name, check) for name, check in broken.items() if check.get("fatal")]:
         others = [_fault(name, check) for name, check in broken.items() if not check.get("fatal")]
@@ -115,14 +115,14 @@ def check_report(report: dict[str, Any], config: Config, report_path: str) -> No
 
 
 def _is_defined(metric: Metric, label: float, config: Config) -> bool:
-    """Whether the metric has a value on rows that all have this label."""
+    """Check whether the metric has a value on rows that all have this label."""
     margin = np.zeros((2, config.classes)) if config.classes is not None else np.array([0.0, 1.0])
     groups = {} if metric.column is None else {metric.column: np.zeros(2, np.int64)}
     return metric.evaluate(np.full(2, label), margin, None, groups).value is not None
 
 
 def _check_labels(report: dict[str, Any], config: Config) -> None:
-    """Raises DataError where all labels are the same: nothing is to be learned from them, or to be measured by them."""
+    """Raise DataError where all labels are the same: nothing is to be learned from them, or to be measured by them."""
     otherwise = "correct the input (a join may have lost the others), or set checks.uninformative: allow"
     lowest, highest = report["splits"]["training"]["label_range"]
     rows, label = report["splits"]["training"]["rows"], config.columns.label
@@ -152,7 +152,7 @@ def _fault(name: str, check: dict[str, Any]) -> str:
 
 
 def frame_manifest(statistics: Iterable[dict[str, Any]], layout: Layout, config: Config) -> dict[str, Any]:
-    """What a reader of the frame has to know: rows of every block, columns, bags, which coordinate uses which."""
+    """Return the facts that a reader of the frame needs: blocks' rows, columns, bags, which coordinate uses which."""
     splits: dict[str, Any] = {name: {"rows": 0, "blocks": []} for name in SPLITS}
     for block in sorted(statistics, key=lambda item: item["number"]):
         for name, counts in block["splits"].items():
@@ -185,7 +185,7 @@ def frame_manifest(statistics: Iterable[dict[str, Any]], layout: Layout, config:
 
 
 def copy_feature_lists(run: Run, layout: Layout) -> None:
-    """Keeps the names of the features beside the frame, so that a model can be exported when the input is gone."""
+    """Keep the names of the features beside the frame, so that a model can be exported when the input is gone."""
     for key, path in layout.feature_lists.items():
         write_feature_list(run.frame("features", f"{key}.csv"), read_feature_list(path))
 
@@ -195,6 +195,6 @@ def report_path(run: Run) -> str:
 
 
 def remove_frame(run: Run) -> None:
-    """Before a new frame is written: the marker first, so that nobody takes a mixture for whole; and the old report."""
+    """Remove the old frame and report; the marker goes first, so that a mixture is never taken for whole."""
     run_directory.clear(run.frame())
     storage.remove(report_path(run))

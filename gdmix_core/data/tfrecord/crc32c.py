@@ -18,7 +18,7 @@ _ALL_ONES = np.uint32(0xFFFFFFFF)
 
 
 def _slicing_tables() -> NDArray[np.uint32]:
-    """uint32 [8, 256]: tables[k, b] is the CRC state that byte b leaves behind after k more zero bytes."""
+    """Return uint32 [8, 256]: tables[k, b] is the CRC state that byte b leaves behind after k more zero bytes."""
     tables = np.empty((8, 256), np.uint32)
     state = np.arange(256, dtype=np.uint32)
     for _ in range(8):
@@ -34,7 +34,7 @@ _TABLES = _slicing_tables()
 
 @njit(cache=True, nogil=True)
 def load_uint32(data: NDArray[np.uint8], at: int) -> np.uint32:
-    """The little-endian uint32 at data[at : at + 4] (one machine load after compilation)."""
+    """Return the little-endian uint32 at data[at : at + 4] (one machine load after compilation)."""
     return (
         np.uint32(data[at])
         | (np.uint32(data[at + 1]) << np.uint32(8))
@@ -70,7 +70,7 @@ def crc32c_of_range(data: NDArray[np.uint8], start: int, stop: int) -> np.uint32
 
 @njit(cache=True, nogil=True)
 def masked_crc32c_of_range(data: NDArray[np.uint8], start: int, stop: int) -> np.uint32:
-    """The masked CRC-32C of data[start:stop], as TFRecord stores it."""
+    """Return the masked CRC-32C of data[start:stop], as TFRecord stores it."""
     crc = np.uint64(crc32c_of_range(data, start, stop))
     rotated = (crc >> np.uint64(15)) | (crc << np.uint64(17))
     return np.uint32((rotated + np.uint64(MASK_DELTA)) & np.uint64(0xFFFFFFFF))

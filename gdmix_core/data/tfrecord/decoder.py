@@ -61,7 +61,7 @@ class Column:
 
 
 def decode(chunk: Chunk, fields: Sequence[Field]) -> dict[str, Column]:
-    """The wanted features of a chunk's records, by name.
+    """Return the wanted features of a chunk's records, by name.
 
     Lists may be packed or not, and come in any order and number of pieces, as protobuf allows. Other features
     are skipped unread. Raises DataError for a record that is not a tf.train.Example (or has protobuf groups,
@@ -84,7 +84,7 @@ def decode(chunk: Chunk, fields: Sequence[Field]) -> dict[str, Column]:
 
 
 def _find_values(chunk: Chunk, keys: list[bytes]) -> tuple[NDArray[Any], ...]:
-    """The first pass; its results as scan.find_values describes them."""
+    """Run the first pass, with results as scan.find_values describes them."""
     key_offsets = np.cumsum([0, *map(len, keys)], dtype=np.int64)
     key_bytes = np.array(list(b"".join(keys)), np.uint8)
     records = chunk.data, chunk.starts, chunk.lengths

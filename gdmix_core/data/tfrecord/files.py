@@ -76,7 +76,7 @@ def iter_chunks(
 
 
 def _range_bytes(path: str, start: int, stop: int | None) -> int | None:
-    """The length of the byte range, None for all of the file. DataError if the file has no such range."""
+    """Return the length of the byte range, None for all of the file. DataError if the file has no such range."""
     if start == 0 and stop is None:
         return None
     size = stored_bytes(path)
@@ -95,7 +95,7 @@ def _range_bytes(path: str, start: int, stop: int | None) -> int | None:
 def _chunks(
     path: str, source: ByteSource, chunk_bytes: int, verify: bool, start: int, limit: int | None
 ) -> Iterator[Chunk]:
-    """The chunks of `limit` bytes (None: all) of a source that stands at byte `start` of the file."""
+    """Yield the chunks of `limit` bytes (None: all) of a source that is at byte `start` of the file."""
     buffer = np.empty(chunk_bytes, np.uint8)
     kept = 0  # bytes at the buffer's beginning that the previous round left over
     position = start  # of buffer[0] in the file
@@ -142,12 +142,12 @@ def _fill(source: ByteSource, buffer: NDArray[np.uint8], kept: int, upto: int) -
 
 
 def _record_bytes(frame: NDArray[np.uint8]) -> int:
-    """The bytes that the record at the beginning of `frame` takes, by its header."""
+    """Return the bytes that the record at the beginning of `frame` takes, by its header."""
     return int.from_bytes(frame[:8].tobytes(), "little") + frames.FRAME_BYTES
 
 
 def _damage(rest: NDArray[np.uint8], problem: int, failure: str, offset: int, start: int, limit: int | None) -> str:
-    """What is wrong with the record at the beginning of `rest`, and what to do."""
+    """Describe what is wrong with the record at the beginning of `rest`, and what to do."""
     length = int.from_bytes(rest[:8].tobytes(), "little")
     if problem == frames.BAD_PAYLOAD_CRC:
         return f"the CRC of the record's payload of {length} bytes does not fit the payload. {_REWRITE}"
@@ -181,7 +181,10 @@ def _place(path: str, range_start: int, record: int, offset: int) -> str:
 
 
 def records_before(path: str, position: int) -> int:
-    """How many records of a plain local file begin before byte `position`. Walks there: for messages, not for loops."""
+    """Count the records of a plain local file that begin before byte `position`.
+
+    The function walks there: it is for messages, not for loops.
+    """
     return int(frames.walk_records(_mapped(path)[:position], position, np.empty(2, np.int64))[1])
 
 

@@ -24,7 +24,7 @@ NO_PROBLEM, BAD_LENGTH_CRC, BAD_PAYLOAD_CRC, ABSURD_LENGTH = 0, 1, 2, 3
 
 @njit(cache=True, nogil=True)
 def record_length(data: NDArray[np.uint8], at: int) -> np.int64:
-    """The length that the header at data[at : at + 12] states; below zero if it takes all 64 bits."""
+    """Return the length that the header at data[at : at + 12] states; below zero if it takes all 64 bits."""
     return np.int64(load_uint32(data, at)) | (np.int64(load_uint32(data, at + 4)) << np.int64(32))
 
 

@@ -21,7 +21,7 @@ def fill_int64(
     offsets: NDArray[np.int64],
     values: NDArray[np.int64],
 ) -> tuple[int, int]:
-    """The values of a field of int64 lists, stored as varints one after the other.
+    """Fill the values of a field of int64 lists, stored as varints one after the other.
 
     runs:       int64 [any, 2], start and end of each run in data
     run_ranges: int64 [n, 2], a row's first run and the one behind its last
@@ -53,7 +53,7 @@ def fill_float(
     offsets: NDArray[np.int64],
     value_bits: NDArray[np.uint32],
 ) -> None:
-    """The values of a field of float lists, as fill_int64. value_bits: the float32 array seen as uint32."""
+    """Fill the values of a field of float lists, as fill_int64. value_bits: the float32 array seen as uint32."""
     for r in range(len(run_ranges)):
         out = offsets[r]
         if out == offsets[r + 1]:
@@ -71,7 +71,7 @@ def fill_bytes_offsets(
     offsets: NDArray[np.int64],
     value_offsets: NDArray[np.int64],
 ) -> None:
-    """Where each value of a field of bytes lists begins: value_offsets, int64 [offsets[n] + 1], filled."""
+    """Fill value_offsets, int64 [offsets[n] + 1], with where each value of a field of bytes lists begins."""
     value_offsets[0] = 0
     for r in range(len(run_ranges)):
         out = offsets[r]
@@ -90,7 +90,7 @@ def fill_bytes(
     offsets: NDArray[np.int64],
     value_bytes: NDArray[np.uint8],
 ) -> None:
-    """The values of a field of bytes lists, back to back; value_bytes: uint8 [value_offsets[-1]], filled."""
+    """Fill the values of a field of bytes lists, back to back; value_bytes: uint8 [value_offsets[-1]], filled."""
     to = 0
     for r in range(len(run_ranges)):
         if offsets[r] == offsets[r + 1]:

@@ -36,7 +36,7 @@ from gdmix_core.data.tfrecord.wire_format import (
 )
 from gdmix_core.jit import njit
 
-# Field numbers of Feature; 0 stands for a Feature without a list
+# Field numbers of Feature; 0 means a Feature without a list
 NO_LIST, BYTES_LIST, FLOAT_LIST, INT64_LIST = 0, 1, 2, 3
 
 # What find_values returns beside the problem codes
@@ -52,7 +52,7 @@ _REMEMBERED = 256
 
 @njit(cache=True, nogil=True)
 def _same_bytes(a: NDArray[np.uint8], a_start: int, b: NDArray[np.uint8], b_start: int, count: int) -> bool:
-    for i in range(count):  # noqa: SIM110  (compiled: a generator is no loop)
+    for i in range(count):  # noqa: SIM110  (compiled: Numba has no generator expressions)
         if a[a_start + i] != b[b_start + i]:
             return False
     return True
@@ -62,7 +62,7 @@ def _same_bytes(a: NDArray[np.uint8], a_start: int, b: NDArray[np.uint8], b_star
 def _field_of_key(
     data: NDArray[np.uint8], start: int, end: int, keys: NDArray[np.uint8], key_offsets: NDArray[np.int64]
 ) -> int:
-    """Which of the wanted keys data[start:end] is; -1 if none."""
+    """Return the number of the wanted key that data[start:end] is; -1 if none."""
     for f in range(len(key_offsets) - 1):
         length = key_offsets[f + 1] - key_offsets[f]
         if length == end - start and _same_bytes(data, start, keys, key_offsets[f], length):
@@ -84,7 +84,7 @@ def find_values(
     kinds: NDArray[np.uint8],
     counts: NDArray[np.int64],
 ) -> tuple[int, int, int]:
-    """From first_record on: where the values of each wanted feature of each record are.
+    """Find, from first_record on, where the values of each wanted feature of each record are.
 
     starts, lengths:   int64 [n], the records in data
     keys, key_offsets: the wanted keys' bytes, and where each begins: int64 [fields + 1]

@@ -34,7 +34,7 @@ PROBLEMS = {
 # Inlined: a call with an array costs more than most varints do
 @njit(cache=True, nogil=True, forceinline=True)
 def read_varint(data: NDArray[np.uint8], at: int, end: int) -> tuple[np.int64, int]:
-    """The number at data[at:end], as int64 in two's complement, and the position behind it (or a problem)."""
+    """Return the number at data[at:end], as int64 in two's complement, and the position behind it (or a problem)."""
     value = np.int64(0)
     shift = np.int64(0)
     while at < end:

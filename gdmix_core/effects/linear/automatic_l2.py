@@ -36,7 +36,7 @@ def sums_at(
     variance: NDArray[np.float64],
     mode: Mode,
 ) -> Sums:
-    """What the optimum u under λ = 1/variance says of the groups.
+    """Return the groups' sums at the optimum u under λ = 1/variance.
 
     relative_precision float64 [k]: what multiplies λ for a coefficient; one with 0 is of no group. group int32 [k];
     variance float64 [G].
@@ -69,7 +69,7 @@ def _dense(
     group: NDArray[np.int32],
     size: int,
 ) -> Pair:
-    """For each group Σ relative_precision V_jj, and Σ relative_precision c_j."""
+    """Return for each group Σ relative_precision V_jj, and Σ relative_precision c_j."""
     V = factored(objective.hessian())(np.eye(len(du)))
     margin_variance = objective.data.margin_variance_gradient(objective.scaling.covariance_to_original(V))
     c = (V @ objective.scaling.pull_back(margin_variance)) * du

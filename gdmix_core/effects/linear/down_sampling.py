@@ -1,4 +1,4 @@
-"""Which rows of a down-sampled fixed effect train: the same ones in every pass, however many workers share them."""
+"""The choice of a down-sampled fixed effect's training rows: the same in every pass, for any number of workers."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ def chosen_rows(uid: pa.Array, label: NDArray[np.float64], task: Task, share: fl
 def corrected_weight(
     weight: NDArray[np.float64], label: NDArray[np.float64], task: Task, share: float
 ) -> NDArray[np.float64]:
-    """Of chosen rows: weight / share for those of a kind of which only a share was chosen."""
+    """Return the weight of chosen rows: weight / share for a kind of which only a share was chosen."""
     sampled = label <= 0.0 if task in ("logistic_regression", "smoothed_hinge") else np.ones(len(label), bool)
     return np.where(sampled, weight / share, weight)

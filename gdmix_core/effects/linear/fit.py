@@ -45,7 +45,7 @@ def fit(
     threads: int,
     on_iteration: Callable[[int, float], None],
 ) -> dict[str, Any]:
-    """Trains together with the others of the group, each on its own share of the rows, which it then scores.
+    """Train together with the others of the group, each on its own share of the rows, which it then scores.
 
     The first of the group keeps the checkpoint and writes the model. Returns the outcome, the same for all.
     """
@@ -128,7 +128,7 @@ class _Fit:
         return minimum
 
     def _solve_for_l2(self) -> tuple[OptimizeResult, NDArray[np.float64], dict[str, Any]]:
-        """The optimum under the λ that it itself asks for; λ of each coefficient; and what to tell of it."""
+        """Return the optimum under the λ that it itself asks for; λ of each coefficient; and what to tell of it."""
         assert self._settings.automatic is not None
         mode = self._settings.automatic.auto
         groups = group_of(mode, np.arange(-1, self._rows.features, dtype=np.int32))
@@ -166,16 +166,16 @@ class _Fit:
             return 1.0
         squares = 2.0 * self._data.value_and_gradient(self._problem.to_original(minimum.w))[0]
         rows = float(self._group.sum(np.array([self._rows.residual_dof()]))[0])
-        # Coefficients without a penalty are determined by the data alone.
+        # Coefficients without a penalty are determined only by the data.
         free = np.count_nonzero(self._problem.relative_precision == 0) - (0 if self._settings.intercept else 1)
         return noise_variance(squares, rows - free - float(np.sum(sums.count - sums.shrunk)))
 
     def _separates(self, l2: NDArray[np.float64] | float, w: NDArray[np.float64]) -> bool:
-        """Whether there is no finite optimum: the loss of no row grows, and that of some falls, along w for ever.
+        """Check for a missing finite optimum: along w, no row's loss ever grows, and some rows' losses fall for ever.
 
-        So it is where each row is on its label's side of the plane, and neither penalties nor bounds hold w. The loss
-        of a linear model and the smoothed hinge have an optimum there too. Of a Poisson loss, whose value may be
-        anything, labels that are all 0 are found before training.
+        This happens if each row is on its label's side of the plane, and neither penalties nor bounds hold w. The loss
+        of a linear model and the smoothed hinge have an optimum even then. A Poisson loss may have any value: labels
+        that are all 0 are found before training.
         """
         if self._context.config.task != "logistic_regression":
             return False
@@ -194,7 +194,7 @@ class _Fit:
     def _model(
         self, minimum: OptimizeResult, l2: NDArray[np.float64] | float
     ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-        """(means, variances), float64 [features + 1], in the features' units."""
+        """Return (means, variances), float64 [features + 1], in the features' units."""
         w = self._problem.to_original(minimum.w)
         kind = self._settings.variances
         variances = None
@@ -227,7 +227,7 @@ class _Fit:
         return Iterate(total[4 + groups :], iterations, evaluations, products, self._variance), float(total[0])
 
     def _without_rows(self, initial: InitialCoefficients) -> NDArray[np.bool_]:
-        """bool [features + 1]: features of the initial model that no training row of any worker has."""
+        """Return bool [features + 1]: features of the initial model that no training row of any worker has."""
         if not np.any(initial.known):
             return np.zeros(len(initial.known), bool)
         seen = self._group.sum(self._rows.seen())

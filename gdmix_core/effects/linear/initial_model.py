@@ -38,7 +38,7 @@ class InitialCoefficients:
 
     @classmethod
     def from_table(cls, table: CoefficientTable, features: int, intercept: bool) -> InitialCoefficients:
-        """The table's one model; its intercept counts where this run's model has one, too."""
+        """Return the table's one model; its intercept counts where this run's model has one, too."""
         found = cls.none(features)
         stored = table.variances if table.variances is not None else np.full(len(table.means), np.nan)
         here = table.features < features
@@ -57,11 +57,11 @@ class InitialCoefficients:
 
     @property
     def size(self) -> int:
-        """How many coefficients it has."""
+        """The number of coefficients."""
         return int(np.count_nonzero(self.known)) + len(self.beyond[0])
 
     def without(self, dropped: NDArray[np.bool_]) -> InitialCoefficients:
-        """As if it had never had these coefficients, nor any beyond this run's list."""
+        """Return the model without these coefficients, and without any beyond this run's list."""
         return InitialCoefficients(
             self.known & ~dropped,
             np.where(dropped, 0.0, self.means),

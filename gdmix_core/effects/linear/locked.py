@@ -19,7 +19,7 @@ from gdmix_core.training_context import TrainingContext
 
 
 def use_initial(context: TrainingContext) -> dict[str, Any]:
-    """Writes the model and the scores of all rows; returns counts, with locked: True."""
+    """Write the model and the scores of all rows; return counts, with locked: True."""
     return context.once(lambda: _copy(context))
 
 
@@ -35,7 +35,7 @@ def _copy(context: TrainingContext) -> dict[str, Any]:
 
 
 def initial_scores(context: TrainingContext, split: str) -> NDArray[np.float32] | None:
-    """float32 [rows]: what the initial model gives the rows of a split; None without one."""
+    """Return float32 [rows]: what the initial model gives the rows of a split; None without one."""
     model = context.initial_model(0)
     return None if model is None else _scores(context, model, split)
 

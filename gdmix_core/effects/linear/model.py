@@ -39,7 +39,7 @@ def write_result(
     variances: NDArray[np.float64] | None,
     beyond: tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.float64]],
 ) -> None:
-    """Scores this worker's rows of both splits; the first worker also writes the model.
+    """Score this worker's rows of both splits; the first worker also writes the model.
 
     w, variances: float64 [features + 1]; beyond: (indices, means, variances) of features that this run's list does not
     have

@@ -20,7 +20,7 @@ _SINGULAR = 1e-12
 def coefficient_variances(
     objective: ScaledObjective, u: NDArray[np.float64], kind: Literal["simple", "full"]
 ) -> NDArray[np.float64]:
-    """float64 [features + 1] at u; nan where neither data nor penalty determine a coefficient.
+    """Return float64 [features + 1] at u; nan where neither data nor penalty determine a coefficient.
 
     simple: 1 / H_jj; full: (H⁻¹)_jj; H with the penalty's or the prior's precision. An L1 penalty and a bound have no
     curvature and count for nothing.
@@ -53,7 +53,7 @@ def _full(objective: ScaledObjective) -> NDArray[np.float64]:
 
 
 def _inverse(H: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """(H⁻¹, which coefficients have a part in a direction without curvature); the diagonal of H is 1."""
+    """Return (H⁻¹, which coefficients have a part in a direction without curvature); the diagonal of H is 1."""
     determined = np.zeros(len(H), bool)
     try:
         factors = cho_factor(H, lower=True, check_finite=False)

@@ -1,4 +1,4 @@
-"""What a fixed effect minimises beside its data term: penalties, priors, bounds, and the scaling of its features."""
+"""The parts of a fixed effect's problem beside its data term: penalties, priors, bounds, and feature scaling."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class FixedProblem:
         )
 
     def to_original(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The coefficients in the features' units, which keep the bounds to the last bit."""
+        """Return the coefficients in the features' units, which keep the bounds to the last bit."""
         w = self.scaling.to_original(u)
         at_lower, at_upper = u <= self.constraints.lower, u >= self.constraints.upper
         w[at_lower], w[at_upper] = self.lower[at_lower], self.upper[at_upper]

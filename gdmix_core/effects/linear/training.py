@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 
 
 def train(context: TrainingContext) -> dict[str, Any]:
-    """Trains and scores the fixed effect; returns objective, iterations and whether it converged.
+    """Train and score the fixed effect; return objective, iterations and whether it converged.
 
-    A step that was killed goes on from its checkpoint.
+    A step that was killed resumes from its checkpoint.
     """
     return context.once(
         lambda: _train(context),
@@ -58,7 +58,7 @@ def _train(context: TrainingContext) -> dict[str, Any]:
 
 
 def _advice(context: TrainingContext, result: dict[str, Any]) -> str:
-    """What helps a model that did not converge."""
+    """Return advice for a model that did not converge."""
     key = f"coordinates.{context.name}"
     unscaled = context.settings.normalization == "none"
     if result["iterations"] >= settings_of(context).max_iterations:
@@ -74,7 +74,7 @@ def _advice(context: TrainingContext, result: dict[str, Any]) -> str:
 
 
 def _sizes_differ(context: TrainingContext) -> bool:
-    """Whether some feature is a thousand times as large as another, by the root of its mean square."""
+    """Check whether some feature's root mean square is a thousand times as large as another's."""
     frame = context.frame
     bag = frame.bag_of(context.name)
     if bag is None:
@@ -101,7 +101,7 @@ def _train_alone(context: TrainingContext) -> dict[str, Any]:
 
 
 def _train_with_workers(context: TrainingContext) -> dict[str, Any]:
-    """Returns the outcome of `fit`. Raises StepError as train_together does."""
+    """Return the outcome of `fit`. Raises StepError as train_together does."""
     effect = settings_of(context)
     report = progress.reporter()
 
@@ -122,7 +122,7 @@ def _train_with_workers(context: TrainingContext) -> dict[str, Any]:
 
 
 def check_settings(context: TrainingContext) -> None:
-    """Raises ConfigError, before any row is read, for bounds that do not fit the features and for what takes too much
+    """Raise ConfigError, before any row is read, for bounds that do not fit the features and for what takes too much
     memory with so many of them."""
     settings, features, name = context.settings, context.features, context.name
     if settings.bounds:

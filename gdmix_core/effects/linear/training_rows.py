@@ -45,22 +45,22 @@ class TrainingRows:
         self._context = context
 
     def span(self, split: str) -> tuple[int, int]:
-        """(first row, row after the last one) of this worker's share."""
+        """Return (first row, row after the last one) of this worker's share."""
         return share_of_rows(self.frame.rows(split), self.rank, self.workers)
 
     def bag_of(self, split: str) -> Bag:
-        """The features of this worker's rows of a split, all of them."""
+        """Return the features of this worker's rows of a split, all of them."""
         start, stop = self.span(split)
         if self._key is None:
             return Bag.empty(stop - start)
         return self.frame.bag(split, self._key, start, stop)
 
     def to_score(self, split: str) -> Bag:
-        """As bag_of, without reading again what is in memory."""
+        """Return what bag_of returns, without reading again what is in memory."""
         return self.bag if split == "training" and self._share == 1.0 else self.bag_of(split)
 
     def residual_dof(self) -> float:
-        """Rows less the effective coefficients that other coordinates spend on them, as far as these are known."""
+        """Return rows less the effective coefficients that other coordinates spend on them, as far as known."""
         start, stop = self.span("training")
         spent = self._context.other_margin_variance().span(start, stop)
         # Rows are chosen by a hash, so that those left out had the average share of what is spent on all.
@@ -68,7 +68,7 @@ class TrainingRows:
         return len(self.label) - share * float(self.frame.column("training", "weight", start, stop) @ spent)
 
     def seen(self) -> NDArray[np.float64]:
-        """float64 [features]: in how many of the rows each feature is."""
+        """Return float64 [features]: in how many of the rows each feature is."""
         present = self.bag.indices[self.bag.values != 0]
         return np.bincount(present, minlength=self.features).astype(np.float64)
 

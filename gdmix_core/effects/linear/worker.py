@@ -20,7 +20,7 @@ def work(root: str, step_id: str, threads: int) -> None:
     wanted = settings_of(context).workers
     if workers != wanted:
         raise StepError(f"{step_id}: TF_CONFIG names {workers} workers, but fixed_effect.workers is {wanted}")
-    # Before the group meets: what is wrong with the data is then told before TensorFlow's import.
+    # Before the group meets: faults of the data are then reported before TensorFlow's import.
     rows = TrainingRows(context, rank, workers)
     group = TensorFlowAllReduce()
 

@@ -46,7 +46,7 @@ class _Estimate:
 
 
 def prior_variance(context: TrainingContext) -> NDArray[np.float64] | None:
-    """float64 [groups] σ² to train with, None where λ is given.
+    """Return float64 [groups] σ² to train with, None where λ is given.
 
     Whoever asks first runs the pilot; as everyone would find the same, it does not matter who.
     """
@@ -72,7 +72,7 @@ def _read(context: TrainingContext) -> _Estimate | None:
 
 
 def write_l2_statistics(context: TrainingContext, number: int, statistics: L2Statistics) -> None:
-    """That of one shard."""
+    """Write the statistics of one shard."""
     storage.write_array(l2_statistics_path(context, number), statistics.to_array())
 
 
@@ -81,9 +81,9 @@ def l2_statistics_path(context: TrainingContext, number: int) -> str:
 
 
 def update_l2(context: TrainingContext) -> dict[str, Any]:
-    """What all shards' sums say of λ: {mode, used, next}, the λ trained with and its update; {} where λ is given.
+    """Update λ from the sums of all shards, and write the update for the next pass.
 
-    Leaves the update for the next pass.
+    Returns {mode, used, next}: the λ trained with and its update; {} if λ is given.
     """
     settings = context.settings.automatic
     used = prior_variance(context)
@@ -126,7 +126,7 @@ def _find(context: TrainingContext, mode: Mode) -> _Estimate:
 
 
 def _pilot(context: TrainingContext, mode: Mode, start: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
-    """(σ² at the fixed point of a sample of entities, whether that was all of them)."""
+    """Return (σ² at the fixed point of a sample of entities, whether that was all of them)."""
     settings = context.settings.model_copy(update={"l2": AutomaticL2(auto=mode)})
     number, stride, everyone = _sample(context)
     problem = entity_problem(
@@ -156,7 +156,7 @@ def _pilot(context: TrainingContext, mode: Mode, start: NDArray[np.float64]) -> 
 
 
 def _sample(context: TrainingContext) -> tuple[int, int, bool]:
-    """(shard, every how many-th of its entities, whether these are all entities there are)."""
+    """Return (shard, every how many-th of its entities, whether these are all entities there are)."""
     manifest = context.partition
     rows = {int(number): count for number, count in manifest["rows"]["training"].items()}
     number = max(sorted(rows), key=lambda n: rows[n], default=0)

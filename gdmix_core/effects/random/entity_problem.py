@@ -1,4 +1,4 @@
-"""Under what a shard's entities are trained: penalties, prior, where to start, and what is kept of earlier models."""
+"""The training problem of a shard's entities: penalties, prior, start, and what is kept of earlier models."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class EntityProblem:
     choice: InitialModel | None
 
     def fit(self, rows: EntityRows) -> tuple[FittedModels, int, int]:
-        """(models of the rows' entities, how many the initial model has too, coefficients only it has in these).
+        """Return (models of the rows' entities, how many the initial model has too, coefficients only it has in these).
 
         What is to be kept of the initial models is in the table, and counts in the scores.
         """
@@ -46,7 +46,7 @@ class EntityProblem:
         return replace(fitted, table=table, scores=score_entity_rows(rows, table, self.settings)), models, coefficients
 
     def fit_anew(self, rows: EntityRows, start: CoefficientTable | None) -> FittedModels:
-        """The models of the rows alone; start: None for the earlier or the initial models."""
+        """Return the models of the rows alone; start: None for the earlier or the initial models."""
         initial = None if self.initial is None else slice_entities(self.initial, rows.ids)
         if start is None:
             start = initial if self.earlier is None else slice_entities(self.earlier, rows.ids)
@@ -65,14 +65,14 @@ class EntityProblem:
         return self.choice is not None and self.choice.keeps_features
 
     def with_variance(self, variance: NDArray[np.float64]) -> EntityProblem:
-        """The same under other prior variances of l2: auto."""
+        """Return the same problem under other prior variances of l2: auto."""
         return replace(self, penalties=self.penalties.with_variance(variance))
 
 
 def entity_problem(
     context: TrainingContext, number: int, penalties: Penalties, *, settings: Coordinate | None = None
 ) -> EntityProblem:
-    """That of shard `number`. settings: None for the configuration's."""
+    """Return the problem of shard `number`. settings: None for the configuration's."""
     return EntityProblem(
         context.settings if settings is None else settings,
         context.config.task,
@@ -87,7 +87,10 @@ def entity_problem(
 def coordinate_penalties(
     context: TrainingContext, variance: NDArray[np.float64] | None, *, settings: Coordinate | None = None
 ) -> Penalties:
-    """Those of all shards. variance: σ² under l2: auto, else None; settings: None for the configuration's."""
+    """Return the penalties of all shards.
+
+    variance: σ² under l2: auto, else None; settings: None for the configuration's
+    """
     settings = context.settings if settings is None else settings
     factor = scaling(context)[0] if settings.normalization != "none" else None
     bounded = None

@@ -1,4 +1,4 @@
-"""What fitted entities say of λ: added up over pieces and shards, and iterated to the λ that agrees with itself."""
+"""The statistics of fitted entities about λ: summed over pieces and shards, and iterated to a self-consistent λ."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ENOUGH_ENTITIES = 500
 
 @dataclass(frozen=True)
 class L2Statistics:
-    """Of disjoint entities it adds up. residual_squares, residual_dof: of a linear model's noise."""
+    """Statistics that add up over disjoint entities. residual_squares, residual_dof: of a linear model's noise."""
 
     sums: Sums
     residual_squares: float = 0.0
@@ -37,12 +37,12 @@ class L2Statistics:
         return cls(sums, sum(part.residual_squares for part in fitted), sum(part.residual_dof for part in fitted))
 
     def updated(self, variance: NDArray[np.float64], mode: Mode, task: Task) -> NDArray[np.float64]:
-        """float64 [groups]: σ² after a step of the fixed point from `variance`."""
+        """Return float64 [groups]: σ² after a step of the fixed point from `variance`."""
         noise = noise_variance(self.residual_squares, self.residual_dof) if task == "linear_regression" else 1.0
         return updated_variance(self.sums, variance, mode, noise)
 
     def to_array(self) -> NDArray[np.float64]:
-        """float64 [4 · groups + 2]"""
+        """Return float64 [4 · groups + 2]."""
         return np.concatenate([self.sums.rows().ravel(), [self.residual_squares, self.residual_dof]])
 
     @classmethod

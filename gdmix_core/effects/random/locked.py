@@ -31,7 +31,7 @@ _PIECES = 8  # of the rows held at a time, spread over the threads
 
 
 def use_initial(context: TrainingContext, *, group: int | None = None) -> dict[str, Any]:
-    """Writes models, scores of all rows, and markers of the shards of the group; returns counts, with locked: True.
+    """Write models, scores of all rows, and markers of the shards of the group; return counts, with locked: True.
 
     group: which of the effect's groups of shards; None: all
     """
@@ -69,7 +69,7 @@ def _use_shard(context: TrainingContext, number: int, pool: ThreadPoolExecutor) 
 
 
 def _with_training_rows(context: TrainingContext, number: int, model: CoefficientTable) -> CoefficientTable:
-    """The models of those entities that have training rows in the shard."""
+    """Return the models of those entities that have training rows in the shard."""
     kept = np.zeros(len(model), np.bool_)
     for table in read_entities(context.run, context.name, "training", number, ROWS_AT_A_TIME):
         kept |= pc.is_in(model.entities, value_set=table["entity"]).to_numpy(zero_copy_only=False)
@@ -87,7 +87,7 @@ def _total_counts(context: TrainingContext, numbers: Sequence[int]) -> dict[str,
 
 
 def initial_scores(context: TrainingContext, split: str) -> NDArray[np.float32] | None:
-    """float32 [rows]: what the initial models give the rows of a split; None where no entity has one."""
+    """Return float32 [rows]: what the initial models give the rows of a split; None where no entity has one."""
     scores = None
     with ThreadPoolExecutor(context.cores) as pool:
         for number in range(int(context.partition["shards"])):

@@ -1,4 +1,4 @@
-"""What the coefficients of a random effect are pulled to and held in, feature by feature."""
+"""The penalties and bounds of a random effect's coefficients, feature by feature."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Penalties:
     l1
         float64 [features + 1], or None where there is none.
     lower, upper
-        float64 [features + 1], infinite where there is no bound; None where nothing is bounded.
+        float64 [features + 1], infinite without a bound; None if nothing is bounded.
     variance
         float64 [groups], prior variances σ² that l2 was made from; empty where λ is given.
     group

@@ -1,4 +1,4 @@
-"""One shard of a random effect: solve every entity, write the models, score training and validation rows."""
+"""The training of one shard of a random effect: solve every entity, write the models, score all rows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PIECES = 64
 
 
 class ShardTraining:
-    """The shards of a coordinate, trained one after another; what is the same for all is found out once."""
+    """The shards of a coordinate, trained one after another; what is the same for all is determined once."""
 
     def __init__(self, context: TrainingContext) -> None:
         self._context = context
@@ -41,7 +41,7 @@ class ShardTraining:
         self._entity_type = context.frame.id_type(context.settings.random_effect.entity)
 
     def train(self, number: int, *, threads: int) -> dict[str, Any]:
-        """Writes model, scores and, last, the marker of one shard; returns the marker's counts."""
+        """Write model, scores and, last, the marker of one shard; return the marker's counts."""
         context, settings = self._context, self._context.settings
         problem = entity_problem(context, number, self._penalties)
         # The marker of an older result goes before any of its files does.
@@ -80,7 +80,7 @@ class ShardTraining:
 
 
 def _initial_counts(problem: EntityProblem, matched: NDArray[np.int64]) -> dict[str, int]:
-    """What became of the initial models that have no data now, in whole or in part; {} without initial models."""
+    """Count the initial models, or parts of them, without data now, kept or dropped; {} without initial models."""
     if problem.initial is None:
         return {}
     return {

@@ -1,4 +1,4 @@
-"""Which shards of a random effect are done, and what came of them: a marker beside each shard's model says so."""
+"""The markers beside the shards' models of a random effect: which shards are done, and with what result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def shard_marker(context: TrainingContext, number: int) -> str:
 
 
 def commit_shard(context: TrainingContext, number: int, counts: dict[str, Any]) -> dict[str, Any]:
-    """Declares a shard's result whole, with the files that its training alone has written; returns the marker."""
+    """Declare a shard's result whole, with the files that its training alone has written; return the marker."""
     root = context.folder()
     written = [context.model(number), l2_statistics_path(context, number)]
     paths = [path.removeprefix(f"{root}/") for path in written if storage.exists(path)]
@@ -40,7 +40,7 @@ def once_by_shards(
     summarize: Callable[[Sequence[int]], dict[str, Any]],
     finish: Callable[[], dict[str, Any]] = dict,
 ) -> dict[str, Any]:
-    """As `once`, of a step that is made shard by shard, and by several tasks; returns the summary of the group's.
+    """Run a step as `once` does, shard by shard and by several tasks, and return the summary of the group's shards.
 
     group: which of the effect's `groups` of shards; None: all. work: makes shards and their markers; finish: what the
     step's own marker, which is written when no shard is missing, says beside the summary of all
@@ -62,7 +62,7 @@ def once_by_shards(
 
 
 def _shards_to_do(context: TrainingContext, everything: Sequence[int], mine: Sequence[int]) -> list[int]:
-    """Those of mine that are not done; all are to be done again where the vector of all shards' scores is lost."""
+    """Return those of `mine` that are not done; all of them if the vector of all shards' scores is lost."""
     todo = [number for number in mine if not is_shard_done(context, number)]
     # The scores of shards that are done are in the vector, which those of the others will be brought into.
     lost = context.run.lost_scores(context.step, verified=0 < len(todo) < len(everything))
@@ -92,7 +92,7 @@ def is_shard_done(context: TrainingContext, number: int) -> bool:
 
 
 def total_counts(context: TrainingContext, numbers: Sequence[int]) -> dict[str, Any]:
-    """Sums of the shards' counts: entities by outcome, coefficients, objective; and the most iterations."""
+    """Return sums of the shards' counts: entities by outcome, coefficients, objective; and the most iterations."""
     total: dict[str, Any] = {
         "shards": len(numbers),
         "entities": 0,

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def train(context: TrainingContext, *, group: int | None = None) -> dict[str, Any]:
-    """Trains and scores every shard of the step that is not done; returns counts over the shards of the group.
+    """Train and score every shard of the step that is not done; return counts over the shards of the group.
 
     group: which of the effect's `groups` of shards; None: all. The step's marker is written when no shard is missing.
     """
@@ -70,7 +70,7 @@ def _train_shards(context: TrainingContext, todo: Sequence[int]) -> None:
 
 
 def balance_shards(numbers: Sequence[int], rows: dict[int, int], parts: int) -> list[list[int]]:
-    """Shards to workers, the largest first, each to the worker with the least to do."""
+    """Assign shards to workers, the largest first, each to the worker with the least to do."""
     result: list[list[int]] = [[] for _ in range(parts)]
     load = np.zeros(parts, np.int64)
     for number in sorted(numbers, key=lambda n: (-rows[n], n)):

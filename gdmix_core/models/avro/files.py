@@ -196,7 +196,7 @@ def _check_writable(path: str, table: CoefficientTable, features: FeatureList, f
 
 
 def _above(table: CoefficientTable, threshold: float) -> CoefficientTable:
-    """The table without features whose |mean| is at most the threshold."""
+    """Return the table without features whose |mean| is at most the threshold."""
     if threshold <= 0.0:
         return table
     kept = (np.abs(table.means) > threshold) | (table.features == INTERCEPT_INDEX)
@@ -210,7 +210,7 @@ def _above(table: CoefficientTable, threshold: float) -> CoefficientTable:
 def _records_of(
     table: CoefficientTable, features: FeatureList, model_class: str, fixed: bool
 ) -> Iterator[dict[str, Any]]:
-    """One record per entity. Python objects exist for a few entities at a time only."""
+    """Yield one record per entity. Python objects exist for a few entities at a time only."""
     names = [*features.names, INTERCEPT]  # so that INTERCEPT_INDEX, -1, finds it
     for first in range(0, len(table), _ENTITIES_AT_ONCE):
         last = min(first + _ENTITIES_AT_ONCE, len(table))

@@ -1,4 +1,4 @@
-"""The records of model files as flat arrays: what is in the files, before it is sorted into a table."""
+"""The records of model files as flat arrays, before they are sorted into a table."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Entries:
         self._values = array("d")
 
     def append(self, entries: list[Mapping[str, Any]] | None, numbers: Mapping[Feature, int]) -> None:
-        """Adds the entries of one record; numbers: gives every feature, known or new, its number."""
+        """Add the entries of one record; numbers: gives every feature, known or new, its number."""
         entries = entries or []
         self._counts.append(len(entries))
         # Some writers leave an empty term null.
@@ -59,7 +59,7 @@ class ModelRecords:
     """
 
     def __init__(self, paths: Iterable[str]) -> None:
-        """Raises DataError for files that are absent, damaged or no model files."""
+        """Raise DataError for files that are absent, damaged or not model files."""
         self.paths: list[str] = []
         self.model_ids: list[str] = []
         self.model_classes: dict[str, str] = {}

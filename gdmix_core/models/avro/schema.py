@@ -48,6 +48,6 @@ MODEL_CLASS_OF_TASK: Mapping[str, str] = {
 }
 TASK_OF_MODEL_CLASS: Mapping[str, str] = {model_class: task for task, model_class in MODEL_CLASS_OF_TASK.items()}
 
-# What stands between two blocks of a file. Any 16 bytes do that are unlikely in data; always the same ones, so that
+# The bytes between two blocks of a file. Any 16 that are unlikely in data will do; always the same ones, so that
 # equal models are equal files.
 SYNC_MARKER = hashlib.sha256(b"gdmix-airflow: between two blocks of Avro").digest()[:16]

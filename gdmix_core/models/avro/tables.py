@@ -1,4 +1,4 @@
-"""From the records of model files, in any order, to the sorted coefficient table."""
+"""The conversion of model files' records, in any order, to the sorted coefficient table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _FIXED_EFFECT_ENTITY = "global"
-# Other spellings are refused: "007" would become the entity 7, which may have a model of its own.
+# Other spellings are refused: "007" would become the entity 7, which may have its own model.
 _PLAIN_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,19}")
 
 
@@ -42,7 +42,7 @@ class SortedEntities:
 
 
 def sort_entities(records: ModelRecords, *, fixed: bool, integer: pa.DataType | None) -> SortedEntities:
-    """The entities that the records' modelIds name.
+    """Return the entities that the records' modelIds name.
 
     integer: what entities are: int64 or uint64; None: strings
     Raises DataError for an entity with two records, for a fixed effect of other than one record, and, with
@@ -79,7 +79,7 @@ def _integer_entities(records: ModelRecords, integer: pa.DataType) -> pa.Array:
 def tabulate(
     records: ModelRecords, sorted_entities: SortedEntities, indices: Integers, features: FeatureList
 ) -> CoefficientTable:
-    """The coefficients of known features as a table; read_avro says what becomes of absent values.
+    """Return the coefficients of known features as a table; read_avro says what becomes of absent values.
 
     indices: int64 [feature numbers], the index in `features` of each feature of the records, INTERCEPT_INDEX
     or UNKNOWN. Raises DataError for a coefficient that occurs twice and for means that are not finite.
@@ -106,7 +106,7 @@ def tabulate(
 
 
 def count_unknown(records: ModelRecords, indices: Integers) -> int:
-    """How many coefficients (pairs of entity and feature with a mean or a variance) are UNKNOWN."""
+    """Count the UNKNOWN coefficients (pairs of entity and feature with a mean or a variance)."""
     pairs = []
     for entries in (records.means, records.variances):
         record = np.repeat(np.arange(len(entries.counts)), entries.counts)

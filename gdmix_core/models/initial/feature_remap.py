@@ -41,7 +41,7 @@ class FeatureRemap:
         return self._names[self._listed :]
 
     def apply(self, table: CoefficientTable, features: FeatureList) -> CoefficientTable:
-        """The table with feature indices of `self.features`, sorted.
+        """Return the table with feature indices of `self.features`, sorted.
 
         features: the list that the table's indices refer to.
         """

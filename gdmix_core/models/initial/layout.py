@@ -28,7 +28,7 @@ _INTEGER = r"^(0|-?[1-9][0-9]{0,19})$"
 
 
 def write_initial(run: Run, frame: Frame, name: str, earlier: InitialFiles) -> dict[str, Any]:
-    """Writes one coordinate's models, a file a shard. No more than one earlier file, or one shard, is in memory."""
+    """Write one coordinate's models, a file a shard. No more than one earlier file, or one shard, is in memory."""
     settings = run.config.coordinates[name]
     effect = settings.random_effect
     key = frame.bag_of(name)
@@ -71,7 +71,7 @@ def _keeps_features(run: Run, name: str) -> bool:
 
 
 def _typed(table: CoefficientTable, entity_type: pa.DataType, where: str) -> CoefficientTable:
-    """The table with entities of the type that the frame's column has."""
+    """Return the table with entities of the type that the frame's column has."""
     entities = table.entities
     if entities.type == entity_type:
         return table
@@ -94,7 +94,7 @@ def _typed(table: CoefficientTable, entity_type: pa.DataType, where: str) -> Coe
 
 
 def _by_shard(table: CoefficientTable, shards: int) -> Iterable[tuple[int, CoefficientTable]]:
-    """The table's entities by the shard that partition sends their rows to."""
+    """Return the table's entities by the shard that partition sends their rows to."""
     shard_of = np.zeros(len(table), np.int64)
     if shards > 1:
         shard_of = (hash_ids(table.entities) % np.uint64(shards)).astype(np.int64)

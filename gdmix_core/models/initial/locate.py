@@ -1,6 +1,6 @@
-"""Where earlier models lie: in a run of ours, its export, a folder that Photon ML or GDMix wrote, or Avro files.
+"""The search for earlier models: in a run of ours, its export, a folder that Photon ML or GDMix wrote, or Avro files.
 
-Text networks lie in exports alone.
+Text networks are found in exports only.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class InitialFiles:
     def read(
         self, *, task: str, fixed: bool, entity_type: pa.DataType
     ) -> Iterator[tuple[CoefficientTable, FeatureList]]:
-        """The models file by file, each with the list that its feature indices refer to.
+        """Yield the models file by file, each with the list that its feature indices refer to.
 
         entity_type: what entities are here; models of our format keep the type that they have.
         Raises DataError for models of another task, and for whatever read_avro and read_model refuse.
@@ -91,12 +91,12 @@ def _check_task(where: str, found: str, task: str) -> None:
 
 
 def linear_coordinates(config: Config) -> dict[str, Coordinate]:
-    """Those whose models are coefficients, which every kind of earlier model may hold."""
+    """Return the coordinates whose models are coefficients, which every kind of earlier model may hold."""
     return {name: c for name, c in config.coordinates.items() if c.has_coefficients}
 
 
 def find_initial(config: Config, choice: Choice | None = None) -> dict[str, InitialFiles | InitialNetwork]:
-    """The earlier models of each coordinate that has any, and takes them.
+    """Return the earlier models of each coordinate that takes them and has any.
 
     choice: what the run has recorded of the path that is read; None: as it would choose now.
     Raises DataError when there is nothing at a path (it names every such path), or nothing of this pipeline, or nothing
@@ -140,7 +140,7 @@ def find_initial(config: Config, choice: Choice | None = None) -> dict[str, Init
 
 
 def _check_export_around(path: str) -> None:
-    """Of a coordinate's folder in an export of ours, raises DataError unless all of its files are whole."""
+    """Check a coordinate's folder in an export of ours. Raises DataError unless all of its files are whole."""
     export, _, name = path.rpartition("/")
     if not export or not storage.exists(storage.join(export, "manifest.json")):
         return
@@ -150,8 +150,10 @@ def _check_export_around(path: str) -> None:
 
 
 def _check_single(model: InitialFiles) -> None:
-    """Raises DataError where the files of a fixed effect hold other than one model: they are small, and read here so
-    that it is found before a run starts."""
+    """Raise DataError unless the files of a fixed effect hold exactly one model.
+
+    They are small, and read here so that the fault is found before a run starts.
+    """
     paths = [path for path, _, _ in model.files]
     if paths[0].endswith(".avro"):
         read_avro(paths, fixed=True)
@@ -162,7 +164,7 @@ def _check_single(model: InitialFiles) -> None:
 
 
 def fingerprint(models: Mapping[str, InitialFiles | InitialNetwork]) -> str:
-    """Of names, sizes and change stamps of all files: another one means other models."""
+    """Return a hash of names, sizes and change stamps of all files: a different one means different models."""
     content = {
         name: [(path.rsplit("/", 1)[-1], size, stamp) for path, size, stamp in _all_files(model)]
         for name, model in models.items()
@@ -240,7 +242,7 @@ def _in_export(config: Config, export: str) -> dict[str, InitialFiles | InitialN
 
 
 def _avro_files(path: str) -> list[File]:
-    """A file itself, or the Avro files of a folder or of its folder `coefficients`."""
+    """Return a file itself, or the Avro files of a folder or of its folder `coefficients`."""
     if path.endswith(".avro"):
         parent, _, name = path.rpartition("/")
         return [file for file in storage.list_files(parent or ".") if file[0].rsplit("/", 1)[-1] == name]

@@ -40,21 +40,21 @@ class InitialNetwork:
         return storage.join(self.where, name)
 
     def features(self, bag: str) -> FeatureList:
-        """What the network's feature indices of a bag refer to."""
+        """Return the list to which the network's feature indices of a bag refer."""
         return read_feature_list(self.path(features_file(bag)))
 
     @property
     def classes(self) -> FeatureList | None:
-        """Of multilabel_classification, in the order of the scores."""
+        """The classes of multilabel_classification, in the order of the scores."""
         path = self.path(CLASSES)
         return read_feature_list(path) if storage.exists(path) else None
 
 
 def find_network(export: str, manifest: Mapping[str, Any], name: str, config: Config) -> InitialNetwork:
-    """The network of a coordinate in an export, which is there by its manifest.
+    """Return the network of a coordinate in an export, which is there by its manifest.
 
     Raises ConfigError for another architecture, DataError where it was trained for another task, where a file is
-    missing, or where its scores are no margins but a locked one's must be.
+    missing, or where its scores are not margins but a locked one's must be.
     """
     folder = storage.join(export, name)
     coordinate = config.coordinates[name]

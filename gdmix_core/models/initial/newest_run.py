@@ -1,4 +1,4 @@
-"""Which run `initial_model.path` stands for, where it need not be there (required: false).
+"""The choice of the run that `initial_model.path` means if it need not exist (required: false).
 
 A run that never finished is not a model. In its place comes the newest finished one of the same pipeline that is dated
 before it, in the same folders: what the path's template would have named on an earlier day. Nothing later is taken, so
@@ -47,9 +47,10 @@ class Choice:
 
 
 def choose(config: Config) -> Choice | None:
-    """None without an initial model that has a path.
+    """Choose the run to start from; None without an initial model that has a path.
 
-    What is required is what is named, whatever is there; so is what is no run, such as models of another system.
+    A required one is the one that is named, whatever is there. So is one that is not a run, such as models of another
+    system.
     """
     initial = config.initial_model
     if initial is None or initial.path is None:
@@ -72,7 +73,7 @@ def choose(config: Config) -> Choice | None:
 
 
 def record(run: Run) -> None:
-    """Chooses as a run begins, and keeps that: a neighbour that finishes meanwhile changes nothing for later steps."""
+    """Choose as a run begins, and keep that: a neighbour that finishes meanwhile changes nothing for later steps."""
     choice = choose(run.config)
     if choice is not None:
         storage.write_json(run.earlier_run(), asdict(choice))
@@ -81,7 +82,7 @@ def record(run: Run) -> None:
 
 
 def recorded(run: Run) -> Choice | None:
-    """The run's choice; made now where it was not recorded, as by an earlier version."""
+    """Return the run's choice; made now where it was not recorded, as by an earlier version."""
     initial, path = run.config.initial_model, run.earlier_run()
     if initial is None or initial.path is None or not storage.exists(path):
         return choose(run.config)
@@ -92,8 +93,10 @@ def recorded(run: Run) -> Choice | None:
 
 
 def _earlier(named: str, output: str) -> Iterator[str]:
-    """Paths like the one that is named, with an earlier date in place of its last one, newest first; earlier than the
-    run's own output, too, where that is like them."""
+    """Yield paths like the one that is named, with an earlier date in place of its last one, newest first.
+
+    They are earlier than the run's own output, too, if that is like them.
+    """
     before, moment, below = _dated(named)
     if not moment:
         return
@@ -111,8 +114,11 @@ def _earlier(named: str, output: str) -> Iterator[str]:
 
 
 def _dated(path: str) -> tuple[str, str, str]:
-    """What stands before the path's last date (YYYY-MM-DD, YYYY_MM_DD or YYYYMMDD), the date with what follows in its
-    folder's name, such as an hour, and the folders below; "" for the date where there is none."""
+    """Split a path at its last date (YYYY-MM-DD, YYYY_MM_DD or YYYYMMDD).
+
+    Returns the text before it, the date with what follows in its folder's name, such as an hour, and the folders
+    below; "" for the date if there is none.
+    """
     for match in reversed(list(_DATE.finditer(path))):
         with contextlib.suppress(ValueError):
             datetime.date(int(match[1]), int(match[3]), int(match[4]))
@@ -127,7 +133,7 @@ def _shape(text: str) -> str:
 
 
 def _is_finished(path: str) -> bool:
-    """Whether a run with an export lies there, or an export."""
+    """Check whether the path holds a run with an export, or an export."""
     return any(storage.exists(storage.join(path, name)) for name in ("export/manifest.json", "manifest.json"))
 
 
@@ -143,7 +149,7 @@ def _pipeline_at(path: str) -> str | None:
             try:
                 return _name_in(read_recorded(file))
             except GdmixError as error:
-                # A night that was killed while it wrote: it is no model, and must not be in the way of later ones.
+                # A run that was killed while it wrote is not a model, and must not stop later ones.
                 log.warning("initial_model: %s is passed over: %s", path, error)
                 return _DAMAGED
     file = storage.join(path, "manifest.json")

@@ -34,7 +34,7 @@ def initial_network(run: Run, coordinate: str) -> str | None:
 
 
 def features_of_bags(run: Run, frame: Frame, coordinate: str) -> dict[str, FeatureList]:
-    """Of every bag that a model without coefficients reads, the list to which its feature indices refer."""
+    """Return the feature list of every bag that a model without coefficients reads: its indices refer to it."""
     if run.config.coordinates[coordinate].locked:
         folder = run.initial_network(coordinate)
         bags = frame.bags_of(coordinate)
@@ -45,7 +45,7 @@ def features_of_bags(run: Run, frame: Frame, coordinate: str) -> dict[str, Featu
 
 
 def model_features(run: Run, frame: Frame, coordinate: str) -> FeatureList:
-    """The features a coordinate's models may have: those of its bag, then those that only the initial models have."""
+    """List the features a coordinate's models may have: its bag's, then those that only the initial models have."""
     extended = run.initial_features(coordinate)
     if frame.bag_of(coordinate) and run.config.initial_model is not None and storage.exists(extended):
         return read_feature_list(run.whole(extended, "initialize"))
@@ -53,5 +53,5 @@ def model_features(run: Run, frame: Frame, coordinate: str) -> FeatureList:
 
 
 def initial_table(run: Run, coordinate: str, number: int, entity_type: pa.DataType) -> CoefficientTable:
-    """The initial models of a shard; an empty table where none of its entities has one."""
+    """Return the initial models of a shard; an empty table where none of its entities has one."""
     return read_initial(run, coordinate, number) or concatenate([], entity_type)

@@ -13,7 +13,7 @@ derivative subtracts Σ c from the numerator, with, for each model,
 where h_i, the posterior variance of the row's margin, also has the part that other coordinates contribute.
 
 A linear model's loss ½ (z − y)² is a likelihood only up to the noise's variance φ, which is estimated along:
-λ is then φ / σ², and "σ²" below stands for σ² / φ = 1/λ everywhere.
+λ is then φ / σ², and "σ²" below means σ² / φ = 1/λ everywhere.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ AVERAGE_COEFFICIENTS = 1.0
 
 @dataclass(frozen=True)
 class Sums:
-    """What a group's update needs, float64 [G] each: Σ w², Σ c, Σ 1, Σ V/σ². Sums of disjoint models add up."""
+    """The sums for a group's update, float64 [G] each: Σ w², Σ c, Σ 1, Σ V/σ². Sums of disjoint models add up."""
 
     squares: NDArray[np.float64]
     corrections: NDArray[np.float64]
@@ -64,7 +64,7 @@ def group_count(mode: Mode, features: int) -> int:
 
 
 def group_of(mode: Mode, features: NDArray[np.int32]) -> NDArray[np.int32]:
-    """int32: the group of each coefficient, from its feature index (−1: the intercept)."""
+    """Return int32: the group of each coefficient, from its feature index (−1: the intercept)."""
     if mode == "coordinate":
         return np.zeros(len(features), np.int32)
     if mode == "intercept_slopes":
@@ -73,7 +73,7 @@ def group_of(mode: Mode, features: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def updated_variance(sums: Sums, variance: NDArray[np.float64], mode: Mode, noise: float = 1.0) -> NDArray[np.float64]:
-    """float64 [G]: σ² after one step of the fixed point from `variance`; a group without coefficients keeps its own.
+    """Return σ², float64 [G], one fixed-point step from `variance`; a group without coefficients keeps its own.
 
     noise: φ of a linear model.
     """
@@ -127,7 +127,7 @@ class FixedPoint:
 
     @property
     def converged(self) -> bool:
-        """Whether the last update changed no σ² by more than the tolerance, relatively."""
+        """True if the last update changed no σ² by more than the relative tolerance."""
         return self.change <= self._tolerance
 
     def advance(self, updated: NDArray[np.float64]) -> None:

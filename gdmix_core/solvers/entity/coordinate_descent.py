@@ -15,7 +15,7 @@ _LARGEST_SWEEPS = 200
 
 @njit(cache=True, nogil=True)
 def min_norm_subgradient(gradient: float, w: float, l1: float, lower: float, upper: float) -> float:
-    """The smallest element of the subdifferential in one coefficient; 0 where a bound holds against it."""
+    """Return the smallest element of the subdifferential in one coefficient; 0 where a bound holds against it."""
     if w > 0.0:
         g = gradient + l1
     elif w < 0.0 or gradient > l1:
@@ -42,7 +42,7 @@ class Columns(NamedTuple):
 
 @njit(cache=True, nogil=True)
 def by_column(columns: Columns, size: int, features: Features, begin: int, end: int) -> None:
-    """Fills the columns with the entries of the rows begin … end−1."""
+    """Fill the columns with the entries of the rows begin … end−1."""
     first, row, value = columns.begin, columns.row, columns.value
     for j in range(size + 1):
         first[j] = 0

@@ -27,7 +27,7 @@ def select_features(
     coefficient_begin: NDArray[np.int64],
     features: NDArray[np.int32],
 ) -> int:
-    """Keeps, of each entity's features, the ceil(ratio · n) with the largest |Pearson correlation| with the label over
+    """Keep, of each entity's features, the ceil(ratio · n) with the largest |Pearson correlation| with the label over
     its n training rows (absent entries count as 0; weights and offsets do not count; of equals the first features).
 
     In and out, as local_index.build_local_index fills them: local, −1 where a feature is not kept; coefficient_begin;
@@ -77,7 +77,7 @@ def correlations(
     values: NDArray[np.floating],
     label: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """float64 [size]: Pearson's correlation of each feature with the label; 0 where either is constant."""
+    """Return float64 [size]: Pearson's correlation of each feature with the label; 0 where either is constant."""
     n = end - begin
     mean_label = 0.0
     for i in range(begin, end):
@@ -109,7 +109,7 @@ def correlations(
 def without_unused(
     offsets: NDArray[np.int64], local: NDArray[np.int32], values: NDArray[np.floating]
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.floating]]:
-    """The rows (offsets, local, values) without the entries whose local position is −1."""
+    """Return the rows (offsets, local, values) without the entries whose local position is −1."""
     kept = 0
     for s in range(len(local)):
         if local[s] >= 0:

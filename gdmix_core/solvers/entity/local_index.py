@@ -23,7 +23,7 @@ def build_local_index(
     coefficient_begin: NDArray[np.int64],
     features: NDArray[np.int32],
 ) -> int:
-    """Fills local, coefficient_begin and features; returns the number of coefficients.
+    """Fill local, coefficient_begin and features; return the number of coefficients.
 
     row_begin, row_end: rows entity e trains on; scored_end[e] ≥ row_end[e]: its further rows are scored only.
     indices: int32 [entries] global feature of each entry; local: out, its position in the entity's model, or −1

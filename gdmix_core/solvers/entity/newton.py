@@ -17,7 +17,7 @@ from gdmix_core.solvers.losses import LINEAR, POISSON, SMOOTHED_HINGE
 CONVERGED = 0
 ITERATION_LIMIT = 1
 NO_DATA = 2
-SEPARATED = 3  # no finite optimum (one class and a free intercept): stopped where the loss was all but zero
+SEPARATED = 3  # no finite optimum (one class and a free intercept): stopped where the loss was almost zero
 STATUS_NAMES = ("converged", "iteration_limit", "no_data", "unbounded")
 
 # Up to so many coefficients a step factors the dense Hessian, above it uses conjugate gradients.
@@ -48,7 +48,7 @@ def minimize(
     limits: Limits,
     scratch: Scratch,
 ) -> tuple[int, int, float]:
-    """Moves w to the optimum of one entity; (status, iterations, F)."""
+    """Move w to the optimum of one entity; (status, iterations, F)."""
     z, dz, slope, curvature, gradient, step = (
         scratch.z, scratch.dz, scratch.slope, scratch.curvature, scratch.gradient, scratch.step,
     )  # fmt: skip
@@ -91,7 +91,7 @@ def minimize(
         # A quadratic is its own model, however far the step goes; labels of a linear model have any size.
         t = 1.0 if loss == LINEAR or change <= LARGEST_CHANGE else LARGEST_CHANGE / change
         improved = False
-        # As in proximal.py. A function of its own would cost 3 to 5 % of a fit: Numba counts references to each array
+        # As in proximal.py. A separate function would cost 3 to 5 % of a fit: Numba counts references to each array
         # that it is given, at every step.
         for _ in range(SHORTENINGS):
             data_loss = loss_along(loss, z, dz, t, rows, begin, end, slope, curvature)
@@ -150,7 +150,7 @@ def _newton_step(
 
 @njit(cache=True, nogil=True, inline="always")
 def left_to_lose(loss: int, data_loss: float, curvature: NDArray[np.float64], count: int) -> float:
-    """What the loss may still fall by: its value; of a Poisson loss, whose value may be anything, the rates."""
+    """Return what the loss may still fall by: its value; for Poisson, whose value may be anything, the rates' sum."""
     if loss != POISSON:
         return data_loss
     left = 0.0
@@ -169,7 +169,7 @@ def largest_change(dz: NDArray[np.float64], count: int) -> float:
 
 @njit(cache=True, nogil=True)
 def is_number(gradient: NDArray[np.float64], size: int) -> bool:
-    """Whether no entry is NaN, which is within any tolerance. Asked where an entity would be done, not before."""
+    """Check that no entry is NaN, which would pass any tolerance. Called only when an entity would be done."""
     total = 0.0
     for j in range(size):
         total += abs(gradient[j])

@@ -68,7 +68,7 @@ def gradient_of(
     begin: int,
     end: int,
 ) -> float:
-    """gradient = Xᵀ slope + precision ∘ (w − prior_mean); returns its largest absolute entry, NaN aside."""
+    """Set gradient = Xᵀ slope + precision ∘ (w − prior_mean); return its largest absolute entry, without NaN."""
     intercept, offsets, local, values = features
     precision, prior_mean = penalty.precision, penalty.prior_mean
     size = len(w)

@@ -1,4 +1,4 @@
-"""What the curvature at an entity's optimum says: variances of its coefficients, and its part in choosing λ.
+"""The measures of curvature at an entity's optimum: variances of its coefficients, and its part in choosing λ.
 
 H = Xᵀ diag(weight · loss'') X + diag(precision) at the solution, V = H⁻¹. The formulas of the sums are those of
 empirical_bayes/fixed_point.py.

@@ -1,4 +1,4 @@
-"""What the kernels of many small models work on: arrays that belong together, as tuples that Numba takes at no cost."""
+"""The data of the kernels of many small models: arrays that belong together, as tuples that cost Numba nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 class Entities(NamedTuple):
-    """Of each of E entities the rows it trains on, and its coefficients among all.
+    """The ranges of rows and of coefficients of each of E entities, among all.
 
     row_begin, row_end: int64 [E]; coefficient_begin: int64 [E + 1]
     """
@@ -20,7 +20,7 @@ class Entities(NamedTuple):
 
 
 class Features(NamedTuple):
-    """Of all rows. offsets int64 [n + 1]; local int32, values: by entry.
+    """The features of all rows. offsets int64 [n + 1]; local int32, values: by entry.
 
     local is the position within the entity's coefficients, ascending in a row; with an intercept, position 0 is the
     intercept's and no row lists it.
@@ -69,7 +69,7 @@ class Limits(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Of each entity, out: status uint8, iterations int32, objective float64 (F before the last, tiny step)."""
+    """The output for each entity: status uint8, iterations int32, objective float64 (F before the last, tiny step)."""
 
     status: NDArray[np.uint8]
     iterations: NDArray[np.int32]
@@ -77,7 +77,7 @@ class Outcome(NamedTuple):
 
 
 class Measures(NamedTuple):
-    """What is measured at the solutions, see posterior.measure.
+    """The measures at the solutions, see posterior.measure.
 
     variances float64, out, and group int32: of all coefficients; sums float64 [4, G], added to
     other_margin_variance float64 [n]; margin_variance float32 [n], out. Arrays are empty where nothing is asked for.

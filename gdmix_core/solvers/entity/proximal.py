@@ -58,7 +58,7 @@ def minimize(
     scratch: Scratch,
     columns: Columns,
 ) -> tuple[int, int, float]:
-    """Moves w to the optimum of one entity; (status, iterations, F)."""
+    """Move w to the optimum of one entity; (status, iterations, F)."""
     z, dz, slope, curvature, gradient, step = (
         scratch.z, scratch.dz, scratch.slope, scratch.curvature, scratch.gradient, scratch.step,
     )  # fmt: skip

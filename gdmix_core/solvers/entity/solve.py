@@ -22,7 +22,7 @@ def solve_entities(
     outcome: Outcome,
     measures: Measures,
 ) -> None:
-    """Solves entities 0 … E−1: by Newton's method, or, with constraints, by its proximal form.
+    """Solve entities 0 … E−1: by Newton's method, or, with constraints, by its proximal form.
 
     w: float64, of all entities' coefficients; in: start, out: solution. Numba compiles the two kinds apart: without
     constraints nothing of them is left in the code.

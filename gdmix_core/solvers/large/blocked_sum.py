@@ -22,7 +22,7 @@ Fill = Callable[[int, int, NDArray[np.float64]], float]
 
 
 def block_count(width: int) -> int:
-    """Depends on the length of the sum only, never on the machine."""
+    """Return the number of blocks, which depends on the length of the sum only, never on the machine."""
     return int(np.clip(_BLOCK_BYTES // (8 * max(width, 1)), 2, _MAX_BLOCKS))
 
 

@@ -114,7 +114,7 @@ def half_hessian_of_dense_rows(
     end: int,
     out: NDArray[np.float64],
 ) -> float:
-    """As half_hessian, for c ≥ 0, by products of dense matrices: faster where rows have many of the features."""
+    """Do what half_hessian does, for c ≥ 0, by products of dense matrices: faster if rows have many of the features."""
     out[:] = 0.0
     block = np.empty((_ROWS_AT_A_TIME, len(out)))
     for first_row in range(begin, end, _ROWS_AT_A_TIME):

@@ -1,4 +1,4 @@
-"""L-BFGS (SciPy's L-BFGS-B) on a penalised objective, with an L1 part and bounds, stopping on the gradient alone."""
+"""L-BFGS (SciPy's L-BFGS-B) on a penalised objective, with an L1 part and bounds, stopping on the gradient only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gdmix_core.solvers.large.optimize_result import OptimizeResult
 Vector = NDArray[np.float64]
 ValueAndGradient = Callable[[Vector], tuple[float, Vector]]
 
-# Where the line search gives up before the tolerance is met, a start with an empty memory often goes on.
+# If the line search gives up before the tolerance is met, a restart with an empty memory often makes progress.
 _STARTS = 4
 
 

@@ -105,7 +105,7 @@ def _ratio(actual: float, predicted: float, value: float, gradient: Vector, new_
 
 
 def _shorten(step: Step, increase: float) -> None:
-    """To the minimum of the parabola through what is known along the step, but to a tenth at least, half at most."""
+    """Shorten the step to the minimum of the parabola through the known values, to a tenth at least, half at most."""
     t = 0.1
     if np.isfinite(increase) and increase > step.slope:
         t = float(np.clip(-step.slope / (2.0 * (increase - step.slope)), 0.1, 0.5))
@@ -120,19 +120,19 @@ def _newton_step(objective: Objective, gradient: Vector, forcing: float, floor: 
         return conjugate_gradients(gradient, objective.product, lambda r: r / diagonal, forcing, floor)
     H = objective.hessian()
     precondition = factored(H)
-    # The factors are all but exact, so conjugate gradients need a round or two, none of which touches the rows.
+    # The factors are nearly exact, so conjugate gradients need a round or two, none of which touches the rows.
     return conjugate_gradients(gradient, lambda v: H @ v, precondition, 1e-6, 1e-3 * floor)
 
 
 def positive(diagonal: Vector) -> Vector:
-    """Where there is no curvature at all, that of the average coefficient."""
+    """Return the diagonal with the average coefficient's curvature in place of none at all."""
     flat = diagonal <= 0.0
     average = float(np.mean(diagonal[~flat])) if not np.all(flat) else 1.0
     return np.where(flat, average, diagonal)
 
 
 def factored(H: NDArray[np.float64]) -> Callable[[Vector], Vector]:
-    """r → (H + D)⁻¹ r, with as little of H's diagonal in D as it takes to be positive definite."""
+    """Return r → (H + D)⁻¹ r, with as little of H's diagonal in D as it takes to be positive definite."""
     diagonal = positive(np.diag(H))
     flat = np.diag(H) < diagonal
     # From the start: a direction without curvature must not be one of a little, by rounding.
@@ -155,7 +155,7 @@ def conjugate_gradients(
     forcing: float,
     floor: float,
 ) -> Step:
-    """The s that (nearly) minimises gradient·s + ½ s·Hs.
+    """Return the s that (nearly) minimises gradient·s + ½ s·Hs.
 
     product: v → H v; precondition: r → M⁻¹ r. Stops where the residual, in the norm of M⁻¹, is `forcing` of the first,
     or its entries are within ±floor; and after a direction without curvature, along which it goes as far as M takes it.

@@ -29,16 +29,18 @@ class Constraints:
 
     @cached_property
     def any(self) -> bool:
-        """Whether they are constraints at all."""
+        """True if there is an L1 weight or a finite bound."""
         return bool(np.any(self.l1 > 0) or np.any(np.isfinite(self.lower)) or np.any(np.isfinite(self.upper)))
 
     def inside(self, w: Vector) -> Vector:
-        """The nearest point that keeps the bounds."""
+        """Return the nearest point that keeps the bounds."""
         return np.clip(w, self.lower, self.upper)
 
     def subgradient(self, w: Vector, gradient: Vector) -> Vector:
-        """The shortest subgradient of f(w) + Σ l1 |w| where f's gradient is given, without what presses against a
-        bound: zero at the optimum alone."""
+        """Return the shortest subgradient of f(w) + Σ l1 |w|, given f's gradient, without what presses against a bound.
+
+        It is zero at the optimum only.
+        """
         subgradient = np.where(
             w == 0.0,
             np.sign(gradient) * np.maximum(np.abs(gradient) - self.l1, 0.0),
@@ -48,8 +50,10 @@ class Constraints:
         return np.where(active, 0.0, subgradient)
 
     def orthant(self, w: Vector, subgradient: Vector) -> tuple[Vector, Vector]:
-        """(lower, upper) within which the L1 part is linear: of a coefficient at 0 on the side to which its subgradient
-        `subgradient` moves it."""
+        """Return (lower, upper) within which the L1 part is linear.
+
+        A coefficient at 0 is on the side to which its entry of `subgradient` moves it.
+        """
         side = np.where(w == 0.0, -np.sign(subgradient), np.sign(w))
         lower = np.where((self.l1 > 0) & (side >= 0), np.maximum(self.lower, 0.0), self.lower)
         upper = np.where((self.l1 > 0) & (side <= 0), np.minimum(self.upper, 0.0), self.upper)
@@ -63,7 +67,7 @@ class Constraints:
 
     @cached_property
     def split_bounds(self) -> list[tuple[float, float]] | None:
-        """What the halves have to keep; None: nothing."""
+        """The bounds that the halves have to keep; None without any."""
         if not self.any:
             return None
         lower, upper, halved = self.lower.copy(), self.upper.copy(), self._halved

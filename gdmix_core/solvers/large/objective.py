@@ -211,7 +211,7 @@ def _accumulate(
     gradient: NDArray[np.float64],
     curvature: NDArray[np.float64],
 ) -> float:
-    """Overwrites gradient with Σ weight · loss' · (1, x) over the rows begin … end−1; returns Σ weight · loss.
+    """Overwrite gradient with Σ weight · loss' · (1, x) over the rows begin … end−1; return Σ weight · loss.
 
     curvature: of each of these rows, weight · loss''.
     """

@@ -1,4 +1,4 @@
-"""What a minimiser found."""
+"""The result of a minimiser."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def minimize(
     constraints: Constraints,
     on_iteration: Callable[[int, float, Vector], None] | None = None,
 ) -> OptimizeResult:
-    """Minimises objective(u) + Σ l1_j |u_j| over lower ≤ u ≤ upper.
+    """Minimise objective(u) + Σ l1_j |u_j| over lower ≤ u ≤ upper.
 
     gtol: largest absolute entry of Constraints.subgradient to stop at. on_iteration(number, F, u) is called after each
     iteration.
@@ -37,7 +37,7 @@ def minimize(
     c = constraints
 
     def evaluate(u: Vector) -> tuple[float, Vector, Vector, float]:
-        """F, the smooth part's gradient, the shortest subgradient, and its largest entry."""
+        """Return F, the smooth part's gradient, the shortest subgradient, and its largest entry."""
         value, gradient = objective.value_and_gradient(u)
         subgradient = c.subgradient(u, gradient)
         return value + float(c.l1 @ np.abs(u)), gradient, subgradient, float(np.max(np.abs(subgradient), initial=0.0))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gdmix_core.workers.all_reduce import DataTerm
 
-# Of a feature that is all but constant, shifting leaves nothing but the rounding of what was subtracted.
+# Shifting a nearly constant feature leaves only the rounding of what was subtracted.
 _ROUNDING = 1e-13
 
 
@@ -40,7 +40,7 @@ class Scaling:
         return w
 
     def to_scaled(self, w: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The u with T u = w."""
+        """Return the u with T u = w."""
         u = w / self.factor
         u[0] += w @ self.shift
         return u

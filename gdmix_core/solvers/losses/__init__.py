@@ -25,7 +25,7 @@ LOSS_OF_TASK = {
 # arguments; hence a number and a branch instead of a loss object. The branch is the same for every row.
 @njit(cache=True, nogil=True, inline="always")
 def loss_terms(loss: int, z: float, y: float) -> tuple[float, float, float]:
-    """(value, first derivative, second derivative) of the loss at margin z and label y."""
+    """Return (value, first derivative, second derivative) of the loss at margin z and label y."""
     if loss == LOGISTIC:
         return logistic.terms(z, y)
     if loss == LINEAR:
@@ -37,8 +37,10 @@ def loss_terms(loss: int, z: float, y: float) -> tuple[float, float, float]:
 
 @njit(cache=True, nogil=True)
 def third_derivative(loss: int, z: float) -> float:
-    """How fast the second derivative changes with the margin; no loss here makes it depend on the label, but for the
-    smoothed hinge, where it is 0 wherever it exists."""
+    """Return the third derivative of the loss with respect to the margin.
+
+    It does not depend on the label. For the smoothed hinge it is 0 wherever it exists.
+    """
     if loss == LOGISTIC:
         return logistic.third_derivative(z)
     if loss == LINEAR:

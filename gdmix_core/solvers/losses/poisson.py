@@ -6,7 +6,7 @@ import math
 
 from gdmix_core.jit import njit
 
-# e^z above this margin would overflow within a sum; a rate of e^300 is no rate, and the line search steps back from it.
+# e^z above this margin would overflow within a sum; a rate of e^300 is not one that data have, and the line search steps back from it.
 LARGEST_MARGIN = 300.0
 
 

@@ -112,7 +112,7 @@ class ValidateOperator(DataStepOperator):
         return contextlib.nullcontext()  # by execute, and alone
 
     def _origin(self, config: Config, context: Context) -> dict[str, Any]:
-        """What later tasks, and another run's in the same directory, want to know of this DAG run.
+        """Return what later tasks, and another run's in the same directory, need to know of this DAG run.
 
         Raises ConfigError for a run with steps that its pipeline, and so the DAG, does not have.
         """
