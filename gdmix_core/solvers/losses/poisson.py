@@ -6,7 +6,8 @@ import math
 
 from gdmix_core.jit import njit
 
-# e^z above this margin would overflow within a sum; a rate of e^300 is not one that data have, and the line search steps back from it.
+# e^z above this margin would overflow within a sum. Data do not have a rate of e^300, and the line search steps back
+# from it.
 LARGEST_MARGIN = 300.0
 
 
