@@ -21,7 +21,7 @@ from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.empirical_bayes.fixed_point import MAX_VARIANCE, MIN_VARIANCE
 from gdmix_core.training_context import TrainingContext
 from tests.run_directory import Rows, make_run
-from tests.solvers import loss_formulas
+from tests.solvers.losses import loss_formulas
 
 
 def automatic(mode: str = "intercept_slopes", **settings: Any) -> dict[str, Any]:

@@ -9,11 +9,11 @@ import pytest
 from entity_problem import Entity, Model, Objective, Solution, assert_optimal, random_entity, solve
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_formulas import LOSS_NAMES
 from numpy.typing import NDArray
 from scipy import optimize
 
 from gdmix_core.solvers.entity.newton import CONVERGED, ITERATION_LIMIT, NO_DATA, SEPARATED
+from tests.solvers.losses.loss_formulas import LOSS_NAMES
 
 KINDS = ("l1", "elastic_net", "bounds", "l1_and_bounds", "prior", "everything")
 
