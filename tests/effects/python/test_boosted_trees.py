@@ -15,7 +15,7 @@ from sklearn.tree import DecisionTreeRegressor
 from gdmix_core.execution import dispatch
 from gdmix_core.pipeline.run import Run
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = Path(__file__).resolve().parents[3] / "docs"
 FEATURES = 6
 
 
