@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gdmix_core.errors import DataError
 from gdmix_core.text.tokens.wordpiece import WordPieceTokenizer
-from tests.text.bert_reference import basic_tokens, bert_ids
+from tests.text.encoders.bert_reference import basic_tokens, bert_ids
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 LETTERS = tuple("abcdeinostuABé.,!?-'$中ßςσ")
