@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from run_directory import make_run
-from search_runs import GLOBAL, TRAINING, USER, VALIDATION, content, models, shown, stamps, walk
+from run_directory import make_run, walk
+from search_runs import GLOBAL, TRAINING, USER, VALIDATION, content, models, shown, stamps
 
 from gdmix_core.execution.local_run import metrics_table
 from gdmix_core.pipeline.run import Run
