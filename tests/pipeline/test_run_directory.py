@@ -245,6 +245,7 @@ def test_any_tree_of_others_is_left_alone(tmp_path: Path, tree: dict[tuple[str, 
         assert files_of(out).items() >= made.items()
 
 
+@pytest.mark.slow
 def test_files_beside_a_runs_own_outlive_it(tmp_path: Path):
     """Notes in all folders of a finished run, which is then made anew, whole."""
     run = trained(tmp_path)

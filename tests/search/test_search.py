@@ -172,6 +172,7 @@ def test_a_search_in_an_object_store(tmp_path: Path, grid: Run):
     assert Run.open("memory://search/run").result("select")["trials"] == grid.result("select")["trials"]
 
 
+@pytest.mark.slow
 def test_worker_processes_know_the_data_and_where_to_start(grid: Run, tmp_path: Path):
     """Shards in two processes; the result is the same to the bit, as it is without a search."""
     run = make_run(tmp_path, content(([3], [10, 1]), engine={"local": {"processes": 2}}), TRAINING, VALIDATION)

@@ -80,6 +80,7 @@ def model_of(kind: str, loss: str, rng: np.random.Generator, features: int, stre
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("loss", LOSS_NAMES)
 @settings(max_examples=5, derandomize=True)
