@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).parent
 
 
+@pytest.mark.slow
 def test_fuzz_without_compilation_stays_in_bounds() -> None:
     files = [str(HERE / name) for name in ("test_example_decoder.py", "test_tfrecord_damage.py")]
     options = ["-q", "-p", "no:cacheprovider", "-k", "fuzz or wire or malformed"]
