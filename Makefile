@@ -7,7 +7,7 @@ ENGINE := spark
 export JAVA_HOME = $(shell cat .venv/java_home 2>/dev/null)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup java demo test lint types unit docs lock bench clean
+.PHONY: help setup java demo test lint types unit quick docs lock bench clean
 
 help:
 	@echo "make demo [DATA=folder]  set up, then train the demo pipeline through Airflow; DATA: a MovieLens folder"
@@ -19,6 +19,7 @@ help:
 	@echo "make docs                docs and API pages as a site, in build/site"
 	@echo "make types               mypy"
 	@echo "make unit                all tests, without lint and types"
+	@echo "make quick               the tests that start neither a JVM nor Airflow nor TensorFlow and are not slow"
 	@echo "make bench               benchmarks, as ratios against peers run beside them"
 	@echo "make lock                exact versions of everything, resolved anew"
 	@echo "make clean               removes all that make made"
@@ -57,6 +58,10 @@ docs: setup
 
 unit: java
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+
+# All of tests/text imports TensorFlow; without it no process waits for that.
+quick: setup
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not (slow or spark or airflow or tensorflow)" --ignore tests/text
 
 bench: java
 	for script in random_effect fixed_effect fixed_effect_solvers ingest pipeline; do $(BIN)/python benchmarks/$$script.py || exit 1; done

@@ -17,14 +17,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import yaml
+from gdmix_command import GDMIX
 
 from gdmix_core.samples.generated import generate_sample, write_generated
 
-GDMIX = str(Path(sys.executable).with_name("gdmix"))
 # How soon whatever is tied to a process that was killed must be gone, on a machine that is busy.
 _SECONDS_TO_END = 10.0
 
@@ -47,8 +49,31 @@ def write_pipeline(folder: Path, engine: str) -> None:
     (folder / "p.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
 
 
-def run(folder: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([GDMIX, "run", str(folder / "p.yaml")], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+def run(folder: Path, **how: Any) -> subprocess.Popen[bytes]:
+    """how: of the process, as subprocess takes it."""
+    command = [GDMIX, "run", str(folder / "p.yaml")]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **how)
+
+
+@dataclass
+class Undisturbed:
+    """A run that nobody killed: its results, and how many seconds it took."""
+
+    folder: Path
+    expected: dict[str, bytes]
+    seconds: float
+
+
+def undisturbed(folder: Path, engine: str, **how: Any) -> Undisturbed:
+    """Writes the pipeline into the folder and runs it; raises with what it said when it fails."""
+    write_pipeline(folder, engine)
+    began = time.monotonic()
+    running = run(folder, **how)
+    _, said = running.communicate()
+    seconds = time.monotonic() - began
+    if running.returncode:
+        raise RuntimeError(said.decode())
+    return Undisturbed(folder, results(folder), seconds)
 
 
 def results(folder: Path) -> dict[str, bytes]:
@@ -87,39 +112,30 @@ def kill_once(folder: Path, seconds: float, draw: random.Random) -> str:
     return name
 
 
-def check(kills: int, seed: int, engine: str) -> list[str]:
+def check(reference: Undisturbed, kills: int, seed: int) -> list[str]:
     """The faults found; prints a line for each kill."""
     draw = random.Random(seed)
     faults: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="gdmix-killed-") as place:
-        folder = Path(place)
-        write_pipeline(folder, engine)
-        began = time.monotonic()
-        undisturbed = run(folder)
-        _, said = undisturbed.communicate()
-        length = time.monotonic() - began
-        if undisturbed.returncode:
-            return [said.decode()]
-        expected = results(folder)
-        for number in range(1, kills + 1):
-            seconds = draw.uniform(0.5, 0.95 * length)
-            killed = kill_once(folder, seconds, draw)
-            deadline = time.monotonic() + _SECONDS_TO_END
-            while left_of(folder) and time.monotonic() < deadline:
-                time.sleep(0.2)
-            left = left_of(folder)
-            again = run(folder)
-            _, said = again.communicate()
-            found = results(folder)
-            differing = sorted(path for path in expected.keys() | found.keys() if expected.get(path) != found.get(path))
-            fault = (
-                f"left running: {left}" if left
-                else f"the command failed: {said.decode()[-300:]}" if again.returncode
-                else f"{len(differing)} files differ, first {differing[0]}" if differing
-                else ""
-            )  # fmt: skip
-            print(f"{number:2d}. after {seconds:5.1f} s: {killed}: {fault or 'the same bytes'}", flush=True)
-            faults += [f"kill {number} ({killed} after {seconds:.1f} s): {fault}"] if fault else []
+    folder, expected = reference.folder, reference.expected
+    for number in range(1, kills + 1):
+        seconds = draw.uniform(0.5, 0.95 * reference.seconds)
+        killed = kill_once(folder, seconds, draw)
+        deadline = time.monotonic() + _SECONDS_TO_END
+        while left_of(folder) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        left = left_of(folder)
+        again = run(folder)
+        _, said = again.communicate()
+        found = results(folder)
+        differing = sorted(path for path in expected.keys() | found.keys() if expected.get(path) != found.get(path))
+        fault = (
+            f"left running: {left}" if left
+            else f"the command failed: {said.decode()[-300:]}" if again.returncode
+            else f"{len(differing)} files differ, first {differing[0]}" if differing
+            else ""
+        )  # fmt: skip
+        print(f"{number:2d}. after {seconds:5.1f} s: {killed}: {fault or 'the same bytes'}", flush=True)
+        faults += [f"kill {number} ({killed} after {seconds:.1f} s): {fault}"] if fault else []
     return faults
 
 
@@ -129,7 +145,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--engine", choices=["spark", "embedded"], default="embedded")
     arguments = parser.parse_args()
-    faults = check(arguments.kills, arguments.seed, arguments.engine)
+    with tempfile.TemporaryDirectory(prefix="gdmix-killed-") as place:
+        faults = check(undisturbed(Path(place), arguments.engine), arguments.kills, arguments.seed)
     print("\n".join(faults) or f"{arguments.kills} kills, the same bytes each time, nothing left running")
     sys.exit(bool(faults))
 

@@ -2,7 +2,7 @@
 
 rows = Rows(label=y, bags={"global": X}, ids={"user": users})
 run = make_run(tmp_path, {"coordinates": {...}}, training=rows, validation=more_rows)
-fixed.train(run, run.plan["pass_01.global.train"])
+walk(run)
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from gdmix_core import storage
 from gdmix_core.data.feature_list import Feature, FeatureList, write_feature_list
 from gdmix_core.data.ingest.blocks import block_name
 from gdmix_core.data.partition import partition
+from gdmix_core.execution import dispatch
 from gdmix_core.pipeline.loading import parse_config
 from gdmix_core.pipeline.run import SPLITS, Run
 from gdmix_core.pipeline.run_directory import clear
@@ -73,19 +74,33 @@ def make_run(
 ) -> Run:
     """Writes config.yaml, the frame and, where there are random effects, their shards; returns the run.
 
-    config: as in a pipeline's YAML; name, input and output have defaults
+    config: as in a pipeline's YAML; name, input and output have defaults, and the steps train in this process
     feature_names: of each bag; by default feature,0 feature,1 …
     rows_per_block: small, so that the rows of any but the smallest test lie in several blocks
     """
     # Not by Path, which makes another path of a URL.
     defaults = {"name": "test", "input": storage.join(str(root), "input"), "output": storage.join(str(root), "run")}
-    run = Run.create(parse_config({**defaults, **config}))
+    run = Run.create(parse_config({**defaults, "engine": {"local": {"processes": 1}}, **config}))
     splits = {"training": training} | ({"validation": validation} if validation is not None else {})
     for old in (run.frame(), run.path("shards")):
         clear(old)
     _write_frame(run, splits, rows_per_block, feature_names or {})
     partition(run, run.plan["partition"], LoopEngine())
     return run
+
+
+def walk(run: Run, upto: str = "export") -> dict[str, Any]:
+    """Carries out every step after partition, as `gdmix run` does, upto the one of this id; returns its result."""
+    stopped = False
+    result: dict[str, Any] = {}
+    for step in run.plan.steps[2:]:
+        if stopped and step.pass_number:
+            continue
+        result = dispatch.execute(run, step)
+        stopped |= step.kind == "gate" and not result["continue"]
+        if step.id == upto:
+            break
+    return result
 
 
 def _write_frame(

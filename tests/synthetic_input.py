@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from run_directory import walk
 
 from gdmix_core.config.pipeline import Config
 from gdmix_core.data import partition as data_partition
@@ -230,24 +231,15 @@ def _content(folder: str) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def train(run: Run, upto: str = "export") -> dict[str, Any]:
-    """Every step after partition, as `gdmix run` walks them; returns the last one's result."""
-    skipped: set[int] = set()
-    result: dict[str, Any] = {}
-    for step in run.plan.steps[2:]:
-        if step.pass_number in skipped:
-            continue
-        result = dispatch.execute(run, step)
-        if step.kind == "gate" and not result["continue"]:
-            skipped |= set(range(step.pass_number or 0, run.plan.passes + 1))
-        if step.id == upto:
-            break
-    return result
+def report_of(run: Run) -> dict[str, Any]:
+    """What validate has written of the input."""
+    found: dict[str, Any] = json.loads(Path(run.path("validate", "report.json")).read_text())
+    return found
 
 
 def whole_run(config: Config) -> Run:
     run = partition(validate(config))
-    train(run)
+    walk(run)
     return Run.open(run.root)
 
 

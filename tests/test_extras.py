@@ -62,12 +62,14 @@ def run(python: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([python, *arguments], env=environment, cwd="/", capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_a_notebook_trains_with_the_base_alone(python: str) -> None:
     done = run(python, "-c", NOTEBOOK)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["3", "True", "[]"]
 
 
+@pytest.mark.slow
 def test_what_an_extra_brings_is_asked_for_by_its_name(python: str, tmp_path: Path) -> None:
     done = run(python, "-c", "from gdmix_operators import build_dag")
     assert "gdmix_operators.build_dag needs airflow, which is not installed" in done.stderr
@@ -93,6 +95,7 @@ def test_what_an_extra_brings_is_asked_for_by_its_name(python: str, tmp_path: Pa
     assert "Traceback" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_whole_pipeline_runs_with_the_base_alone(python: str, tmp_path: Path) -> None:
     """Neither Java nor Spark is there."""
     gdmix = str(Path(python).with_name("gdmix"))

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 # Brings along Numba's own quicksort, whose functions are the same in name, and not in what they do, as np.argsort's.
 KERNEL = """
 import numpy as np
@@ -27,6 +29,7 @@ def symbols_compiled(folder: Path, cache: Path) -> set[bytes]:
     return {name for name in re.findall(rb"_ZN[\w$.]+", compiled.read_bytes()) if b"quicksort" in name}
 
 
+@pytest.mark.slow
 def test_the_same_kernel_compiled_by_two_processes_has_two_sets_of_symbols(tmp_path: Path) -> None:
     (tmp_path / "kernel.py").write_text(KERNEL)
     one, other = (symbols_compiled(tmp_path, tmp_path / name) for name in ("one", "other"))

@@ -21,11 +21,10 @@ from click.testing import CliRunner
 from gdmix_core import storage
 from gdmix_core.cli import command
 from gdmix_core.errors import ConfigError, DataError, GdmixError, StepError, StorageError
-from gdmix_core.execution import dispatch
 from gdmix_core.pipeline.run import Run
 from gdmix_core.report.page import write_report
 from gdmix_core.system_errors import as_user_error
-from tests.run_directory import Rows, make_run
+from tests.run_directory import Rows, make_run, walk
 
 GDMIX = str(Path(sys.executable).with_name("gdmix"))
 
@@ -88,7 +87,6 @@ CONFIG: dict[str, Any] = {
         "global": {"fixed_effect": {}, "bag": "f"},
         "per_user": {"random_effect": {"entity": "user", "shards": 2}, "bag": "f"},
     },
-    "engine": {"local": {"processes": 1}},
 }
 
 
@@ -99,8 +97,7 @@ def _rows(seed: int) -> Rows:
 
 
 def _finish(run: Run) -> None:
-    for step in run.plan.steps[2:]:
-        dispatch.execute(run, step)
+    walk(run)
     write_report(run)
 
 

@@ -135,6 +135,7 @@ def in_fresh_process(code: str, **environment: str) -> str:
     ).stdout
 
 
+@pytest.mark.slow
 def test_every_parse_gives_the_same_dag() -> None:
     """Anything that changes, such as the order of a set, would be a new version of the DAG at every parse."""
     code = """

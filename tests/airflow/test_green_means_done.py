@@ -41,7 +41,6 @@ CONFIG: dict[str, Any] = {
         "per_user": {"random_effect": {"entity": "user", "shards": 2, "groups": 2}, "l2": 3.0},
     },
     "passes": {"max": 2, "min_delta": "none"},
-    "engine": {"local": {"processes": 1}},
 }
 
 

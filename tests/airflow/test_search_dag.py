@@ -129,7 +129,6 @@ def tiny_run(root: Path, **tune: Any) -> Run:
             "per_user": {"random_effect": {"entity": "user"}, "l2": 2.0},
         },
         "metrics": ["auc", "logloss"],
-        "engine": {"local": {"processes": 1}},
         "tune": tune,
     }
     rows = Rows(label, ids={"user": user}, bags={"g": X})

@@ -115,6 +115,7 @@ print(*left, flush=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "processes"), [("spark", 40), ("worker", 1)])
 def test_on_kill_ends_all_below(kind: str, processes: int) -> None:
     """By itself: after a timeout nobody else does it, as there is no signal to the process group."""

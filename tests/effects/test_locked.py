@@ -57,7 +57,7 @@ def finish(run: Run, *, groups: int | None = None) -> Run:
 
 @pytest.fixture(scope="module")
 def old(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    config = {"coordinates": COORDINATES, "passes": {"max": 2}, "engine": {"local": {"processes": 1}}}
+    config = {"coordinates": COORDINATES, "passes": {"max": 2}}
     return finish(make_run(tmp_path_factory.mktemp("old"), config, make_rows(300, NAMES, seed=0), feature_names=NAMES))
 
 
@@ -70,7 +70,6 @@ def new_run(root: Path, old: Run, locked: list[str], *, initial: Any = None, pas
         "initial_model": {"path": old.root, **(initial or {})},
         "passes": {"max": passes},
         "metrics": ["logloss"],
-        "engine": {"local": {"processes": 1}},
     }
     training = make_rows(250, PERMUTED, seed=1, users=14)
     validation = make_rows(80, PERMUTED, seed=2, users=16)

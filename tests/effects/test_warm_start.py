@@ -30,7 +30,7 @@ def train(root: Path, rows: Rows, passes: int, **changes: Any) -> Run:
         "per_user": {"random_effect": {"entity": "user", "tolerance": 1e-9}, "regularize_intercept": True},
         "per_film": {"random_effect": {"entity": "film", "tolerance": 1e-9}, "regularize_intercept": True},
     }
-    config = {"coordinates": coordinates, "passes": {"max": passes}, "engine": {"local": {"processes": 1}}, **changes}
+    config = {"coordinates": coordinates, "passes": {"max": passes}, **changes}
     run = make_run(root, config, rows, rows_of(99, 100))
     for step in run.plan.steps:
         if step.kind not in ("validate", "partition", "gate"):

@@ -26,7 +26,7 @@ ROWS = Rows(np.arange(6) % 2, ids={"user": np.arange(6) % 3, "title": ["a"] * 6}
 
 def run_of(root: Path, effect: dict[str, Any], **config: Any) -> Run:
     coordinates = {"own": {"fixed_effect": effect}, "per_user": PER_USER}
-    run = make_run(root, {"coordinates": coordinates, "engine": {"local": {"processes": 1}}, **config}, ROWS)
+    run = make_run(root, {"coordinates": coordinates, **config}, ROWS)
     file_digests.record(run)
     return run
 

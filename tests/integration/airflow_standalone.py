@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import psutil
+import yaml
 from free_ports import free_ports
 from waiting import wait_for
 
@@ -55,6 +56,17 @@ def airflow(environment: Mapping[str, str], *arguments: str) -> str:
     return done.stdout
 
 
+def write_dag(dags: Path, name: str, pipeline: Mapping[str, Any]) -> None:
+    """A DAG as its users write it, and the YAML beside it that has the pipeline."""
+    (dags / f"{name}.yaml").write_text(yaml.safe_dump(dict(pipeline)))
+    (dags / f"{name}.py").write_text(
+        "# airflow\n"
+        "from pathlib import Path\n"
+        "from gdmix_operators.factory import build_dag\n"
+        'dag = build_dag(Path(__file__).with_suffix(".yaml"))\n'
+    )
+
+
 class Standalone:
     """The four processes of `airflow standalone`, and their REST API."""
 
@@ -72,6 +84,8 @@ class Standalone:
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(log_ports[1]),
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": "3",
+            # Not a second, by default, after every task.
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__API__WORKERS": "1",

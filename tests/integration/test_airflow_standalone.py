@@ -9,14 +9,14 @@ from __future__ import annotations
 import datetime
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import yaml
-from airflow_standalone import Standalone, airflow
+from airflow_standalone import Standalone, airflow, write_dag
 from waiting import wait_for
 
 from gdmix_core.samples.generated import generate_sample, write_generated
@@ -46,20 +46,20 @@ engine: {local: {processes: 2}}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, airflow_home: Callable[[Path], Path]) -> Path:
     folder = tmp_path_factory.mktemp("airflow")
-    for name in ("home", "dags"):
-        (folder / name).mkdir()
+    airflow_home(folder / "home")
+    (folder / "dags").mkdir()
     for day, ratings in RATINGS.items():
         sample = generate_sample(users=20, movies=40, ratings=ratings)
         write_generated(str(folder / "input" / day), sample)
-    write_dag(folder, "daily", passes=1, schedule="@daily")
-    write_dag(folder, "triggered", passes=2)
-    write_dag(folder, "killed", passes=2)
+    write(folder, "daily", passes=1, schedule="@daily")
+    write(folder, "triggered", passes=2)
+    write(folder, "killed", passes=2)
     return folder
 
 
-def write_dag(folder: Path, name: str, passes: int, **airflow: Any) -> None:
+def write(folder: Path, name: str, passes: int, **airflow: Any) -> None:
     content = yaml.safe_load(PIPELINE) | {
         "name": name,
         "passes": {"max": passes},
@@ -67,13 +67,7 @@ def write_dag(folder: Path, name: str, passes: int, **airflow: Any) -> None:
         "output": f"{folder}/runs/{name}/{{{{ ds }}}}",
         "airflow": {"start_date": DAYS[-1], "retries": 1, "retry_delay_seconds": 1} | airflow,
     }
-    (folder / "dags" / f"{name}.yaml").write_text(yaml.safe_dump(content))
-    (folder / "dags" / f"{name}.py").write_text(
-        "# airflow\n"
-        "from pathlib import Path\n"
-        "from gdmix_operators.factory import build_dag\n"
-        'dag = build_dag(Path(__file__).with_suffix(".yaml"))\n'
-    )
+    write_dag(folder / "dags", name, content)
 
 
 @pytest.fixture(scope="module")

@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
+from gdmix_command import GDMIX, gdmix
 
 from gdmix_core.samples.generated import generate_sample, write_generated
 from tests import kill_at_random
+from tests.kill_at_random import Undisturbed
 
-GDMIX = str(Path(sys.executable).with_name("gdmix"))
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
 
@@ -90,33 +90,43 @@ def test_after_a_kill_nothing_is_left_and_the_command_can_be_given_again(pipelin
     assert wait_until(lambda: not processes_of(pipeline), 10), processes_of(pipeline)
 
 
-def test_modules_of_the_working_directory_are_not_taken(pipeline: Path) -> None:
-    """A finished run is run again there, too: without Spark."""
+def _looks_here_first() -> dict[str, str]:
+    """A PYTHONPATH that begins with a folder below the working directory."""
+    path = os.pathsep.join(filter(None, ["path", os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """A run in Spark, from a working directory whose modules have the names of others."""
+    folder = tmp_path_factory.mktemp("undisturbed")
     for name in ("random", "types", "numpy", "pyarrow", "logging", "spark_jobs"):
-        (pipeline.parent / f"{name}.py").write_text("raise SystemExit(f'{__name__} of the user was taken')")
-    (pipeline.parent / "path/spark_jobs").mkdir(parents=True)
-    (pipeline.parent / "path/spark_jobs/__init__.py").write_text("")
-    environment = {**os.environ, "PYTHONPATH": "path"}
-    options = {"cwd": pipeline.parent, "env": environment, "capture_output": True, "text": True}
-    first = subprocess.run([GDMIX, "run", "p.yaml"], **options)
-    assert first.returncode == 0, first.stderr
-    stamp = (pipeline.parent / "run/report.html").stat().st_mtime_ns
-    without_java = {**environment, "JAVA_HOME": "/nonexistent"}
-    again = subprocess.run([GDMIX, "run", "p.yaml"], **{**options, "env": without_java})
+        (folder / f"{name}.py").write_text("raise SystemExit(f'{__name__} of the user was taken')")
+    (folder / "path/spark_jobs").mkdir(parents=True)
+    (folder / "path/spark_jobs/__init__.py").write_text("")
+    return kill_at_random.undisturbed(folder, "spark", cwd=folder, env=_looks_here_first())
+
+
+def test_modules_of_the_working_directory_are_not_taken(undisturbed: Undisturbed) -> None:
+    """A finished run is run again there, too: without Spark."""
+    folder = undisturbed.folder
+    stamp = (folder / "run/report.html").stat().st_mtime_ns
+    without_java = {**_looks_here_first(), "JAVA_HOME": "/nonexistent"}
+    again = gdmix("run", "p.yaml", cwd=folder, env=without_java)
     assert (again.returncode, "exported" in again.stdout) == (0, True), again.stderr
-    assert (pipeline.parent / "run/report.html").stat().st_mtime_ns == stamp
+    assert (folder / "run/report.html").stat().st_mtime_ns == stamp
 
 
 def test_a_missing_java_is_one_sentence(pipeline: Path) -> None:
     environment = {**os.environ, "JAVA_HOME": "/nonexistent"}
-    done = subprocess.run([GDMIX, "validate", str(pipeline)], env=environment, capture_output=True, text=True)
+    done = gdmix("validate", pipeline, env=environment)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: JAVA_HOME is /nonexistent, where there is no bin/java")
 
 
 def test_another_interpreter_is_one_sentence(pipeline: Path) -> None:
     environment = {**os.environ, "PYSPARK_PYTHON": "/nonexistent/python"}
-    done = subprocess.run([GDMIX, "validate", str(pipeline)], env=environment, capture_output=True, text=True)
+    done = gdmix("validate", pipeline, env=environment)
     assert done.returncode == 1
     assert "Spark cannot start /nonexistent/python; let PYSPARK_PYTHON name" in done.stderr
     assert "Traceback" not in done.stderr
@@ -138,5 +148,11 @@ def test_any_user_without_a_home_can_run_it(pipeline: Path) -> None:
 
 
 @pytest.mark.parametrize(("engine", "kills"), [("spark", 2), ("embedded", 4)])
-def test_kills_at_random_change_no_byte(engine: str, kills: int) -> None:
-    assert kill_at_random.check(kills=kills, seed=7, engine=engine) == []
+def test_kills_at_random_change_no_byte(
+    request: pytest.FixtureRequest, tmp_path: Path, engine: str, kills: int
+) -> None:
+    if engine == "spark":
+        reference = request.getfixturevalue("undisturbed")
+    else:
+        reference = kill_at_random.undisturbed(tmp_path, engine)
+    assert kill_at_random.check(reference, kills=kills, seed=7) == []

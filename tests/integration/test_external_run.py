@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ import synthetic_input as synthetic
 
 from gdmix_core.data.frame import Frame
 from gdmix_core.errors import DataError
-from gdmix_core.pipeline.run import Run
 from gdmix_core.scoring.score_files import write_scores
 from gdmix_core.scoring.score_input import score_input
 
@@ -51,11 +49,6 @@ def write(path: Path, uids: Any, scores: Any = None) -> Path:
     return path
 
 
-def report_of(run: Run) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(Path(run.path("validate", "report.json")).read_text())
-    return found
-
-
 def test_broken_rules_are_counted_and_dropped(spark: None, source: Path, tmp_path: Path):
     uids = [*range(1000, 1120), *range(5000, 5030)]
     lacking = {1003, 5001, 5002}
@@ -68,7 +61,7 @@ def test_broken_rules_are_counted_and_dropped(spark: None, source: Path, tmp_pat
     run = synthetic.validate(
         config_of(source, tmp_path / "run", external(parquet, photon), checks=DROP, frame={"rows_per_block": 40})
     )
-    report = report_of(run)
+    report = synthetic.report_of(run)
     broken = {name: check["broken"] for name, check in report["checks"].items() if check["broken"]}
     assert broken == {"global.score.present": 3, "global.score.unique": 3, "global.score.finite": 2}
     first_offenders = {name: [f["uid"] for f in report["checks"][name]["first"]] for name in broken}
@@ -97,7 +90,7 @@ def test_failing_says_what_to_do_and_zero_is_asked_for(spark: None, source: Path
         synthetic.validate(config_of(source, tmp_path / "run", external(scores)))
     assert not (tmp_path / "run" / "frame" / "manifest.json").exists()
     run = synthetic.validate(config_of(source, tmp_path / "run", external(scores, missing="zero")))
-    assert report_of(run)["external_scores"]["global"] == {"scores": 100, "unused": 0, "zeros": 50}
+    assert synthetic.report_of(run)["external_scores"]["global"] == {"scores": 100, "unused": 0, "zeros": 50}
     frame = Frame(run)
     column = frame.score_column("global")
     found = pa.concat_tables(table for _, table in frame.read("training", [column]))[column]
@@ -111,7 +104,7 @@ def test_failing_says_what_to_do_and_zero_is_asked_for(spark: None, source: Path
     assert manifest.stat().st_mtime_ns == stamp
     write(scores, range(1000, 1101))
     os.utime(scores, ns=(1, 1))
-    assert report_of(synthetic.validate(config))["external_scores"]["global"]["zeros"] == 49
+    assert synthetic.report_of(synthetic.validate(config))["external_scores"]["global"]["zeros"] == 49
 
 
 def test_several_external_coordinates_and_text_uids(spark: None, tmp_path: Path):

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import synthetic_input as synthetic
+from gdmix_command import gdmix
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow]
+pytestmark = pytest.mark.slow
+ENGINES = [pytest.param("spark", marks=pytest.mark.spark), "embedded"]
 
 PIPELINE = """\
 name: synthetic
@@ -28,36 +28,36 @@ engine: {{data: {engine}}}
 """
 
 
-def gdmix(root: Path, *arguments: str, engine: str = "auto") -> subprocess.CompletedProcess[str]:
-    (root / "pipeline.yaml").write_text(PIPELINE.format(root=root, engine=engine))
-    command = [sys.executable, "-m", "gdmix_core.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+def pipeline(root: Path, engine: str = "auto") -> Path:
+    path = root / "pipeline.yaml"
+    path.write_text(PIPELINE.format(root=root, engine=engine))
+    return path
 
 
 def test_a_run_its_table_and_scoring(tmp_path: Path):
     validation = synthetic.make_rows(60, seed=2, first_uid=5000)
     synthetic.write_directory(tmp_path / "input", synthetic.make_rows(200), validation)
-    done = gdmix(tmp_path, "run", str(tmp_path / "pipeline.yaml"), "--var", "name=r1", "--set", "passes.max=2")
+    done = gdmix("run", pipeline(tmp_path), "--var", "name=r1", "--set", "passes.max=2")
     assert done.returncode == 0, done.stderr
     for word in ("validation metrics", "auc", "logloss", "per_user", "exported", str(tmp_path / "r1")):
         assert word in done.stdout
     scored = gdmix(
-        tmp_path, "score", "--model", str(tmp_path / "r1"), "--input", str(tmp_path / "input"),
-        "--output", str(tmp_path / "s.parquet"), "--split", "validation",
+        "score", "--model", tmp_path / "r1", "--input", tmp_path / "input",
+        "--output", tmp_path / "s.parquet", "--split", "validation",
     )  # fmt: skip
     assert scored.returncode == 0, scored.stderr
     assert "60 rows scored" in scored.stdout
     assert pq.read_metadata(tmp_path / "s.parquet").num_rows == 60
 
 
-@pytest.mark.parametrize("engine", ["spark", "embedded"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_corrupt_file_is_one_line_and_exit_code_1(tmp_path: Path, engine: str):
     source = synthetic.write_directory(tmp_path / "input", synthetic.make_rows(200), files=2)
     path = source / "trainingData" / "part-001.tfrecord"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)
-    done = gdmix(tmp_path, "run", str(tmp_path / "pipeline.yaml"), "--var", "name=r1", engine=engine)
+    done = gdmix("run", pipeline(tmp_path, engine), "--var", "name=r1")
     assert done.returncode == 1
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert len(lines) == 1, done.stderr
@@ -72,7 +72,7 @@ def test_broken_rules_show_the_report(tmp_path: Path):
     rows = synthetic.make_rows(100)
     rows["response"][7] = 5
     synthetic.write_directory(tmp_path / "input", rows)
-    done = gdmix(tmp_path, "validate", str(tmp_path / "pipeline.yaml"), "--var", "name=r1")
+    done = gdmix("validate", pipeline(tmp_path), "--var", "name=r1")
     assert done.returncode == 1
     assert f"response.legal: 1 records break 'label is 0 or 1', first uid {rows['uid'][7]}" in done.stderr
     assert "100" not in done.stderr.split("response.legal")[0]
@@ -82,14 +82,14 @@ def test_broken_rules_show_the_report(tmp_path: Path):
     assert not (tmp_path / "r1" / "frame" / "manifest.json").exists()
 
 
-@pytest.mark.parametrize("engine", ["spark", "embedded"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_validate_warns_of_labels_that_scores_cannot_resolve(tmp_path: Path, engine: str):
     """Milliseconds since 1970, one a second: float32 goes in steps of two minutes there."""
     data = synthetic.make_rows(60, seed=3, task="linear_regression")
     data["response"] = 1.7e12 + 1000.0 * np.arange(60)
     synthetic.write_directory(tmp_path / "input", data, suffix=".parquet")
     changes = ("--var", "name=r1", "--set", "task=linear_regression", "--set", "metrics=[rmse]")
-    done = gdmix(tmp_path, "validate", str(tmp_path / "pipeline.yaml"), *changes, engine=engine)
+    done = gdmix("validate", pipeline(tmp_path, engine), *changes)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "scores are float32 and cannot resolve the labels: column response" in done.stderr
     (warning,) = json.loads((tmp_path / "r1" / "validate" / "report.json").read_text())["warnings"]

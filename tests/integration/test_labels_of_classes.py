@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ def rows_with(response: Any) -> dict[str, Any]:
 
 
 def broken_of(run: Run) -> dict[str, list[int]]:
-    checks = json.loads(Path(run.path("validate", "report.json")).read_text())["checks"]
+    checks = synthetic.report_of(run)["checks"]
     return {name: [f["uid"] for f in check["first"]] for name, check in checks.items() if check["broken"]}
 
 
@@ -54,7 +53,7 @@ def test_one_class_of_several(spark: None, tmp_path: Path):
     config = config_of(source, tmp_path / "run", "multiclass_classification", classes=CLASSES)
     run = synthetic.validate(config)
     assert broken_of(run) == {"response.legal": [3, 7, 9, 11]}
-    rule = json.loads(Path(run.path("validate", "report.json")).read_text())["checks"]["response.legal"]
+    rule = synthetic.report_of(run)["checks"]["response.legal"]
     assert rule["rule"] == "label is an integer 0 … 3"
     assert "set classes" in rule["advice"]
     frame = Frame(run)

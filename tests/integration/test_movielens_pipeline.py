@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from gdmix_command import gdmix
 
 from gdmix_core.execution import dispatch
 from gdmix_core.pipeline.loading import override, parse_config
@@ -15,10 +14,9 @@ from gdmix_core.pipeline.plan import evaluate_id
 from gdmix_core.pipeline.run import Run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-GDMIX = Path(sys.executable).with_name("gdmix")
 
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +24,10 @@ def trained(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The demo pipeline, run on ml-latest-small."""
     folder = tmp_path_factory.mktemp("movielens")
     source, output = folder / "input", folder / "run"
-    sample = [GDMIX, "sample", "movielens", "--data", shared_data / "ml-latest-small", "--output", source]
-    subprocess.run(sample, check=True)
-    pipeline = [GDMIX, "run", REPOSITORY / "dags" / "movielens.yaml", "--var", "ds=2026-11-01"]
-    done = subprocess.run(
-        [*pipeline, "--set", f"input={source}", "--set", f"output={output}"], capture_output=True, text=True
-    )
+    sample = gdmix("sample", "movielens", "--data", shared_data / "ml-latest-small", "--output", source)
+    assert sample.returncode == 0, sample.stderr
+    pipeline = ["run", REPOSITORY / "dags" / "movielens.yaml", "--var", "ds=2026-11-01"]
+    done = gdmix(*pipeline, "--set", f"input={source}", "--set", f"output={output}")
     assert done.returncode == 0, done.stderr
     assert "best by auc" in done.stdout
     assert "λ by l2: auto" in done.stdout

@@ -26,7 +26,7 @@ from gdmix_core.pipeline.run import Run
 from gdmix_core.scoring.score_input import score_input
 from tests.pipeline.test_run_lock import holder, is_free
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 SECRET = "not-to-be-found-anywhere"
 
 
@@ -96,19 +96,25 @@ def test_partition_folders_are_read_and_other_folders_named(bucket: str):
         input_files(folder)
 
 
-@pytest.mark.parametrize("engine", ["spark", "embedded"])
-def test_a_whole_run(bucket: str, spark: None, tmp_path: Path, engine: str):
+@pytest.fixture(scope="module")
+def here(bucket: str, spark: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run on this machine, whose input lies in the bucket too."""
+    folder = tmp_path_factory.mktemp("here")
     rows, validation = synthetic.make_rows(200), synthetic.make_rows(60, seed=2, first_uid=5000)
     for suffix in (".tfrecord", ".parquet"):
-        source = synthetic.write_directory(tmp_path / f"input{suffix}", rows, validation, files=2, suffix=suffix)
+        source = synthetic.write_directory(folder / f"input{suffix}", rows, validation, files=2, suffix=suffix)
         upload(source, f"{bucket}/input{suffix}")
-    config = synthetic.make_config(f"{bucket}/input.tfrecord", f"{bucket}/run", spark={"master": "local[2]"})
+    return synthetic.whole_run(synthetic.make_config(folder / "input.tfrecord", folder / "local"))
+
+
+@pytest.mark.parametrize("engine", ["spark", "embedded"])
+def test_a_whole_run(bucket: str, here: Run, tmp_path: Path, engine: str):
+    config = synthetic.make_config(f"{bucket}/input.tfrecord", f"{bucket}/run-{engine}", spark={"master": "local[2]"})
     config = Config.model_validate({**config.model_dump(), "engine": {"data": engine, "local": {"processes": 2}}})
     from rich.console import Console
 
     with open(tmp_path / "shown", "w") as shown:
         run = local_run.run_pipeline(config, Console(file=shown))
-    here = synthetic.whole_run(synthetic.make_config(tmp_path / "input.tfrecord", tmp_path / "local"))
     assert run.result("select")["metrics"] == here.result("select")["metrics"]
 
     score_input(run.root, f"{bucket}/input.parquet", f"{bucket}/scores.parquet", split="validation")
@@ -117,7 +123,7 @@ def test_a_whole_run(bucket: str, spark: None, tmp_path: Path, engine: str):
     assert Run.open(run.root).is_done(run.plan["export"])
 
     filesystem = fsspec.filesystem("s3")
-    files = filesystem.find("models/run")
+    files = filesystem.find(f"models/run-{engine}")
     assert len(files) > 20
     for path in files:
         assert SECRET.encode() not in filesystem.cat(path), path

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from airflow_standalone import airflow, airflow_environment
+from airflow_standalone import airflow, airflow_environment, write_dag
+from gdmix_command import gdmix
 
 from gdmix_core.samples.generated import generate_sample, write_generated
 
@@ -50,10 +49,9 @@ def best(run: Path) -> dict[str, Any]:
     return found
 
 
-def gdmix(*arguments: str) -> str:
-    command = [sys.executable, "-m", "gdmix_core.cli", *arguments]
-    wide = os.environ | {"COLUMNS": "160"}
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=wide)
+def printed(*arguments: Any) -> str:
+    """What the command prints on a wide terminal."""
+    done = gdmix(*arguments, env=os.environ | {"COLUMNS": "160"})
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -62,7 +60,7 @@ def gdmix(*arguments: str) -> str:
 def on_one_machine(folder: Path) -> str:
     """What `gdmix run` prints."""
     (folder / "search.yaml").write_text(yaml.safe_dump(pipeline(folder, "machine")))
-    return gdmix("run", str(folder / "search.yaml"))
+    return printed("run", str(folder / "search.yaml"))
 
 
 def test_gdmix_run(folder: Path, on_one_machine: str) -> None:
@@ -73,8 +71,8 @@ def test_gdmix_run(folder: Path, on_one_machine: str) -> None:
     assert f"best by auc: trial {found['trial']}, pass {found['pass']}, exported" in on_one_machine
     assert found["value"] == max(trial["value"] for trial in found["trials"])
     table = on_one_machine[on_one_machine.index("┏") : on_one_machine.index("└")]
-    assert table in gdmix("show", str(folder / "machine"))
-    trial = gdmix("show", str(folder / "machine" / "trials" / "003"))
+    assert table in printed("show", str(folder / "machine"))
+    trial = printed("show", str(folder / "machine" / "trials" / "003"))
     assert trial.count("per_user") == 2
     assert str(folder / "machine" / "trials" / "003") in trial
 
@@ -82,7 +80,7 @@ def test_gdmix_run(folder: Path, on_one_machine: str) -> None:
 def test_the_best_trial_scores_new_data(folder: Path, on_one_machine: str) -> None:
     output = str(folder / "scores.parquet")
     source = str(folder / "input")
-    scored = gdmix("score", "--model", str(folder / "machine"), "--input", source, "--output", output)
+    scored = printed("score", "--model", str(folder / "machine"), "--input", source, "--output", output)
     assert "rows scored" in scored
 
 
@@ -91,13 +89,7 @@ def test_mapped_trials_in_airflow_find_the_same(
 ) -> None:
     """Then again, over the same data, with a value in the form: one trial is left of every pair."""
     (folder / "dags").mkdir()
-    (folder / "dags" / "search.yaml").write_text(yaml.safe_dump(pipeline(folder, "airflow")))
-    (folder / "dags" / "search.py").write_text(
-        "# airflow\n"
-        "from pathlib import Path\n"
-        "from gdmix_operators.factory import build_dag\n"
-        'dag = build_dag(Path(__file__).with_suffix(".yaml"))\n'
-    )
+    write_dag(folder / "dags", "search", pipeline(folder, "airflow"))
     environment = airflow_environment(airflow_home(folder / "home"), folder / "dags")
     airflow(environment, "dags", "test", "search")
     assert best(folder / "airflow") == best(folder / "machine")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -128,13 +127,8 @@ def dropped(broken: Path) -> Run:
     )
 
 
-def report_of(run: Run) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(Path(run.path("validate", "report.json")).read_text())
-    return found
-
-
 def test_every_rule_is_counted_with_its_first_offenders(dropped: Run):
-    report = report_of(dropped)
+    report = synthetic.report_of(dropped)
     counts = {name: check["broken"] for name, check in report["checks"].items() if check["broken"]}
     assert counts == EXPECTED
     for check in EXPECTED:
@@ -150,7 +144,7 @@ def test_dropping_leaves_the_records_without_fault(dropped: Run):
     frame = Frame(dropped)
     assert frame.ids("training", "uid").to_pylist() == [uid for uid in range(ROWS) if uid not in bad]
     assert frame.ids("validation", "uid").to_pylist() == list(range(1000, 1050))
-    splits = report_of(dropped)["splits"]
+    splits = synthetic.report_of(dropped)["splits"]
     assert splits["training"] == {
         "records": ROWS + 3,
         "rows": ROWS - len(bad),
@@ -162,7 +156,7 @@ def test_dropping_leaves_the_records_without_fault(dropped: Run):
 
 
 def test_duplicate_indices_are_summed_and_counted(dropped: Run):
-    assert report_of(dropped)["duplicate_indices_summed"] == {"global": 1, "per_user": 1}
+    assert synthetic.report_of(dropped)["duplicate_indices_summed"] == {"global": 1, "per_user": 1}
     frame = Frame(dropped)
     uids = frame.ids("training", "uid").to_pylist()
     values = synthetic.dense(frame.bag("training", "global"), 6)
@@ -203,7 +197,7 @@ def test_columns_of_another_type_and_columns_that_are_not_there(spark: None, tmp
     synthetic.write_file(source / "trainingData" / "lacking.tfrecord", lacking)
     write_records(source / "trainingData" / "good.parquet", good_records(30, 200))
     run = synthetic.validate(synthetic.make_config(source, tmp_path / "run", checks=DROP))
-    counts = {name: check["broken"] for name, check in report_of(run)["checks"].items() if check["broken"]}
+    counts = {name: check["broken"] for name, check in synthetic.report_of(run)["checks"].items() if check["broken"]}
     assert counts == {
         "weight.type": 20, "user_id.type": 20, "offset.present": 10, "response.present": 30,
     }  # fmt: skip
@@ -275,7 +269,7 @@ def test_directories_that_disagree_on_uids(spark: None, tmp_path: Path):
     }
     config = synthetic.make_config(source, tmp_path / "run", coordinates=coordinates, checks=DROP)
     run = synthetic.validate(config)
-    check = report_of(run)["checks"]["uid.in_all_directories"]
+    check = synthetic.report_of(run)["checks"]["uid.in_all_directories"]
     assert check["broken"] == 6
     assert [first["uid"] for first in check["first"]] == [57, 58, 59, 1057, 1058, 1059]
     assert Frame(run).ids("training", "uid").to_pylist() == list(range(57))
@@ -327,7 +321,7 @@ def test_a_thousand_small_files_are_validated_as_one_is_and_in_seconds(spark: No
         run = synthetic.validate(synthetic.make_config(source, tmp_path / f"run{files}", frame={"rows_per_block": 300}))
         seconds.append(time.monotonic() - began)
         frames.append({path.name: path.read_bytes() for path in Path(run.frame()).rglob("*.parquet")})
-        report = report_of(run)
+        report = synthetic.report_of(run)
         assert (report.pop("files"), report["splits"]["training"]["rows"]) == (files, 1000)
     assert len(frames[0]) == 4
     assert frames[0] == frames[1]

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import synthetic_input as synthetic
+from run_directory import walk
 
 from gdmix_core.data.feature_list import FeatureList, read_feature_list, write_feature_list
 from gdmix_core.data.frame import Frame
@@ -113,12 +114,12 @@ def test_a_changed_setting_is_what_a_fresh_run_would_make(reference: Run, tmp_pa
     run = synthetic.copy_run(reference, tmp_path / "copy", coordinates=changed)
     frame = Path(run.frame("manifest.json")).stat().st_mtime_ns
     synthetic.partition(run)
-    synthetic.train(run)
+    walk(run)
     assert Path(run.frame("manifest.json")).stat().st_mtime_ns == frame
     fresh = synthetic.copy_run(reference, tmp_path / "fresh", coordinates=changed)
     for name in ("passes", "export"):
         shutil.rmtree(fresh.path(name))
-    synthetic.train(fresh)
+    walk(fresh)
     assert results(run) == results(fresh)
     assert results(run) != results(reference)
 

@@ -14,7 +14,7 @@ import pytest
 import synthetic_input as synthetic
 from hypothesis import given
 from hypothesis import strategies as st
-from run_directory import Rows, make_run
+from run_directory import Rows, make_run, walk
 
 from gdmix_core import storage
 from gdmix_core.data import bags
@@ -32,7 +32,6 @@ CONFIG = {
         "global": {"fixed_effect": {}, "bag": "global"},
         "per_user": {"random_effect": {"entity": "user_id", "shards": 1}, "bag": "per_user"},
     },
-    "engine": {"local": {"processes": 1}},
 }
 NAMES = {name: [(f"{name}_{i}", "") for i in range(size)] for name, size in synthetic.FEATURES.items()}
 
@@ -42,8 +41,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     dense = {name: synthetic.dense(DATA[name], size) for name, size in synthetic.FEATURES.items()}
     rows = Rows(DATA["response"], ids={"user_id": DATA["user_id"]}, bags=dense)
     run = make_run(tmp_path_factory.mktemp("run"), CONFIG, rows, feature_names=NAMES)
-    for step in run.plan.steps[2:]:
-        dispatch.execute(run, step)
+    walk(run)
     return run
 
 

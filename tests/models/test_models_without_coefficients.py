@@ -13,11 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 import synthetic_input as synthetic
 from click.testing import CliRunner
-from run_directory import Rows, make_run
+from run_directory import Rows, make_run, walk
 
 from gdmix_core.cli.command import main
 from gdmix_core.errors import ConfigError, DataError
-from gdmix_core.execution import dispatch
 from gdmix_core.pipeline.loading import parse_config
 from gdmix_core.pipeline.run import Run
 from gdmix_core.scoring.score_input import score_input
@@ -57,22 +56,14 @@ def content(**changes: Any) -> dict[str, Any]:
         "columns": {"label": "response", "weight": "weight", "offset": "offset"},
         "coordinates": {"elsewhere": EXTERNAL, "own": OWN, "per_user": PER_USER},
         "metrics": ["logloss"],
-        "engine": {"local": {"processes": 1}},
         **changes,
     }
 
 
-def walk(run: Run) -> Run:
-    stopped = False
-    for step in run.plan.steps[2:]:
-        if not (stopped and step.pass_number):
-            result = dispatch.execute(run, step)
-            stopped |= step.kind == "gate" and not result["continue"]
-    return run
-
-
 def made(root: Path, **changes: Any) -> Run:
-    return walk(make_run(root, content(**changes), rows_of(200, 1), rows_of(80, 3), feature_names=NAMES))
+    run = make_run(root, content(**changes), rows_of(200, 1), rows_of(80, 3), feature_names=NAMES)
+    walk(run)
+    return run
 
 
 @pytest.fixture

@@ -12,13 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import synthetic_input as synthetic
-from run_directory import Rows, make_run
+from run_directory import Rows, make_run, walk
 
 from gdmix_core.config.external import ExternalModel
 from gdmix_core.data.ingest.external_scores import open_scores_of, read_part
 from gdmix_core.data.shards import read_entities
 from gdmix_core.errors import DataError
-from gdmix_core.execution import dispatch
 from gdmix_core.models.avro.files import read_avro
 from gdmix_core.models.native import read_model
 from gdmix_core.pipeline.run import Run
@@ -53,12 +52,10 @@ def run_over(root: Path, *, large: bool, **changes: Any) -> Run:
         "coordinates": COORDINATES,
         "metrics": ["auc", "auc@user_id"],
         "export": {"formats": ["native", "avro"]},
-        "engine": {"local": {"processes": 1}},
         **changes,
     }
     run = make_run(root, config, rows, rows, feature_names=NAMES)
-    for step in run.plan.steps[2:]:
-        dispatch.execute(run, step)
+    walk(run)
     return run
 
 

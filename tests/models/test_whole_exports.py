@@ -27,7 +27,7 @@ from gdmix_core.models.native import read_model
 from gdmix_core.pipeline.loading import parse_config
 from gdmix_core.pipeline.run import Run
 from gdmix_core.scoring.score_input import score_input
-from tests.run_directory import Rows, make_run
+from tests.run_directory import Rows, make_run, walk
 
 COORDINATES: dict[str, Any] = {
     "global": {"fixed_effect": {}, "bag": "f"},
@@ -36,7 +36,6 @@ COORDINATES: dict[str, Any] = {
 CONFIG: dict[str, Any] = {
     "coordinates": COORDINATES,
     "passes": {"max": 2, "min_delta": "none"},
-    "engine": {"local": {"processes": 1}},
 }
 ROWS, FEATURES = 120, 4
 
@@ -48,16 +47,11 @@ def make_rows(seed: int = 0) -> Rows:
     return Rows(label, ids={"user": users}, bags={"f": draw.normal(size=(ROWS, FEATURES)).astype(np.float32)})
 
 
-def finish(run: Run) -> None:
-    for step in run.plan.steps[2:]:
-        dispatch.execute(run, step)
-
-
 @cache
 def finished() -> Path:
     """A folder with a finished run, and new data to score."""
     root = Path(mkdtemp(prefix="gdmix-whole-"))
-    finish(make_run(root, CONFIG, make_rows(), make_rows(1)))
+    walk(make_run(root, CONFIG, make_rows(), make_rows(1)))
     _write_input(root / "new")
     return root
 
@@ -175,7 +169,7 @@ def test_a_run_makes_again_what_is_not_whole_or_says_so(number, how):
     before = contents(root / "run")
     damage(files[number % len(files)], how, files)
     run = Run.open(str(root / "run"))
-    _, error = attempt(lambda: finish(run))
+    _, error = attempt(lambda: walk(run))
     if error:
         assert str(files[number % len(files)]) in error or "run it first" in error
     else:
@@ -193,7 +187,7 @@ def test_a_lost_score_vector_is_made_again(caplog):
     before = contents(root / "run")
     Path(run.scores(1, "per_user", "validation")).unlink()
     with caplog.at_level(logging.WARNING):
-        finish(run)
+        walk(run)
     assert contents(root / "run") == before
     assert "scores/validation.npy is missing" in caplog.text
 
@@ -208,7 +202,7 @@ def test_a_marker_that_was_cut_off_is_made_again(name: str):
     path.write_bytes(path.read_bytes()[:20])
     if name.endswith("shard-00001.json"):  # it is read while the step is not done
         Path(run.marker(run.plan["pass_01.per_user.train"])).unlink()
-    finish(run)
+    walk(run)
     assert contents(root / "run") == before
 
 
@@ -237,7 +231,7 @@ def test_scores_are_not_evaluated_anew_before_they_are_known_to_be_whole(caplog)
     path.write_bytes(whole[:-4] + bytes(4))
     metrics = [*run.config.metrics, "mse"]
     with caplog.at_level(logging.WARNING):
-        finish(Run.create(run.config.model_copy(update={"metrics": metrics, "output": str(root / "run")})))
+        walk(Run.create(run.config.model_copy(update={"metrics": metrics, "output": str(root / "run")})))
     assert path.read_bytes() == whole
     after = Run.open(str(root / "run")).result("pass_01.per_user.evaluate")["metrics"]
     assert {name: after["training"][name] for name in before["training"]} == before["training"]
@@ -281,7 +275,7 @@ def test_an_export_of_an_earlier_version_is_checked_by_its_counts(caplog):
 
 def test_two_undisturbed_runs_export_the_same_bytes():
     root = Path(mkdtemp(dir=finished()))
-    finish(make_run(root, CONFIG, make_rows(), make_rows(1)))
+    walk(make_run(root, CONFIG, make_rows(), make_rows(1)))
     first, second = (
         {str(p.relative_to(run)): p.read_bytes() for p in run.rglob("*") if p.is_file() and p.name != "manifest.json"}
         for run in (finished() / "run/export", root / "run/export")

@@ -66,6 +66,7 @@ def results_of(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in files}
 
 
+@pytest.mark.slow
 def test_a_kill_at_every_line(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     rows = Rows((draw.random(40) < 0.5).astype(float), bags={"f": draw.normal(size=(40, 2))})

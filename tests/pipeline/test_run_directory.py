@@ -13,14 +13,13 @@ import yaml
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from run_directory import Rows, make_run
+from run_directory import Rows, make_run, walk
 
 from gdmix_core import storage
 from gdmix_core.cli.command import main
 from gdmix_core.config.model import paths_of
 from gdmix_core.config.pipeline import Config
 from gdmix_core.errors import ConfigError
-from gdmix_core.execution import dispatch
 from gdmix_core.pipeline import run_directory
 from gdmix_core.pipeline.loading import parse_config
 from gdmix_core.pipeline.run import Run
@@ -46,9 +45,8 @@ def rows(seed: int = 0) -> Rows:
 
 
 def trained(root: Path, seed: int = 0) -> Run:
-    run = make_run(root, {"coordinates": COORDINATES, "engine": {"local": {"processes": 1}}}, rows(seed))
-    for step in run.plan.steps[2:]:
-        dispatch.execute(run, step)
+    run = make_run(root, {"coordinates": COORDINATES}, rows(seed))
+    walk(run)
     return run
 
 
@@ -247,6 +245,7 @@ def test_any_tree_of_others_is_left_alone(tmp_path: Path, tree: dict[tuple[str, 
         assert files_of(out).items() >= made.items()
 
 
+@pytest.mark.slow
 def test_files_beside_a_runs_own_outlive_it(tmp_path: Path):
     """Notes in all folders of a finished run, which is then made anew, whole."""
     run = trained(tmp_path)

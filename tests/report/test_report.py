@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from run_directory import Rows, make_run
+from run_directory import Rows, make_run, walk
 
 from gdmix_core import storage
 from gdmix_core.cli.command import main
 from gdmix_core.errors import StepError
 from gdmix_core.evaluation.evaluate import evaluate
-from gdmix_core.execution import dispatch
 from gdmix_core.pipeline.run import Run
 from gdmix_core.report.contents import read_report
 from gdmix_core.report.page import render, try_to_write_report, write_report
@@ -40,16 +39,12 @@ def config(**changes: Any) -> dict[str, Any]:
         },
         "passes": {"max": 2, "min_delta": -1},
         "metrics": ["auc", "logloss", "confusion_matrix"],
-        "engine": {"local": {"processes": 1}},
         **changes,
     }
 
 
-def walk(run: Run, upto: str | None = None) -> Run:
-    for step in run.plan.steps[2:]:
-        dispatch.execute(run, step)
-        if step.id == upto:
-            break
+def finished(run: Run, upto: str = "export") -> Run:
+    walk(run, upto)
     return run
 
 
@@ -81,7 +76,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         "files": 1,
     }  # fmt: skip
     storage.write_json(made.path("validate", "report.json"), report)
-    return walk(made)
+    return finished(made)
 
 
 def test_metrics_stand_in_it_pass_by_pass(run: Run) -> None:
@@ -115,7 +110,7 @@ def test_counts_and_lambda_stand_in_it(run: Run) -> None:
 def test_models_that_did_not_converge_stand_out(tmp_path: Path) -> None:
     few = config(passes={"max": 1})
     few["coordinates"]["global"] = {"fixed_effect": {"max_iterations": 1, "tolerance": 1e-12}, "bag": "x"}
-    page = page_of(walk(make_run(tmp_path, few, rows(120, 1))))
+    page = page_of(finished(make_run(tmp_path, few, rows(120, 1))))
     row = re.search(r'<tr class="bad">(.*?)</tr>', page, re.DOTALL)
     assert row is not None
     assert "fixed effect" in row[1]
@@ -147,7 +142,7 @@ def test_a_report_that_is_the_same_stays_untouched(run: Run) -> None:
 def test_what_users_write_is_escaped(tmp_path: Path) -> None:
     column = "c<b>&$x$"
     hostile = config(description=HOSTILE, metrics=["auc", f"auc@{column}"], passes={"max": 1})
-    run = walk(make_run(tmp_path, hostile, rows(120, 1, **{column: np.arange(120) % 5})))
+    run = finished(make_run(tmp_path, hostile, rows(120, 1, **{column: np.arange(120) % 5})))
     page = page_of(run)
     assert "<script" not in page
     assert "c<b>" not in page
@@ -159,7 +154,7 @@ def test_what_users_write_is_escaped(tmp_path: Path) -> None:
 def test_an_unfinished_run_has_a_report_of_what_is_there(tmp_path: Path) -> None:
     run = make_run(tmp_path, config(), rows(120, 1), rows(80, 2))
     assert "No model is selected yet." in page_of(run)
-    walk(run, upto="pass_01.per_user.evaluate")
+    finished(run, upto="pass_01.per_user.evaluate")
     page = page_of(run)
     assert "No model is selected yet." in page
     assert sum(row[:2] == ["1", "per_user"] for row in cells(page)) == 4  # both splits, λ, training
@@ -183,7 +178,7 @@ def test_a_report_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog: py
 def test_a_search_has_its_trials_in_it(tmp_path: Path) -> None:
     searched = config(metrics=["logloss", "auc"], passes={"max": 1})
     searched["coordinates"]["global"]["l2"] = [0.1, 1.0, 100.0]
-    run = walk(make_run(tmp_path, searched, rows(120, 1), rows(80, 2)))
+    run = finished(make_run(tmp_path, searched, rows(120, 1), rows(80, 2)))
     page, best = page_of(run), run.result("select")
     table = cells(page)
     for trial in best["trials"]:

@@ -22,8 +22,8 @@ from gdmix_core.data.tfrecord.decoder import MISSING, OK, Field, Kind, decode
 from gdmix_core.data.tfrecord.files import iter_chunks
 from gdmix_core.errors import DataError
 from gdmix_core.samples.tfrecord_writer import encode_examples, write_tfrecord
-from tests.data.example_oracle import Example, chunk_of, serialize
-from tests.data.tfrecord_oracle import file_of, payloads_of
+from tests.data.tfrecord.example_oracle import Example, chunk_of, serialize
+from tests.data.tfrecord.tfrecord_oracle import file_of, payloads_of
 
 int64s = st.one_of(st.integers(-(2**63), 2**63 - 1), st.integers(-2, 300))
 float32s = st.floats(width=32)

@@ -15,12 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 import synthetic_input as synthetic
 from click.testing import CliRunner
-from run_directory import Rows, make_run
+from run_directory import Rows, make_run, walk
 
 from gdmix_core.cli.command import main
 from gdmix_core.data.ingest.external_scores import ScorePart, read_part
 from gdmix_core.errors import ConfigError, DataError
-from gdmix_core.execution import dispatch
 from gdmix_core.scoring.score_files import ScoreColumns, read_scores
 from gdmix_core.scoring.score_input import score_input
 
@@ -39,12 +38,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
             "global": {"fixed_effect": {}, "bag": "global"},
             "per_user": {"random_effect": {"entity": "user_id", "shards": 2}, "bag": "per_user"},
         },
-        "engine": {"local": {"processes": 1}},
     }
     names = {name: [(f"{name}_{i}", "") for i in range(size)] for name, size in synthetic.FEATURES.items()}
     run = make_run(tmp_path_factory.mktemp("model"), config, rows, feature_names=names)
-    for step in run.plan.steps[2:]:
-        dispatch.execute(run, step)
+    walk(run)
     return run.path("export")
 
 

@@ -12,12 +12,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import synthetic_input as synthetic
-from run_directory import Rows, make_run
+from run_directory import Rows, make_run, walk
 
 from gdmix_core.data.feature_list import FeatureList, write_feature_list
 from gdmix_core.data.ragged import Bag
 from gdmix_core.errors import DataError
-from gdmix_core.execution import dispatch
 from gdmix_core.scoring.score_input import score_input
 
 DATA = synthetic.make_rows(60, seed=2)
@@ -35,12 +34,10 @@ def trained(folder: Path, **of_coordinates: dict[str, Any]) -> str:
     config = {
         "columns": {"label": "response", "weight": "weight", "offset": "offset"},
         "coordinates": {name: {**each, **of_coordinates.get(name, {})} for name, each in coordinates.items()},
-        "engine": {"local": {"processes": 1}},
     }
     names = {name: [(f"{name}_{i}", "") for i in range(size)] for name, size in synthetic.FEATURES.items()}
     run = make_run(folder, config, rows, feature_names=names)
-    for step in run.plan.steps[2:]:
-        dispatch.execute(run, step)
+    walk(run)
     return run.path("export")
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from run_directory import make_run
-from search_runs import TRAINING, VALIDATION, content, walk
+from run_directory import make_run, walk
+from search_runs import TRAINING, VALIDATION, content
 
 from gdmix_core.pipeline.run import Run
 

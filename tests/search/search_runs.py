@@ -10,7 +10,6 @@ import numpy as np
 from rich.console import Console
 from run_directory import Rows
 
-from gdmix_core.execution import dispatch
 from gdmix_core.execution.local_run import metrics_table
 from gdmix_core.models.native import read_model
 from gdmix_core.pipeline.run import Run
@@ -44,18 +43,8 @@ def content(l2: tuple[Any, Any], **changes: Any) -> dict[str, Any]:
         },
         "passes": {"max": 2},
         "metrics": ["logloss", "auc"],
-        "engine": {"local": {"processes": 1}},
         **changes,
     }  # fmt: skip
-
-
-def walk(run: Run) -> None:
-    """Every step after partition, as `gdmix run` walks them."""
-    stopped = False
-    for step in run.plan.steps[2:]:
-        if not (stopped and step.pass_number):
-            result = dispatch.execute(run, step)
-            stopped |= step.kind == "gate" and not result["continue"]
 
 
 def models(run: Run) -> dict[str, Any]:

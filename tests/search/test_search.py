@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from run_directory import make_run
-from search_runs import GLOBAL, TRAINING, USER, VALIDATION, content, models, shown, stamps, walk
+from run_directory import make_run, walk
+from search_runs import GLOBAL, TRAINING, USER, VALIDATION, content, models, shown, stamps
 
 from gdmix_core.execution.local_run import metrics_table
 from gdmix_core.pipeline.run import Run
@@ -172,6 +172,7 @@ def test_a_search_in_an_object_store(tmp_path: Path, grid: Run):
     assert Run.open("memory://search/run").result("select")["trials"] == grid.result("select")["trials"]
 
 
+@pytest.mark.slow
 def test_worker_processes_know_the_data_and_where_to_start(grid: Run, tmp_path: Path):
     """Shards in two processes; the result is the same to the bit, as it is without a search."""
     run = make_run(tmp_path, content(([3], [10, 1]), engine={"local": {"processes": 2}}), TRAINING, VALIDATION)

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
-from run_directory import Rows, make_run
-from search_runs import TRAINING, USER, VALIDATION, content, models, shown, stamps, walk
+from run_directory import Rows, make_run, walk
+from search_runs import TRAINING, USER, VALIDATION, content, models, shown, stamps
 
 from gdmix_core.config.search_space import round_count, trials_of_round
 from gdmix_core.errors import DataError, StepError, StorageError

@@ -31,7 +31,6 @@ COORDINATES: dict[str, Any] = {
     "global": {"fixed_effect": {}, "bag": "global"},
     "per_user": {"random_effect": {"entity": "user_id", "shards": 3}, "bag": "user", "regularize_intercept": True},
 }
-ALONE = {"engine": {"local": {"processes": 1}}}
 Named = dict[Any, dict[Feature, tuple[float, float | None]]]
 
 
@@ -45,7 +44,7 @@ def make_rows(names: dict[str, list[Feature]], *, seed: int = 0, text: bool = Fa
 
 def earlier_run(root: Path, *, text: bool = False, variances: bool = True, **changes: Any) -> Run:
     """A finished run over the OLD features, whose exported models have variances."""
-    run = make_run(root, {"coordinates": COORDINATES, **ALONE, **changes}, make_rows(OLD, text=text), feature_names=OLD)
+    run = make_run(root, {"coordinates": COORDINATES, **changes}, make_rows(OLD, text=text), feature_names=OLD)
     for step in run.plan.steps[2:-1]:
         dispatch.execute(run, step)
         if variances and step.kind.startswith("train"):

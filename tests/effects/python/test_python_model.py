@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from run_directory import Rows, make_run
+from run_directory import Rows, make_run, walk
 from waiting import wait_for
 
 from gdmix_core import storage
@@ -50,18 +50,8 @@ def run_of(root: Path | str, function: str, passes: int = 1, validation: bool = 
             "per_user": {"random_effect": {"entity": "user", "shards": 2}, "bag": "per_user"},
         },
         "passes": {"max": passes},
-        "engine": {"local": {"processes": 1}},  # this one: no other sees the files of memory://
     }
     return make_run(root, config, rows_of(ROWS, 0), rows_of(30, 1) if validation else None, rows_per_block=40)
-
-
-def walk(run: Run, upto: str) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for step in run.plan.steps[2:]:
-        result = dispatch.execute(run, step)
-        if step.id == upto:
-            break
-    return result
 
 
 def ridge_oracle(rows: Rows, offset: np.ndarray, l2: float) -> np.ndarray:

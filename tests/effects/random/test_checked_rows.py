@@ -104,6 +104,7 @@ def corruptions(draw: st.DrawFn) -> tuple[EntityRows, str]:
     return replace(ROWS, ids=pa.array(ids)), "both"
 
 
+@pytest.mark.slow
 @given(corruptions(), st.booleans())
 def test_one_fault_anywhere_is_an_error(corruption: tuple[EntityRows, str], lasso: bool):
     rows, found_by = corruption

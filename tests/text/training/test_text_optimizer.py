@@ -182,7 +182,7 @@ TWO_REPLICAS = """
 import numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from tests.text.test_text_optimizer import SHAPES, SmallNetwork, gradients_of, settings_of, update_of
+from tests.text.training.test_text_optimizer import SHAPES, SmallNetwork, gradients_of, settings_of, update_of
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 # sgd shows a gradient summed twice, from which adam's steps would not differ.
 for name, precision in [("sgd", "float32"), ("adamw", "mixed_float16")]:
@@ -214,5 +214,5 @@ for name, precision in [("sgd", "float32"), ("adamw", "mixed_float16")]:
 @pytest.mark.slow
 @pytest.mark.tensorflow
 def test_replicas_do_not_sum_gradients_a_second_time() -> None:
-    repository = Path(__file__).resolve().parents[2]
+    repository = Path(__file__).resolve().parents[3]
     subprocess.run([sys.executable, "-c", TWO_REPLICAS], cwd=repository, check=True)

@@ -156,7 +156,7 @@ def test_killed_parent_and_killed_worker_cost_only_time(
 ) -> None:
     run = make(tmp_path, workers=2, restarts=1)
     checkpoint = checkpoint_of(run)
-    program = f"from tests.effects.test_fixed_workers import *; train(Run.open({run.root!r}))"
+    program = f"from tests.effects.linear.test_fixed_workers import *; train(Run.open({run.root!r}))"
     parent = subprocess.Popen(
         [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     )

@@ -16,7 +16,7 @@ from gdmix_core.effects.linear import posterior_variances, training
 from gdmix_core.errors import ConfigError
 from gdmix_core.models.native import read_model
 from gdmix_core.pipeline.run import Run
-from tests.effects.test_fixed_penalties import FEATURES, NORMALIZATIONS, TASKS, make, oracle, rows, train
+from tests.effects.linear.test_fixed_penalties import FEATURES, NORMALIZATIONS, TASKS, make, oracle, rows, train
 from tests.run_directory import Rows
 
 

@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from run_directory import Rows, make_run
+from run_directory import Rows, make_run, walk
 from scipy.special import expit
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.tree import DecisionTreeRegressor
 
-from gdmix_core.execution import dispatch
 from gdmix_core.pipeline.run import Run
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = Path(__file__).resolve().parents[3] / "docs"
 FEATURES = 6
 
 
@@ -41,13 +40,6 @@ def run_of(root: Path, training: Rows, validation: Rows | None = None, passes: i
     return make_run(root, config, training, validation)
 
 
-def train(run: Run, upto: str) -> None:
-    for step in run.plan.steps[2:]:
-        dispatch.execute(run, step)
-        if step.id == upto:
-            return
-
-
 def test_the_page_quotes_the_module_that_is_tested():
     assert (DOCS / "examples" / "boosted_trees.py").read_text() in (DOCS / "external.md").read_text()
 
@@ -56,7 +48,7 @@ def test_without_offsets_it_is_scikit_learns_own(tmp_path: Path):
     rows = rows_of(400, 0, offset=False)
     settings = {"n_estimators": 15, "max_depth": 2}
     run = run_of(tmp_path, rows, rows_of(100, 1, offset=False), **settings)
-    train(run, "pass_01.global.evaluate")
+    walk(run, "pass_01.global.evaluate")
     own = GradientBoostingClassifier(init="zero", random_state=0, **settings)
     own.fit(rows.bags["global"], rows.label, rows.weight)
     scores = np.load(run.scores(1, "global", "training"))
@@ -70,7 +62,7 @@ def test_without_offsets_it_is_scikit_learns_own(tmp_path: Path):
 def test_a_tree_is_grown_on_what_the_offset_leaves(tmp_path: Path):
     rows = rows_of(400, 0)
     run = run_of(tmp_path, rows, n_estimators=1, learning_rate=1.0, max_depth=2)
-    train(run, "pass_01.global.evaluate")
+    walk(run, "pass_01.global.evaluate")
     x, y, weight = (np.asarray(part) for part in (rows.bags["global"], rows.label, rows.weight))
     p = expit(np.asarray(rows.offset))
     tree = DecisionTreeRegressor(max_depth=2, random_state=0)
@@ -86,7 +78,7 @@ def test_a_tree_is_grown_on_what_the_offset_leaves(tmp_path: Path):
 def test_two_passes_find_what_neither_part_finds_alone(tmp_path: Path):
     training, validation = rows_of(1500, 0), rows_of(1000, 1)
     run = run_of(tmp_path, training, validation, passes=2, n_estimators=30, max_depth=3)
-    train(run, "export")
+    walk(run, "export")
     loss = {
         step.id: run.result(step.id)["metrics"]["validation"]["logloss"]
         for step in run.plan.steps

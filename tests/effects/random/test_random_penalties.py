@@ -46,6 +46,7 @@ def sizes(rows: Rows, normalization: str) -> dict[int, float]:
     return {-1: 1.0, **{j: float(s) if s > 0 else 1.0 for j, s in enumerate(found)}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("settings", [{"l1": 0.5, "l2": 0.0}, {"l1": 0.4, "l2": 0.3}, {"l2": 1.5, "alpha": 0.4}])
 def test_l1_and_elastic_net(tmp_path: Path, task: str, settings: dict[str, float]):

@@ -25,8 +25,8 @@ from gdmix_core.pipeline.loading import parse_config
 from gdmix_core.pipeline.run import Run
 from gdmix_core.pipeline.search_check import check_search
 from gdmix_core.scoring.score_input import score_input
-from tests.text import nights
-from tests.text.nights import COORDINATES, NEW_FEATURES, OLD_FEATURES, PER_USER, TEXT
+from tests.text.initial import nights
+from tests.text.initial.nights import COORDINATES, NEW_FEATURES, OLD_FEATURES, PER_USER, TEXT
 
 pytestmark = pytest.mark.tensorflow
 

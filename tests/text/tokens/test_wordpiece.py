@@ -6,12 +6,12 @@ import functools
 
 import pytest
 import tensorflow as tf
+from bert_reference import basic_tokens, bert_ids
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gdmix_core.errors import DataError
 from gdmix_core.text.tokens.wordpiece import WordPieceTokenizer
-from tests.text.bert_reference import basic_tokens, bert_ids
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 LETTERS = tuple("abcdeinostuABé.,!?-'$中ßςσ")

@@ -118,6 +118,7 @@ def test_models_are_scipys_and_scores_are_theirs(tmp_path: Path, text):
     assert not scores_of(run, "validation")[unseen].any()
 
 
+@pytest.mark.slow
 def test_most_rows_beyond_the_cap_are_scored_but_not_trained_on(tmp_path: Path):
     rows = make_rows(400)
     run = trained(tmp_path, rows, samples={"max": 30})

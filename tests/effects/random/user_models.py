@@ -20,7 +20,7 @@ from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.run import Run
 from gdmix_core.training_context import TrainingContext
 from tests.run_directory import Rows, make_run, mark_initialized
-from tests.solvers import loss_formulas
+from tests.solvers.losses import loss_formulas
 
 FEATURES = 5
 TRAIN = "pass_01.per_user.train"

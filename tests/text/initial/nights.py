@@ -70,7 +70,7 @@ def names_of(features: dict[str, list[int]]) -> dict[str, list[tuple[str, str]]]
 
 def first_night(root: Path, coordinates: dict[str, Any] | None = None, **changes: Any) -> Run:
     """A finished run, whose network was trained in this process."""
-    config = {"coordinates": coordinates or COORDINATES, "engine": {"local": {"processes": 1}}, **changes}
+    config = {"coordinates": coordinates or COORDINATES, **changes}
     run = make_run(root, config, rows_of(300, 1), rows_of(100, 2), feature_names=names_of(OLD_FEATURES))
     return walk(run)
 
@@ -88,7 +88,6 @@ def second_night(root: Path, initial: Any, coordinates: dict[str, Any] | None = 
     config = {
         "coordinates": coordinates or COORDINATES,
         "initial_model": initial,
-        "engine": {"local": {"processes": 1}},
         **changes,
     }
     return make_run(root, config, training, common_rows(100, 4), feature_names=names_of(NEW_FEATURES))

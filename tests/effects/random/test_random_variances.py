@@ -11,7 +11,7 @@ from user_models import LOSS_OF_TASK, configured, design, make_rows, models, row
 
 from gdmix_core.execution.dispatch import execute
 from gdmix_core.models.native import read_model
-from tests.solvers import loss_formulas
+from tests.solvers.losses import loss_formulas
 
 
 def expected_variances(rows, user, model, l2: float, mode: str, task: str) -> dict[int, float]:

@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from entity_problem import Entity, Model, Objective, random_entity, solve
 from numpy.typing import NDArray
 
 from gdmix_core.solvers.empirical_bayes.fixed_point import Mode, Sums, updated_variance
+from tests.solvers.entity.entity_problem import Entity, Model, Objective, random_entity, solve
 
 STEP = 0.01  # in log σ²
 

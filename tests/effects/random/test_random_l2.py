@@ -21,7 +21,7 @@ from gdmix_core.pipeline.run import Run
 from gdmix_core.solvers.empirical_bayes.fixed_point import MAX_VARIANCE, MIN_VARIANCE
 from gdmix_core.training_context import TrainingContext
 from tests.run_directory import Rows, make_run
-from tests.solvers import loss_formulas
+from tests.solvers.losses import loss_formulas
 
 
 def automatic(mode: str = "intercept_slopes", **settings: Any) -> dict[str, Any]:
@@ -144,6 +144,7 @@ def test_every_mode_ends_to_end(tmp_path: Path, mode: str, names: set[str]):
         assert l2["next"]["slopes_least"] < l2["next"]["slopes_median"] < l2["next"]["slopes_largest"]
 
 
+@pytest.mark.slow
 def test_processes_and_groups_change_no_byte(tmp_path: Path):
     rows, validation = make_rows(900, users=60), make_rows(60, seed=8, users=70)
     written = []

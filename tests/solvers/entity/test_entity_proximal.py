@@ -9,11 +9,11 @@ import pytest
 from entity_problem import Entity, Model, Objective, Solution, assert_optimal, random_entity, solve
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_formulas import LOSS_NAMES
 from numpy.typing import NDArray
 from scipy import optimize
 
 from gdmix_core.solvers.entity.newton import CONVERGED, ITERATION_LIMIT, NO_DATA, SEPARATED
+from tests.solvers.losses.loss_formulas import LOSS_NAMES
 
 KINDS = ("l1", "elastic_net", "bounds", "l1_and_bounds", "prior", "everything")
 
@@ -80,6 +80,7 @@ def model_of(kind: str, loss: str, rng: np.random.Generator, features: int, stre
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("loss", LOSS_NAMES)
 @settings(max_examples=5, derandomize=True)

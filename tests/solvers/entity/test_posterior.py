@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import loss_formulas
 import numpy as np
 import pytest
 from entity_problem import Entity, Model, Objective, random_entity, solve
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_formulas import LOSS_NAMES
 from numpy.typing import NDArray
 
 from gdmix_core.solvers.entity import posterior
 from gdmix_core.solvers.entity.posterior import FULL, SIMPLE
+from tests.solvers.losses import loss_formulas
+from tests.solvers.losses.loss_formulas import LOSS_NAMES
 
 
 def some_entities(rng: np.random.Generator, loss: str, count: int = 3) -> list[Entity]:

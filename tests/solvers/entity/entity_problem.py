@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import loss_formulas
 import numpy as np
-from loss_formulas import LOSSES
 from numpy.typing import NDArray
 from scipy import optimize, special
 
@@ -16,6 +14,8 @@ from gdmix_core.solvers.entity.local_index import build_local_index
 from gdmix_core.solvers.entity.newton import CONVERGED, NO_DATA, SEPARATED
 from gdmix_core.solvers.entity.problem import Constraints, Entities, Features, Limits, Measures, Outcome, Penalty, Rows
 from gdmix_core.solvers.entity.solve import solve_entities
+from tests.solvers.losses import loss_formulas
+from tests.solvers.losses.loss_formulas import LOSSES
 
 # Looks at rows whose margins lie beyond this as the solver's bound for models without a finite optimum.
 LARGEST_SANE_MARGIN = 200.0

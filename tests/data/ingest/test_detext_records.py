@@ -10,8 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 import synthetic_input as synthetic
 from click.testing import CliRunner
-from example_oracle import serialize
-from tfrecord_oracle import file_of
 from validated_here import validate_here
 
 from gdmix_core.cli.command import main
@@ -21,6 +19,8 @@ from gdmix_core.errors import DataError
 from gdmix_core.execution import dispatch
 from gdmix_core.models.native import read_model
 from gdmix_core.pipeline.loading import load_config
+from tests.data.tfrecord.example_oracle import serialize
+from tests.data.tfrecord.tfrecord_oracle import file_of
 
 ROWS = synthetic.make_rows(80)
 NAMES = [("indices0", "values0"), ("indices0", "values"), ("indices", "values")]

@@ -39,7 +39,7 @@ def trained(root: Path, names: list[Feature], initial: Any = None) -> Run:
                 bags={"bag": rng.normal(size=(80, len(names)))})  # fmt: skip
     coordinates = {"global": {"fixed_effect": {}, "bag": "bag"}}
     coordinates["per_user"] = {"random_effect": {"entity": "user", "shards": 1}, "bag": "bag"}
-    config = {"coordinates": coordinates, "engine": {"local": {"processes": 1}}}
+    config = {"coordinates": coordinates}
     run = make_run(root, {**config, "initial_model": initial}, rows, feature_names={"bag": names})
     for step in run.plan.steps[2:] if initial is None else [run.plan["initialize"]]:
         dispatch.execute(run, step)

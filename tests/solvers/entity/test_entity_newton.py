@@ -15,6 +15,7 @@ from gdmix_core.solvers.entity.newton import CONVERGED, ITERATION_LIMIT, NO_DATA
 LOSS_NAMES = ("logistic", "linear", "poisson")
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50, derandomize=True)
 @given(
     seed=st.integers(0, 2**32 - 1),
