@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gdmix_core.config.pipeline import Config
 
-_CGROUP = Path("/sys/fs/cgroup")
+_GROUPS, _CGROUP = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 _UNITS = {"m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -20,21 +20,24 @@ def memory_of_machine() -> int:
     """Bytes of memory that this process can have: the machine's, or less where a control group limits it."""
     import psutil
 
-    return min([psutil.virtual_memory().total, *_limits()])
+    return min([psutil.virtual_memory().total, *limits_of_groups(_GROUPS, _CGROUP)])
 
 
-def _limits() -> list[int]:
-    """The limits of the control groups that this process is in, from its own up to the root; of cgroups v2 and v1."""
+def limits_of_groups(groups: Path, mounted: Path) -> list[int]:
+    """Return the limits of the control groups that this process is in, from its own up to the root, in bytes.
+
+    groups: the kernel's list of them; mounted: where cgroups v2, or v1's folders of controllers, are mounted
+    """
     found = []
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        lines = groups.read_text().splitlines()
     except OSError:
         return []
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers not in ("", "memory"):
             continue
-        root, name = (_CGROUP, "memory.max") if not controllers else (_CGROUP / "memory", "memory.limit_in_bytes")
+        root, name = (mounted, "memory.max") if not controllers else (mounted / "memory", "memory.limit_in_bytes")
         folder = root / path.lstrip("/")
         # Inside a container the path is the host's, and its own group is mounted at the root.
         for place in dict.fromkeys([folder, *folder.parents, root]):
