@@ -48,8 +48,6 @@ class SparkEngine:
     ) -> list[dict[str, Any]]:
         """Reads the records twice: for the sample, and for the rows."""
         spark = self._spark()
-        cores = spark.sparkContext.defaultParallelism
-        records, scores = records.packed(cores), scores.packed(cores)
         begins = starts(_sample(spark, records, uids))
         schema = pa.schema([pa.field(_RANGE, pa.int32()), *records.schema])
 
@@ -58,7 +56,7 @@ class SparkEngine:
             return pa.RecordBatch.from_arrays([ranges, *batch.columns], schema=schema)
 
         rows = _read(spark, records, schema, with_range)
-        if scores.tasks:
+        if scores.sizes:
             rows = rows.union(_read(spark, scores, schema, with_range))
         return _written(rows.repartitionById(len(begins) + 1, _RANGE), schema, _RANGE, write, drop=True)
 
@@ -66,7 +64,6 @@ class SparkEngine:
         self, feed: Feed, column: str, groups: int, order: Sequence[str], write: Write
     ) -> list[dict[str, Any]]:
         spark = self._spark()
-        feed = feed.packed(spark.sparkContext.defaultParallelism)
         rows = _read(spark, feed, feed.schema, lambda batch: batch)
         grouped = rows.repartitionById(groups, column).sortWithinPartitions(*order)
         return _written(grouped, feed.schema, column, write)
@@ -88,17 +85,18 @@ def _sample(spark: SparkSession, records: Feed, uids: Callable[[int], Iterable[p
     """The sample of the uids of all tasks' pieces, from each task's own."""
     uid = records.schema.field("uid").type
     schema = pa.schema([("records", pa.int64()), ("uids", pa.list_(_spark_type(uid)))])
+    tasks = records.tasks(spark.sparkContext.defaultParallelism)
 
     def scan(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         own = UidSample()
-        for number in _pieces_of(batches, records.tasks):
+        for number in _pieces_of(batches, tasks):
             for read in uids(number):
                 own.add(read)
         sampled = own.uids()
         found = [[] if sampled is None else _to_spark(sampled).to_pylist()]
         yield pa.record_batch([pa.array([own.count]), pa.array(found, schema.field(1).type)], schema=schema)
 
-    table = _numbers(spark, records.tasks).mapInArrow(scan, from_arrow_schema(schema)).toArrow()
+    table = _numbers(spark, tasks).mapInArrow(scan, from_arrow_schema(schema)).toArrow()
     sample = UidSample()
     for count, found in zip(table["records"].to_pylist(), table["uids"], strict=True):
         sample.add(_from_spark(found.values.cast(_spark_type(uid)), uid), count)
@@ -108,12 +106,12 @@ def _sample(spark: SparkSession, records: Feed, uids: Callable[[int], Iterable[p
 def _read(
     spark: SparkSession, feed: Feed, schema: pa.Schema, prepare: Callable[[pa.RecordBatch], pa.RecordBatch]
 ) -> DataFrame:
-    def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for task in batch.column(0).to_pylist():
-                yield from (to_spark(prepare(rows)) for rows in feed.rows(task))
+    tasks = feed.tasks(spark.sparkContext.defaultParallelism)
 
-    return _numbers(spark, feed.tasks).mapInArrow(read, from_arrow_schema(for_spark(schema)))
+    def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        yield from (to_spark(prepare(rows)) for rows in feed.rows(_pieces_of(batches, tasks)))
+
+    return _numbers(spark, tasks).mapInArrow(read, from_arrow_schema(for_spark(schema)))
 
 
 def _written(

@@ -8,22 +8,22 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import queue
-import re
 import shutil
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 
 from gdmix_core.data.engines.interface import Feed, Write
 from gdmix_core.data.engines.uid_ranges import UidSample, range_of
+from gdmix_core.data.shards import entity_runs
 from gdmix_core.errors import StorageError
 from gdmix_core.paths import local_path
 from gdmix_core.pipeline.plan import Step
@@ -37,8 +37,6 @@ from gdmix_core.workers.prefetch import prefetch, prefetch_many
 _SORTING = 0.5
 # Groups that wait to be written or are being written; writing needs about three times their size.
 _WRITING = 0.1
-_ROWS_PER_BATCH = 16_384
-_MOST_BYTES = 1 << 30  # of a column in a batch, which has 32-bit offsets
 _STREAM_BATCHES = 4
 
 Group = tuple[int, pa.RecordBatch]
@@ -87,11 +85,10 @@ class EmbeddedEngine:
             yield from self._read(scores, show)
 
         def groups(ordered: Iterator[pa.RecordBatch]) -> Iterator[Group]:
-            first = next(ordered, None)
+            first = list(islice(ordered, 1))  # the sample is complete when it is there
             begins = starts(sample)
-            while first is not None:
-                yield from _cut(first, range_of(_ends(first.column("uid")), begins), begins)
-                first = next(ordered, None)
+            for batch in chain(first, ordered):
+                yield from _by_number(batch, _ranges(batch.column("uid"), begins))
 
         return self._written(rows(), records.schema, ["uid"], groups, write, show)
 
@@ -107,21 +104,18 @@ class EmbeddedEngine:
 
         def cut(ordered: Iterator[pa.RecordBatch]) -> Iterator[Group]:
             for batch in ordered:
-                numbers = batch.column(column).to_numpy()
-                begins = np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 1))
-                for begin, end in zip(begins, [*begins[1:], len(numbers)], strict=True):
-                    yield int(numbers[begin]), batch.slice(begin, end - begin)
+                yield from _by_number(batch, batch.column(column))
 
         return self._written(self._read(feed, show), feed.schema, [column, *order], cut, write, show)
 
     def _read(self, feed: Feed, show: _Progress) -> Iterator[pa.RecordBatch]:
         """Yield the rows of all tasks, read by as many threads as there are cores."""
-        feed = feed.packed(self._cores)
-        sizes = [sum(feed.sizes[number] for number in task) for task in feed.tasks]
+        tasks = feed.tasks(self._cores)
+        sizes = [sum(feed.sizes[number] for number in task) for task in tasks]
         show.expect(sum(sizes))
 
         def rows(task: int) -> Iterator[pa.RecordBatch]:
-            yield from feed.rows(task)
+            yield from feed.rows(tasks[task])
             show.have_read(sizes[task])
 
         made = prefetch_many(len(sizes), rows, self._cores, 2 * self._cores, self._ended)
@@ -140,12 +134,14 @@ class EmbeddedEngine:
         show: _Progress,
     ) -> list[dict[str, Any]]:
         """Cut the sorted rows into groups and return what `write` returns for each."""
+        from gdmix_core.data.engines.sorter import Sorter  # and DuckDB, which a step that is done does not wait for
+
         shutil.rmtree(self._spill, ignore_errors=True)
         self._ended.clear()
         try:
             _make_folder(Path(self._spill).parent)
             with (
-                _Sorter(self._cores, int(self._memory * _SORTING), self._spill, self._ended) as sorter,
+                Sorter(self._cores, int(self._memory * _SORTING), self._spill, self._ended) as sorter,
                 # In a separate thread, so that this one can be interrupted.
                 contextlib.closing(prefetch(sorter.ordered(rows, schema, order))) as ordered,
             ):
@@ -166,111 +162,16 @@ def _make_folder(folder: Path) -> None:
         ) from None
 
 
-class _Sorter:
-    """A separate DuckDB that sorts one stream of rows."""
-
-    def __init__(self, cores: int, memory: int, spill: str, ended: threading.Event) -> None:
-        """ended: set when the block is left, for those who make the rows."""
-        self._spill = spill
-        self._ended = ended
-        self._idle = threading.Event()
-        self._idle.set()
-        self._connection = duckdb.connect(
-            ":memory:",
-            config={
-                "threads": cores,
-                "memory_limit": f"{memory >> 20}MiB",
-                "temp_directory": spill,
-                "arrow_large_buffer_size": True,
-                "preserve_insertion_order": False,
-                # Nothing is fetched from anywhere.
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-            },
-        )
-
-    def __enter__(self) -> _Sorter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._connection.interrupt()
-        self._idle.wait()
-        self._connection.close()
-
-    def ordered(self, rows: Iterator[pa.RecordBatch], schema: pa.Schema, by: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Yield the rows sorted by the columns `by`, null first, texts by their bytes.
-
-        Raises what reading raises, and StorageError where there is no room to spill.
-        """
-        failure: list[BaseException] = []
-
-        def guarded() -> Iterator[pa.RecordBatch]:
-            # DuckDB would turn an error into a text. Columns go by number: its names do not know upper case.
-            try:
-                for batch in rows:
-                    if self._ended.is_set():
-                        raise _AbandonedError
-                    yield batch.rename_columns(numbered)
-            except BaseException as error:
-                failure.append(error)
-                raise
-
-        numbered = [f"c{k}" for k in range(len(schema))]
-        reader = pa.RecordBatchReader.from_batches(
-            pa.schema([field.with_name(name) for field, name in zip(schema, numbered, strict=True)]), guarded()
-        )
-        keys = ", ".join(f"{numbered[schema.get_field_index(name)]} NULLS FIRST" for name in by)
-        self._idle.clear()
-        try:
-            self._connection.register("rows", reader)
-            for batch in self._connection.sql(f"SELECT * FROM rows ORDER BY {keys}").to_arrow_reader(_ROWS_PER_BATCH):
-                yield from _in_schema(batch, schema)
-        except (duckdb.Error, pa.ArrowException) as error:
-            if failure:
-                raise failure[0] from None
-            raise self._explained(error) from None
-        finally:
-            self._idle.set()
-
-    def _explained(self, error: Exception) -> Exception:
-        """Return the error with advice for the user if too little room caused it."""
-        text = str(error).splitlines()[0]
-        if re.search(r"No space left|offload|temporary directory|disk", text, re.IGNORECASE):
-            return StorageError(
-                f"{self._spill}: no room for what is sorted ({text}); make room there, let engine.local.spill name "
-                "another folder, or raise engine.local.memory"
-            )
-        if isinstance(error, duckdb.OutOfMemoryException):
-            return StorageError(f"too little memory to sort ({text}); raise engine.local.memory")
-        return error
+def _ranges(uids: pa.Array, starts: pa.Array) -> pa.Array:
+    """Return the range of each uid; they ascend, so the first and the last often say it of all."""
+    ends = range_of(pa.concat_arrays([uids[:1], uids[-1:]]), starts)
+    return pa.array(np.full(len(uids), ends[0]) if ends[0] == ends[1] else range_of(uids, starts))
 
 
-def _in_schema(batch: pa.RecordBatch, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """Yield the batch in the types of the schema: in several, where one would be too large for 32-bit offsets."""
-    wide = [c for c in batch.columns if pa.types.is_large_binary(c.type) or pa.types.is_large_string(c.type)]
-    if batch.num_rows > 1 and any(column.nbytes > _MOST_BYTES for column in wide):
-        half = batch.num_rows // 2
-        yield from _in_schema(batch.slice(0, half), schema)
-        yield from _in_schema(batch.slice(half), schema)
-        return
-    columns = [c.cast(field.type) for c, field in zip(batch.columns, schema, strict=True)]
-    yield pa.RecordBatch.from_arrays(columns, schema=schema)
-
-
-def _ends(column: pa.Array) -> pa.Array:
-    return pa.concat_arrays([column[:1], column[-1:]])
-
-
-def _cut(batch: pa.RecordBatch, ends: np.ndarray, starts: pa.Array) -> Iterator[Group]:
-    """Yield the rows of a batch by the range of their uids, which ascend; ends: ranges of its first and last row."""
-    if ends[0] == ends[1]:
-        yield int(ends[0]), batch
-        return
-    ranges = range_of(batch.column("uid"), starts)
-    begins = np.flatnonzero(np.diff(ranges, prepend=ranges[0] - 1))
-    for begin, end in zip(begins, [*begins[1:], len(ranges)], strict=True):
-        yield int(ranges[begin]), batch.slice(begin, end - begin)
+def _by_number(batch: pa.RecordBatch, numbers: pa.Array) -> Iterator[Group]:
+    """Yield the rows of each number, which ascend."""
+    for begin, length in zip(*entity_runs(numbers), strict=True):
+        yield numbers[begin].as_py(), batch.slice(begin, length)
 
 
 def _write_groups(
@@ -329,10 +230,6 @@ def _write_groups(
         return results
 
 
-class _AbandonedError(Exception):
-    """The rows of a group do not come to their end, because something else has failed."""
-
-
 class _Stream:
     """A group that is written while its rows come in."""
 
@@ -360,7 +257,7 @@ class _Stream:
 
     def abandon(self) -> None:
         with contextlib.suppress(Exception):
-            self.put(_AbandonedError())
+            self.put(CancelledError())
 
 
 class _Progress:

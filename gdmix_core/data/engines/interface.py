@@ -8,7 +8,7 @@ functions, so that frame and shards are the same to the byte.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -21,7 +21,7 @@ _FEWEST_ROWS, _FEWEST_BYTES = 1024, 1 << 20  # of a batch that waits for no othe
 
 @dataclass(frozen=True)
 class Feed:
-    """Pieces of input, packed into tasks that can be read at the same time.
+    """Pieces of input that can be read at the same time.
 
     schema: of the rows that are read; sizes: about how many bytes each piece has; read: the rows of a piece
     """
@@ -29,16 +29,15 @@ class Feed:
     schema: pa.Schema
     sizes: Sequence[int]
     read: Callable[[int], Iterable[pa.RecordBatch]]
-    tasks: list[list[int]] = field(default_factory=list)
 
-    def packed(self, cores: int) -> Feed:
-        """Return the same feed with its pieces packed into tasks for so many cores."""
-        return Feed(self.schema, self.sizes, self.read, pack(self.sizes, cores))
+    def tasks(self, cores: int) -> list[list[int]]:
+        """Return the pieces of each task, packed for so many cores."""
+        return pack(self.sizes, cores)
 
-    def rows(self, task: int) -> Iterator[pa.RecordBatch]:
-        """Yield the rows of a task's pieces in order. Small batches are joined: each costs as much as many rows do."""
+    def rows(self, pieces: Iterable[int]) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of the pieces in order. Small batches are joined: each costs as much as many rows do."""
         waiting: list[pa.RecordBatch] = []
-        for number in self.tasks[task]:
+        for number in pieces:
             for batch in self.read(number):
                 waiting.append(batch)
                 if sum(b.num_rows for b in waiting) >= _FEWEST_ROWS or sum(b.nbytes for b in waiting) >= _FEWEST_BYTES:
