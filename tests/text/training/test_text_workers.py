@@ -76,7 +76,7 @@ def test_a_worker_under_a_parameter_server_dies_and_another_goes_on(
     tmp_path: Path, listen: Callable[[progress.Listener], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    settings = {**EVERYTHING, "mode": "parameter_server", "workers": 2, "epochs": 5, "patience": 50}
+    settings = {**EVERYTHING, "mode": "parameter_server", "workers": 2, "epochs": 8, "patience": 50}
     validation = text_rows(211, 23)
     run = text_run(tmp_path, text_rows(503, 22), validation, **settings)
     killed: list[int] = []
@@ -90,10 +90,11 @@ def test_a_worker_under_a_parameter_server_dies_and_another_goes_on(
     result = execute(run, run.plan[STEP])
     assert re.search("worker 1 was killed by SIGKILL.*; starting another in its place", caplog.text)
     assert "from the checkpoint" not in caplog.text
-    assert len(result["curve"]) == 5
-    assert result["curve"][-1]["loss"] < 0.9 * result["curve"][0]["loss"]
+    assert len(result["curve"]) == 8
+    # Workers that do not wait differ from run to run: the bounds stand far from what a run finds.
+    assert result["curve"][-1]["loss"] < 0.95 * np.log(2)
     assert [len(scores(run, split)) for split in SPLITS] == [503, 211]
     z = validation.offset + scores(run, "validation")
     above = z[validation.label == 1][:, None] > z[validation.label == 0]
-    assert above.mean() > 0.6  # workers that do not wait differ from run to run
+    assert above.mean() > 0.6
     wait_until(lambda: not (workers_of(os.getpid()) or workers_of(os.getpid(), "ps")))
