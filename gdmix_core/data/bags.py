@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from gdmix_core.data.mapped_arrays import Empty
 from gdmix_core.data.ragged import Bag
 from gdmix_core.errors import DataError
 from gdmix_core.jit import njit
@@ -195,12 +196,15 @@ def _take(
     out_offsets[len(rows)] = at
 
 
-def take(bag: Bag, rows: NDArray[np.int64]) -> Bag:
-    """Return the rows at the given positions, in order. Raises IndexError for a position that is not one of a row."""
+def take(bag: Bag, rows: NDArray[np.int64], empty: Empty = np.empty) -> Bag:
+    """Return the rows at the given positions, in order; empty: makes the arrays.
+
+    Raises IndexError for a position that is not one of a row.
+    """
     if len(rows) and rows.min() < 0:
         raise IndexError(f"row {rows.min()} of a bag")
     entries = int(np.sum(bag.offsets[rows + 1] - bag.offsets[rows]))
-    out = Bag(np.empty(len(rows) + 1, np.int64), np.empty(entries, np.int32), np.empty(entries, bag.values.dtype))
+    out = Bag(empty(len(rows) + 1, np.int64), empty(entries, np.int32), empty(entries, bag.values.dtype))
     _take(bag.offsets, bag.indices, bag.values, rows, out.offsets, out.indices, out.values)
     return out
 

@@ -77,26 +77,45 @@ def row_ends(offsets: ArrayLike, entries: int, what: str) -> NDArray[np.int64]:
 # reassoc: the sum is 0 or NaN in any order.
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def is_sound(
-    offsets: NDArray[np.int64], indices: NDArray[np.int32], values: NDArray[np.floating], ascending: bool
+    offsets: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[np.floating],
+    begin: int,
+    end: int,
+    limit: int,
+    ascending: bool,
 ) -> bool:
-    """Check that all values are finite and, if `ascending`, that each row's indices ascend without repeats.
+    """Check the rows begin … end−1: they own entries that there are, with finite values and indices within
+    0 … limit−1 which, if `ascending`, ascend in each row without repeats.
 
-    The offsets have been checked. No branch is in the loops over the entries, so that the processor takes several at a
-    time: first_fault, which has them, is six times slower.
+    No branch is in the loops over the entries, so that the processor takes several at a time: first_fault, which has
+    them, is six times slower.
     """
+    first, last = offsets[begin], offsets[end]
+    if first < 0 or last > len(indices):
+        return False
+    for i in range(begin, end):
+        if offsets[i + 1] < offsets[i]:
+            return False
+    # Views, as the processor takes several entries at a time only where positions count from 0.
+    indices, values = indices[first:last], values[first:last]
     zero = values.dtype.type(0)
     total = zero
     for s in range(len(values)):
         total += values[s] * zero
+    lowest, highest = np.int32(0), np.int32(-1)
+    for s in range(len(indices)):
+        lowest = min(lowest, indices[s])
+        highest = max(highest, indices[s])
     falls = 0
     if ascending:
         for s in range(1, len(indices)):
             falls += indices[s] <= indices[s - 1]
-        for i in range(len(offsets) - 1):
-            s = offsets[i]
-            if 0 < s < offsets[i + 1]:  # from one row to the next, indices may fall
+        for i in range(begin, end):
+            s = offsets[i] - first
+            if 0 < s < offsets[i + 1] - first:  # from one row to the next, indices may fall
                 falls -= indices[s] <= indices[s - 1]
-    return total == zero and falls == 0
+    return bool(total == zero and lowest == 0 and highest < limit and falls == 0)
 
 
 @njit(cache=True, nogil=True)

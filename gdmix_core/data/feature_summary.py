@@ -14,9 +14,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from gdmix_core import storage
-from gdmix_core.data import bags
 from gdmix_core.data.feature_list import FeatureList
-from gdmix_core.data.frame import Frame
+from gdmix_core.data.frame import Frame, bag_columns, from_table
 from gdmix_core.data.ragged import Bag
 from gdmix_core.jit import njit
 
@@ -110,11 +109,7 @@ def _batches(frame: Frame, size: int) -> Iterator[list[tuple[int, int]]]:
 
 
 def _read(frame: Frame, bag: str, start: int, stop: int) -> Bag:
-    parts = [
-        bags.from_arrow(table[f"{bag}_indices"], table[f"{bag}_values"])
-        for _, table in frame.read("training", [f"{bag}_indices", f"{bag}_values"], start, stop)
-    ]
-    return parts[0]
+    return next(from_table(table, bag) for _, table in frame.read("training", bag_columns(bag), start, stop))
 
 
 @njit(cache=True, nogil=True)

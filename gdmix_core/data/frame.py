@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +13,10 @@ from gdmix_core import storage
 from gdmix_core.data import bags
 from gdmix_core.data.feature_list import FeatureList, read_feature_list
 from gdmix_core.data.id_types import arrow_type
+from gdmix_core.data.mapped_arrays import Empty
 from gdmix_core.data.ragged import Bag
 from gdmix_core.pipeline.run import Run
+from gdmix_core.workers.threads import Threads
 
 
 def share_of_rows(rows: int, rank: int, workers: int) -> tuple[int, int]:
@@ -93,11 +95,33 @@ class Frame:
         stop = self.rows(split) if stop is None else stop
         for path, first, rows in self.blocks(split):
             low, high = max(start, first), min(stop, first + rows)
-            if low >= high:
-                continue
-            with storage.open_for_read(self.whole(path)) as file:
-                table = pq.read_table(file, columns=list(columns))
-            yield low, table.slice(low - first, high - low)
+            if low < high:
+                yield low, self._read(path, columns, True).slice(low - first, high - low)
+
+    def _read(self, path: str, columns: Sequence[str], use_threads: bool) -> pa.Table:
+        with storage.open_for_read(self.whole(path)) as file:
+            return pq.read_table(file, columns=list(columns), use_threads=use_threads)
+
+    def each_block(
+        self,
+        split: str,
+        columns: Sequence[str],
+        work: Callable[[int, int, pa.Table], None],
+        start: int = 0,
+        stop: int | None = None,
+        threads: int = 1,
+    ) -> None:
+        """Call work(block's number, first row, table) for what `read` yields, in threads."""
+        stop = self.rows(split) if stop is None else stop
+        blocks = self.blocks(split)
+
+        def one(number: int) -> None:
+            path, first, rows = blocks[number]
+            low, high = max(start, first), min(stop, first + rows)
+            if low < high:
+                work(number, low, self._read(path, columns, threads == 1).slice(low - first, high - low))
+
+        Threads(threads).each(one, len(blocks))
 
     def stream(
         self, split: str, columns: Sequence[str], rows: int, start: int = 0, stop: int | None = None
@@ -122,10 +146,32 @@ class Frame:
                             first += batch.num_rows
                     first = after
 
-    def column(self, split: str, name: str, start: int = 0, stop: int | None = None) -> NDArray[np.float64]:
+    def column(self, split: str, name: str) -> NDArray[np.float64]:
         """Return float64 of the numeric column (label, weight, offset)."""
-        parts = [table[name].to_numpy() for _, table in self.read(split, [name], start, stop)]
-        return np.concatenate([np.empty(0, np.float64), *parts])
+        return self.numbers(split, [name])[0]
+
+    def numbers(
+        self,
+        split: str,
+        names: Sequence[str],
+        start: int = 0,
+        stop: int | None = None,
+        threads: int = 1,
+        empty: Empty = np.empty,
+    ) -> list[NDArray[np.float64]]:
+        """Return float64 of each of the numeric columns (label, weight, offset) of the rows start … stop−1.
+
+        empty: makes the arrays
+        """
+        rows = (self.rows(split) if stop is None else stop) - start
+        arrays = [empty(rows, np.float64) for _ in names]
+
+        def place(_: int, first: int, table: pa.Table) -> None:
+            for array, name in zip(arrays, names, strict=True):
+                array[first - start : first - start + len(table)] = table[name].to_numpy()
+
+        self.each_block(split, names, place, start, stop, threads)
+        return arrays
 
     def ids(self, split: str, name: str) -> pa.ChunkedArray:
         """Return an entity, group or text column, or uid."""
@@ -137,18 +183,63 @@ class Frame:
         kind = self.manifest["uid_type"] if name == "uid" else self.manifest["ids"][name]
         return arrow_type(kind)
 
-    def bag(self, split: str, key: str, start: int = 0, stop: int | None = None) -> Bag:
-        """Read the rows start … stop−1 of a bag, block by block, into arrays made once: nothing in memory is larger."""
+    def bag(
+        self,
+        split: str,
+        key: str,
+        start: int = 0,
+        stop: int | None = None,
+        threads: int = 1,
+        empty: Empty = np.empty,
+    ) -> Bag:
+        """Read the rows start … stop−1 of a bag, block by block, into arrays made once: nothing in memory is larger.
+
+        empty: makes the arrays
+        """
         stop = self.rows(split) if stop is None else stop
-        blocks = self.manifest["splits"][split]["blocks"]
-        room = sum(b["entries"][key] for b in blocks if b["start"] < stop and b["start"] + b["rows"] > start)
-        offsets = np.zeros(stop - start + 1, np.int64)
-        indices = np.empty(room, np.int32)
-        values = np.empty(room, np.dtype(self.manifest["bags"][key]["dtype"]))
-        for first, table in self.read(split, [f"{key}_indices", f"{key}_values"], start, stop):
-            part = bags.from_arrow(table[f"{key}_indices"], table[f"{key}_values"])
-            row, at = first - start, offsets[first - start]
-            offsets[row : row + len(part) + 1] = at + part.offsets
-            indices[at : at + len(part.indices)] = part.indices
-            values[at : at + len(part.values)] = part.values
-        return Bag(offsets, indices[: offsets[-1]], values[: offsets[-1]])
+        blocks, ends = self.manifest["splits"][split]["blocks"], self._ends(split, key, start, stop)
+        offsets = empty(stop - start + 1, np.int64)
+        offsets[:1] = offsets[-1:] = 0  # of no rows
+        indices = empty(ends[-1], np.int32)
+        values = empty(ends[-1], self.value_type(key))
+
+        def place(number: int, first: int, table: pa.Table) -> None:
+            part = from_table(table, key)
+            # Of a block that is cut at its start, the last of its entries are wanted.
+            begin = ends[number + 1] - len(part.indices) if blocks[number]["start"] < start else ends[number]
+            end, row = begin + len(part.indices), first - start
+            offsets[row : row + len(part) + 1] = begin + part.offsets
+            indices[begin:end] = part.indices
+            values[begin:end] = part.values
+
+        self.each_block(split, bag_columns(key), place, start, stop, threads)
+        begin, end = int(offsets[0]), int(offsets[-1])
+        if begin > 0:
+            offsets -= begin
+        return Bag(offsets, indices[begin:end], values[begin:end])
+
+    def value_type(self, key: str) -> np.dtype:
+        return np.dtype(self.manifest["bags"][key]["dtype"])
+
+    def entries(self, split: str, key: str, start: int = 0, stop: int | None = None) -> int:
+        """Return the entries of a bag in the blocks that have the rows start … stop−1."""
+        return self._ends(split, key, start, self.rows(split) if stop is None else stop)[-1]
+
+    def _ends(self, split: str, key: str, start: int, stop: int) -> list[int]:
+        """Return where each block's entries of a bag end, after a 0: those of blocks without rows start … stop−1 do not
+        count."""
+        ends = [0]
+        for block in self.manifest["splits"][split]["blocks"]:
+            counts = block["start"] < stop and block["start"] + block["rows"] > start
+            ends.append(ends[-1] + (int(block["entries"][key]) if counts else 0))
+        return ends
+
+
+def bag_columns(key: str) -> list[str]:
+    return [f"{key}_indices", f"{key}_values"]
+
+
+def from_table(table: pa.Table, key: str) -> Bag:
+    """Return a bag's rows of a table of the frame."""
+    indices, values = bag_columns(key)
+    return bags.from_arrow(table[indices], table[values])

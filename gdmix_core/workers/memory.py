@@ -1,10 +1,13 @@
-"""The amount of memory that the data steps may use."""
+"""The amount of memory that data may use, and the folder for what is larger."""
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from gdmix_core.config.pipeline import Config
+from gdmix_core.paths import local_path
+from gdmix_core.pipeline.run import Run
 
 _GROUPS, _CGROUP = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 _UNITS = {"m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -14,6 +17,12 @@ def memory_bound(config: Config) -> int:
     """Bytes: engine.local.memory, or half of the machine's, where a container's limit is the machine's."""
     wanted = config.engine.local.memory
     return memory_of_machine() // 2 if wanted == "auto" else int(wanted[:-1]) * _UNITS[wanted[-1]]
+
+
+def spill_folder(run: Run) -> Path:
+    """Return a local folder, which need not exist, for what is larger: engine.local.spill, or the run directory."""
+    base = local_path(run.config.engine.local.spill or run.root)
+    return Path(base or tempfile.gettempdir()) / ".gdmix-spill"
 
 
 def memory_of_machine() -> int:

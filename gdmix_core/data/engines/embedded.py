@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import queue
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,12 +24,11 @@ from gdmix_core.data.engines.interface import Feed, Write
 from gdmix_core.data.engines.uid_ranges import UidSample, range_of
 from gdmix_core.data.shards import entity_runs
 from gdmix_core.errors import StorageError
-from gdmix_core.paths import local_path
 from gdmix_core.pipeline.plan import Step
 from gdmix_core.pipeline.run import Run
 from gdmix_core.workers import progress
 from gdmix_core.workers.cores import core_count
-from gdmix_core.workers.memory import memory_bound
+from gdmix_core.workers.memory import memory_bound, spill_folder
 from gdmix_core.workers.prefetch import prefetch, prefetch_many
 
 # DuckDB's part of the memory; the rest is for what is being read and written.
@@ -44,11 +42,8 @@ Group = tuple[int, pa.RecordBatch]
 
 def embedded_engine(run: Run, step: Step) -> EmbeddedEngine:
     """Return the engine for a step, with the cores, the memory and the folder that the configuration gives it."""
-    given = run.config.engine.local.spill
-    base = local_path(given or run.root)
-    folder = Path(base or tempfile.gettempdir()) / ".gdmix-spill"
     # By the run and the step, which one process at a time makes: what a killed one left is removed by the next.
-    spill = folder / f"{hashlib.sha256(run.root.encode()).hexdigest()[:12]}-{step.id}"
+    spill = spill_folder(run) / f"{hashlib.sha256(run.root.encode()).hexdigest()[:12]}-{step.id}"
     return EmbeddedEngine(step.id, cores=core_count(run.config), memory=memory_bound(run.config), spill=str(spill))
 
 

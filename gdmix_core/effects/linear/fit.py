@@ -42,7 +42,6 @@ def fit(
     rows: TrainingRows,
     group: AllReduce,
     *,
-    threads: int,
     on_iteration: Callable[[int, float], None],
 ) -> dict[str, Any]:
     """Train together with the others of the group, each on its own share of the rows, which it then scores.
@@ -51,7 +50,7 @@ def fit(
     """
     # BLAS rounds by its number of threads: with one, a result does not depend on the machine's cores.
     with threadpool_limits(1, "blas"):
-        return _Fit(context, rows, group, threads, on_iteration).go()
+        return _Fit(context, rows, group, on_iteration).go()
 
 
 class _Fit:
@@ -60,7 +59,6 @@ class _Fit:
         context: TrainingContext,
         rows: TrainingRows,
         group: AllReduce,
-        threads: int,
         on_iteration: Callable[[int, float], None],
     ) -> None:
         self._context, self._rows, self._group = context, rows, group
@@ -73,7 +71,7 @@ class _Fit:
         self._initial = initial if self._keeps else initial.without(self._unseen)
         self._dropped = initial.size - self._initial.size
         self._problem = FixedProblem.from_context(context, self._initial)
-        self._data = SharedObjective(rows.objective(threads), group)
+        self._data = SharedObjective(rows.objective(), group)
         self._variance = _first_variance(context, self._settings, rows.features)
         self._start, self._total_weight = self._agree_on_start()
         effect = self._settings.linear
@@ -184,7 +182,7 @@ class _Fit:
         held |= np.isfinite(np.where(w > 0, problem.upper, problem.lower))
         if np.any(held & (w != 0)):
             return False
-        scores = score_bag(self._rows.bag, w, self._settings.intercept)
+        scores = score_bag(self._rows.bag, w, self._settings.intercept, self._rows.threads)
         towards = np.where(self._rows.label == 1.0, scores, -scores)
         # A label between the classes has its own optimum.
         against = (towards < 0) | ((scores != 0) & (self._rows.label != 0.0) & (self._rows.label != 1.0))

@@ -9,12 +9,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gdmix_core import storage
-from gdmix_core.data.ragged import Bag
+from gdmix_core.effects.linear.score_frame import score_frame
 from gdmix_core.models.initial.written import initial_table
 from gdmix_core.models.native import write_model
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.run import SPLITS
-from gdmix_core.solvers.large.objective import score_bag
 from gdmix_core.training_context import TrainingContext
 
 
@@ -46,8 +45,4 @@ def _scores(context: TrainingContext, model: CoefficientTable, split: str) -> ND
     features = max(context.features, int(model.features.max(initial=-1)) + 1)
     w = np.zeros(features + 1)
     w[model.features + 1] = model.means
-    parts = [np.empty(0, np.float32)]
-    for _, first, rows in frame.blocks(split):
-        bag = frame.bag(split, key, first, first + rows) if key else Bag.empty(rows)
-        parts.append(score_bag(bag, w, context.settings.intercept))
-    return np.concatenate(parts)
+    return score_frame(frame, split, key, w, context.settings.intercept, context.cores)

@@ -12,7 +12,6 @@ from gdmix_core.effects.linear.training_rows import TrainingRows
 from gdmix_core.models.native import write_model
 from gdmix_core.models.table import INTERCEPT_INDEX, CoefficientTable
 from gdmix_core.pipeline.run import SPLITS
-from gdmix_core.solvers.large.objective import score_bag
 from gdmix_core.training_context import TrainingContext
 
 GLOBAL = "global"  # the one entity of a fixed effect
@@ -44,12 +43,11 @@ def write_result(
     w, variances: float64 [features + 1]; beyond: (indices, means, variances) of features that this run's list does not
     have
     """
-    intercept = rows.settings.intercept
     for split in SPLITS:
         if rows.frame.rows(split):
-            scores = score_bag(rows.to_score(split), w, intercept)
-            storage.write_array(context.score_part(split, rows.rank), scores)
+            storage.write_array(context.score_part(split, rows.rank), rows.scores(split, w))
     if rows.rank == 0:
+        intercept = rows.settings.intercept
         first = INTERCEPT_INDEX if intercept else 0
         indices = np.concatenate([np.arange(first, rows.features, dtype=np.int32), beyond[0]])
         if variances is None and np.any(np.isfinite(beyond[2])):

@@ -96,8 +96,8 @@ def _train_alone(context: TrainingContext) -> dict[str, Any]:
     def on_iteration(number: int, objective: float) -> None:
         report(number, most, f"{context.id}: objective {objective:.6g}")
 
-    rows = TrainingRows(context, rank=0, workers=1)
-    return fit(context, rows, SingleWorker(), threads=context.cores, on_iteration=on_iteration)
+    rows = TrainingRows(context, rank=0, workers=1, threads=context.cores)
+    return fit(context, rows, SingleWorker(), on_iteration=on_iteration)
 
 
 def _train_with_workers(context: TrainingContext) -> dict[str, Any]:

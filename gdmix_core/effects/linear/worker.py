@@ -21,14 +21,14 @@ def work(root: str, step_id: str, threads: int) -> None:
     if workers != wanted:
         raise StepError(f"{step_id}: TF_CONFIG names {workers} workers, but fixed_effect.workers is {wanted}")
     # Before the group meets: faults of the data are then reported before TensorFlow's import.
-    rows = TrainingRows(context, rank, workers)
+    rows = TrainingRows(context, rank, workers, threads)
     group = TensorFlowAllReduce()
 
     def on_iteration(number: int, objective: float) -> None:
         if rank == 0:
             processes.send({"iteration": number, "objective": objective})
 
-    outcome = fit(context, rows, group, threads=threads, on_iteration=on_iteration)
+    outcome = fit(context, rows, group, on_iteration=on_iteration)
     # Only when everyone's scores are written is there an outcome.
     group.barrier()
     if rank == 0:

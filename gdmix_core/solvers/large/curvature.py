@@ -59,20 +59,21 @@ def diagonal(
     end: int,
     out: NDArray[np.float64],
 ) -> float:
-    """out [2, k]: Σ c_i x_ij² and Σ c_i x_ij."""
+    """out [k, 2]: Σ c_i x_ij² and Σ c_i x_ij, side by side, so that the memory of both is fetched at once."""
     out[:] = 0.0
     total = 0.0
     for i in range(begin, end):
-        total += c[i]
+        own = c[i]
+        total += own
         for s in range(np.uint64(offsets[i]), np.uint64(offsets[i + 1])):
             j = np.uint64(indices[s]) + np.uint64(1)
-            out[1, j] += c[i] * values[s]
-            out[0, j] += c[i] * values[s] * values[s]
+            share = own * values[s]
+            out[j, 0] += share * values[s]
+            out[j, 1] += share
     if intercept:
-        out[0, 0] = total
-        out[1, 0] = total
+        out[0, :] = total
     else:
-        out[1, :] = 0.0
+        out[:, 1] = 0.0
     return 0.0
 
 

@@ -10,19 +10,20 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gdmix_core.data.checked_arrays import reals
-from gdmix_core.data.ragged import Bag
+from gdmix_core.data.mapped_arrays import Empty
+from gdmix_core.data.ragged import ROWS_OF_A_PIECE, Bag
 from gdmix_core.errors import ConfigError, DataError
 from gdmix_core.jit import njit
 from gdmix_core.solvers.empirical_bayes import third_derivatives
 from gdmix_core.solvers.large import curvature
 from gdmix_core.solvers.large.blocked_sum import BlockedSum
 from gdmix_core.solvers.losses import LOSS_OF_TASK, loss_terms
+from gdmix_core.workers.threads import Threads
 
 LOSSES = frozenset(LOSS_OF_TASK.values())
 
@@ -47,6 +48,8 @@ class GlobalObjective:
         Whether the model has one.
     threads
         How many cores to use; the result is the same to the bit on any number.
+    empty
+        Makes the array of the loss's curvature, float64 [n]: `np.empty`, or what maps one from a file.
 
     Raises
     ------
@@ -67,11 +70,13 @@ class GlobalObjective:
         *,
         intercept: bool,
         threads: int,
+        empty: Empty = np.empty,
     ) -> None:
         if isinstance(features, bool) or not isinstance(features, int | np.integer) or features < 0:
             raise ConfigError(f"features must be their number, an integer from 0 on, not {features!r}")
         rows = len(bag)
-        bag = bag.checked(features, ascending=True)
+        self._threads = Threads(threads)
+        bag = bag.checked(features, ascending=True, threads=self._threads)
         label, weight, offset = (
             reals(array, f"{name} (of {rows} rows of the bag)", rows)
             for name, array in (("label", label), ("weight", weight), ("offset", offset))
@@ -82,10 +87,9 @@ class GlobalObjective:
         self._rows = (bag.offsets, bag.indices, bag.values)
         self._targets = (label, weight, offset)
         self._size = features + 1
-        self._pool = ThreadPoolExecutor(threads)
-        self._blocks = BlockedSum(len(label), self._size, self._pool)
+        self._blocks = self._sum_of(self._size)
         # weight · loss'' of each row, made on the way when loss and gradient are; at which w, `_at` says.
-        self._curvature = np.empty(len(label))
+        self._curvature = empty(len(label), np.float64)
         self._at: NDArray[np.float64] | None = None
 
     def value_and_gradient(self, w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -109,7 +113,7 @@ class GlobalObjective:
 
     def diagonal(self) -> NDArray[np.float64]:
         """Return the Hessian's diagonal, and its first row (that of the intercept): float64 [2, features + 1]."""
-        return self._sum_curvature(curvature.diagonal, (2, self._size))
+        return np.ascontiguousarray(self._sum_curvature(curvature.diagonal, (self._size, 2)).T)
 
     def hessian(self) -> NDArray[np.float64]:
         """Return the Hessian, float64 [features + 1, features + 1], symmetric. It takes three times its memory."""
@@ -154,13 +158,17 @@ class GlobalObjective:
             raise DataError("second derivatives are those at a w: call move_to(w) first")
         return self._at
 
+    def _sum_of(self, width: int) -> BlockedSum:
+        offsets, indices, _ = self._rows
+        return BlockedSum(len(offsets) - 1, len(indices), width, self._threads)
+
     def _sum_curvature(
         self, kernel: Callable[..., float], shape: tuple[int, ...], *vectors: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """Sum a kernel of curvature.py over all rows; float64 [shape]."""
         self._moved()
         width = math.prod(shape)
-        blocks = self._blocks if width == self._size else BlockedSum(len(self._curvature), width, self._pool)
+        blocks = self._blocks if width == self._size else self._sum_of(width)
         _, total = blocks.sum(
             lambda begin, end, out: kernel(
                 self._intercept, *self._rows, self._curvature, begin, end, *vectors, out.reshape(shape)
@@ -179,11 +187,16 @@ class GlobalObjective:
         return total
 
 
-def score_bag(bag: Bag, w: NDArray[np.float64], intercept: bool) -> NDArray[np.float32]:
+def score_bag(bag: Bag, w: NDArray[np.float64], intercept: bool, threads: int = 1) -> NDArray[np.float32]:
     """Return x·w + b of each row, float32 [n]. w: float64 [features + 1], the intercept first."""
-    bag = bag.checked(len(w) - 1)
+    sharing = Threads(threads)
+    bag = bag.checked(len(w) - 1, threads=sharing)
     scores = np.empty(len(bag), np.float32)
-    _score(intercept, bag.offsets, bag.indices, bag.values, w, scores)
+    sharing.each_span(
+        lambda begin, end: _score(intercept, bag.offsets, bag.indices, bag.values, begin, end, w, scores),
+        len(bag),
+        ROWS_OF_A_PIECE,
+    )
     return scores
 
 
@@ -249,10 +262,12 @@ def _score(
     offsets: NDArray[np.int64],
     indices: NDArray[np.int32],
     values: NDArray[np.floating],
+    begin: int,
+    end: int,
     w: NDArray[np.float64],
     scores: NDArray[np.float32],
 ) -> None:
-    for i in range(len(offsets) - 1):
+    for i in range(begin, end):
         total = w[0] if intercept else 0.0
         for s in range(np.uint64(offsets[i]), np.uint64(offsets[i + 1])):
             total += values[s] * w[np.uint64(indices[s]) + np.uint64(1)]

@@ -60,8 +60,8 @@ def test_the_model_is_that_of_the_chosen_rows_weighted_up(tmp_path: Path, task: 
 def test_the_same_rows_however_many_workers_share_them(tmp_path: Path) -> None:
     run = make_run(tmp_path, config("logistic_regression", 0.25), data())
     step = run.plan[STEP]
-    alone = TrainingRows(TrainingContext(run, step), 0, 1)
-    shared = [TrainingRows(TrainingContext(run, step), rank, 3) for rank in range(3)]
+    alone = TrainingRows(TrainingContext(run, step), 0, 1, 1)
+    shared = [TrainingRows(TrainingContext(run, step), rank, 3, 2) for rank in range(3)]
     for name in ("label", "weight", "offset"):
         np.testing.assert_array_equal(getattr(alone, name), np.concatenate([getattr(rows, name) for rows in shared]))
     np.testing.assert_array_equal(alone.bag.values, np.concatenate([rows.bag.values for rows in shared]))

@@ -78,8 +78,8 @@ def train(run: Run, workers: int) -> tuple[list[dict[str, Any]], CoefficientTabl
     step = run.plan[STEP]
 
     def work(group: Any) -> dict[str, Any]:
-        rows = TrainingRows(TrainingContext(run, step), group.rank, group.workers)
-        return fit(TrainingContext(run, step), rows, group, threads=1, on_iteration=lambda number, objective: None)
+        rows = TrainingRows(TrainingContext(run, step), group.rank, group.workers, 1)
+        return fit(TrainingContext(run, step), rows, group, on_iteration=lambda number, objective: None)
 
     outcomes = in_group(workers, work) if workers > 1 else [work(SingleWorker())]
     return outcomes, read_model(run.model(1, "global", 0))
