@@ -78,12 +78,13 @@ class Local(Model):
     memory: str = Field(
         default="auto",
         pattern=r"^(auto|\d+[mgt])$",
-        description="Of the embedded data engine, such as 6g; auto: half of the machine's, or of its container's.",
+        description="Of the embedded data engine, and of a fixed effect's rows, such as 6g; auto: half of the "
+        "machine's, or of its container's.",
     )
     spill: Path | None = Field(
         default=None,
-        description="Folder for what the embedded data engine sorts beyond that memory. Default: in the run directory, "
-        "or, where that is not local, in the system's folder for temporary files.",
+        description="Folder for what is beyond that memory. Default: in the run directory, or, where that is not "
+        "local, in the system's folder for temporary files.",
     )
 
     @field_validator("spill")

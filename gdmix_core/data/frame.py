@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -95,12 +96,11 @@ class Frame:
         stop = self.rows(split) if stop is None else stop
         for path, first, rows in self.blocks(split):
             low, high = max(start, first), min(stop, first + rows)
-            if low < high:
-                yield low, self._read(path, columns, True).slice(low - first, high - low)
-
-    def _read(self, path: str, columns: Sequence[str], use_threads: bool) -> pa.Table:
-        with storage.open_for_read(self.whole(path)) as file:
-            return pq.read_table(file, columns=list(columns), use_threads=use_threads)
+            if low >= high:
+                continue
+            with storage.open_for_read(self.whole(path)) as file:
+                table = pq.read_table(file, columns=list(columns))
+            yield low, table.slice(low - first, high - low)
 
     def each_block(
         self,
@@ -111,15 +111,26 @@ class Frame:
         stop: int | None = None,
         threads: int = 1,
     ) -> None:
-        """Call work(block's number, first row, table) for what `read` yields, in threads."""
+        """Call work(block's number, first row, table) for every row group, cut to the rows start … stop−1.
+
+        Each block is read by one thread, in its order. No more than a row group for each of them is in memory.
+        """
         stop = self.rows(split) if stop is None else stop
         blocks = self.blocks(split)
 
         def one(number: int) -> None:
             path, first, rows = blocks[number]
-            low, high = max(start, first), min(stop, first + rows)
-            if low < high:
-                work(number, low, self._read(path, columns, threads == 1).slice(low - first, high - low))
+            if max(start, first) >= min(stop, first + rows):
+                return
+            with storage.open_for_read(self.whole(path)) as opened:
+                file = pq.ParquetFile(opened)
+                for group in range(file.num_row_groups):
+                    after = first + file.metadata.row_group(group).num_rows
+                    low, high = max(start, first), min(stop, after)
+                    if low < high:
+                        table = file.read_row_group(group, list(columns), use_threads=False)
+                        work(number, low, table.slice(low - first, high - low))
+                    first = after
 
         Threads(threads).each(one, len(blocks))
 
@@ -197,7 +208,8 @@ class Frame:
         empty: makes the arrays
         """
         stop = self.rows(split) if stop is None else stop
-        blocks, ends = self.manifest["splits"][split]["blocks"], self._ends(split, key, start, stop)
+        ends = self._ends(split, key, start, stop)
+        at = ends[:-1]  # where each block's next rows go
         offsets = empty(stop - start + 1, np.int64)
         offsets[:1] = offsets[-1:] = 0  # of no rows
         indices = empty(ends[-1], np.int32)
@@ -205,33 +217,32 @@ class Frame:
 
         def place(number: int, first: int, table: pa.Table) -> None:
             part = from_table(table, key)
-            # Of a block that is cut at its start, the last of its entries are wanted.
-            begin = ends[number + 1] - len(part.indices) if blocks[number]["start"] < start else ends[number]
-            end, row = begin + len(part.indices), first - start
+            begin, row = at[number], first - start
+            at[number] = end = begin + len(part.indices)
             offsets[row : row + len(part) + 1] = begin + part.offsets
             indices[begin:end] = part.indices
             values[begin:end] = part.values
 
         self.each_block(split, bag_columns(key), place, start, stop, threads)
-        begin, end = int(offsets[0]), int(offsets[-1])
-        if begin > 0:
-            offsets -= begin
-        return Bag(offsets, indices[begin:end], values[begin:end])
+        return Bag(offsets, indices[: offsets[-1]], values[: offsets[-1]])
 
     def value_type(self, key: str) -> np.dtype:
         return np.dtype(self.manifest["bags"][key]["dtype"])
 
     def entries(self, split: str, key: str, start: int = 0, stop: int | None = None) -> int:
-        """Return the entries of a bag in the blocks that have the rows start … stop−1."""
+        """Return how many entries of a bag the rows start … stop−1 have, and those after them in the last block."""
         return self._ends(split, key, start, self.rows(split) if stop is None else stop)[-1]
 
     def _ends(self, split: str, key: str, start: int, stop: int) -> list[int]:
-        """Return where each block's entries of a bag end, after a 0: those of blocks without rows start … stop−1 do not
-        count."""
+        """Return where each block's entries of a bag end, after a 0; those before row `start` do not count."""
         ends = [0]
         for block in self.manifest["splits"][split]["blocks"]:
-            counts = block["start"] < stop and block["start"] + block["rows"] > start
-            ends.append(ends[-1] + (int(block["entries"][key]) if counts else 0))
+            first, last = block["start"], block["start"] + block["rows"]
+            entries = int(block["entries"][key]) if first < stop and last > start else 0
+            if first < start < last:
+                before = self.read(split, [bag_columns(key)[0]], first, start)
+                entries -= sum(pc.sum(pc.list_value_length(table[0])).as_py() or 0 for _, table in before)
+            ends.append(ends[-1] + entries)
         return ends
 
 
