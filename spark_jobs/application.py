@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pyspark.errors import PySparkException
 
 from gdmix_core.data.engines.interface import DataEngine
+from gdmix_core.data.ingest.validate import validate
+from gdmix_core.data.partition import partition
 from gdmix_core.errors import ConfigError, DataError, GdmixError, StepError, StorageError
 from gdmix_core.execution import spark_submit
 from gdmix_core.pipeline import run_lock
@@ -24,10 +26,14 @@ from spark_jobs.spark_engine import SparkEngine
 log = logging.getLogger("gdmix_core.spark")
 
 
-def main(step_id: str, work: Callable[[Run, Step, DataEngine], object]) -> None:
+_STEPS: dict[str, Callable[[Run, Step, DataEngine], object]] = {"validate": validate, "partition": partition}
+
+
+def main(step_id: str) -> None:
     """Entry point: `--run ROOT`. Exit code 0 when the step is done, 1 with one clear message when it cannot be."""
     parser = argparse.ArgumentParser(description=f"Step {step_id} of a pipeline run, as a Spark application.")
     parser.add_argument("--run", required=True, help="run directory or URL, with its config.yaml")
+    parser.add_argument(spark_submit.THEN, choices=list(_STEPS), help="the step to go on with in the same session")
     arguments = parser.parse_args()
     log_lines.to_standard_error(logging.INFO)
     if os.environ.get(spark_submit.TIED):
@@ -35,18 +41,20 @@ def main(step_id: str, work: Callable[[Run, Step, DataEngine], object]) -> None:
         if os.getppid() == 1:  # it had ended before
             sys.exit(1)
     logging.getLogger("py4j").setLevel(logging.WARNING)
+    current = step_id
     try:
         run = Run.open(arguments.run)
-        # This process holds its step itself: it may outlive whoever submitted it.
-        with (
-            spark_submit.reporting_errors(run, step_id),
-            _workers_errors(),
-            run_lock.step(run.root, step_id),
-            SparkEngine(f"gdmix {step_id} {run.config.name}") as engine,
-        ):
-            work(run, run.plan[step_id], engine)
+        with SparkEngine(f"gdmix {step_id} {run.config.name}") as engine:
+            for current in filter(None, (step_id, arguments.then)):
+                # This process holds its step itself: it may outlive whoever submitted it.
+                with (
+                    spark_submit.reporting_errors(run, current),
+                    _workers_errors(),
+                    run_lock.step(run.root, current),
+                ):
+                    _STEPS[current](run, run.plan[current], engine)
     except GdmixError as error:
-        log.error("%s failed: %s", step_id, error)
+        log.error("%s failed: %s", current, error)
         sys.exit(1)
 
 

@@ -1,7 +1,6 @@
 """The step partition as a Spark application: `spark-submit spark_jobs/partition.py --run ROOT`."""
 
-from gdmix_core.data.partition import partition
 from spark_jobs import application
 
 if __name__ == "__main__":
-    application.main("partition", partition)
+    application.main("partition")

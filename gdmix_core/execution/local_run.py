@@ -79,7 +79,8 @@ def _walk(run: Run, console: Console) -> None:
             if step.kind != "trials":
                 show(step)
             if step.kind in dispatch.DATA_STEPS:
-                carry_out_data_step(run, step)
+                # Spark goes on with the next in the same JVM, which takes a dozen seconds to start.
+                carry_out_data_step(run, step, then=run.plan["partition"] if step.kind == "validate" else None)
             elif step.kind == "trials":
                 make_round(run, step, show, console)
             else:
@@ -93,25 +94,33 @@ def _walk(run: Run, console: Console) -> None:
         console.print(f"report: {path}", soft_wrap=True, highlight=False)
 
 
-def carry_out_data_step(run: Run, step: Step) -> None:
-    """Validates or partitions, with the engine that the configuration says."""
+def carry_out_data_step(run: Run, step: Step, then: Step | None = None) -> None:
+    """Validates or partitions, with the engine that the configuration says.
+
+    then: a step that a Spark application carries out, too
+    """
     if step.kind == "validate":
         newest_run.record(run)
         file_digests.record(run)
     if run.config.data_engine == "spark":
-        submit(run, step)
+        submit(run, step, then)
     else:
         dispatch.execute(run, step)
 
 
-def submit(run: Run, step: Step) -> None:
-    """Runs a Spark step in a process of its own. Raises the error it reported, or StepError with its last lines."""
+def submit(run: Run, step: Step, then: Step | None = None) -> None:
+    """Runs a Spark step, and one more, in a process of its own.
+
+    Raises the error it reported, or StepError with its last lines.
+    """
     if spark_submit.is_current(run, step):
         return
     spark_submit.check_java()
-    spark_submit.forget_reported(run, step)
+    steps = [step] if then is None else [step, then]
+    for one in steps:
+        spark_submit.forget_reported(run, one)
     done = subprocess.run(
-        spark_submit.command(run, step),
+        spark_submit.command(run, *steps),
         env=spark_submit.environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -120,7 +129,7 @@ def submit(run: Run, step: Step) -> None:
         preexec_fn=processes.end_with_parent,
     )
     if done.returncode != 0:
-        spark_submit.raise_reported(run, step, f"{step.id}: {spark_submit.reason(done.stdout + done.stderr)}")
+        spark_submit.raise_reported(run, steps, spark_submit.reason(done.stdout + done.stderr))
     run.forget_input()  # the application has listed it by itself
     if step.kind == "validate":  # what the application said of it is not shown
         for warning in storage.read_json(report_path(run)).get("warnings", []):

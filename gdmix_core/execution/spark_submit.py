@@ -10,7 +10,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from gdmix_core import errors, storage
@@ -52,6 +52,7 @@ _REASONS = (
 
 # Set for an application whose driver is below the process that submits it, and ends with it.
 TIED = "GDMIX_ENDS_WITH_PARENT"
+THEN = "--then"  # of an application: another step for the same session
 
 
 def is_current(run: Run, step: Step) -> bool:
@@ -63,8 +64,9 @@ def is_current(run: Run, step: Step) -> bool:
     return run.is_done(step)
 
 
-def command(run: Run, step: Step) -> list[str]:
-    """The spark-submit call of a step, with the configuration's Spark settings."""
+def command(run: Run, step: Step, then: Step | None = None) -> list[str]:
+    """The spark-submit call of a step, and of one that the same session goes on with, with the configuration's settings
+    of Spark."""
     spark = run.config.spark
     conf = DEFAULT_CONF | spark.conf
     settings = [part for key, value in sorted(conf.items()) for part in ("--conf", f"{key}={value}")]
@@ -74,6 +76,7 @@ def command(run: Run, step: Step) -> list[str]:
         *settings,
         spark_application(step),
         *("--run", run.root),
+        *(() if then is None else (THEN, then.id)),
     ]
 
 
@@ -180,10 +183,11 @@ def reporting_errors(run: Run, step_id: str) -> Iterator[None]:
         raise found from None
 
 
-def raise_reported(run: Run, step: Step, otherwise: str) -> None:
+def raise_reported(run: Run, steps: Sequence[Step], otherwise: str) -> None:
     """Outside, after the application failed: raises the error it reported, or a StepError saying `otherwise`."""
-    path = _report(run, step.id)
-    if storage.exists(path):
-        content = storage.read_json(path)
-        raise getattr(errors, content["type"], StepError)(content["message"])
-    raise StepError(otherwise)
+    for step in steps:
+        path = _report(run, step.id)
+        if storage.exists(path):
+            content = storage.read_json(path)
+            raise getattr(errors, content["type"], StepError)(content["message"])
+    raise StepError(f"{', '.join(step.id for step in steps)}: {otherwise}")

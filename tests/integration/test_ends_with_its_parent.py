@@ -104,7 +104,12 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
         (folder / f"{name}.py").write_text("raise SystemExit(f'{__name__} of the user was taken')")
     (folder / "path/spark_jobs").mkdir(parents=True)
     (folder / "path/spark_jobs/__init__.py").write_text("")
-    return kill_at_random.undisturbed(folder, "spark", cwd=folder, env=_looks_here_first())
+    (folder / "events").mkdir()
+    (folder / "conf").mkdir()
+    settings = f"spark.eventLog.enabled true\nspark.eventLog.dir {(folder / 'events').as_uri()}\n"
+    (folder / "conf/spark-defaults.conf").write_text(settings)
+    environment = {**_looks_here_first(), "SPARK_CONF_DIR": str(folder / "conf")}
+    return kill_at_random.undisturbed(folder, "spark", cwd=folder, env=environment)
 
 
 def test_modules_of_the_working_directory_are_not_taken(undisturbed: Undisturbed) -> None:
@@ -115,6 +120,11 @@ def test_modules_of_the_working_directory_are_not_taken(undisturbed: Undisturbed
     again = gdmix("run", "p.yaml", cwd=folder, env=without_java)
     assert (again.returncode, "exported" in again.stdout) == (0, True), again.stderr
     assert (folder / "run/report.html").stat().st_mtime_ns == stamp
+
+
+def test_one_application_validates_and_partitions(undisturbed: Undisturbed) -> None:
+    assert len(list((undisturbed.folder / "events").iterdir())) == 1
+    assert (undisturbed.folder / "run/shards").is_dir()
 
 
 def test_a_missing_java_is_one_sentence(pipeline: Path) -> None:

@@ -265,12 +265,13 @@ def test_the_driver_of_a_spark_job_holds_its_step_and_reports_who_else_does(tmp_
         done.append(step.id)
 
     done: list[str] = []
-    application.main("partition", work)
+    monkeypatch.setitem(application._STEPS, "partition", work)
+    application.main("partition")
     with holder(run.root, "partition") as owner, pytest.raises(SystemExit):
-        application.main("partition", work)
+        application.main("partition")
     assert done == ["partition"]
     with pytest.raises(StepError, match=f"step partition is being worked on by process {owner.pid} on"):
-        spark_submit.raise_reported(run, run.plan["partition"], otherwise="nothing was reported")
+        spark_submit.raise_reported(run, [run.plan["partition"]], otherwise="nothing was reported")
 
 
 PIPELINE = {

@@ -57,7 +57,7 @@ class DataStepOperator(StepOperator):
             failed = reason(str(error))
         if failed:
             told = "the Spark application failed; its lines above say why" if "\n" in failed else failed
-            raise_reported(run, step, otherwise=f"{step.id}: {told}")
+            raise_reported(run, [step], otherwise=told)
         run.forget_input()
 
     @abstractmethod
