@@ -9,14 +9,16 @@ from gdmix_core.data.ragged import Bag
 
 
 def sparse(rows: int, features: int, nonzeros: int, seed: int = 0) -> tuple[Bag, np.ndarray]:
+    """Rows of up to so many features: one that is drawn twice for a row is there once, with the sum of its values."""
     rng = np.random.default_rng(seed)
     # Some features are frequent and most are rare, as in practice.
     indices = np.minimum(features - 1, (features * rng.random((rows, nonzeros)) ** 3)).astype(np.int32)
     indices.sort(axis=1)
     values = rng.standard_normal(rows * nonzeros).astype(np.float32)
-    bag = Bag(np.arange(rows + 1) * nonzeros, indices.ravel(), values)
-    truth = rng.standard_normal(features) * 0.2
-    margin = csr_matrix((values, bag.indices, bag.offsets), shape=(rows, features)) @ truth
+    matrix = csr_matrix((values, indices.ravel(), np.arange(rows + 1) * nonzeros), shape=(rows, features))
+    matrix.sum_duplicates()
+    bag = Bag(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), matrix.data)
+    margin = matrix @ (rng.standard_normal(features) * 0.2)
     return bag, (rng.random(rows) < 1 / (1 + np.exp(-margin))).astype(np.float64)
 
 
