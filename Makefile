@@ -4,6 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 DEMO := $(CURDIR)/demo
 ENGINE := spark
+SIZE := medium
 export JAVA_HOME = $(shell cat .venv/java_home 2>/dev/null)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -20,7 +21,7 @@ help:
 	@echo "make types               mypy"
 	@echo "make unit                all tests, without lint and types"
 	@echo "make quick               the tests that start neither a JVM nor Airflow nor TensorFlow and are not slow"
-	@echo "make bench               benchmarks, as ratios against peers run beside them"
+	@echo "make bench [SIZE=small]  one table: time and memory beside peers, which it installs; small, medium or large"
 	@echo "make lock                exact versions of everything, resolved anew"
 	@echo "make clean               removes all that make made"
 
@@ -63,8 +64,14 @@ unit: java
 quick: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not (slow or spark or airflow or tensorflow)" --ignore tests/text
 
-bench: java
-	for script in random_effect fixed_effect fixed_effect_solvers ingest pipeline; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+bench: java .venv/bench
+	$(BIN)/python benchmarks --size $(SIZE)
+
+# pip knows dependency groups from 25.1 on. What requirements.lock has keeps its version.
+.venv/bench: pyproject.toml requirements.lock .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock --group bench
+	@touch $@
 
 # Exact versions of everything, resolved anew; review the difference before committing it.
 lock:

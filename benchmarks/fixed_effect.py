@@ -1,4 +1,4 @@
-"""Fixed effect: one loss and gradient, beside SciPy's CSR products; a whole fit, beside scikit-learn's; solvers.
+"""Fixed effect: one loss and gradient, beside SciPy's CSR products.
 
 python benchmarks/fixed_effect.py [--rows 1000000] [--features 100000] [--nonzeros 30]
 """
@@ -7,17 +7,13 @@ from __future__ import annotations
 
 import argparse
 
-import fixed_effect_solvers
 import machine
 import numpy as np
 from fixed_effect_problem import sparse
 from scipy.sparse import csr_matrix
 
-from gdmix_core.solvers.large.newton_cg import minimize
 from gdmix_core.solvers.large.objective import GlobalObjective
-from gdmix_core.solvers.large.scaling import Penalty, ScaledObjective
 from gdmix_core.solvers.losses import LOGISTIC
-from gdmix_core.workers.all_reduce import SharedObjective, SingleWorker
 
 
 def main() -> None:
@@ -50,37 +46,6 @@ def main() -> None:
     print(f"loss and gradient, ours           {mine:8.3f} s")
     print(f"SciPy CSR products alone          {products:8.3f} s   ours takes {mine / products:5.2f} x that")
     print(f"SciPy loss and gradient           {whole:8.3f} s   ours takes {mine / whole:5.2f} x that")
-    # A whole fit takes scikit-learn minutes at this size; a part of the rows shows the same.
-    part = rows // 5
-    fewer = bag.between(0, part)
-    subset = GlobalObjective(
-        LOGISTIC, fewer, features, label[:part], ones[:part], zeros[:part], intercept=True, threads=machine.cores()
-    )
-    fit(subset, matrix[:part], label[:part], features)
-    fixed_effect_solvers.compare(part)
-
-
-def fit(ours: GlobalObjective, matrix: csr_matrix, label: np.ndarray, features: int) -> None:
-    from sklearn.linear_model import LogisticRegression
-
-    slopes = np.ones(features + 1)
-    slopes[0] = 0.0
-    data = SharedObjective(ours, SingleWorker())
-    objective = ScaledObjective(data, Penalty.ridge(slopes))
-    found = []
-    mine = machine.once(
-        lambda: found.append(minimize(objective, np.zeros(features + 1), gtol=1e-6 * len(label), max_iterations=500))
-    )
-    peer = LogisticRegression(C=1.0, solver="lbfgs", tol=1e-6, max_iter=500)
-    theirs = machine.once(lambda: peer.fit(matrix, label))
-    best, _ = objective.value_and_gradient(np.concatenate([peer.intercept_, peer.coef_[0]]))
-    minimum = found[0]
-    print(
-        f"whole fit, ours                   {mine:8.2f} s   {data.evaluations + data.hessian_products} passes, "
-        f"objective {minimum.objective:.6f}, converged: {minimum.converged}"
-    )
-    print(f"scikit-learn LogisticRegression   {theirs:8.2f} s   objective {best:.6f}; ours takes {mine / theirs:.2f} x")
-    print(f"objective, ours − scikit-learn's  {minimum.objective - best:+.3e}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,8 @@
-"""Random effect: entities solved per second, beside a loop of SciPy's L-BFGS over the same entities.
+"""Random effect: entities solved per second, with variances, with `l2: auto`, and with files around it.
 
     python benchmarks/random_effect.py [--entities 20000] [--rows 400000] [--threshold]
 
-The peer does what GDMix does for each model: scipy.optimize.fmin_l_bfgs_b with its settings (m=10, factr from a
-tolerance of 1e-12, at most 100 iterations) on a sparse matrix; and, as the hardest peer there is, the same on a dense
-one. It runs on a sample of the entities. --threshold measures where conjugate gradients overtake the dense Hessian.
+Peers are in `make bench`. --threshold measures where conjugate gradients overtake the dense Hessian.
 """
 
 from __future__ import annotations
@@ -18,9 +16,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from scipy.optimize import fmin_l_bfgs_b
-from scipy.sparse import csr_matrix
-from threadpoolctl import threadpool_limits
 
 from gdmix_core import storage
 from gdmix_core.config.coordinate import Coordinate
@@ -81,34 +76,6 @@ def solve_automatic(rows: EntityRows, threads: int) -> list[FittedModels]:
         return list(pool.map(lambda piece: fit(piece, None, variance), rows.cut(64)))
 
 
-def scipy_loop(rows: EntityRows, count: int, *, sparse: bool) -> float:
-    """Entities per second of the peer, on one core."""
-    problems = []
-    for e in range(count):
-        begin, end = rows.begin[e], rows.end[e]
-        x = np.zeros((end - begin, int(rows.bag.indices.max()) + 2))
-        x[:, 0] = 1.0
-        for i in range(begin, end):
-            entries = slice(rows.bag.offsets[i], rows.bag.offsets[i + 1])
-            x[i - begin, rows.bag.indices[entries] + 1] = rows.bag.values[entries]
-        problems.append((csr_matrix(x) if sparse else x, rows.label[begin:end], rows.offset[begin:end]))
-    penalty = np.ones(problems[0][0].shape[1])
-    penalty[0] = 0.0
-
-    def objective(w: np.ndarray, x: np.ndarray, y: np.ndarray, offset: np.ndarray) -> tuple[float, np.ndarray]:
-        z = x @ w + offset
-        loss = np.sum(np.logaddexp(0.0, z) - y * z) + 0.5 * np.sum(penalty * w * w)
-        return loss, x.T @ (1.0 / (1.0 + np.exp(-z)) - y) + penalty * w
-
-    def loop() -> None:
-        for data in problems:
-            start = np.zeros(len(penalty))
-            fmin_l_bfgs_b(objective, start, args=data, m=10, factr=1e-12 / np.finfo(float).eps, maxiter=100)
-
-    with threadpool_limits(1):  # threads only get in each other's way on matrices this small
-        return count / machine.median_seconds(loop, 3)
-
-
 def whole_path(rows: EntityRows, threads: int) -> float:
     """Seconds for reading a shard, solving, scoring and writing the models."""
     with tempfile.TemporaryDirectory() as folder:
@@ -155,7 +122,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--entities", type=int, default=20_000)
     parser.add_argument("--rows", type=int, default=400_000)
-    parser.add_argument("--peer-entities", type=int, default=400)
     parser.add_argument("--threshold", action="store_true")
     arguments = parser.parse_args()
     print(machine.describe())
@@ -167,9 +133,6 @@ def main() -> None:
     fitted = solve(rows, machine.cores())
     counts = sum(np.bincount(part.status, minlength=len(STATUS_NAMES)) for part in fitted)
     print("outcome:", dict(zip(STATUS_NAMES, map(int, counts), strict=True)))
-    peers = {kind: scipy_loop(rows, arguments.peer_entities, sparse=kind == "sparse") for kind in ("sparse", "dense")}
-    for kind, rate in peers.items():
-        print(f"SciPy fmin_l_bfgs_b loop, {kind}, one core   {rate:10.0f} entities/s")
     ours = {
         "solve, one core": lambda: solve(rows, 1),
         f"solve, {machine.cores()} cores": lambda: solve(rows, machine.cores()),
@@ -180,9 +143,9 @@ def main() -> None:
     ours["solve with l2: auto"] = lambda: solve_automatic(rows, machine.cores())
     rates = {name: len(rows) / machine.median_seconds(work) for name, work in ours.items()}
     rates["read + solve + score + write"] = len(rows) / whole_path(rows, machine.cores())
+    plain = rates[f"solve, {machine.cores()} cores"]
     for name, rate in rates.items():
-        ratios = "   ".join(f"{rate / peer:6.1f} x {kind}" for kind, peer in peers.items())
-        print(f"ours, {name:34s} {rate:10.0f} entities/s   {ratios}")
+        print(f"{name:34s} {rate:10.0f} entities/s   {plain / rate:5.2f} x the time of the solve")
 
 
 if __name__ == "__main__":
