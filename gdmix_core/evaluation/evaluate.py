@@ -15,6 +15,8 @@ from gdmix_core.metrics.registry import Metric, parse_metric
 from gdmix_core.pipeline.once import once
 from gdmix_core.pipeline.plan import CoordinateStep, latest_scores, train_id
 from gdmix_core.pipeline.run import SPLITS, Run
+from gdmix_core.workers.cores import core_count
+from gdmix_core.workers.threads import Threads
 
 if TYPE_CHECKING:
     from gdmix_core.metrics.all_rows import MetricValue
@@ -50,7 +52,7 @@ def _evaluate(run: Run, step: CoordinateStep) -> dict[str, Any]:
         margin = ScoreSum(run, passes, split).span(0, frame.rows(split))
         if margin.ndim == 1:
             margin += frame.column(split, "offset")
-        found = measure(frame, split, margin, metrics)
+        found = measure(frame, split, margin, metrics, Threads(core_count(run.config)))
         values[split] = {name: one.value for name, one in found.items() if one.matrix is None}
         groups[split] = {
             name: {"counted": one.groups_counted, "left_out": one.groups_left_out or 0}
@@ -73,12 +75,20 @@ def _log_metrics(result: dict[str, Any]) -> None:
         log.info("pass %d, %s, %s: %s", result["pass"], result["coordinate"], split, text)
 
 
-def measure(frame: Frame, split: str, margin: NDArray[np.float64], metrics: Sequence[Metric]) -> dict[str, MetricValue]:
+def measure(
+    frame: Frame, split: str, margin: NDArray[np.float64], metrics: Sequence[Metric], threads: Threads
+) -> dict[str, MetricValue]:
     """Compute a split's metrics, by name. margin: float64 [rows] with offsets, or [rows, K] of K classes."""
     label, weight = labels(frame, split), frame.column(split, "weight")
     columns = dict.fromkeys(metric.column for metric in metrics if metric.column is not None)
     codes = {column: group_codes(frame, split, column) for column in columns}
-    return {metric.name: metric.evaluate(label, margin, weight, codes) for metric in metrics}
+    found: dict[str, MetricValue] = {}
+
+    def evaluate_one(k: int) -> None:
+        found[metrics[k].name] = metrics[k].evaluate(label, margin, weight, codes)
+
+    threads.each(evaluate_one, len(metrics))
+    return {metric.name: found[metric.name] for metric in metrics}
 
 
 def labels(frame: Frame, split: str) -> NDArray[Any]:

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gdmix_core.errors import DataError
-from gdmix_core.metrics.roc import area_under_roc
+from gdmix_core.jit import njit
+from gdmix_core.metrics.roc import area_under_roc, area_under_unweighted_roc
 
 Floats = NDArray[np.float64]
 
@@ -78,6 +79,9 @@ def auc(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) -> 
     label, score, weight: float64 [n]. nan when one class has no weight. Raises DataError (see Rows.checked).
     """
     rows = Rows.checked(label, score, weight)
+    if np.all(rows.weight == 1.0):
+        positive = rows.label > 0.5
+        return float(area_under_unweighted_roc(np.sort(rows.score[positive]), np.sort(rows.score[~positive])))
     order = np.argsort(rows.score)
     return float(area_under_roc(rows.score[order], rows.signed_weight[order]))
 
@@ -162,11 +166,45 @@ def confusion(actual: NDArray[Any], predicted: NDArray[Any], weight: Floats, cla
 
 
 def exact_sum(values: Floats) -> float:
-    """Sum and round once, so that the result does not depend on the order; inf where it exceeds float64."""
+    """Sum float64 [n] and round once, so that the result does not depend on the order; inf where it exceeds float64."""
+    partials = np.empty(_MOST_PARTIALS)
+    count = _expansion(np.ascontiguousarray(values, np.float64), partials)
     try:
-        return math.fsum(values)
+        return math.fsum(partials[:count] if count >= 0 else values)
     except OverflowError:
         return math.inf
+
+
+# Numbers of 53 bits that do not overlap, from 2^-1074 to 2^1024: no more than 40.
+_MOST_PARTIALS = 48
+
+
+@njit(cache=True, nogil=True)
+def _expansion(values: Floats, partials: Floats) -> int:
+    """Fill partials with numbers that do not overlap and have the same sum, exactly; return how many there are.
+
+    By Shewchuk's "Adaptive Precision Floating-Point Arithmetic" (1997), as math.fsum does it. -1 where a sum exceeds
+    float64 on the way.
+    """
+    count = 0
+    for value in values:
+        x = value
+        kept = 0
+        for k in range(count):
+            y = partials[k]
+            if abs(x) < abs(y):
+                x, y = y, x
+            high = x + y
+            low = y - (high - x)
+            if low != 0.0:
+                partials[kept] = low
+                kept += 1
+            x = high
+        if not np.isfinite(x):
+            return -1
+        partials[kept] = x
+        count = kept + 1
+    return count
 
 
 def weighted_mean(loss: Floats, weight: Floats) -> float:

@@ -46,3 +46,23 @@ def area_under_roc(score: NDArray[np.float64], signed_weight: NDArray[np.float64
         return np.nan
     # A perfect order may exceed 1 by a rounding error of the three sums.
     return min(statistic / (positives * negatives), 1.0)
+
+
+@njit(cache=True, nogil=True)
+def area_under_unweighted_roc(positives: NDArray[np.float64], negatives: NDArray[np.float64]) -> float:
+    """Compute the AUC of rows of weight 1 from the ascending scores of either class; float64 [P], [N].
+
+    To sort numbers alone is several times faster than to order rows by them.
+    """
+    statistic = 0.0
+    below, up_to = 0, 0  # how many negatives are below a positive's score, and how many are not above it
+    for score in positives:
+        while below < len(negatives) and negatives[below] < score:
+            below += 1
+        up_to = max(up_to, below)
+        while up_to < len(negatives) and negatives[up_to] == score:
+            up_to += 1
+        statistic += 0.5 * (below + up_to)
+    if len(positives) == 0 or len(negatives) == 0:
+        return np.nan
+    return min(statistic / (float(len(positives)) * len(negatives)), 1.0)

@@ -209,3 +209,20 @@ def test_overflow_is_infinite_not_an_error() -> None:
 def test_unusable_columns_are_named(columns: tuple[list[float], ...], message: str) -> None:
     with pytest.raises(DataError, match=message):
         all_rows.auc(*columns)
+
+
+@given(
+    st.lists(st.tuples(st.floats(-3, 3).map(lambda z: round(z, 1)), st.booleans()), max_size=60),
+)
+def test_auc_of_rows_of_one_weight_is_that_of_rows_of_another(rows: list[tuple[float, bool]]) -> None:
+    score, label = [z for z, _ in rows], [y for _, y in rows]
+    np.testing.assert_equal(all_rows.auc(label, score), all_rows.auc(label, score, np.full(len(rows), 2.0)))
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=80))
+def test_exact_sums_are_rounded_once(values: list[float]) -> None:
+    try:
+        expected = math.fsum(values)
+    except OverflowError:
+        expected = math.inf
+    assert all_rows.exact_sum(np.array(values)) == expected
