@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
+from gdmix_core.jit import njit
 from gdmix_core.solvers.large.optimize_result import OptimizeResult
 
 # Up to so many coefficients the Hessian is made, which costs one pass, and factored; above, it is multiplied with.
@@ -167,21 +168,39 @@ def conjugate_gradients(
     rho = float(residual @ y)
     target = forcing * forcing * rho
     size = rho  # direction · M direction
+    largest = float(np.max(np.abs(residual), initial=0.0))
     for _ in range(min(2 * len(gradient), _MAX_CG_ITERATIONS)):
-        if rho <= target or np.max(np.abs(residual)) <= floor:
+        if rho <= target or largest <= floor:
             break
         Hd = product(direction)
         curvature = float(direction @ Hd)
         flat = curvature <= _SINGULAR * size
         alpha = rho / (size if flat else curvature)
-        s += alpha * direction
-        residual += alpha * Hd
+        largest = _go(alpha, direction, Hd, s, residual)
         if flat:
             break
         y = precondition(residual)
         previous, rho = rho, float(residual @ y)
         beta = rho / previous
-        direction = beta * direction - y
+        _turn(beta, direction, y)
         size = rho + beta * beta * size
     slope = float(gradient @ s)
     return Step(s, slope, float(residual @ s) - slope)
+
+
+@njit(cache=True, nogil=True)
+def _go(alpha: float, direction: Vector, Hd: Vector, s: Vector, residual: Vector) -> float:
+    """Add alpha · direction to s and alpha · Hd to the residual; return the residual's largest absolute entry."""
+    largest = 0.0
+    for j in range(len(s)):
+        s[j] += alpha * direction[j]
+        residual[j] += alpha * Hd[j]
+        largest = max(largest, abs(residual[j]))
+    return largest
+
+
+@njit(cache=True, nogil=True)
+def _turn(beta: float, direction: Vector, y: Vector) -> None:
+    """Overwrite direction with beta · direction − y."""
+    for j in range(len(direction)):
+        direction[j] = beta * direction[j] - y[j]

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gdmix_core.jit import njit
 from gdmix_core.workers.all_reduce import DataTerm
 
 # Shifting a nearly constant feature leaves only the rounding of what was subtracted.
@@ -98,14 +99,21 @@ class ScaledObjective:
         value, gradient = self.data.value_and_gradient(w)
         dw, du = w - p.prior_mean, u - p.scaled_prior_mean
         value += 0.5 * float(p.precision @ (dw * dw)) + 0.5 * float(p.scaled_precision @ (du * du))
-        return value, self.scaling.pull_back(gradient + p.precision * dw) + p.scaled_precision * du
+        return value, self._with_penalty(gradient, dw, du)
 
     def move_to(self, u: NDArray[np.float64]) -> None:
         self.data.move_to(self.scaling.to_original(u))
 
     def product(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
-        w, p = self.scaling.to_original(v), self.penalty
-        return self.scaling.pull_back(self.data.product(w) + p.precision * w) + p.scaled_precision * v
+        w = self.scaling.to_original(v)
+        return self._with_penalty(self.data.product(w), w, v)
+
+    def _with_penalty(
+        self, own: NDArray[np.float64], dw: NDArray[np.float64], du: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Tᵀ (own + precision · dw) + scaled_precision · du."""
+        scale, p = self.scaling, self.penalty
+        return _with_penalty(own, p.precision, dw, scale.factor, scale.shift, p.scaled_precision, du)
 
     def diagonal(self) -> NDArray[np.float64]:
         own, first_row = self.data.diagonal()
@@ -122,3 +130,21 @@ class ScaledObjective:
         H[constant], H[:, constant] = 0.0, 0.0
         H[np.diag_indices_from(H)] += self.penalty.scaled_precision
         return H
+
+
+# One loop: with millions of features, temporary arrays would take as long as the threads that sum over the rows.
+@njit(cache=True, nogil=True)
+def _with_penalty(
+    own: NDArray[np.float64],
+    precision: NDArray[np.float64],
+    dw: NDArray[np.float64],
+    factor: NDArray[np.float64],
+    shift: NDArray[np.float64],
+    scaled_precision: NDArray[np.float64],
+    du: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    out = np.empty(len(own))
+    first = own[0] + precision[0] * dw[0]
+    for j in range(len(own)):
+        out[j] = factor[j] * (own[j] + precision[j] * dw[j] - shift[j] * first) + scaled_precision[j] * du[j]
+    return out

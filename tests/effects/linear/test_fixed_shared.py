@@ -17,7 +17,7 @@ from gdmix_core.models.native import read_model, write_model
 from gdmix_core.models.table import CoefficientTable
 from gdmix_core.pipeline.run import Run
 from gdmix_core.training_context import TrainingContext
-from gdmix_core.workers import progress
+from gdmix_core.workers import checkpoint, progress
 from gdmix_core.workers.all_reduce import SingleWorker
 from gdmix_core.workers.checkpoint import Iterate
 from tests.run_directory import Rows, checkpoint_of, make_run, mark_initialized
@@ -119,7 +119,8 @@ class KilledError(Exception):
 
 
 @pytest.mark.parametrize("case", ["newton", "l1", "standardized", "auto"])
-def test_a_killed_step_goes_on_from_its_checkpoint(tmp_path: Path, case: str) -> None:
+def test_a_killed_step_goes_on_from_its_checkpoint(tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "_SHARE", 1e9)  # each is written, however slow the disk
     whole, expected = train(make(tmp_path / "whole", case), 1)
     run = make(tmp_path / "killed", case)
     at = whole[0]["iterations"] * 2 // 3
@@ -149,9 +150,9 @@ def test_a_killed_step_goes_on_from_its_checkpoint(tmp_path: Path, case: str) ->
 
 def test_a_checkpoint_keeps_all_that_was_counted(tmp_path: Path) -> None:
     run = make(tmp_path, "auto")
-    checkpoint = checkpoint_of(run)
-    checkpoint.offer(Iterate(np.arange(3.0), 17, 23, 29, np.array([0.5, 2.0])))
-    stored = checkpoint.read()
+    kept = checkpoint_of(run)
+    kept.offer(Iterate(np.arange(3.0), 17, 23, 29, np.array([0.5, 2.0])))
+    stored = kept.read()
     assert stored is not None
     assert (stored.iterations, stored.evaluations, stored.hessian_products) == (17, 23, 29)
     np.testing.assert_array_equal(stored.variance, [0.5, 2.0])
