@@ -123,7 +123,7 @@ class GroupShardsOperator(StepOperator):
     def execute(self, context: Context) -> list[int]:  # type: ignore[override]
         with self.one_sentence():
             groups = _groups(self.opened(), self.coordinate)
-        self.log.info("%s: %d shards in %d groups", self.coordinate, sum(map(len, groups)), len(groups))
+        self.log.info("%s: %d shards in %d group(s)", self.coordinate, sum(map(len, groups)), len(groups))
         return list(range(len(groups)))
 
 
