@@ -1,4 +1,4 @@
-"""Steps that are too small for a task of their own: carried out by the task beside them, resumed and refused as it is."""
+"""Steps that are too small for a task of their own: the task beside them carries them out, resumes or refuses them."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_what_fails_is_named(run: Run, capsys: pytest.CaptureFixture[str]) -> No
 
 @pytest.mark.slow
 def test_a_random_effect_imports_what_it_needs(run: Run) -> None:
-    """Arrow, Numba and NumPy, and no other package that takes a tenth of a second."""
+    """Arrow, Numba and NumPy, and nothing large that it does not work with."""
     pytest.importorskip("pandas")
     train(run, 1, "global").execute(NO_CONTEXT)
     code = f"""
