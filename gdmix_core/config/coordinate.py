@@ -94,7 +94,7 @@ class RandomEffect(Convergence):
     training: ClassVar[str] = "train_random"
     has_coefficients: ClassVar[bool] = True
     is_sharded: ClassVar[bool] = True
-    execution_keys: ClassVar[tuple[str, ...]] = ("groups",)
+    execution_keys: ClassVar[tuple[str, ...]] = ("groups", "rows_per_group")
 
     entity: str = Field(description="Column with the entity's id, integer or string.")
     shards: int | Literal["auto"] = Field(default="auto", description="Number of shards, or auto: by rows_per_shard.")
@@ -105,7 +105,10 @@ class RandomEffect(Convergence):
         gt=0,
         description="An entity of n training rows keeps the ceil(this x n) features most correlated with its label.",
     )
-    groups: int = Field(default=1, ge=1, le=1000, description="Airflow tasks the shards are spread over.")
+    groups: int = Field(default=1, ge=1, le=1000, description="Airflow tasks the shards are spread over, at most.")
+    rows_per_group: int = Field(
+        default=100_000, ge=1, description="Training rows that such a task has at least: a small effect is one task."
+    )
     max_iterations: int = Field(
         default=100, ge=1, description="Newton iterations after which an entity is not converged."
     )

@@ -16,7 +16,6 @@ from gdmix_core.data.ingest.pieces import DIRECTORIES, open_file
 from gdmix_core.data.ingest.schema_check import input_directories, read_tensors, undescribed
 from gdmix_core.effects.effect import effect_of
 from gdmix_core.errors import DataError, GdmixError
-from gdmix_core.models.initial.locate import find_initial
 
 
 def check(config: Config, *, data_here: bool = True) -> None:
@@ -35,6 +34,8 @@ def check(config: Config, *, data_here: bool = True) -> None:
         for key, look in looks:
             faults += _raised(f"coordinates.{name}.fixed_effect.{key}", look)
     if config.initial_model is not None:
+        from gdmix_core.models.initial.locate import find_initial
+
         faults += _raised("initial_model", partial(find_initial, config))
     if len(faults) == 1:
         raise DataError(f"the run cannot start: {faults[0]}")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gdmix_operators.operators.partition import PartitionOperator as PartitionOperator
     from gdmix_operators.operators.steps import EvaluateOperator as EvaluateOperator
     from gdmix_operators.operators.steps import ExportOperator as ExportOperator
+    from gdmix_operators.operators.steps import GroupShardsOperator as GroupShardsOperator
     from gdmix_operators.operators.steps import InitializeOperator as InitializeOperator
     from gdmix_operators.operators.steps import PassGateOperator as PassGateOperator
     from gdmix_operators.operators.steps import SelectOperator as SelectOperator
@@ -33,9 +34,9 @@ _HOMES = {
     "ValidateOperator": "operators.validate",
 } | dict.fromkeys(
     (
-        "EvaluateOperator", "ExportOperator", "InitializeOperator", "PassGateOperator", "SelectOperator",
-        "SummarizeOperator", "TakeExternalScoresOperator", "TrainFixedEffectOperator", "TrainPythonEffectOperator",
-        "TrainRandomEffectOperator", "TrainTextEffectOperator", "TrialOperator",
+        "EvaluateOperator", "ExportOperator", "GroupShardsOperator", "InitializeOperator", "PassGateOperator",
+        "SelectOperator", "SummarizeOperator", "TakeExternalScoresOperator", "TrainFixedEffectOperator",
+        "TrainPythonEffectOperator", "TrainRandomEffectOperator", "TrainTextEffectOperator", "TrialOperator",
     ),
     "operators.steps",
 )  # fmt: skip

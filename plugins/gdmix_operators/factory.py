@@ -1,16 +1,18 @@
 """The factory of DAGs: it makes one of a pipeline's YAML.
 
 The graph reads as the maths does: validate → partition → (with an initial model: initialize) → for every pass a
-group, in it a group per coordinate with train → evaluate → …, a gate before every further pass → select → export.
-A search has rounds of mapped trials in place of the passes. It is the plan's list of steps, one task each, so the
-DAG and `gdmix run` do the same work.
+group, in it a training per coordinate → … → export. A search has rounds of mapped trials in place of the passes. It is
+the plan's list of steps, so the DAG and `gdmix run` do the same work. A step that does next to nothing goes into the
+task beside it, as a task costs a second however little it does: the gate and the evaluation into the training, the
+selection into the export.
 """
 
 from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -183,19 +185,51 @@ def _schedule(config: Config, where: str) -> CronDataIntervalTimetable | str | N
     return CronDataIntervalTimetable(schedule, timezone="UTC")
 
 
+@dataclass(frozen=True)
+class _Work:
+    """The steps of one task: its own, which names it, and the small ones before and after."""
+
+    step: Step
+    before: tuple[Step, ...] = ()
+    after: tuple[Step, ...] = ()
+
+
+def _spread(config: Config) -> Iterator[_Work]:
+    """Yield the work of every task, in the plan's order. What is mapped carries no small step: each instance would."""
+    left = list(build_plan(config).steps)
+    while left:
+        step = left.pop(0)
+        before: tuple[Step, ...] = ()
+        if step.kind in ("gate", "select") and not _is_mapped(left[0], config):
+            step, before = left.pop(0), (step,)
+        # The evaluation of a training follows it in the plan.
+        if isinstance(step, CoordinateStep) and step.trains and not _is_mapped(step, config):
+            yield _Work(step, before, (left.pop(0),))
+        else:
+            yield _Work(step, before)
+
+
 def _add_tasks(config: Config, content: Mapping[str, Any]) -> None:
-    """Add a task for every step, in the plan's order; select joins the ends of all passes, made or skipped."""
+    """Add the plan's tasks, each behind the one before; the selection joins the ends of all passes, made or skipped."""
     tasks: dict[str, Any] = {}
     groups: dict[str, TaskGroup] = {}
     previous: Any = None
-    for step in build_plan(config).steps:
-        group, _, task_id = step.id.rpartition(".")
-        arguments: dict[str, Any] = {"task_id": task_id, "step": step.id}
+    for work in _spread(config):
+        group, _, task_id = work.step.id.rpartition(".")
+        arguments: dict[str, Any] = {"task_id": task_id, "step": work.step.id}
         if group:
             arguments["task_group"] = _group(group, groups)
-        task = tasks[step.id] = _task(step, config, content, arguments)
-        if step.kind == "select":
-            task.set_upstream([tasks[read] for read in step.reads])
+        if work.before:
+            arguments["before"] = [step.id for step in work.before]
+        if work.after:
+            arguments["after"] = [step.id for step in work.after]
+        joined = [read for step in work.before if step.kind == "select" for read in step.reads]
+        if joined:
+            arguments["trigger_rule"] = "none_failed_min_one_success"
+        task = _task(work.step, config, content, arguments, tasks)
+        tasks |= dict.fromkeys((step.id for step in (*work.before, work.step, *work.after)), task)
+        if joined:
+            task.set_upstream([tasks[read] for read in joined])
         elif previous is not None:
             task.set_upstream(previous)
         previous = task
@@ -209,15 +243,28 @@ def _group(path: str, groups: dict[str, TaskGroup]) -> TaskGroup:
     return groups[path]
 
 
-def _task(step: Step, config: Config, content: Mapping[str, Any], arguments: dict[str, Any]) -> Any:
+def _is_mapped(step: Step, config: Config) -> bool:
+    """Return whether a step is a mapped task: of a random effect whose shards are spread, or of a round's trials."""
+    if step.kind == "trials":
+        return True
+    effect = config.coordinates[step.coordinate].random_effect if isinstance(step, CoordinateStep) else None
+    return effect is not None and step.kind == effect.training and effect.groups > 1
+
+
+def _task(
+    step: Step, config: Config, content: Mapping[str, Any], arguments: dict[str, Any], tasks: dict[str, Any]
+) -> Any:
     operator = operator_of(step)
     if step.kind == "validate":
         return operator(config=content, **arguments)
     if step.kind == "trials":
         trials = list(trials_of_round(config, step.settings["round"]))
         return operator.partial(map_index_template="{{ task.shown_as }}", **arguments).expand(trial=trials)
-    effect = config.coordinates[step.coordinate].random_effect if isinstance(step, CoordinateStep) else None
-    if effect is not None and step.kind == effect.training:
-        label = f"group {{{{ task.group + 1 }}}} of {effect.groups}"
-        return operator.partial(map_index_template=label, **arguments).expand(group=list(range(effect.groups)))
+    if isinstance(step, CoordinateStep) and _is_mapped(step, config):
+        name = f"{step.coordinate}_groups"
+        if name not in tasks:
+            tasks[name] = steps.GroupShardsOperator(task_id=name, coordinate=step.coordinate)
+            tasks[name].set_upstream(tasks["partition"])
+        partial = operator.partial(map_index_template="group {{ task.group + 1 }}", **arguments)
+        return partial.expand(group=tasks[name].output)
     return operator(**arguments)

@@ -26,19 +26,15 @@ def test_external_scores_come_first_and_once_and_their_files_are_a_template(pipe
     assert {task.task_id: set(task.upstream_task_ids) for task in dag.tasks} == {
         "validate": set(),
         "partition": {"validate"},
+        "per_user_groups": {"partition"},
         "pass_01.elsewhere.train": {"partition"},
-        "pass_01.elsewhere.evaluate": {"pass_01.elsewhere.train"},
-        "pass_01.own.train": {"pass_01.elsewhere.evaluate"},
-        "pass_01.own.evaluate": {"pass_01.own.train"},
-        "pass_01.per_user.train": {"pass_01.own.evaluate"},
+        "pass_01.own.train": {"pass_01.elsewhere.train"},
+        "pass_01.per_user.train": {"pass_01.own.train", "per_user_groups"},
         "pass_01.per_user.evaluate": {"pass_01.per_user.train"},
-        "pass_02.gate": {"pass_01.per_user.evaluate"},
-        "pass_02.own.train": {"pass_02.gate"},
-        "pass_02.own.evaluate": {"pass_02.own.train"},
-        "pass_02.per_user.train": {"pass_02.own.evaluate"},
+        "pass_02.own.train": {"pass_01.per_user.evaluate"},
+        "pass_02.per_user.train": {"pass_02.own.train", "per_user_groups"},
         "pass_02.per_user.evaluate": {"pass_02.per_user.train"},
-        "select": {"pass_01.per_user.evaluate", "pass_02.per_user.evaluate"},
-        "export": {"select"},
+        "export": {"pass_01.per_user.evaluate", "pass_02.per_user.evaluate"},
     }
     assert isinstance(dag.get_task("pass_01.elsewhere.train"), TakeExternalScoresOperator)
     assert isinstance(dag.get_task("pass_02.own.train"), TrainPythonEffectOperator)

@@ -56,13 +56,13 @@ def test_graph(search: dict[str, Any]) -> None:
         "partition": {"validate"},
         "round_01": {"partition"},
         "round_02": {"round_01"},
-        "select": {"round_01", "round_02"},
-        "export": {"select"},
+        "export": {"round_01", "round_02"},
     }
     assert trials(dag, "round_01") == [1, 2, 3, 4]
     assert trials(dag, "round_02") == [5, 6]
     assert dag.get_task("round_02").trigger_rule == "all_success"
-    assert dag.get_task("select").trigger_rule == "none_failed_min_one_success"
+    assert dag.get_task("export").before == ("select",)
+    assert dag.get_task("export").trigger_rule == "none_failed_min_one_success"
     restored = DagSerialization.deserialize_dag(json.loads(json.dumps(DagSerialization.serialize_dag(dag))))
     assert restored.task_dict["round_01"].is_mapped
 
@@ -79,7 +79,8 @@ def test_every_trial_is_a_task_of_a_later_round(parallel: int, tune: dict[str, A
     dag, plan = build_dag(content), build_plan(parse_config(content))
     numbers = [number for step in plan.rounds for number in trials(dag, step.id)]
     assert numbers == list(range(1, tune.get("trials", 50) + 1))
-    for step in plan.steps:
+    assert set(plan["select"].reads) <= dag.get_task("export").get_flat_relative_ids(upstream=True)
+    for step in plan.rounds:
         assert set(step.reads) <= dag.get_task(step.id).get_flat_relative_ids(upstream=True)
 
 

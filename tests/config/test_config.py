@@ -64,7 +64,7 @@ DEFAULTS = {
             **COORDINATE,
             "random_effect": {
                 "tolerance": 1e-6, "max_iterations": 100, "entity": "user_id", "shards": "auto",
-                "rows_per_shard": 2_000_000, "samples": {"min": 1, "max": None}, "groups": 1,
+                "rows_per_shard": 2_000_000, "samples": {"min": 1, "max": None}, "groups": 1, "rows_per_group": 100_000,
                 "features_to_samples": None,
             },
         },

@@ -58,7 +58,7 @@ def airflow(environment: Mapping[str, str], *arguments: str) -> str:
 
 def write_dag(dags: Path, name: str, pipeline: Mapping[str, Any]) -> None:
     """A DAG as its users write it, and the YAML beside it that has the pipeline."""
-    (dags / f"{name}.yaml").write_text(yaml.safe_dump(dict(pipeline)))
+    (dags / f"{name}.yaml").write_text(yaml.safe_dump(dict(pipeline), sort_keys=False))
     (dags / f"{name}.py").write_text(
         "# airflow\n"
         "from pathlib import Path\n"

@@ -27,6 +27,7 @@ config = json.loads(Path(__file__).with_name("pipeline.json").read_text())
 with DAG("models"), TaskGroup("all"):
     light = add_pipeline({**config, "output": config["output"] + "/light"}, group_id="light")
     coordinates = {**config["coordinates"], "global": {**config["coordinates"]["global"], "l2": 500.0}}
+    del coordinates["per_user"]["random_effect"]["rows_per_group"]  # so few rows are one task
     # One of the two in Spark says as much as both would.
     config |= {"coordinates": coordinates, "output": config["output"] + "/heavy", "engine": {"data": "embedded"}}
     heavy = add_pipeline(config, group_id="heavy")
@@ -44,7 +45,7 @@ def test_each_is_made_and_no_secret_is_told(tmp_path: Path, airflow_home: Callab
         "coordinates": {
             "global": {"fixed_effect": {}, "data": "global", "bag": "global"},
             "per_user": {
-                "random_effect": {"entity": "user_id", "shards": 2, "groups": 2},
+                "random_effect": {"entity": "user_id", "shards": 2, "groups": 2, "rows_per_group": 40},
                 "data": "per_user",
                 "bag": "per_user",
             },
@@ -65,6 +66,9 @@ def test_each_is_made_and_no_secret_is_told(tmp_path: Path, airflow_home: Callab
     watch = CommandLines()
     with watch:
         output = airflow(environment, "dags", "test", "models", "--conf", '{"passes": 1}')
+    assert "per_user: 2 shards in 2 group(s)" in output
+    assert "group 2 of 2" in output
+    assert "per_user: 2 shards in 1 group(s)" in output
     assert any("spark-submit" in line or "SparkSubmit" in line for line in watch.seen)
     assert not [line for line in watch.seen if "hidden-" in line]
     assert "hidden-" not in output

@@ -54,12 +54,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory, airflow_home: Callable[[Pat
         sample = generate_sample(users=20, movies=40, ratings=ratings)
         write_generated(str(folder / "input" / day), sample)
     write(folder, "daily", passes=1, schedule="@daily")
-    write(folder, "triggered", passes=2)
+    write(folder, "triggered", passes=2, groups=3)
     write(folder, "killed", passes=2)
     return folder
 
 
-def write(folder: Path, name: str, passes: int, **airflow: Any) -> None:
+def write(folder: Path, name: str, passes: int, groups: int = 1, **airflow: Any) -> None:
     content = yaml.safe_load(PIPELINE) | {
         "name": name,
         "passes": {"max": passes},
@@ -67,6 +67,8 @@ def write(folder: Path, name: str, passes: int, **airflow: Any) -> None:
         "output": f"{folder}/runs/{name}/{{{{ ds }}}}",
         "airflow": {"start_date": DAYS[-1], "retries": 1, "retry_delay_seconds": 1} | airflow,
     }
+    # Of two shards and 60 rows a group no more than two are made.
+    content["coordinates"]["per_user"]["random_effect"] |= {"groups": groups, "rows_per_group": 60}
     write_dag(folder / "dags", name, content)
 
 
@@ -133,12 +135,16 @@ def test_triggered_with_the_form(server: Standalone, folder: Path) -> None:
     assert {task for task, found in tasks.items() if found["state"] == "skipped"} == {
         task for task in tasks if task.startswith("pass_02.")
     }
-    found = server.get(
-        f"/dags/triggered/dagRuns/{run_id}/taskInstances/pass_01.per_user.evaluate/xcomEntries/return_value",
-        deserialize=True,
-    )["value"]
+    path = f"/dags/triggered/dagRuns/{run_id}/taskInstances"
+    found = server.get(f"{path}/pass_01.per_user.evaluate/xcomEntries/return_value", deserialize=True)["value"]
     assert set(found) == {"pass", "coordinate", "auc", "logloss"}
-    assert server.log("triggered", run_id, "pass_02.gate").count("pass_02.gate is beyond this run's 1 pass")
+    found = server.get(f"{path}/pass_01.global.train/xcomEntries/return_value", deserialize=True)["value"]
+    assert {"pass", "coordinate", "auc", "logloss", "iterations"} <= set(found)
+    mapped = server.get(f"{path}/pass_01.per_user.train/listMapped")["task_instances"]
+    assert sorted(task["map_index"] for task in mapped) == [0, 1]
+    assert "group 2 of 2" in server.log("triggered", run_id, "pass_01.per_user.train", map_index=1)
+    log = server.log("triggered", run_id, "pass_02.global.train")
+    assert "pass_02.global.train is beyond this run's 1 pass" in log
 
 
 def test_form_is_checked(server: Standalone) -> None:
@@ -218,12 +224,12 @@ def test_killed_and_resumed(server: Standalone, folder: Path) -> None:
     (worker, *_) = wait_for("workers", lambda: workers_of(server, root, "pass_02.per_user.train") or None, every=0.1)
     worker.suspend()
     task = worker.parent()
-    path = f"/dags/killed/dagRuns/{run_id}/taskInstances/pass_02.per_user.train/0"
+    path = f"/dags/killed/dagRuns/{run_id}/taskInstances/pass_02.per_user.train"
     server.patch(path, {"new_state": "failed"}).raise_for_status()
     assert psutil.wait_procs([task, worker], timeout=120)[1] == []
     assert workers_of(server, root, "pass_02.per_user.train") == []
     server.wait_for_run("killed", run_id, state="failed")
-    assert server.get(f"/dags/killed/dagRuns/{run_id}/taskInstances/pass_01.per_user.train/0")["try_number"] == 2
+    assert server.get(f"/dags/killed/dagRuns/{run_id}/taskInstances/pass_01.per_user.train")["try_number"] == 2
 
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*.json") if path.name != "config.yaml"}
     assert root / "passes" / "02" / "global" / "metrics.json" in before

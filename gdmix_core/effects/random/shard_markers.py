@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gdmix_core import storage
+from gdmix_core.data.shard_groups import shards_of_group
 from gdmix_core.effects.random.automatic_l2 import l2_statistics_path
 from gdmix_core.errors import DataError
 from gdmix_core.pipeline import manifests
@@ -42,14 +43,14 @@ def once_by_shards(
 ) -> dict[str, Any]:
     """Run a step as `once` does, shard by shard and by several tasks, and return the summary of the group's shards.
 
-    group: which of the effect's `groups` of shards; None: all. work: makes shards and their markers; finish: what the
-    step's own marker, which is written when no shard is missing, says beside the summary of all
+    group: which of the effect's groups of shards (data/shard_groups.py); None: all. work: makes shards and their
+    markers; finish: what the step's own marker, which is written when no shard is missing, says beside the summary
     """
     context.run.require(context.step)
     effect = context.settings.random_effect
     assert effect is not None
     everything = list(range(context.partition["shards"]))
-    mine = everything if group is None else everything[group :: effect.groups]
+    mine = everything if group is None else shards_of_group(context.partition, effect, group)
     todo = _shards_to_do(context, everything, mine)
     if len(todo) < len(mine):
         log.info("%s: %d of %d shards are done already", context.id, len(mine) - len(todo), len(mine))

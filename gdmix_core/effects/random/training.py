@@ -6,8 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
+from gdmix_core.data.shard_groups import balance_shards, rows_by_shard
 from gdmix_core.effects.random.automatic_l2 import prior_variance, update_l2
 from gdmix_core.effects.random.shard import ShardTraining
 from gdmix_core.effects.random.shard_markers import describe, once_by_shards, total_counts
@@ -20,7 +19,7 @@ log = logging.getLogger(__name__)
 def train(context: TrainingContext, *, group: int | None = None) -> dict[str, Any]:
     """Train and score every shard of the step that is not done; return counts over the shards of the group.
 
-    group: which of the effect's `groups` of shards; None: all. The step's marker is written when no shard is missing.
+    group: which of the effect's groups of shards; None: all. The step's marker is written when no shard is missing.
     """
     result = once_by_shards(
         context,
@@ -45,8 +44,7 @@ def _train_shards(context: TrainingContext, todo: Sequence[int]) -> None:
             shards.train(number, threads=context.cores)
             report(done + 1, len(todo), context.id)
         return
-    rows = {number: context.partition["rows"]["training"].get(str(number), 0) for number in todo}
-    parts = balance_shards(todo, rows, min(context.cores, len(todo)))
+    parts = balance_shards(todo, rows_by_shard(context.partition), min(context.cores, len(todo)))
     threads = max(1, context.cores // len(parts))
     step = ["--run", context.run.root, "--step", context.id, "--threads", str(threads)]
     workers = [
@@ -67,14 +65,3 @@ def _train_shards(context: TrainingContext, todo: Sequence[int]) -> None:
     codes = processes.wait_all(workers, on_event)
     if any(codes):
         raise processes.explain(codes, errors, f"{context.id}: {done} of {len(todo)} shards done, then")
-
-
-def balance_shards(numbers: Sequence[int], rows: dict[int, int], parts: int) -> list[list[int]]:
-    """Assign shards to workers, the largest first, each to the worker with the least to do."""
-    result: list[list[int]] = [[] for _ in range(parts)]
-    load = np.zeros(parts, np.int64)
-    for number in sorted(numbers, key=lambda n: (-rows[n], n)):
-        least = int(np.argmin(load))
-        result[least].append(number)
-        load[least] += rows[number] + 1
-    return result

@@ -9,9 +9,8 @@ import argparse
 import os
 import sys
 
-from gdmix_core.effects.random.shard import ShardTraining
+from gdmix_core.arrow import look_for_no_pandas
 from gdmix_core.system_errors import as_user_error
-from gdmix_core.training_context import TrainingContext
 from gdmix_core.workers import processes
 
 
@@ -23,7 +22,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     processes.become_worker(arguments.step, f"shards {','.join(map(str, arguments.shards))}")
+    look_for_no_pandas()
     try:
+        from gdmix_core.effects.random.shard import ShardTraining
+        from gdmix_core.training_context import TrainingContext
+
         shards = ShardTraining(TrainingContext.open(arguments.run, arguments.step))
         for number in arguments.shards:
             shards.train(number, threads=arguments.threads)

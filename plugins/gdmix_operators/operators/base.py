@@ -30,6 +30,7 @@ KEY_OF_VALIDATE = "{{ task.validated(ti)['key'] }}"
 
 class StepOperator(BaseOperator):
     """A task that carries out one step of a run in gdmix_core and returns its small summary.
+
     A step of a pass that the run does not make (it was triggered with fewer passes than the pipeline has) is skipped;
     any other step that its plan does not hold fails. A step that is done already is not done again: clearing a task
     resumes it.
@@ -39,6 +40,10 @@ class StepOperator(BaseOperator):
     step
         Id of the step in the run's plan, such as "pass_01.per_user.train". Default: the task's own id, without the
         names of task groups around the pipeline.
+    before, after
+        Ids of steps that the task carries out before and after its own: those that are too small for a task of their
+        own, such as the evaluation after a training. What they return is a part of what the task returns; a gate that
+        lets its pass not begin skips the task.
     run
         The run's directory or URL, or what validate returned (`validate.output`). Everything else is read from the
         config.yaml that lies there. Default: the run of the task `validate` in the same task group, else in the groups
@@ -59,27 +64,43 @@ class StepOperator(BaseOperator):
         self,
         *,
         step: str | None = None,
+        before: Sequence[str] = (),
+        after: Sequence[str] = (),
         run: str | Mapping[str, Any] = RUN_OF_VALIDATE,
         config_key: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.step = step or self.task_id
+        self.before, self.after = tuple(before), tuple(after)
         self.run = run
         self.config_key = KEY_OF_VALIDATE if config_key is None and run == RUN_OF_VALIDATE else config_key
 
     def execute(self, context: Context) -> dict[str, Any]:
         with self.one_sentence():
             run = self.opened()
-            step = self.planned(run)
+            own = self.planned(run)
+            parts = {name: self._part(run, name) for name in (*self.before, *self.after)}
+        result: dict[str, Any] = {}
         try:
-            result = self.timed(run, step, context)
+            for name in (*self.before, own.id, *self.after):
+                operator, step = parts.get(name, (self, own))
+                result |= operator.timed(run, step, context)
         except AirflowSkipException:
             run.check_not_replaced()
             raise
         # Processes below this one have read config.yaml, too.
         run.check_not_replaced()
         return result
+
+    def _part(self, run: Run, name: str) -> tuple[StepOperator, Step]:
+        """Return a step before or after this task's own, and what carries it out."""
+        from gdmix_operators.factory import operator_of
+
+        if name not in {step.id for step in run.plan.steps}:
+            raise self.unknown(run, name)
+        step = run.plan[name]
+        return operator_of(step)(task_id=self.task_id, step=name, run=run.root), step
 
     @contextlib.contextmanager
     def one_sentence(self, step: Step | None = None) -> Iterator[None]:
@@ -186,8 +207,10 @@ class StepOperator(BaseOperator):
 
     def timed(self, run: Run, step: Step, context: Context) -> dict[str, Any]:
         """Call carry_out, between one line that says what begins and one that says how it ended."""
+        from gdmix_core.arrow import look_for_no_pandas
         from gdmix_core.workers import log_lines, processes
 
+        look_for_no_pandas()
         self.log.info("%s", self.announce(run, step))
         start = time.monotonic()
         # Whatever a task's own process tree writes to standard error, Airflow shows as an error.

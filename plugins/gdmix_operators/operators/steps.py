@@ -14,6 +14,7 @@ from gdmix_operators.operators.base import StepOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from gdmix_core.config.coordinate import RandomEffect
     from gdmix_core.pipeline.run import Run
 
 
@@ -68,12 +69,13 @@ class TrainPythonEffectOperator(StepOperator):
 class TrainRandomEffectOperator(StepOperator):
     """A task that trains one group of shards and scores its rows; a retry trains the shards that are still missing.
 
-    Map it over the groups: `TrainRandomEffectOperator.partial(task_id=...).expand(group=[0, 1, 2])`.
+    Map it over the groups: `TrainRandomEffectOperator.partial(task_id=...).expand(group=groups.output)`, where `groups`
+    is a GroupShardsOperator.
 
     Parameters
     ----------
     group
-        Which of the configuration's groups of shards, from 0. Default: all shards.
+        Which group of shards, from 0; one that the rows are too few for has none. Default: all shards.
     **kwargs
         As of every step: `step`, `run`, `config_key`, and those of Airflow's BaseOperator.
     """
@@ -86,7 +88,7 @@ class TrainRandomEffectOperator(StepOperator):
 
     def planned(self, run: Run) -> Step:
         step = super().planned(run)
-        groups = _groups(run, step)
+        groups = _random_effect(run, step.coordinate).groups
         if self.group is not None and (type(self.group) is not int or self.group not in range(groups)):
             raise ConfigError(
                 f"task {self.task_id}: group {self.group!r} of {step.coordinate} does not exist: random_effect.groups "
@@ -95,8 +97,34 @@ class TrainRandomEffectOperator(StepOperator):
         return step
 
     def announce(self, run: Run, step: Step) -> str:
-        group = "" if self.group is None else f", group {self.group + 1} of {_groups(run, step)}"
-        return super().announce(run, step) + group
+        said = super().announce(run, step)
+        if self.group is None:
+            return said
+        return f"{said}, group {self.group + 1} of {len(_groups(run, step.coordinate))}"
+
+
+class GroupShardsOperator(StepOperator):
+    """A task that returns the groups of a random effect's shards, [0, 1, …], which its training is mapped over.
+
+    They are made of the shards' rows: as many as random_effect.groups at most, and of rows_per_group on average.
+
+    Parameters
+    ----------
+    coordinate
+        Name of the random effect.
+    **kwargs
+        As of every step: `run`, `config_key`, and those of Airflow's BaseOperator.
+    """
+
+    def __init__(self, *, coordinate: str, **kwargs: Any) -> None:
+        super().__init__(**{"step": "partition", **kwargs})
+        self.coordinate = coordinate
+
+    def execute(self, context: Context) -> list[int]:  # type: ignore[override]
+        with self.one_sentence():
+            groups = _groups(self.opened(), self.coordinate)
+        self.log.info("%s: %d shards in %d group(s)", self.coordinate, sum(map(len, groups)), len(groups))
+        return list(range(len(groups)))
 
 
 class TrialOperator(StepOperator):
@@ -193,10 +221,17 @@ class ExportOperator(StepOperator):
         return result
 
 
-def _groups(run: Run, step: Step) -> int:
-    effect = run.config.coordinates[str(step.coordinate)].random_effect
+def _groups(run: Run, coordinate: str | None) -> list[list[int]]:
+    from gdmix_core.data.shard_groups import group_shards
+
+    partition = run.result("partition")["coordinates"][str(coordinate)]
+    return group_shards(partition, _random_effect(run, coordinate))
+
+
+def _random_effect(run: Run, coordinate: str | None) -> RandomEffect:
+    effect = run.config.coordinates[str(coordinate)].random_effect
     assert effect is not None
-    return effect.groups
+    return effect
 
 
 def _with_metrics(result: Mapping[str, Any]) -> dict[str, Any]:

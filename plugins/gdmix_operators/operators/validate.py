@@ -82,9 +82,11 @@ class ValidateOperator(DataStepOperator):
             raise ConfigError(f"configuration of {self.dag_id}: {type(error).__name__}: {error}") from None
 
     def execute(self, context: Context) -> dict[str, Any]:
+        from gdmix_core.arrow import look_for_no_pandas
         from gdmix_core.pipeline import run_directory, run_lock
         from gdmix_core.pipeline.run import Run
 
+        look_for_no_pandas()
         with contextlib.ExitStack() as held:
             with self.one_sentence():
                 config = self.configuration()

@@ -21,6 +21,7 @@ from gdmix_core import storage, training_context
 from gdmix_core.data import shards
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.hashing import hash_ids
+from gdmix_core.data.shard_groups import balance_shards, group_shards
 from gdmix_core.effects.random import shard, shard_markers, training
 from gdmix_core.errors import StepError
 from gdmix_core.evaluation.evaluate import evaluate
@@ -244,12 +245,13 @@ def test_shards_that_are_done_are_not_trained_again(tmp_path: Path):
 
 
 def test_a_group_trains_its_own_shards_and_the_last_one_commits(tmp_path: Path):
-    config = coordinates(shards=5, groups=2)
+    config = coordinates(shards=5, groups=2, rows_per_group=100)
     run = make_run(tmp_path, config, make_rows(300))
     step = run.plan[TRAIN]
-    assert training.train(TrainingContext(run, step), group=1)["shards"] == 2
+    groups = group_shards(TrainingContext(run, step).partition, run.config.coordinates["per_user"].random_effect)
+    assert training.train(TrainingContext(run, step), group=1)["shards"] == len(groups[1])
     assert not run.is_done(step)
-    assert training.train(TrainingContext(run, step), group=0)["shards"] == 3
+    assert training.train(TrainingContext(run, step), group=0)["shards"] == len(groups[0])
     assert run.is_done(step)
     assert run.result(TRAIN)["shards"] == 5
 
@@ -390,7 +392,7 @@ def test_worker_needs_no_standard_input(tmp_path: Path):
 
 def test_spread_gives_every_shard_once_and_the_largest_first():
     rows = {0: 10, 1: 500, 2: 20, 3: 490, 4: 0}
-    parts = training.balance_shards([0, 1, 2, 3, 4], rows, 2)
+    parts = balance_shards([0, 1, 2, 3, 4], rows, 2)
     assert sorted(number for part in parts for number in part) == [0, 1, 2, 3, 4]
     assert {part[0] for part in parts} == {1, 3}
 
