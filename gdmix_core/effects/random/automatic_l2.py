@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 # The variance of a normal sample of 1,000 is known to 4.5 %; the sums of a training over all entities correct that.
 PILOT_ENTITIES = 1_000
 PILOT_ROWS = 200_000
+# With a λ for each feature: of those entities, only some have it.
+_MORE_OF_FEATURES = 20
 # Of σ², relatively: with all entities as near as one wants, with a sample well below what chance leaves.
 EXACT, SAMPLED = 1e-3, 1e-2
 # Whatever the number of cores: sums of pieces are rounded by their number.
@@ -110,14 +112,15 @@ def _find(context: TrainingContext, mode: Mode) -> _Estimate:
     if (previous := context.previous) is not None:
         before = _read(previous)
         updated = storage.read_array(previous.whole(previous.l2_file("next.npy"))).astype(np.float64)
-    if mode == "feature":
-        if updated is None:
-            # Each feature alone has too few of the sample's entities: all begin with what they have in common.
-            both, _ = _pilot(context, "intercept_slopes", np.full(2, START_VARIANCE))
-            updated = both[group_of("intercept_slopes", np.arange(-1, features, dtype=np.int32))]
-        return _Estimate(updated, updated)
     # The sample's own answer of the pass before is nearer to its next one than that of all entities.
-    start = np.full(group_count(mode, features), START_VARIANCE) if before is None else before.sample
+    if before is not None:
+        start = before.sample
+    elif mode == "feature":
+        # All begin with what they have in common.
+        both, _ = _pilot(context, "intercept_slopes", np.full(2, START_VARIANCE))
+        start = both[group_of("intercept_slopes", np.arange(-1, features, dtype=np.int32))]
+    else:
+        start = np.full(group_count(mode, features), START_VARIANCE)
     sample, everyone = _pilot(context, mode, start)
     if everyone or before is None or updated is None:
         return _Estimate(sample, sample)
@@ -128,7 +131,7 @@ def _find(context: TrainingContext, mode: Mode) -> _Estimate:
 def _pilot(context: TrainingContext, mode: Mode, start: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
     """Return (σ² at the fixed point of a sample of entities, whether that was all of them)."""
     settings = context.settings.model_copy(update={"l2": AutomaticL2(auto=mode)})
-    number, stride, everyone = _sample(context)
+    number, stride, everyone = _sample(context, mode)
     problem = entity_problem(
         context, number, coordinate_penalties(context, start, settings=settings), settings=settings
     )
@@ -155,12 +158,13 @@ def _pilot(context: TrainingContext, mode: Mode, start: NDArray[np.float64]) -> 
     return variance, everyone
 
 
-def _sample(context: TrainingContext) -> tuple[int, int, bool]:
+def _sample(context: TrainingContext, mode: Mode) -> tuple[int, int, bool]:
     """Return (shard, every how many-th of its entities, whether these are all entities there are)."""
     manifest = context.partition
     rows = {int(number): count for number, count in manifest["rows"]["training"].items()}
     number = max(sorted(rows), key=lambda n: rows[n], default=0)
     share = rows.get(number, 0) / max(1, sum(rows.values()))
     entities = share * manifest["totals"]["training"]["entities"]
-    stride = max(1, round(entities / PILOT_ENTITIES), round(rows.get(number, 0) / PILOT_ROWS))
+    more = _MORE_OF_FEATURES if mode == "feature" else 1
+    stride = max(1, round(entities / (more * PILOT_ENTITIES)), round(rows.get(number, 0) / (more * PILOT_ROWS)))
     return number, stride, stride == 1 and share == 1.0

@@ -96,6 +96,15 @@ def test_a_sample_of_the_entities_comes_near_and_all_of_them_correct_it(tmp_path
         assert 1e-3 < gaps[1] < gaps[0] < 1.0
 
 
+def test_the_l2_of_each_feature_is_at_its_end_where_all_entities_are_the_sample(tmp_path: Path):
+    run = trained(tmp_path, automatic("feature"), make_rows(900, users=60))
+    context = TrainingContext(run, run.plan[TRAIN])
+    used = automatic_l2.prior_variance(context)
+    assert used is not None
+    assert len(set(used)) > 3  # not what they have in common
+    np.testing.assert_allclose(storage.read_array(context.l2_file("next.npy")), used, rtol=0.02)
+
+
 def test_scaled_features_have_the_prior_in_common(tmp_path: Path):
     """As if the rows had come scaled, and the coefficients been divided afterwards."""
     rows = make_rows(400, users=30)
