@@ -47,6 +47,10 @@ class Passes(Model):
         description="Stop when a pass improves the first metric by less than this. Below 0: stop when it loses more "
         "than this. none: never; all passes are made, and the best is exported.",
     )
+    acceleration: Literal["anderson", "none"] = Field(
+        default="anderson",
+        description="From the third pass on, begin where the passes before were heading for. none: where they ended.",
+    )
 
 
 class InitialModel(Model):

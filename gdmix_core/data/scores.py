@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gdmix_core import storage
 from gdmix_core.data.frame import Frame
 from gdmix_core.errors import StepError
-from gdmix_core.pipeline.plan import CoordinateStep, evaluate_id, latest_scores
+from gdmix_core.pipeline.plan import CoordinateStep, accelerate_id, accelerated, evaluate_id, latest_scores
 from gdmix_core.pipeline.run import SPLITS, Run
 
 # A coordinate under l2: auto also leaves the posterior variance of each training row's score, for the others' use.
@@ -24,10 +24,18 @@ MARGIN_VARIANCE = "leverage"  # the name of its file
 class ScoreSum:
     """The sum of the scores of several coordinates, read where it is needed; memory-mapped when local."""
 
-    def __init__(self, run: Run, passes: Mapping[str, int], split: str) -> None:
-        """passes: for each coordinate, the pass whose scores count; 0: the initial model's, if it has one."""
+    def __init__(self, run: Run, passes: Mapping[str, int], split: str, begun: int | None = None) -> None:
+        """passes: for each coordinate, the pass whose scores count; 0: the initial model's, if it has one
+
+        begun: a pass for which the scores of the pass before may have been extrapolated
+        """
         self._vectors = []
+        moved = [] if begun is None else accelerated(run.config, begun)
         for name, number in passes.items():
+            if begun is not None and name in moved and number == begun - 1:
+                path = run.whole(run.accelerated(begun, name), accelerate_id(begun))
+                self._vectors.append(storage.read_array(path, memory_map=True))
+                continue
             path = run.scores(number, name, split)
             if number > 0 or storage.exists(path):
                 # Of the coordinate that is evaluated just now, the vector was made a moment ago.
@@ -61,8 +69,12 @@ class ScoreSum:
 
 
 def other_scores(run: Run, step: CoordinateStep, split: str) -> ScoreSum:
-    """Return the latest scores of all other coordinates: `step` adds them to the data's own offset to train."""
-    return ScoreSum(run, latest_scores(run.config, step.pass_number, step.coordinate), split)
+    """Return the scores of all other coordinates: `step` adds them to the data's own offset to train.
+
+    They are the latest, or what these were heading for (evaluation/acceleration.py).
+    """
+    passes = latest_scores(run.config, step.pass_number, step.coordinate)
+    return ScoreSum(run, passes, split, step.pass_number if split == "training" else None)
 
 
 def other_margin_variance(run: Run, step: CoordinateStep) -> ScoreSum:

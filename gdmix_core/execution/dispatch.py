@@ -23,6 +23,7 @@ _WORK: Mapping[str, str] = {
     "summarize": "gdmix_core.effects.normalization:summarize",
     "evaluate": "gdmix_core.evaluation.evaluate:evaluate",
     "gate": "gdmix_core.evaluation.selection:gate",
+    "accelerate": "gdmix_core.evaluation.acceleration:accelerate",
     "select": "gdmix_core.evaluation.selection:select",
     "export": "gdmix_core.execution.export:export",
 }

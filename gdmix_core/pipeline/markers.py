@@ -16,7 +16,7 @@ from gdmix_core.pipeline.plan import CoordinateStep, Plan, Step, evaluate_id
 log = logging.getLogger(__name__)
 
 # Steps that are not of one coordinate and write more than their marker.
-_WITH_FILES = ("validate", "partition", "summarize", "initialize", "export")
+_WITH_FILES = ("validate", "partition", "summarize", "initialize", "accelerate", "export")
 
 
 class Markers(RunPaths):
@@ -128,7 +128,7 @@ class Markers(RunPaths):
             found = [f"{part}/{path}" for part in parts for path in storage.paths_within(storage.join(folder, part))]
         else:
             found = storage.paths_within(folder)
-            if step.kind != "summarize":
+            if step.kind not in ("summarize", "accelerate"):
                 found = [path for path in found if run_directory.is_of_a_step(path)]
         markers = re.compile(r"model/shard-\d+\.json|" + re.escape(self.marker(step).removeprefix(f"{folder}/")))
         return [path for path in found if not markers.fullmatch(path)]

@@ -64,8 +64,14 @@ class RunPaths:
             return self.shared("initial", coordinate, "scores", f"{split}.npy")
         return self.coordinate(pass_number, coordinate, "scores", f"{split}.npy")
 
+    def accelerated(self, pass_number: int, name: str) -> str:
+        """Return the path of the scores of a coordinate that a pass begins with, where they are extrapolated."""
+        return self.path("passes", f"{pass_number:02d}.accelerated", f"{name}.npy")
+
     def marker(self, step: Step) -> str:
         """Return the path of the marker: a file that says, with the step's key in it, that the result is whole."""
+        if step.kind == "accelerate" and step.pass_number is not None:
+            return self.path("passes", f"{step.pass_number:02d}.accelerated", "manifest.json")
         if not isinstance(step, CoordinateStep):
             return {
                 "validate": self.frame("manifest.json"),

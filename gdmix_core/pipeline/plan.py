@@ -32,8 +32,8 @@ class Step:
     """One unit of work.
 
     id: unique, dotted: `pass_01.global.train`
-    kind: validate, partition, summarize, initialize, gate, trials, evaluate, select, export, or of a training what its
-    effect's settings say
+    kind: validate, partition, summarize, initialize, gate, accelerate, trials, evaluate, select, export, or of a
+    training what its effect's settings say
     reads: ids of the steps whose results it reads
     settings: the part of the configuration that its result depends on (plain data)
     """
@@ -109,14 +109,15 @@ class Plan:
         return keys
 
     def _depended_on(self, step: Step, read: str) -> str:
-        """Return the step whose key counts: the training, where a coordinate's step reads an evaluation.
+        """Return the step whose key counts: the training, where only the scores of an evaluation are read.
 
-        That only brings the training's scores together, whatever it measures of them.
+        That brings the training's scores together, whatever it measures of them.
         """
         earlier = self[read]
-        if step.coordinate is None or not isinstance(earlier, CoordinateStep) or earlier.trains:
-            return read
-        return train_id(earlier.pass_number, earlier.coordinate)
+        scores_alone = step.coordinate is not None or step.kind == "accelerate"
+        if scores_alone and isinstance(earlier, CoordinateStep) and not earlier.trains:
+            return train_id(earlier.pass_number, earlier.coordinate)
+        return read
 
 
 def train_id(pass_number: int, coordinate: str) -> str:
@@ -129,6 +130,10 @@ def evaluate_id(pass_number: int, coordinate: str) -> str:
 
 def gate_id(pass_number: int) -> str:
     return f"pass_{pass_number:02d}.gate"
+
+
+def accelerate_id(pass_number: int) -> str:
+    return f"pass_{pass_number:02d}.accelerate"
 
 
 def build_plan(config: Config) -> Plan:
@@ -154,6 +159,10 @@ def build_plan(config: Config) -> Plan:
     for number in range(1, passes + 1):
         if number > 1:
             steps.append(Step(gate_id(number), "gate", (evaluate_id(number - 1, final),), number))
+        if names := accelerated(config, number):
+            reads = [evaluate_id(number - 1, name) for name in names]
+            reads += [accelerate_id(number - 1)] if accelerated(config, number - 1) else []
+            steps.append(Step(accelerate_id(number), "accelerate", tuple(reads), number))
         for name in order_of_pass(config, number):
             steps += _coordinate_steps(config, data, number, name)
     last = tuple(evaluate_id(number, final) for number in range(1, passes + 1))
@@ -191,6 +200,17 @@ def pass_of_model(config: Config, pass_number: int, coordinate: str) -> int:
     return 1 if config.coordinates[coordinate].trained_once else pass_number
 
 
+def accelerated(config: Config, pass_number: int) -> list[str]:
+    """Return the coordinates whose scores a pass does not take over from the one before, but extrapolates.
+
+    They are those that are trained after another one of the pass: of the first, no one needs the earlier scores. It
+    takes two passes to know a direction, and coordinates whose result follows smoothly from their offsets.
+    """
+    names = trained(config)
+    smooth = all(config.coordinates[name].effect.has_coefficients for name in names)
+    return names[1:] if pass_number > 2 and smooth and config.passes.acceleration == "anderson" else []
+
+
 def _search_steps(config: Config, data: dict[str, Any], shared: list[Step], rounds: int) -> list[Step]:
     """Return the steps of a search in place of passes: rounds of trials, which make the passes in runs of their own."""
     settings = {key: data[key] for key in ("task", "passes", "metrics", "tune", "initial_model")}
@@ -219,7 +239,10 @@ def latest_scores(config: Config, pass_number: int, coordinate: str) -> dict[str
 
 
 def _coordinate_steps(config: Config, data: dict[str, Any], number: int, name: str) -> list[Step]:
-    offsets = tuple(evaluate_id(p, other) for other, p in latest_scores(config, number, name).items() if p > 0)
+    latest = {other: p for other, p in latest_scores(config, number, name).items() if p > 0}
+    offsets = tuple(evaluate_id(p, other) for other, p in latest.items())
+    moved = {other: accelerate_id(number) for other in accelerated(config, number) if latest.get(other) == number - 1}
+    begun_with = dict.fromkeys(moved.get(other, evaluate_id(p, other)) for other, p in latest.items())
     warm_start = (train_id(number - 1, name),) if number > 1 else ()
     statistics = ("summarize",) if name in normalized(config) else ()
     initial = ("initialize",) if number == 1 and config.initial_model is not None else ()
@@ -231,7 +254,7 @@ def _coordinate_steps(config: Config, data: dict[str, Any], number: int, name: s
     train = CoordinateStep(
         train_id(number, name),
         effect.training,
-        ("partition" if effect.is_sharded else "validate", *statistics, *initial, *offsets, *warm_start),
+        ("partition" if effect.is_sharded else "validate", *statistics, *initial, *begun_with, *warm_start),
         number,
         name,
         own,

@@ -10,6 +10,7 @@ selection into the export.
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -194,14 +195,21 @@ class _Work:
     after: tuple[Step, ...] = ()
 
 
+# Steps that the task behind them carries out.
+_SMALL = ("gate", "accelerate", "select")
+
+
 def _spread(config: Config) -> Iterator[_Work]:
     """Yield the work of every task, in the plan's order. What is mapped carries no small step: each instance would."""
     left = list(build_plan(config).steps)
     while left:
         step = left.pop(0)
         before: tuple[Step, ...] = ()
-        if step.kind in ("gate", "select") and not _is_mapped(left[0], config):
-            step, before = left.pop(0), (step,)
+        if step.kind in _SMALL:
+            ahead = [step, *itertools.takewhile(lambda later: later.kind in _SMALL, left)]
+            if not _is_mapped(left[len(ahead) - 1], config):
+                left = left[len(ahead) - 1 :]
+                step, before = left.pop(0), tuple(ahead)
         # The evaluation of a training follows it in the plan.
         if isinstance(step, CoordinateStep) and step.trains and not _is_mapped(step, config):
             yield _Work(step, before, (left.pop(0),))

@@ -70,7 +70,7 @@ DEFAULTS = {
         },
     },
     "initial_model": None,
-    "passes": {"max": 1, "min_delta": 0.0},
+    "passes": {"max": 1, "min_delta": 0.0, "acceleration": "anderson"},
     "tune": None,
     "metrics": ["auc"],
     "checks": {"on_error": "fail", "max_dropped": 0.01, "uninformative": "fail"},

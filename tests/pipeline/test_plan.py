@@ -69,7 +69,8 @@ def test_steps_in_an_order_in_which_they_can_run():
     for position, step in enumerate(plan.steps):
         assert set(step.reads) <= set(ids[:position]), step.id
     assert plan.passes == 3
-    assert [step.id for step in plan.of_pass(3)] == ["pass_03.gate", *(f"pass_03.{step}" for step in one_pass)]
+    begins = ["pass_03.gate", "pass_03.accelerate"]
+    assert [step.id for step in plan.of_pass(3)] == [*begins, *(f"pass_03.{step}" for step in one_pass)]
 
 
 def test_what_each_step_reads():
@@ -81,6 +82,13 @@ def test_what_each_step_reads():
     assert set(plan["pass_02.per_user.train"].reads) == {
         "partition", "pass_02.global.evaluate", "pass_01.per_movie.evaluate", "pass_01.per_user.train",
     }  # fmt: skip
+    ends = {"pass_02.per_user.evaluate", "pass_02.per_movie.evaluate"}
+    assert set(plan["pass_03.accelerate"].reads) == ends
+    # Of the first one of a pass, no one needs what it gave the pass before.
+    assert set(plan["pass_03.global.train"].reads) == {"validate", "pass_03.accelerate", "pass_02.global.train"}
+    assert set(plan["pass_03.per_movie.train"].reads) == {
+        "partition", "pass_03.global.evaluate", "pass_03.per_user.evaluate", "pass_02.per_movie.train",
+    }  # fmt: skip
     assert set(plan["select"].reads) == {f"pass_0{n}.per_movie.evaluate" for n in (1, 2, 3)}
     assert plan["export"].reads == ("select",)
 
@@ -91,6 +99,18 @@ def test_latest_scores_of_the_other_coordinates():
     assert latest_scores(config, 1, "per_movie") == {"global": 1, "per_user": 1}
     assert latest_scores(config, 2, "global") == {"per_user": 1, "per_movie": 1}
     assert latest_scores(config, 3, "per_user") == {"global": 3, "per_movie": 2}
+
+
+def test_passes_are_extrapolated_where_all_that_train_have_coefficients():
+    text = {"fixed_effect": {"model": "text", "document": ["title"]}}
+    for change in (("passes.acceleration", "none"), ("coordinates.global", text)):
+        assert not any(step.kind == "accelerate" for step in build_plan(changed(change)).steps)
+    longer = build_plan(changed(("passes.max", 4)))
+    assert "pass_03.accelerate" in longer["pass_04.accelerate"].reads
+    plain = keys(changed(("passes.acceleration", "none")))
+    assert {step for step in plain if plain[step] != BASE[step] and step.startswith("pass_")} == {
+        step for step in plain if step.startswith("pass_03") and not step.endswith("gate")
+    }
 
 
 def test_a_single_coordinate_needs_one_pass():
@@ -139,7 +159,8 @@ def test_locked_coordinates_come_first_and_once():
     plan = build_plan(config)
     one = [f"{name}.{kind}" for name in ("per_user", "global", "per_movie") for kind in ("train", "evaluate")]
     assert [step.id for step in plan.of_pass(1)] == [f"pass_01.{step}" for step in one]
-    assert [step.id for step in plan.of_pass(3)] == ["pass_03.gate", *(f"pass_03.{step}" for step in one[2:])]
+    begins = ["pass_03.gate", "pass_03.accelerate"]
+    assert [step.id for step in plan.of_pass(3)] == [*begins, *(f"pass_03.{step}" for step in one[2:])]
     assert set(plan["pass_01.per_user.train"].reads) == {"partition", "initialize"}
     assert set(plan["pass_01.global.train"].reads) == {"validate", "initialize", "pass_01.per_user.evaluate"}
     assert set(plan["pass_02.global.train"].reads) == {

@@ -1,0 +1,140 @@
+"""Anderson acceleration of the passes, on the score vectors: no features are read, and 4 bytes a row are written.
+
+A pass maps the scores that its coordinates find when it begins, x, to those they leave, g(x); at the joint optimum the
+two are the same. Where coordinates explain the same rows, such as a fixed intercept and the entities' intercepts, the
+passes go there by a factor near 1. From the last passes' pairs (x_k, g_k), with residuals f_k = g_k − x_k and the
+differences ΔF and ΔG from one pass to the next, the next pass begins with
+
+    x = g_k − ΔG γ,   γ = argmin ‖f_k − ΔF γ‖
+
+(Anderson 1965, "Iterative procedures for nonlinear integral equations"; Walker and Ni 2011, "Anderson acceleration for
+fixed-point iterations"). The models are still those of their coordinates' own optimum, with other offsets.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from gdmix_core import storage
+from gdmix_core.data.frame import Frame
+from gdmix_core.pipeline.once import once
+from gdmix_core.pipeline.plan import Step, accelerate_id, accelerated, evaluate_id
+from gdmix_core.pipeline.run import Run
+
+log = logging.getLogger(__name__)
+
+MEMORY = 5  # differences that are looked back at
+# Where the scores move by less than float32 resolves, there is nothing to learn from how they do.
+_RESOLVED = 1e-6
+# Of the (scaled) Gram matrix's eigenvalues: what is below is the rounding of float32 scores.
+_INDEPENDENT = 1e-10
+# A pass that moves the scores so much more than the one before follows another map, as with another λ.
+_GROWTH = 2.0
+_ROWS_AT_A_TIME = 1 << 16
+
+
+def accelerate(run: Run, step: Step) -> dict[str, Any]:
+    """Write the scores that a pass begins with; return how far the pass before moved them, in the margin's unit."""
+    return once(run, step, lambda: _accelerate(run, step))
+
+
+def _accelerate(run: Run, step: Step) -> dict[str, Any]:
+    assert step.pass_number is not None
+    number, names = step.pass_number, accelerated(run.config, step.pass_number)
+    rows = Frame(run).rows("training")
+    history = _History(run, names, range(max(1, number - 1 - MEMORY), number), rows)
+    # BLAS rounds by its number of threads.
+    with threadpool_limits(1, "blas"):
+        moved, coefficients = history.coefficients()
+        for name in names:
+            storage.write_array(run.accelerated(number, name), history.extrapolated(name, coefficients))
+    log.info(
+        "%s: the pass before moved the scores by %.3g (root mean square), %.3g at most; extrapolated from %d passes",
+        step.id, moved["rms"], moved["largest"], len(coefficients) + 1,
+    )  # fmt: skip
+    return {"pass": number, "moved": moved, "coefficients": coefficients.tolist()}
+
+
+class _History:
+    """What the passes began and ended with, memory-mapped when local.
+
+    starts, ends: by coordinate, the vectors float32 [rows] of each pass; None for zeros
+    """
+
+    def __init__(self, run: Run, names: list[str], passes: range, rows: int) -> None:
+        self._rows = rows
+        self._ends = {name: [_read(run, evaluate_id(p, name), run.scores(p, name, "training")) for p in passes]
+                      for name in names}  # fmt: skip
+        self._starts = {name: [_start(run, p, name) for p in passes] for name in names}
+
+    def coefficients(self) -> tuple[dict[str, float], NDArray[np.float64]]:
+        """Return ({rms, largest} of the last residual, γ float64 [differences])."""
+        passes = len(next(iter(self._ends.values())))
+        products = np.zeros((passes, passes))
+        largest = size = 0.0
+        for name in self._ends:
+            for _, start, end in self._pieces(name):
+                residual = end - start
+                products += residual @ residual.T
+                largest = max(largest, float(np.max(np.abs(residual[-1]), initial=0.0)))
+                size = max(size, float(np.max(np.abs(end[-1]), initial=0.0)))
+        squares = np.diag(products)
+        moved = {"rms": float(np.sqrt(squares[-1] / max(1, self._rows * len(self._ends)))), "largest": largest}
+        grown = np.flatnonzero(squares[1:] > _GROWTH**2 * squares[:-1])
+        first = int(grown[-1]) + 1 if len(grown) else 0
+        if largest <= _RESOLVED * size:
+            first = passes - 1
+        return moved, _least_squares(products[first:, first:])
+
+    def extrapolated(self, name: str, coefficients: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Return x float32 [rows] of a coordinate."""
+        found = np.empty(self._rows, np.float32)
+        for first, _, end in self._pieces(name):
+            steps = np.diff(end[len(end) - 1 - len(coefficients) :], axis=0)
+            found[first : first + end.shape[1]] = end[-1] - coefficients @ steps
+        return found
+
+    def _pieces(self, name: str) -> Any:
+        """Yield (first row, starts, ends) of consecutive rows, float64 [passes, rows of the piece]."""
+        for first in range(0, self._rows, _ROWS_AT_A_TIME):
+            last = min(first + _ROWS_AT_A_TIME, self._rows)
+            start, end = (
+                np.stack([np.zeros(last - first) if v is None else v[first:last].astype(np.float64) for v in vectors])
+                for vectors in (self._starts[name], self._ends[name])
+            )
+            yield first, start, end
+
+
+def _least_squares(products: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return γ float64 [n − 1] from the inner products of n residuals, float64 [n, n]."""
+    if len(products) < 2:
+        return np.empty(0)
+    difference = np.diff(np.eye(len(products)), axis=0)
+    gram, right = difference @ products @ difference.T, difference @ products[-1]
+    scale = np.sqrt(np.diag(gram))
+    scale[scale == 0.0] = 1.0
+    values, vectors = np.linalg.eigh(gram / np.outer(scale, scale))
+    kept = values > _INDEPENDENT * values[-1]
+    inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
+    found: NDArray[np.float64] = (inverse @ (right / scale)) / scale
+    return found
+
+
+def _start(run: Run, number: int, name: str) -> NDArray[np.float32] | None:
+    """Return what a pass began with of a coordinate's scores."""
+    if name in accelerated(run.config, number):
+        return _read(run, accelerate_id(number), run.accelerated(number, name))
+    path = run.scores(number - 1, name, "training")
+    if number > 1:
+        return _read(run, evaluate_id(number - 1, name), path)
+    return _read(run, "initialize", path) if storage.exists(path) else None
+
+
+def _read(run: Run, step_id: str, path: str) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = storage.read_array(run.whole(path, step_id), memory_map=True)
+    return found

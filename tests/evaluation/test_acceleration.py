@@ -1,0 +1,144 @@
+"""Extrapolated passes: the joint optimum in few of them, for coordinates that explain the same rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from scipy.sparse.linalg import spsolve
+
+from gdmix_core import storage
+from gdmix_core.errors import DataError
+from gdmix_core.evaluation import acceleration
+from gdmix_core.execution.dispatch import execute
+from gdmix_core.models.native import read_model
+from gdmix_core.pipeline.run import Run
+from tests.run_directory import Rows, make_run
+from tests.solvers.losses import loss_formulas
+
+LOSSES = {"logistic_regression": "logistic", "linear_regression": "linear", "poisson_regression": "poisson"}
+
+
+def problem(design: str, task: str, n: int = 3000, seed: int = 0) -> Rows:
+    """40 users, and 12 items: crossed, within users, or described by features of the fixed effect."""
+    random = np.random.default_rng(seed)
+    user = random.integers(0, 40, n)
+    item = 100 * user + random.integers(0, 5, n) if design == "nested" else random.integers(0, 12, n)
+    X = random.normal(size=(n, 3))
+    if design == "described":
+        X[:, 1:] = random.normal(size=(12, 2))[item]
+    names, at = np.unique(item, return_inverse=True)
+    margin = 0.3 + X @ [0.5, -0.4, 0.2] + random.normal(0, 1, 40)[user] + random.normal(0, 0.5, len(names))[at]
+    if task == "logistic_regression":
+        label = (random.random(n) < 1 / (1 + np.exp(-margin))).astype(float)
+    elif task == "poisson_regression":
+        label = random.poisson(np.exp(0.5 * margin)).astype(float)
+    else:
+        label = margin + random.normal(size=n)
+    return Rows(label=label, weight=random.uniform(0.5, 2, n), bags={"terms": X}, ids={"user": user, "item": item})
+
+
+def joint_optimum(rows: Rows, task: str, l2: float) -> NDArray[np.float64]:
+    """The fixed coefficients of the joint optimum, by Newton's method on the sparse joint problem."""
+    label, weight = np.asarray(rows.label), np.asarray(rows.weight)
+    blocks = [np.ones((len(rows), 1)), rows.matrix("terms").astype(np.float64)]
+    for name in ("user", "item"):
+        _, at = np.unique(rows.ids[name], return_inverse=True)
+        blocks.append(sp.csr_matrix((np.ones(len(rows)), (np.arange(len(rows)), at))))
+    X = sp.csr_matrix(sp.hstack(blocks))
+    penalty = np.full(X.shape[1], l2)
+    penalty[:4] = 0.0
+    w = np.zeros(X.shape[1])
+    for _ in range(60):
+        z = X @ w
+        gradient = X.T @ (weight * loss_formulas.first(LOSSES[task], z, label)) + penalty * w
+        curvature = weight * loss_formulas.second(LOSSES[task], z, label)
+        step = spsolve(sp.csc_matrix(X.T @ sp.diags(curvature) @ X + sp.diags(penalty)), gradient)
+        w -= step * min(1.0, 2.0 / np.abs(step).max())
+        if np.abs(step).max() < 1e-11:
+            return w[:4]
+    raise AssertionError("Newton's method did not converge")
+
+
+def made(root: Path, rows: Rows, task: str, passes: int, **settings: Any) -> Run:
+    effect = {"tolerance": 1e-9}
+    coordinates: dict[str, Any] = {"global": {"fixed_effect": effect, "bag": "terms", "l2": 0.0}}
+    for name in ("user", "item"):
+        random_effect = {"entity": name, **effect}
+        coordinates[name] = {"random_effect": random_effect, "l2": 3.0, "regularize_intercept": True}
+    config = {
+        "task": task,
+        "coordinates": coordinates,
+        "passes": {"max": passes, "min_delta": "none", **settings},
+        "metrics": ["logloss" if task == "logistic_regression" else "rmse"],
+    }
+    return make_run(root, config, rows)
+
+
+def walked(run: Run) -> Run:
+    for step in run.plan.steps[2:]:
+        execute(run, step)
+    return run
+
+
+def distance(run: Run, optimum: NDArray[np.float64], number: int) -> float:
+    return float(np.abs(read_model(run.model(number, "global", 0)).means - optimum).max())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", LOSSES)
+@pytest.mark.parametrize("design", ["crossed", "nested", "described"])
+def test_the_joint_optimum_in_ten_passes(tmp_path: Path, design: str, task: str) -> None:
+    rows = problem(design, task)
+    optimum = joint_optimum(rows, task, 3.0)
+    run = walked(made(tmp_path / "accelerated", rows, task, 10))
+    plain = walked(made(tmp_path / "plain", rows, task, 10, acceleration="none"))
+    assert distance(run, optimum, 10) < 1e-4
+    assert distance(run, optimum, 10) < 0.1 * distance(plain, optimum, 10)
+    moved = [run.result(f"pass_{number:02d}.accelerate")["moved"]["rms"] for number in range(3, 11)]
+    assert moved[-1] < 1e-2 * moved[0]
+
+
+def test_the_combination_is_that_of_least_squares() -> None:
+    random = np.random.default_rng(1)
+    residuals = random.normal(size=(4, 50))
+    difference = np.diff(residuals, axis=0)
+    expected = np.linalg.lstsq(difference.T, residuals[-1], rcond=None)[0]
+    np.testing.assert_allclose(acceleration._least_squares(residuals @ residuals.T), expected, rtol=1e-8)
+    assert len(acceleration._least_squares(np.eye(1))) == 0
+    # Two passes that moved the scores alike tell no direction.
+    np.testing.assert_array_equal(acceleration._least_squares(np.ones((2, 2))), [0.0])
+
+
+def test_the_extrapolation_by_hand(tmp_path: Path) -> None:
+    run = walked(made(tmp_path, problem("crossed", "logistic_regression", 400), "logistic_regression", 4))
+    names = ["user", "item"]
+    ends = [np.concatenate([storage.read_array(run.scores(p, n, "training")) for n in names]) for p in (1, 2, 3)]
+    third = np.concatenate([storage.read_array(run.accelerated(3, n)) for n in names])
+    starts = [np.zeros_like(ends[0]), ends[0], third]
+    ends, starts = np.array(ends, np.float64), np.array(starts, np.float64)
+    for number in (3, 4):
+        g, residual = ends[: number - 1], (ends - starts)[: number - 1]
+        γ = np.linalg.lstsq(np.diff(residual, axis=0).T, residual[-1], rcond=None)[0]
+        found = np.concatenate([storage.read_array(run.accelerated(number, n)) for n in names])
+        np.testing.assert_allclose(found, g[-1] - γ @ np.diff(g, axis=0), atol=1e-5)
+
+
+def test_a_step_that_is_done_again_gives_the_same_bytes(tmp_path: Path) -> None:
+    run = walked(made(tmp_path, problem("crossed", "logistic_regression", 400), "logistic_regression", 4))
+    path = Path(run.accelerated(4, "item"))
+    before = path.read_bytes()
+    path.unlink()
+    again = Run.open(run.root)
+    assert not again.is_done(again.plan["pass_04.accelerate"])
+    execute(again, again.plan["pass_04.accelerate"])
+    assert path.read_bytes() == before
+    path.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    altered = Run.open(run.root)
+    Path(altered.marker(altered.plan["pass_04.global.train"])).unlink()
+    with pytest.raises(DataError, match=r"item\.npy"):
+        execute(altered, altered.plan["pass_04.global.train"])
