@@ -21,7 +21,7 @@ from typing import Any
 
 import machine
 import numpy as np
-from comparisons import COMPARISONS, WARM_UP, Comparison, Fit, Problem
+from comparisons import COMPARISONS, SIZES, Comparison, Fit, Problem
 from threadpoolctl import threadpool_limits
 
 # Nobody is fitted again once this much time has gone.
@@ -40,7 +40,7 @@ def fit(comparison: Comparison, who: str, folder: Path, runs: int) -> None:
     prepare = getattr(room, function)
     others = [np.load(folder / f"peers.{peer}.npy") for peer in beside]
     # What nobody's time counts: imports, compilation, the start of a JVM.
-    prepare(comparison.make(**comparison.sizes[WARM_UP]), *others).work()
+    prepare(comparison.make(**comparison.sizes[SIZES[0]]), *others).work()
     fitted: Fit = prepare(_read(folder), *others)
     returned, seconds = _timed(fitted, runs)
     note = fitted.note()
