@@ -16,6 +16,7 @@ SMALL = {
     "random_effect.py": "--entities 200 --rows 3000",
     "ingest.py": "--rows 2000",
     "large.py": "--rows 2000",
+    "phases.py": "--rows 2000",
     "pipeline.py": "--rows 2000",
     "text_training.py": "--rows 1000 --words 300 --seconds 0.5",
 }
