@@ -31,9 +31,10 @@ from gdmix_core.samples.generated_rows import RowShape, generate_rows
 # The innermost function of a thread in one of these files says the phase.
 PHASES = {
     "read": ("tfrecord/files.py", "parquet/core.py", "data/byte_streams.py", "storage.py", "data/frame.py",
-             "data/shards.py", "data/bags.py", "data/mapped_arrays.py", "numpy/_core/memmap.py"),
+             "data/shards.py", "data/mapped_arrays.py", "numpy/_core/memmap.py"),
     "decode": ("tfrecord/decoder.py", "tfrecord/scan.py", "tfrecord/runs.py", "tfrecord/frames.py",
-               "ingest/parquet_records.py", "ingest/records.py", "ingest/stored_columns.py", "ingest/scalar_columns.py"),
+               "ingest/parquet_records.py", "ingest/records.py", "ingest/stored_columns.py",
+               "ingest/scalar_columns.py"),
     "check": ("ingest/record_checks.py", "data/checked_arrays.py", "ingest/presence.py", "ingest/label_scale.py",
               "tfrecord/crc32c.py", "pipeline/manifests.py", "pipeline/contents.py", "data/ragged.py"),
     "shuffle": ("engines/packing.py", "engines/uid_ranges.py", "data/hashing.py", "ingest/shuffled_records.py",
