@@ -53,8 +53,8 @@ def fit(comparison: Comparison, who: str, folder: Path, runs: int) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     np.save(folder / f"{who}.npy", fitted.coefficients(returned))
     measured = {
-        "seconds": statistics.median(seconds), "runs": len(seconds), "peak_memory": peak, "note": note,
-        "versions": room.versions(function),
+        "seconds": statistics.median(seconds), "seconds_of_runs": seconds, "runs": len(seconds), "peak_memory": peak,
+        "note": note, "versions": room.versions(function),
     }  # fmt: skip
     (folder / f"{who}.json").write_text(json.dumps(measured))
 
