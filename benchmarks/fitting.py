@@ -44,7 +44,7 @@ def fit(comparison: Comparison, who: str, folder: Path, runs: int) -> None:
     fitted: Fit = prepare(_read(folder), *others)
     returned, seconds = _timed(fitted, runs)
     note = fitted.note()
-    if module == "peers":
+    if module == "peers" and not function.startswith(("spark", "lme4")):  # whose threads are not this process's
         # BLAS shares small products among threads at a loss, and a large one where the cores have other work.
         with threadpool_limits(1, "blas"):
             again, alone = _timed(fitted, runs if sum(seconds) < _ENOUGH_SECONDS else 0)
