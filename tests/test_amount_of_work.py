@@ -205,4 +205,4 @@ def test_signatures_that_kernels_are_compiled_for(work: Work) -> None:
     """A run compiles a kernel once, and one that the frame and the shards call with their own types twice; each costs
     whoever runs it a second or more. What earlier tests of this process have compiled does not count again."""
     assert max(work.compiled.values(), default=0) <= 2, work.compiled
-    assert sum(work.compiled.values()) <= 16, work.compiled
+    assert sum(work.compiled.values()) <= 17, work.compiled
