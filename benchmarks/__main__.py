@@ -1,6 +1,6 @@
 """One table of what the library takes, beside its peers: `make bench`, or
 
-    python benchmarks [--size small|medium|large] [--only WORD] [--runs 3] [--json FILE] [--list]
+    python benchmarks [--size tiny|small|medium|large] [--only WORD] [--runs 3] [--json FILE] [--list]
 
 A table in markdown goes to standard output and, with all it was made from, as JSON to a file. Everybody has the same
 cores, by the variables that OpenMP and BLAS libraries read, and where these are not asked by an argument. No time is
@@ -21,15 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import machine
-from comparisons import COMPARISONS, Comparison
+from comparisons import COMPARISONS, SIZES, Comparison
 
 HERE = Path(__file__).resolve().parent
-SIZES = ("small", "medium", "large")
 # Relative: two float64 sums of as many terms differ by as much.
 _ROUNDING = 1e-12
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
 # Scripts that compare more than a fit, and their rows of data by size.
-SCRIPTS = {"ingest": (20_000, 2_000_000, 4_000_000), "pipeline": (5_000, 100_000, 100_000)}
+SCRIPTS = {"ingest": (2_000, 20_000, 2_000_000, 4_000_000), "pipeline": (2_000, 5_000, 100_000, 100_000)}
 
 Row = dict[str, Any]
 

@@ -50,7 +50,7 @@ class Comparison:
     objective
         What everybody minimises, as text.
     sizes
-        small, medium and large: the arguments of `make`.
+        tiny, which everybody fits first, small, medium and large: the arguments of `make`.
     make
         Makes the arrays of a problem of that size.
     value
@@ -71,8 +71,7 @@ class Comparison:
     given_peers_variances: bool = False
 
 
-# What nobody's time counts, and which everybody fits first: imports, compilation, the start of a JVM.
-WARM_UP = "warm-up"
+SIZES = ("tiny", "small", "medium", "large")
 
 
 def _sizes(**of_size: tuple[int, ...]) -> list[dict[str, int]]:
@@ -80,7 +79,7 @@ def _sizes(**of_size: tuple[int, ...]) -> list[dict[str, int]]:
 
 
 def _named(sizes: list[dict[str, int]]) -> dict[str, dict[str, int]]:
-    return dict(zip((WARM_UP, "small", "medium", "large"), sizes, strict=True))
+    return dict(zip(SIZES, sizes, strict=True))
 
 
 # ---------------------------------------------------------------------------------------------------- fixed effects

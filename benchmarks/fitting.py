@@ -21,7 +21,7 @@ from typing import Any
 
 import machine
 import numpy as np
-from comparisons import COMPARISONS, WARM_UP, Comparison, Fit, Problem
+from comparisons import COMPARISONS, SIZES, Comparison, Fit, Problem
 from threadpoolctl import threadpool_limits
 
 # Nobody is fitted again once this much time has gone.
@@ -40,11 +40,11 @@ def fit(comparison: Comparison, who: str, folder: Path, runs: int) -> None:
     prepare = getattr(room, function)
     others = [np.load(folder / f"peers.{peer}.npy") for peer in beside]
     # What nobody's time counts: imports, compilation, the start of a JVM.
-    prepare(comparison.make(**comparison.sizes[WARM_UP]), *others).work()
+    prepare(comparison.make(**comparison.sizes[SIZES[0]]), *others).work()
     fitted: Fit = prepare(_read(folder), *others)
     returned, seconds = _timed(fitted, runs)
     note = fitted.note()
-    if module == "peers":
+    if module == "peers" and not function.startswith(("spark", "lme4")):  # whose threads are not this process's
         # BLAS shares small products among threads at a loss, and a large one where the cores have other work.
         with threadpool_limits(1, "blas"):
             again, alone = _timed(fitted, runs if sum(seconds) < _ENOUGH_SECONDS else 0)
@@ -53,8 +53,8 @@ def fit(comparison: Comparison, who: str, folder: Path, runs: int) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     np.save(folder / f"{who}.npy", fitted.coefficients(returned))
     measured = {
-        "seconds": statistics.median(seconds), "runs": len(seconds), "peak_memory": peak, "note": note,
-        "versions": room.versions(function),
+        "seconds": statistics.median(seconds), "seconds_of_runs": seconds, "runs": len(seconds), "peak_memory": peak,
+        "note": note, "versions": room.versions(function),
     }  # fmt: skip
     (folder / f"{who}.json").write_text(json.dumps(measured))
 

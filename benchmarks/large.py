@@ -64,7 +64,7 @@ def run_once(rows: int, arguments: argparse.Namespace) -> float:
         print(f"\n{rows:,} rows, {size / 1e9:.2f} GB, generated in {time.monotonic() - began:.0f} s", flush=True)
         config = Path(folder, "large.yaml")
         engine = {"data": arguments.engine, "local": {"memory": arguments.memory}}
-        config.write_text(yaml.safe_dump(_config(folder) | {"engine": engine}))
+        config.write_text(yaml.safe_dump(configuration(folder) | {"engine": engine}))
         began = time.monotonic()
         command = [str(Path(sys.executable).with_name("gdmix")), "run", str(config)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -131,7 +131,7 @@ def disk_of(folder: Path) -> int:
     return total
 
 
-def _config(folder: str) -> dict[str, object]:
+def configuration(folder: str) -> dict[str, object]:
     return {
         "name": "large",
         "input": f"{folder}/input",

@@ -20,8 +20,8 @@ from gdmix_core.solvers.large.scaling import Penalty, ScaledObjective
 from gdmix_core.solvers.losses import LOGISTIC, LOSS_OF_TASK
 from gdmix_core.workers.all_reduce import SharedObjective, SingleWorker
 
-# Tighter than the default of 1e-6, at which a fit may end above a peer's by a 1e-8th of the objective.
-TOLERANCE = 1e-8
+# Tighter than the default of 1e-6, and than any peer's, so that none ends below ours.
+TOLERANCE = 1e-10
 
 
 def versions(function: str) -> dict[str, str]:

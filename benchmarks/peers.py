@@ -182,9 +182,7 @@ def spark_mllib(problem: Problem) -> Fit:
         read = session.read.format("libsvm").option("numFeatures", int(problem["features"])).load(folder)
         data = read.repartition(cores).cache()
         assert data.count() == rows
-    regression = LogisticRegression(
-        regParam=float(problem["l2"]) / rows, standardization=False, tol=1e-10, maxIter=1000
-    )
+    regression = LogisticRegression(regParam=float(problem["l2"]) / rows, standardization=False, tol=1e-8, maxIter=1000)
     return Fit(lambda: regression.fit(data), lambda m: np.append(m.intercept, m.coefficients.toArray()))
 
 
