@@ -9,6 +9,10 @@ differences ΔF and ΔG from one pass to the next, the next pass begins with
 
 (Anderson 1965, "Iterative procedures for nonlinear integral equations"; Walker and Ni 2011, "Anderson acceleration for
 fixed-point iterations"). The models are still those of their coordinates' own optimum, with other offsets.
+
+One such direction is known. At the joint optimum of a model with a free fixed intercept, the penalised intercepts of
+each random effect have a mean of 0: to move it into the fixed intercept changes no score, and makes the penalty
+smaller. So g is what the pass has left after that move.
 """
 
 from __future__ import annotations
@@ -21,9 +25,10 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from gdmix_core import storage
+from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.data.frame import Frame
 from gdmix_core.pipeline.once import once
-from gdmix_core.pipeline.plan import Step, accelerate_id, accelerated, evaluate_id
+from gdmix_core.pipeline.plan import Step, accelerate_id, accelerated, evaluate_id, train_id, trained
 from gdmix_core.pipeline.run import Run
 
 log = logging.getLogger(__name__)
@@ -71,6 +76,7 @@ class _History:
         self._ends = {name: [_read(run, evaluate_id(p, name), run.scores(p, name, "training")) for p in passes]
                       for name in names}  # fmt: skip
         self._starts = {name: [_start(run, p, name) for p in passes] for name in names}
+        self._moves = {name: np.array([_moves(run, p).get(name, 0.0) for p in passes])[:, None] for name in names}
 
     def coefficients(self) -> tuple[dict[str, float], NDArray[np.float64]]:
         """Return ({rms, largest} of the last residual, γ float64 [differences])."""
@@ -107,7 +113,34 @@ class _History:
                 np.stack([np.zeros(last - first) if v is None else v[first:last].astype(np.float64) for v in vectors])
                 for vectors in (self._starts[name], self._ends[name])
             )
-            yield first, start, end
+            yield first, start, end + self._moves[name]
+
+
+def _moves(run: Run, number: int) -> dict[str, float]:
+    """Return what the move of the random intercepts' means adds to each coordinate's scores after a pass."""
+    config = run.config
+    fixed = [name for name in trained(config) if _takes_means(config.coordinates[name])]
+    if not fixed or (config.initial_model is not None and config.initial_model.prior_weight > 0):
+        return {}
+    means = {
+        name: run.result(train_id(number, name))["intercept_mean"]
+        for name in trained(config)
+        if _has_mean_zero(config.coordinates[name])
+    }
+    return {name: -mean for name, mean in means.items()} | {fixed[0]: sum(means.values())}
+
+
+def _takes_means(settings: Coordinate) -> bool:
+    """Check for a fixed effect whose intercept is free."""
+    free = settings.intercept and not settings.regularize_intercept and not settings.bounds
+    return settings.fixed_effect is not None and free
+
+
+def _has_mean_zero(settings: Coordinate) -> bool:
+    """Check for a random effect whose intercepts are pulled to 0, all alike."""
+    pulled = settings.automatic is not None or (settings.regularize_intercept and settings.l2_weight > 0)
+    alike = settings.l1_weight == 0 and not settings.bounds
+    return settings.random_effect is not None and settings.intercept and pulled and alike
 
 
 def _least_squares(products: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -72,7 +72,7 @@ def train(root: Path, rows: Rows, l2: dict[str, Any], passes: int) -> Run:
     config = {"coordinates": coordinates, "passes": {"max": passes}, "metrics": ["logloss"]}
     run = make_run(root, config, rows, rows_per_block=10_000)
     for step in run.plan.steps:
-        if step.kind in ("train_fixed", "train_random", "evaluate"):
+        if step.kind in ("train_fixed", "train_random", "evaluate", "accelerate"):
             dispatch.execute(run, step)
     return run
 

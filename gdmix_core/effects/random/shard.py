@@ -18,7 +18,7 @@ from gdmix_core.effects.random.l2_statistics import L2Statistics
 from gdmix_core.effects.random.shard_markers import commit_shard, shard_marker
 from gdmix_core.models.alignment import merge_models
 from gdmix_core.models.native import concatenate, write_model
-from gdmix_core.models.table import CoefficientTable
+from gdmix_core.models.table import INTERCEPT_INDEX, CoefficientTable
 from gdmix_core.solvers.empirical_bayes.fixed_point import Sums
 from gdmix_core.solvers.entity.newton import STATUS_NAMES
 from gdmix_core.training_context import TrainingContext
@@ -89,12 +89,19 @@ def _initial_counts(problem: EntityProblem, matched: NDArray[np.int64]) -> dict[
     }
 
 
+def _intercepts(fitted: list[FittedModels]) -> dict[str, Any]:
+    """Return how many intercepts there are of entities with data, and their sum."""
+    found = [part.table.means[part.table.features == INTERCEPT_INDEX] for part in fitted]
+    return {"intercepts": sum(map(len, found)), "intercept_sum": float(sum(np.sum(means) for means in found))}
+
+
 def _counts(fitted: list[FittedModels], model: CoefficientTable) -> dict[str, Any]:
     status = np.concatenate([np.empty(0, np.uint8), *(part.status for part in fitted)])
     by_status = np.bincount(status, minlength=len(STATUS_NAMES))
     return {
         "entities": len(model.entities),
         "coefficients": len(model.features),
+        **_intercepts(fitted),
         "objective": float(np.sum(np.concatenate([np.zeros(1), *(part.objective for part in fitted)]))),
         "iterations": max((int(part.iterations.max()) for part in fitted), default=0),
         **{name: int(by_status[code]) for code, name in enumerate(STATUS_NAMES)},

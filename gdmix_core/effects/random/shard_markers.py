@@ -93,7 +93,8 @@ def is_shard_done(context: TrainingContext, number: int) -> bool:
 
 
 def total_counts(context: TrainingContext, numbers: Sequence[int]) -> dict[str, Any]:
-    """Return sums of the shards' counts: entities by outcome, coefficients, objective; and the most iterations."""
+    """Return sums of the shards' counts: entities by outcome, coefficients, objective; the most iterations, and the
+    mean of the intercepts of entities with data."""
     total: dict[str, Any] = {
         "shards": len(numbers),
         "entities": 0,
@@ -102,6 +103,7 @@ def total_counts(context: TrainingContext, numbers: Sequence[int]) -> dict[str, 
         "iterations": 0,
     }
     total |= dict.fromkeys(STATUS_NAMES, 0)
+    intercepts, intercept_sum = 0, 0.0
     for number in numbers:
         counts = storage.read_json(shard_marker(context, number))
         for key in ("entities", "coefficients", "objective", *STATUS_NAMES):
@@ -110,7 +112,9 @@ def total_counts(context: TrainingContext, numbers: Sequence[int]) -> dict[str, 
             if key in counts:
                 total[key] = total.get(key, 0) + counts[key]
         total["iterations"] = max(total["iterations"], counts["iterations"])
-    return total
+        intercepts += counts.get("intercepts", 0)
+        intercept_sum += counts.get("intercept_sum", 0.0)
+    return total | {"intercept_mean": intercept_sum / max(1, intercepts)}
 
 
 def describe(counts: dict[str, Any]) -> str:
