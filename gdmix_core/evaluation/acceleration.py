@@ -18,6 +18,8 @@ smaller. So g is what the pass has left after that move.
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -40,6 +42,8 @@ _RESOLVED = 1e-6
 _INDEPENDENT = 1e-10
 # A pass that moves the scores so much more than the one before follows another map, as with another λ.
 _GROWTH = 2.0
+# Of the extrapolation, in lengths of the last residual.
+_FARTHEST = 100.0
 _ROWS_AT_A_TIME = 1 << 16
 
 
@@ -66,36 +70,40 @@ def _accelerate(run: Run, step: Step) -> dict[str, Any]:
 
 
 class _History:
-    """What the passes began and ended with, memory-mapped when local.
-
-    starts, ends: by coordinate, the vectors float32 [rows] of each pass; None for zeros
-    """
+    """What the passes began and ended with. One coordinate's vectors are open at a time, memory-mapped when local."""
 
     def __init__(self, run: Run, names: list[str], passes: range, rows: int) -> None:
-        self._rows = rows
-        self._ends = {name: [_read(run, evaluate_id(p, name), run.scores(p, name, "training")) for p in passes]
-                      for name in names}  # fmt: skip
-        self._starts = {name: [_start(run, p, name) for p in passes] for name in names}
-        self._moves = {name: np.array([_moves(run, p).get(name, 0.0) for p in passes])[:, None] for name in names}
+        self._run, self._names, self._passes, self._rows = run, names, passes, rows
+        self._moves = {name: np.array([[_moves(run, p).get(name, 0.0)] for p in passes]) for name in names}
 
     def coefficients(self) -> tuple[dict[str, float], NDArray[np.float64]]:
         """Return ({rms, largest} of the last residual, γ float64 [differences])."""
-        passes = len(next(iter(self._ends.values())))
-        products = np.zeros((passes, passes))
+        passes = len(self._passes)
+        products, of_ends, with_last = np.zeros((passes, passes)), np.zeros((passes, passes)), np.zeros(passes)
         largest = size = 0.0
-        for name in self._ends:
+        for name in self._names:
             for _, start, end in self._pieces(name):
                 residual = end - start
                 products += residual @ residual.T
+                of_ends += end @ end.T
+                with_last += end @ residual[-1]
                 largest = max(largest, float(np.max(np.abs(residual[-1]), initial=0.0)))
                 size = max(size, float(np.max(np.abs(end[-1]), initial=0.0)))
         squares = np.diag(products)
-        moved = {"rms": float(np.sqrt(squares[-1] / max(1, self._rows * len(self._ends)))), "largest": largest}
+        moved = {"rms": float(np.sqrt(squares[-1] / max(1, self._rows * len(self._names)))), "largest": largest}
         grown = np.flatnonzero(squares[1:] > _GROWTH**2 * squares[:-1])
         first = int(grown[-1]) + 1 if len(grown) else 0
         if largest <= _RESOLVED * size:
             first = passes - 1
-        return moved, _least_squares(products[first:, first:])
+        found = _least_squares(products[first:, first:])
+        # Passes go towards the optimum: who would have to go back, or very far, has seen a map that changes.
+        difference = np.diff(np.eye(passes), axis=0)[first:]
+        steps = found @ difference
+        ahead = -float(steps @ with_last)
+        length = math.sqrt(max(0.0, float(steps @ of_ends @ steps)))
+        if ahead <= 0.0:
+            return moved, found[:0]
+        return moved, found * min(1.0, _FARTHEST * math.sqrt(squares[-1]) / length)
 
     def extrapolated(self, name: str, coefficients: NDArray[np.float64]) -> NDArray[np.float32]:
         """Return x float32 [rows] of a coordinate."""
@@ -105,15 +113,17 @@ class _History:
             found[first : first + end.shape[1]] = end[-1] - coefficients @ steps
         return found
 
-    def _pieces(self, name: str) -> Any:
+    def _pieces(self, name: str) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.float64]]]:
         """Yield (first row, starts, ends) of consecutive rows, float64 [passes, rows of the piece]."""
+        run = self._run
+        starts = [_start(run, p, name) for p in self._passes]
+        ends = [_read(run, evaluate_id(p, name), run.scores(p, name, "training")) for p in self._passes]
         for first in range(0, self._rows, _ROWS_AT_A_TIME):
             last = min(first + _ROWS_AT_A_TIME, self._rows)
-            start, end = (
-                np.stack([np.zeros(last - first) if v is None else v[first:last].astype(np.float64) for v in vectors])
-                for vectors in (self._starts[name], self._ends[name])
-            )
-            yield first, start, end + self._moves[name]
+            none = np.zeros(last - first)
+            start = np.stack([none if vector is None else vector[first:last] for vector in starts])
+            end = np.stack([vector[first:last] for vector in ends]).astype(np.float64)
+            yield first, start.astype(np.float64), end + self._moves[name]
 
 
 def _moves(run: Run, number: int) -> dict[str, float]:

@@ -116,6 +116,24 @@ def test_the_combination_is_that_of_least_squares() -> None:
     np.testing.assert_array_equal(acceleration._least_squares(np.ones((2, 2))), [0.0])
 
 
+@pytest.mark.parametrize(("factor", "least", "most"), [(0.9, 9.0, 9.0), (0.999, 100.0, 100.0), (1.01, 0.0, 0.0)])
+def test_it_goes_ahead_alone_and_not_beyond_reason(
+    monkeypatch: pytest.MonkeyPatch, factor: float, least: float, most: float
+) -> None:
+    """Residuals that shrink by a factor a pass have their end 1 / (1 − factor) of them from where the pass began."""
+    random = np.random.default_rng(4)
+    direction = random.normal(size=200)
+    residuals = np.array([factor**k * direction for k in range(2)])
+    start = np.array([np.zeros(200), residuals[0]])
+    history = acceleration._History.__new__(acceleration._History)
+    history._names, history._passes, history._rows = ["user"], range(1, 3), 200
+    monkeypatch.setattr(history, "_pieces", lambda name: iter([(0, start, start + residuals)]))
+    moved, coefficients = history.coefficients()
+    assert moved["rms"] == pytest.approx(float(np.sqrt(np.mean(residuals[-1] ** 2))))
+    beyond = history.extrapolated("user", coefficients) - (start + residuals)[-1]
+    assert least * 0.99 <= np.linalg.norm(beyond) / np.linalg.norm(residuals[-1]) <= most * 1.01 + 1e-6
+
+
 def test_the_extrapolation_by_hand(tmp_path: Path) -> None:
     run = walked(made(tmp_path, problem("crossed", "logistic_regression", 400), "logistic_regression", 4))
     names = ["user", "item"]
