@@ -183,7 +183,7 @@ def test_how_often_a_step_opens_a_file(work: Work, step: str) -> None:
     ("step", "most"),
     [
         ("partition", 3.0),
-        ("pass_02.global.train", 1.7),
+        ("pass_02.global.train", 2.0),
         ("pass_02.per_user.train", 1.3),
         ("pass_02.per_user.evaluate", 2.5),
     ],

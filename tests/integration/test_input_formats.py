@@ -239,7 +239,7 @@ def test_frame_rows_are_dense_in_uid_order_and_the_manifest_fits_the_blocks(spar
         assert manifest["splits"][split]["rows"] == len(uids)
     assert len(manifest["splits"]["training"]["blocks"]) >= 5
     frame = Frame(run)
-    middle = frame.column("training", "label", 40, 130)
+    (middle,) = frame.numbers("training", ["label"], 40, 130)
     assert middle.tolist() == frame.column("training", "label")[40:130].tolist()
     part, whole = frame.bag("training", "global", 40, 130), frame.bag("training", "global")
     assert np.array_equal(synthetic.dense(part, 6), synthetic.dense(whole, 6)[40:130])

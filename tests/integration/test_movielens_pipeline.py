@@ -55,7 +55,7 @@ def test_automatic_l2_is_as_good_as_the_best_of_a_grid(trained: Run) -> None:
         content = trained.config.model_dump(mode="json") | {"output": trained.root}
         run = Run.create(parse_config(override(content, changes | {"passes.max": 4})))
         for step in run.plan.steps:
-            if step.kind in ("train_fixed", "train_random", "evaluate"):
+            if step.kind in ("train_fixed", "train_random", "evaluate", "accelerate"):
                 dispatch.execute(run, step)
         return auc(run, 4, "per_movie")
 

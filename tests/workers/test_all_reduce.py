@@ -109,8 +109,8 @@ def result_of(run: Run, workers: int) -> tuple[list[dict[str, Any]], dict[str, N
     step = run.plan["pass_01.global.train"]
 
     def work(group: Any) -> dict[str, Any]:
-        rows = TrainingRows(TrainingContext(run, step), group.rank, group.workers)
-        return fit(TrainingContext(run, step), rows, group, threads=1, on_iteration=lambda number, objective: None)
+        rows = TrainingRows(TrainingContext(run, step), group.rank, group.workers, 1)
+        return fit(TrainingContext(run, step), rows, group, on_iteration=lambda number, objective: None)
 
     outcomes = in_group(workers, work) if workers > 1 else [work(SingleWorker())]
     scores = {}

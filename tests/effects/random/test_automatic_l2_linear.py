@@ -32,7 +32,7 @@ def test_maximum_likelihood_of_a_balanced_one_way_layout(tmp_path: Path, noise: 
     }
     run = make_run(tmp_path, config, Rows(label=y, ids={"e": entity}))
     for step in run.plan.steps:
-        if step.kind in ("train_fixed", "train_random", "evaluate"):
+        if step.kind in ("train_fixed", "train_random", "evaluate", "accelerate"):
             dispatch.execute(run, step)
 
     means = y.reshape(ENTITIES, ROWS).mean(axis=1)
