@@ -175,6 +175,15 @@ class Config(Model):
             )
         return names
 
+    @field_validator("coordinates")
+    @classmethod
+    def _apart_from_steps(cls, value: dict[str, Coordinate]) -> dict[str, Coordinate]:
+        for name, coordinate in value.items():
+            mapped = coordinate.random_effect is not None and coordinate.random_effect.groups > 1
+            if name in ("gate", "accelerate") and mapped:
+                raise ValueError(f"with random_effect.groups, {name} is the name of a task of its own: choose another")
+        return value
+
     @model_validator(mode="before")
     @classmethod
     def _default_metric(cls, value: Any) -> Any:

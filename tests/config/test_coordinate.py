@@ -136,6 +136,17 @@ def test_faults_of_the_initial_model(tmp_path: Path, top: str, words: list[str])
         assert word in told
 
 
+@pytest.mark.parametrize("name", ["gate", "accelerate"])
+def test_groups_of_a_coordinate_are_no_step_of_a_pass(name: str):
+    """Airflow would have two tasks of one name."""
+    effect: dict[str, Any] = {"entity": "user_id"}
+    content = {"name": "x", "input": "i", "output": "o", "coordinates": {name: {"random_effect": effect}}}
+    assert name in parse_config(content).coordinates
+    effect["groups"] = 2
+    with pytest.raises(ConfigError, match=rf"with random_effect\.groups, {name} is the name of a task"):
+        parse_config(content)
+
+
 def test_every_coordinate_locked():
     content: dict[str, Any] = {"name": "x", "input": "i", "output": "o", "initial_model": "runs/1"}
     content["coordinates"] = {"a": {"fixed_effect": {}, "locked": True}}
