@@ -47,6 +47,12 @@ class Passes(Model):
         description="Stop when a pass improves the first metric by less than this. Below 0: stop when it loses more "
         "than this. none: never; all passes are made, and the best is exported.",
     )
+    tolerance: float = Field(
+        default=1e-4,
+        ge=0,
+        description="Without validation data: stop when a pass moves no coordinate's scores by more than this share of "
+        "the margins' standard deviation (root mean square).",
+    )
     acceleration: Literal["anderson", "none"] = Field(
         default="anderson",
         description="From the third pass on, begin where the passes before were heading for. none: where they ended.",

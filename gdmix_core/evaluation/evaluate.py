@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gdmix_core import storage
 from gdmix_core.data.frame import Frame
 from gdmix_core.data.scores import ScoreSum, assemble
 from gdmix_core.metrics.registry import Metric, parse_metric
 from gdmix_core.pipeline.once import once
-from gdmix_core.pipeline.plan import CoordinateStep, latest_scores, train_id
+from gdmix_core.pipeline.plan import CoordinateStep, evaluate_id, latest_scores, train_id
 from gdmix_core.pipeline.run import SPLITS, Run
 from gdmix_core.workers.cores import core_count
 from gdmix_core.workers.threads import Threads
@@ -23,12 +25,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_ROWS_AT_A_TIME = 1 << 18
+
 
 def evaluate(run: Run, step: CoordinateStep) -> dict[str, Any]:
     """Write metrics.json; return {pass, coordinate, metrics: {split: {metric: value or null}}}.
 
-    metrics.json also holds metrics that are matrices ({split: {metric: rows}}), how many groups counted, and the λ of
-    l2: auto, that was used and that the next pass starts from.
+    metrics.json also holds metrics that are matrices ({split: {metric: rows}}), how many groups counted, the λ of
+    l2: auto, that was used and that the next pass starts from, and how far the pass moved the coordinate's scores.
 
     The model evaluated is the sum of every coordinate's latest scores, this one's among them, and the data's offset.
     """
@@ -46,12 +50,15 @@ def _evaluate(run: Run, step: CoordinateStep) -> dict[str, Any]:
     values: dict[str, dict[str, float | None]] = {}
     groups: dict[str, dict[str, dict[str, int]]] = {}
     matrices: dict[str, dict[str, list[list[float]]]] = {}
+    moved: dict[str, float] | None = None
     for split in SPLITS:
         if frame.rows(split) == 0:
             continue
         margin = ScoreSum(run, passes, split).span(0, frame.rows(split))
         if margin.ndim == 1:
             margin += frame.column(split, "offset")
+        if split == "training" and step.pass_number > 1:
+            moved = _moved(run, step, float(np.std(margin)))
         found = measure(frame, split, margin, metrics, Threads(core_count(run.config)))
         values[split] = {name: one.value for name, one in found.items() if one.matrix is None}
         groups[split] = {
@@ -63,13 +70,42 @@ def _evaluate(run: Run, step: CoordinateStep) -> dict[str, Any]:
     content = {"pass": step.pass_number, "coordinate": step.coordinate, "metrics": values, "groups": groups}
     if any(matrices.values()):
         content["matrices"] = matrices
+    if moved is not None:
+        content["moved"] = moved
     trained = run.result(train_id(step.pass_number, step.coordinate))
     if "l2" in trained:
         content["l2"] = trained["l2"]
     return content
 
 
+def _moved(run: Run, step: CoordinateStep, spread: float) -> dict[str, float]:
+    """Measure how far the pass moved the coordinate's scores of the training rows.
+
+    spread: the margins' standard deviation. Returns {rms, largest} in the margin's unit, and {share}: rms by spread.
+    """
+    before, now = (
+        storage.read_array(run.whole(run.scores(number, step.coordinate, "training"), made_by), memory_map=True)
+        for number, made_by in (
+            (step.pass_number - 1, evaluate_id(step.pass_number - 1, step.coordinate)),
+            (step.pass_number, step.id),
+        )
+    )
+    squares = largest = 0.0
+    for first in range(0, len(now), _ROWS_AT_A_TIME):
+        rows = slice(first, first + _ROWS_AT_A_TIME)
+        difference = now[rows].astype(np.float64) - before[rows]
+        squares += float(np.sum(difference * difference))
+        largest = max(largest, float(np.max(np.abs(difference))))
+    rms = math.sqrt(squares / max(1, now.size))
+    return {"rms": rms, "largest": largest, "share": rms / spread if spread > 0.0 else 0.0}
+
+
 def _log_metrics(result: dict[str, Any]) -> None:
+    if "moved" in result:
+        log.info(
+            "pass %d, %s: the pass moved its scores by %.2g of the margins' spread",
+            result["pass"], result["coordinate"], result["moved"]["share"],
+        )  # fmt: skip
     for split, found in result["metrics"].items():
         text = " ".join(f"{name} {_number(value)}" for name, value in found.items())
         log.info("pass %d, %s, %s: %s", result["pass"], result["coordinate"], split, text)

@@ -13,13 +13,16 @@ from gdmix_core.pipeline.run import Run
 
 log = logging.getLogger(__name__)
 
+_AT_REST = 1e-3  # of the margins' spread: coefficients of a run that ends with less are near their joint optimum
+
 
 def gate(run: Run, step: Step) -> dict[str, Any]:
     """Decide whether the gate of a pass lets it run: {continue, reason}.
 
     It does not when the pass before improved the primary validation metric by less than passes.min_delta over the best
-    before that, or, at a min_delta of 0, not at all. A min_delta below 0 bears a loss of that size; with none
-    all passes run. The first two passes always run: one alone has nothing to be compared with.
+    before that, or, at a min_delta of 0, not at all. A min_delta below 0 bears a loss of that size. Without validation
+    data it does not when the pass before moved no coordinate's scores by more than passes.tolerance. With a min_delta
+    of none all passes run. The first two passes always run: one alone has nothing to be compared with.
     """
     assert step.pass_number is not None
     run.require(step)
@@ -36,7 +39,11 @@ def _continues(run: Run, values: list[float | None]) -> tuple[bool, str]:
     if len(values) < 2:
         return True, "no earlier pass to compare with"
     if not has_validation(run):
-        return True, "no validation data"
+        share = moved(run, len(values))
+        if share is None:
+            return True, "no validation data"
+        said = f"no validation data, and pass {len(values)} moved the scores by {share:.2g} of the margins' spread"
+        return share > run.config.passes.tolerance, f"{said} (passes.tolerance {run.config.passes.tolerance:g})"
     last, before = values[-1], values[best_of(values[:-1], metric)]
     if last is None or before is None:
         return True, f"{metric.name} is undefined"
@@ -71,8 +78,30 @@ def select(run: Run, step: Step) -> dict[str, Any]:
     metrics = run.result(evaluate_id(best, trained(run.config)[-1]))["metrics"]
     content = {"pass": best, "metric": metric.name, "value": value, "passes": len(values), "metrics": metrics}
     log.info("best of %d passes: pass %d with %s %s", len(values), best, metric.name, value)
+    _say_what_still_moves(run, len(values))
     run.commit(step, content)
     return content
+
+
+def moved(run: Run, number: int) -> float | None:
+    """Return the share of the margins' spread by which a pass moved the coordinate that it moved most; None for the
+    first, which has nothing to be compared with."""
+    names = trained(run.config)
+    found = [run.result(evaluate_id(number, name)).get("moved") for name in names]
+    return max(one["share"] for one in found if one) if all(found) else None
+
+
+def _say_what_still_moves(run: Run, number: int) -> None:
+    """Tell how far the last pass moved the scores: a warning where no validation metric says that it is good enough."""
+    share = moved(run, number)
+    if share is None or share <= _AT_REST:
+        return
+    log.log(
+        logging.INFO if has_validation(run) else logging.WARNING,
+        "pass %d, the last one, still moved scores by %.2g of the margins' spread: coefficients are not yet those of "
+        "the joint optimum; raise passes.max to come nearer",
+        number, share,
+    )  # fmt: skip
 
 
 def primary_values(run: Run, upto: int) -> list[float | None]:

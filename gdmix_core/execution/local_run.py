@@ -147,6 +147,9 @@ def metrics_table(run: Run) -> Table:
     table.add_column("coordinate")
     for name in run.config.numeric_metrics:
         table.add_column(f"{name} {parse_metric(name).arrow}", justify="right", overflow="fold")
+    has_moved = run.plan.passes > 1
+    if has_moved:
+        table.add_column("moved", justify="right")
     automatic = any(coordinate.automatic is not None for coordinate in run.config.coordinates.values())
     if automatic:
         table.add_column("λ by l2: auto")
@@ -154,6 +157,8 @@ def metrics_table(run: Run) -> Table:
     for number, name, last, result in evaluated(run):
         values = result["metrics"][split]
         cells = [shown_value(values[metric]) for metric in run.config.numeric_metrics]
+        if has_moved:
+            cells.append(f"{result['moved']['share']:.1g}" if "moved" in result else "")
         if automatic:
             cells.append(_shown_l2(result.get("l2")))
         chosen = last and number == best.get("pass")

@@ -70,7 +70,7 @@ DEFAULTS = {
         },
     },
     "initial_model": None,
-    "passes": {"max": 1, "min_delta": 0.0, "acceleration": "anderson"},
+    "passes": {"max": 1, "min_delta": 0.0, "tolerance": 1e-4, "acceleration": "anderson"},
     "tune": None,
     "metrics": ["auc"],
     "checks": {"on_error": "fail", "max_dropped": 0.01, "uninformative": "fail"},

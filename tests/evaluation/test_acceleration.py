@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from scipy.sparse.linalg import spsolve
 from gdmix_core import storage
 from gdmix_core.errors import DataError
 from gdmix_core.evaluation import acceleration
+from gdmix_core.evaluation.selection import moved
 from gdmix_core.execution.dispatch import execute
 from gdmix_core.models.native import read_model
 from gdmix_core.pipeline.run import Run
-from tests.run_directory import Rows, make_run
+from tests.run_directory import Rows, make_run, walk
 from tests.solvers.losses import loss_formulas
 
 LOSSES = {"logistic_regression": "logistic", "linear_regression": "linear", "poisson_regression": "poisson"}
@@ -103,6 +105,33 @@ def test_the_joint_optimum_in_few_passes(tmp_path: Path, design: str, task: str)
     assert distance(run, optimum, passes) < 0.1 * distance(plain, optimum, passes)
     moved = [run.result(f"pass_{number:02d}.accelerate")["moved"]["rms"] for number in range(3, passes + 1)]
     assert moved[-1] < 0.1 * moved[0]
+
+
+def test_without_validation_data_passes_end_when_nothing_moves(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = problem("crossed", "logistic_regression", 1000)
+    run = made(tmp_path / "rests", rows, "logistic_regression", 30, min_delta=0.0)
+    caplog.set_level(logging.INFO)
+    walk(run)
+    best = run.result("select")
+    assert 4 <= best["pass"] == best["passes"] < 12
+    shares = [moved(run, number) for number in range(1, best["passes"] + 1)]
+    assert shares[0] is None
+    assert shares[-1] is not None
+    assert shares[-1] <= 1e-4 < min(share for share in shares[1:-1] if share is not None)
+    assert "moved the scores by" in caplog.text
+    assert "passes.tolerance 0.0001" in caplog.text
+    assert "still moved scores" not in caplog.text
+    scores = [storage.read_array(run.scores(p, "user", "training")).astype(float) for p in (2, 3)]
+    found = run.result("pass_03.user.evaluate")["moved"]
+    assert found["rms"] == pytest.approx(np.sqrt(np.mean((scores[1] - scores[0]) ** 2)))
+    assert found["largest"] == pytest.approx(np.abs(scores[1] - scores[0]).max())
+    assert distance(run, joint_optimum(rows, "logistic_regression", 3.0), best["pass"]) < 1e-3
+
+    walk(made(tmp_path / "moves", rows, "logistic_regression", 2, min_delta=0.0))
+    (warning,) = [record for record in caplog.records if "still moved scores" in record.message]
+    assert warning.levelno == logging.WARNING
 
 
 def test_the_combination_is_that_of_least_squares() -> None:
