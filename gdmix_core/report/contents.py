@@ -29,6 +29,7 @@ class Evaluation:
 
     metrics: {split: {metric: value or None}}; matrices: {split: {metric: rows}}
     l2: λ by l2: auto, {used, next}, or None; training: the marker of the coordinate's training; outcome: how it ended
+    moved: share of the margins' spread by which the pass moved the coordinate's scores; None in the first
     best: whether it ends the pass that was selected
     """
 
@@ -38,6 +39,7 @@ class Evaluation:
     metrics: Mapping[str, Mapping[str, float | None]]
     matrices: Mapping[str, Mapping[str, list[list[float]]]]
     l2: Mapping[str, Any] | None
+    moved: float | None
     training: Mapping[str, Any]
     ends_pass: bool
     best: bool
@@ -145,6 +147,7 @@ def _evaluations(run: Run) -> Iterator[Evaluation]:
             metrics=result["metrics"],
             matrices=result.get("matrices", {}),
             l2=result.get("l2"),
+            moved=result["moved"]["share"] if "moved" in result else None,
             training=training,
             ends_pass=last,
             best=last and number == best,

@@ -85,10 +85,11 @@ def test_metrics_stand_in_it_pass_by_pass(run: Run) -> None:
     for number in (1, 2):
         for name in ("global", "per_user"):
             star = " ★" if (number, name) == (best, "per_user") else ""
-            metrics = run.result(f"pass_{number:02d}.{name}.evaluate")["metrics"]
+            found = run.result(f"pass_{number:02d}.{name}.evaluate")
+            moved = f"{found['moved']['share']:.1g}" if number > 1 else ""
             for split in ("validation", "training"):
-                values = [f"{metrics[split][metric]:.5f}" for metric in ("auc", "logloss")]
-                assert [str(number), name + star, *values] in table
+                values = [f"{found['metrics'][split][metric]:.5f}" for metric in ("auc", "logloss")]
+                assert [str(number), name + star, *values, moved] in table
     assert f"Best by auc: pass {best}, with {run.result('select')['value']:.5f}." in page_of(run)
 
 
