@@ -58,6 +58,12 @@ class Passes(Model):
         description="From the third pass on, begin where the passes before were heading for. none: where they ended.",
     )
 
+    @model_validator(mode="after")
+    def _effective(self) -> Passes:
+        if self.min_delta == "none":
+            refuse_without_effect(self, ["tolerance"], "with min_delta: none, which makes all passes; leave it out")
+        return self
+
 
 class InitialModel(Model):
     """Models of an earlier run to start from, or to stay close to."""
@@ -183,10 +189,10 @@ class Config(Model):
 
     @field_validator("coordinates")
     @classmethod
-    def _apart_from_steps(cls, value: dict[str, Coordinate]) -> dict[str, Coordinate]:
-        for name, coordinate in value.items():
-            mapped = coordinate.random_effect is not None and coordinate.random_effect.groups > 1
-            if name in ("gate", "accelerate") and mapped:
+    def _apart_from_tasks(cls, value: dict[str, Coordinate]) -> dict[str, Coordinate]:
+        effects = [c.random_effect for c in value.values() if c.random_effect is not None]
+        for name in ("gate", "accelerate"):
+            if name in value and any(effect.groups > 1 for effect in effects):
                 raise ValueError(f"with random_effect.groups, {name} is the name of a task of its own: choose another")
         return value
 

@@ -12,11 +12,14 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from gdmix_core.errors import StorageError
+
+_TRIES = 20
 
 Empty = Callable[[int, DTypeLike], NDArray]  # makes an array of a length and a type, as np.empty does
 
@@ -42,8 +45,7 @@ class MappedArrays:
         if size == 0:
             return np.empty(length, dtype)
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self._folder) as file:
+            with self._unnamed_file() as file:
                 # All of it now: where a page of a sparse file finds no room, the process would be killed.
                 os.posix_fallocate(file.fileno(), 0, size)
                 mapped = mmap.mmap(file.fileno(), size)
@@ -56,3 +58,11 @@ class MappedArrays:
         with contextlib.suppress(OSError):
             self._folder.rmdir()
         return np.frombuffer(mapped, dtype)
+
+    def _unnamed_file(self) -> IO[bytes]:
+        for _ in range(_TRIES):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            # Another process may remove the folder, which looks empty, at any moment.
+            with contextlib.suppress(FileNotFoundError):
+                return tempfile.TemporaryFile(dir=self._folder)
+        return tempfile.TemporaryFile(dir=self._folder)

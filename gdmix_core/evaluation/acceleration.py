@@ -12,7 +12,8 @@ fixed-point iterations"). The models are still those of their coordinates' own o
 
 One such direction is known. At the joint optimum of a model with a free fixed intercept, the penalised intercepts of
 each random effect have a mean of 0: to move it into the fixed intercept changes no score, and makes the penalty
-smaller. So g is what the pass has left after that move.
+smaller. So g is what the pass has left after that move. (Where both train on all rows: with samples.min or max, or
+downsampling, that is not so, and nothing is moved.)
 """
 
 from __future__ import annotations
@@ -108,22 +109,27 @@ class _History:
     def extrapolated(self, name: str, coefficients: NDArray[np.float64]) -> NDArray[np.float32]:
         """Return x float32 [rows] of a coordinate."""
         found = np.empty(self._rows, np.float32)
-        for first, _, end in self._pieces(name):
-            steps = np.diff(end[len(end) - 1 - len(coefficients) :], axis=0)
-            found[first : first + end.shape[1]] = end[-1] - coefficients @ steps
+        for first, end in self._ends(name, len(coefficients) + 1):
+            found[first : first + end.shape[1]] = end[-1] - coefficients @ np.diff(end, axis=0)
         return found
 
     def _pieces(self, name: str) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.float64]]]:
         """Yield (first row, starts, ends) of consecutive rows, float64 [passes, rows of the piece]."""
-        run = self._run
-        starts = [_start(run, p, name) for p in self._passes]
-        ends = [_read(run, evaluate_id(p, name), run.scores(p, name, "training")) for p in self._passes]
+        starts = [_start(self._run, p, name) for p in self._passes]
+        for first, end in self._ends(name, len(self._passes)):
+            rows = slice(first, first + end.shape[1])
+            none = np.zeros(end.shape[1])
+            start = np.stack([none if vector is None else vector[rows] for vector in starts])
+            yield first, start.astype(np.float64), end
+
+    def _ends(self, name: str, count: int) -> Iterator[tuple[int, NDArray[np.float64]]]:
+        """Yield (first row, ends of the last `count` passes) of consecutive rows, float64 [count, rows]."""
+        run, passes = self._run, self._passes[-count:]
+        ends = [_read(run, evaluate_id(p, name), run.scores(p, name, "training")) for p in passes]
         for first in range(0, self._rows, _ROWS_AT_A_TIME):
-            last = min(first + _ROWS_AT_A_TIME, self._rows)
-            none = np.zeros(last - first)
-            start = np.stack([none if vector is None else vector[first:last] for vector in starts])
-            end = np.stack([vector[first:last] for vector in ends]).astype(np.float64)
-            yield first, start.astype(np.float64), end + self._moves[name]
+            rows = slice(first, min(first + _ROWS_AT_A_TIME, self._rows))
+            end = np.stack([vector[rows] for vector in ends]).astype(np.float64)
+            yield first, end + self._moves[name][-count:]
 
 
 def _moves(run: Run, number: int) -> dict[str, float]:
@@ -141,16 +147,22 @@ def _moves(run: Run, number: int) -> dict[str, float]:
 
 
 def _takes_means(settings: Coordinate) -> bool:
-    """Check for a fixed effect whose intercept is free."""
+    """Check for a fixed effect whose intercept is free, and which trains on all rows."""
+    effect = settings.fixed_effect
     free = settings.intercept and not settings.regularize_intercept and not settings.bounds
-    return settings.fixed_effect is not None and free
+    return effect is not None and free and settings.linear.downsampling == 1.0
 
 
 def _has_mean_zero(settings: Coordinate) -> bool:
-    """Check for a random effect whose intercepts are pulled to 0, all alike."""
+    """Check for a random effect whose intercepts are pulled to 0, all alike, and which trains on all rows.
+
+    Of other rows than the fixed effect's the slopes of the loss do not add up to 0 where these do.
+    """
+    effect = settings.random_effect
+    if effect is None or effect.samples.min > 1 or effect.samples.max is not None:
+        return False
     pulled = settings.automatic is not None or (settings.regularize_intercept and settings.l2_weight > 0)
-    alike = settings.l1_weight == 0 and not settings.bounds
-    return settings.random_effect is not None and settings.intercept and pulled and alike
+    return settings.intercept and pulled and settings.l1_weight == 0 and not settings.bounds
 
 
 def _least_squares(products: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -175,7 +187,8 @@ def _start(run: Run, number: int, name: str) -> NDArray[np.float32] | None:
     path = run.scores(number - 1, name, "training")
     if number > 1:
         return _read(run, evaluate_id(number - 1, name), path)
-    return _read(run, "initialize", path) if storage.exists(path) else None
+    initial = run.config.initial_model is not None and storage.exists(path)
+    return _read(run, "initialize", path) if initial else None
 
 
 def _read(run: Run, step_id: str, path: str) -> NDArray[np.float32]:

@@ -86,8 +86,10 @@ def select(run: Run, step: Step) -> dict[str, Any]:
 def moved(run: Run, number: int) -> float | None:
     """Return the share of the margins' spread by which a pass moved the coordinate that it moved most; None for the
     first, which has nothing to be compared with."""
-    names = trained(run.config)
-    found = [run.result(evaluate_id(number, name)).get("moved") for name in names]
+    steps = [run.plan[evaluate_id(number, name)] for name in trained(run.config)]
+    if not all(run.is_done(step) for step in steps):
+        return None
+    found = [run.result(step.id).get("moved") for step in steps]
     return max(one["share"] for one in found if one) if all(found) else None
 
 

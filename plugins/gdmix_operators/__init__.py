@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gdmix_operators.factory import add_pipeline as add_pipeline
     from gdmix_operators.factory import build_dag as build_dag
     from gdmix_operators.operators.partition import PartitionOperator as PartitionOperator
+    from gdmix_operators.operators.steps import AccelerateOperator as AccelerateOperator
     from gdmix_operators.operators.steps import EvaluateOperator as EvaluateOperator
     from gdmix_operators.operators.steps import ExportOperator as ExportOperator
     from gdmix_operators.operators.steps import GroupShardsOperator as GroupShardsOperator
@@ -34,9 +35,10 @@ _HOMES = {
     "ValidateOperator": "operators.validate",
 } | dict.fromkeys(
     (
-        "EvaluateOperator", "ExportOperator", "GroupShardsOperator", "InitializeOperator", "PassGateOperator",
-        "SelectOperator", "SummarizeOperator", "TakeExternalScoresOperator", "TrainFixedEffectOperator",
-        "TrainPythonEffectOperator", "TrainRandomEffectOperator", "TrainTextEffectOperator", "TrialOperator",
+        "AccelerateOperator", "EvaluateOperator", "ExportOperator", "GroupShardsOperator", "InitializeOperator",
+        "PassGateOperator", "SelectOperator", "SummarizeOperator", "TakeExternalScoresOperator",
+        "TrainFixedEffectOperator", "TrainPythonEffectOperator", "TrainRandomEffectOperator",
+        "TrainTextEffectOperator", "TrialOperator",
     ),
     "operators.steps",
 )  # fmt: skip

@@ -48,6 +48,7 @@ OPERATORS: dict[str, type[StepOperator]] = {
     "summarize": steps.SummarizeOperator,
     "initialize": steps.InitializeOperator,
     "gate": steps.PassGateOperator,
+    "accelerate": steps.AccelerateOperator,
     "train_fixed": steps.TrainFixedEffectOperator,
     "train_text": steps.TrainTextEffectOperator,
     "train_external": steps.TakeExternalScoresOperator,

@@ -142,7 +142,7 @@ def test_groups_of_a_coordinate_are_no_step_of_a_pass(name: str):
     effect: dict[str, Any] = {"entity": "user_id"}
     content = {"name": "x", "input": "i", "output": "o", "coordinates": {name: {"random_effect": effect}}}
     assert name in parse_config(content).coordinates
-    effect["groups"] = 2
+    content["coordinates"]["b"] = {"random_effect": {"entity": "user_id", "groups": 2}}
     with pytest.raises(ConfigError, match=rf"with random_effect\.groups, {name} is the name of a task"):
         parse_config(content)
 

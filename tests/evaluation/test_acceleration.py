@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,19 @@ def problem(design: str, task: str, n: int = 3000, seed: int = 0) -> Rows:
     return Rows(label=label, weight=random.uniform(0.5, 2, n), bags={"terms": X}, ids={"user": user, "item": item})
 
 
-def joint_optimum(rows: Rows, task: str, l2: float) -> NDArray[np.float64]:
-    """The fixed coefficients of the joint optimum, by Newton's method on the sparse joint problem."""
+def joint_optimum(
+    rows: Rows, task: str, l2: float, without: Mapping[str, NDArray[np.bool_]] | None = None
+) -> NDArray[np.float64]:
+    """The fixed coefficients of the joint optimum, by Newton's method on the sparse joint problem.
+
+    without: by random effect, rows whose entity has no model
+    """
     label, weight = np.asarray(rows.label), np.asarray(rows.weight)
     blocks = [np.ones((len(rows), 1)), rows.matrix("terms").astype(np.float64)]
     for name in ("user", "item"):
         _, at = np.unique(rows.ids[name], return_inverse=True)
-        blocks.append(sp.csr_matrix((np.ones(len(rows)), (np.arange(len(rows)), at))))
+        has_model = ~(without or {}).get(name, np.zeros(len(rows), bool))
+        blocks.append(sp.csr_matrix((has_model.astype(float), (np.arange(len(rows)), at))))
     X = sp.csr_matrix(sp.hstack(blocks))
     penalty = np.full(X.shape[1], l2)
     penalty[:4] = 0.0
@@ -66,11 +73,13 @@ def joint_optimum(rows: Rows, task: str, l2: float) -> NDArray[np.float64]:
     raise AssertionError("Newton's method did not converge")
 
 
-def made(root: Path, rows: Rows, task: str, passes: int, **settings: Any) -> Run:
+def made(
+    root: Path, rows: Rows, task: str, passes: int, samples: Mapping[str, Any] | None = None, **settings: Any
+) -> Run:
     effect = {"tolerance": 1e-9}
     coordinates: dict[str, Any] = {"global": {"fixed_effect": effect, "bag": "terms", "l2": 0.0}}
     for name in ("user", "item"):
-        random_effect = {"entity": name, **effect}
+        random_effect = {"entity": name, **effect, "samples": (samples or {}).get(name, {})}
         coordinates[name] = {"random_effect": random_effect, "l2": 3.0, "regularize_intercept": True}
     config = {
         "task": task,
@@ -105,6 +114,20 @@ def test_the_joint_optimum_in_few_passes(tmp_path: Path, design: str, task: str)
     assert distance(run, optimum, passes) < 0.1 * distance(plain, optimum, passes)
     moved = [run.result(f"pass_{number:02d}.accelerate")["moved"]["rms"] for number in range(3, passes + 1)]
     assert moved[-1] < 0.1 * moved[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", LOSSES)
+def test_rows_without_a_model_do_not_move_the_end(tmp_path: Path, task: str) -> None:
+    """The intercepts of an effect that does not train on all rows have another mean than 0."""
+    rows = problem("crossed", task, 2000)
+    _, at, counts = np.unique(rows.ids["user"], return_inverse=True, return_counts=True)
+    without = counts[at] < 50
+    assert 0.2 < without.mean() < 0.8
+    optimum = joint_optimum(rows, task, 3.0, {"user": without})
+    run = walked(made(tmp_path, rows, task, 14, samples={"user": {"min": 50}}))
+    assert abs(run.result("pass_14.user.train")["intercept_mean"]) > 1e-3
+    assert distance(run, optimum, 14) < 1e-4
 
 
 def test_without_validation_data_passes_end_when_nothing_moves(
@@ -156,7 +179,9 @@ def test_it_goes_ahead_alone_and_not_beyond_reason(
     start = np.array([np.zeros(200), residuals[0]])
     history = acceleration._History.__new__(acceleration._History)
     history._names, history._passes, history._rows = ["user"], range(1, 3), 200
-    monkeypatch.setattr(history, "_pieces", lambda name: iter([(0, start, start + residuals)]))
+    end = start + residuals
+    monkeypatch.setattr(history, "_pieces", lambda name: iter([(0, start, end)]))
+    monkeypatch.setattr(history, "_ends", lambda name, count: iter([(0, end[-count:])]))
     moved, coefficients = history.coefficients()
     assert moved["rms"] == pytest.approx(float(np.sqrt(np.mean(residuals[-1] ** 2))))
     beyond = history.extrapolated("user", coefficients) - (start + residuals)[-1]

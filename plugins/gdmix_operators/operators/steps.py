@@ -42,6 +42,12 @@ class PassGateOperator(StepOperator):
         return decision
 
 
+class AccelerateOperator(StepOperator):
+    """A task that extrapolates the scores that a pass begins with, from the passes before."""
+
+    doing = "Extrapolating the scores"
+
+
 class TrainFixedEffectOperator(StepOperator):
     """A task that trains a coordinate's one global model and scores all rows; a retry resumes at a checkpoint."""
 
