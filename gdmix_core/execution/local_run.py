@@ -152,7 +152,7 @@ def metrics_table(run: Run) -> Table:
         table.add_column("moved", justify="right")
     automatic = any(coordinate.automatic is not None for coordinate in run.config.coordinates.values())
     if automatic:
-        table.add_column("λ by l2: auto")
+        table.add_column("λ by auto")
     best: dict[str, Any] = run.result("select") if storage.exists(run.path("best.json")) else {}
     for number, name, last, result in evaluated(run):
         values = result["metrics"][split]

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 # How long a step, or a task of Airflow, waits for one that is about to end, such as the one that it replaces.
 PATIENCE = 30.0
 _LOOK_SECONDS = 0.2
+_LOOKS = 4  # for the name of who holds a lock
 # Files of the locks that this process holds. A process forked off it would keep them, also when it outlives its parent.
 _open: set[int] = set()
 _NO_FLOCK = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -137,11 +138,13 @@ def _release(file: int, path: str) -> None:
 
 def _owner(path: str) -> str:
     """Return who holds the lock, as far as it says so: the last to begin, where several share it."""
-    try:
-        with open(path, "rb") as file:
-            return str(Owner.of(json.loads(file.read())))
-    except (OSError, ValueError, TypeError, KeyError):
-        return "another process"
+    for _ in range(_LOOKS):
+        try:
+            with open(path, "rb") as file:
+                return str(Owner.of(json.loads(file.read())))
+        except (OSError, ValueError, TypeError, KeyError):
+            time.sleep(_LOOK_SECONDS)  # who has just come is about to write it
+    return "another process"
 
 
 def _close_in_child() -> None:

@@ -30,7 +30,7 @@ def trained(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     done = gdmix(*pipeline, "--set", f"input={source}", "--set", f"output={output}")
     assert done.returncode == 0, done.stderr
     assert "best by auc" in done.stdout
-    assert "λ by l2: auto" in done.stdout
+    assert "λ by auto" in done.stdout
     return Run.open(str(output))
 
 

@@ -282,7 +282,7 @@ PIPELINE = {
 
 @pytest.mark.spark
 def test_two_commands_at_the_same_moment_then_a_kill(tmp_path: Path):
-    """Of two `gdmix validate` one is refused at once; after kill -9 of the other the same command resumes."""
+    """Of two `gdmix run` one is refused at once; after kill -9 of the other the same command resumes."""
     import synthetic_input as synthetic
 
     rows = synthetic.make_rows(60, seed=3)
@@ -290,7 +290,7 @@ def test_two_commands_at_the_same_moment_then_a_kill(tmp_path: Path):
     content = {**PIPELINE, "columns": {"label": "response"}}
     content["coordinates"] = {"global": {"fixed_effect": {}, "bag": "global"}}
     (tmp_path / "p.yaml").write_text(yaml.safe_dump(content))
-    command = [sys.executable, "-m", "gdmix_core.cli", "validate", "p.yaml"]
+    command = [sys.executable, "-m", "gdmix_core.cli", "run", "p.yaml"]
 
     def start() -> subprocess.Popen[str]:
         return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
