@@ -119,18 +119,10 @@ class Frame:
         blocks = self.blocks(split)
 
         def one(number: int) -> None:
-            path, first, rows = blocks[number]
-            if max(start, first) >= min(stop, first + rows):
-                return
-            with storage.open_for_read(self.whole(path)) as opened:
-                file = pq.ParquetFile(opened)
-                for group in range(file.num_row_groups):
-                    after = first + file.metadata.row_group(group).num_rows
-                    low, high = max(start, first), min(stop, after)
-                    if low < high:
-                        table = file.read_row_group(group, list(columns), use_threads=False)
-                        work(number, low, table.slice(low - first, high - low))
-                    first = after
+            for file, group, first, last in self._row_groups(blocks[number], start, stop):
+                low, high = max(start, first), min(stop, last)
+                table = file.read_row_group(group, list(columns), use_threads=False)
+                work(number, low, table.slice(low - first, high - low))
 
         Threads(threads).each(one, len(blocks))
 
@@ -142,20 +134,29 @@ class Frame:
         No more than one row group of a file is in memory at once.
         """
         stop = self.rows(split) if stop is None else stop
-        for path, first, in_block in self.blocks(split):
-            if max(start, first) >= min(stop, first + in_block):
-                continue
-            with storage.open_for_read(self.whole(path)) as opened:
-                file = pq.ParquetFile(opened)
-                for number in range(file.num_row_groups):
-                    after = first + file.metadata.row_group(number).num_rows
-                    if first < stop and after > start:
-                        for batch in file.iter_batches(rows, row_groups=[number], columns=list(columns)):
-                            low, high = max(start, first), min(stop, first + batch.num_rows)
-                            if low < high:
-                                yield low, pa.Table.from_batches([batch.slice(low - first, high - low)])
-                            first += batch.num_rows
-                    first = after
+        for block in self.blocks(split):
+            for file, group, first, _ in self._row_groups(block, start, stop):
+                for batch in file.iter_batches(rows, row_groups=[group], columns=list(columns)):
+                    low, high = max(start, first), min(stop, first + batch.num_rows)
+                    if low < high:
+                        yield low, pa.Table.from_batches([batch.slice(low - first, high - low)])
+                    first += batch.num_rows
+
+    def _row_groups(
+        self, block: tuple[str, int, int], start: int, stop: int
+    ) -> Iterator[tuple[pq.ParquetFile, int, int, int]]:
+        """Yield (file, number, first row, row after the last) of a block's row groups with any of the rows start …
+        stop−1."""
+        path, first, rows = block
+        if max(start, first) >= min(stop, first + rows):
+            return
+        with storage.open_for_read(self.whole(path)) as opened:
+            file = pq.ParquetFile(opened)
+            for number in range(file.num_row_groups):
+                after = first + file.metadata.row_group(number).num_rows
+                if max(start, first) < min(stop, after):
+                    yield file, number, first, after
+                first = after
 
     def column(self, split: str, name: str) -> NDArray[np.float64]:
         """Return float64 of the numeric column (label, weight, offset)."""

@@ -30,17 +30,11 @@ class ScoreSum:
         begun: a pass for which the scores of the pass before may have been extrapolated
         """
         self._vectors = []
-        moved = [] if begun is None else accelerated(run.config, begun)
         for name, number in passes.items():
-            if begun is not None and name in moved and number == begun - 1:
-                path = run.whole(run.accelerated(begun, name), accelerate_id(begun))
-                self._vectors.append(storage.read_array(path, memory_map=True))
-                continue
-            path = run.scores(number, name, split)
-            if number > 0 or storage.exists(path):
-                # Of the coordinate that is evaluated just now, the vector was made a moment ago.
-                run.whole(path, evaluate_id(number, name) if number > 0 else "initialize")
-                self._vectors.append(storage.read_array(path, memory_map=True))
+            extrapolated = begun is not None and number == begun - 1
+            found = begun_with(run, number + 1, name) if extrapolated else _written(run, number, name, split)
+            if found is not None:
+                self._vectors.append(found)
 
     def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return float64 [len(rows)], summed in the order of the coordinates; [len(rows), K] in the tasks of K classes.
@@ -66,6 +60,27 @@ class ScoreSum:
 
     def _nothing(self, rows: int) -> NDArray[np.float64]:
         return np.zeros((rows, *(self._vectors[0].shape[1:] if self._vectors else ())))
+
+
+def begun_with(run: Run, pass_number: int, name: str) -> NDArray[np.float32] | None:
+    """Return the training scores of a coordinate that a pass begins with: extrapolated, or those that the pass before
+    has left; None where there are none before the first."""
+    if name in accelerated(run.config, pass_number):
+        path = run.whole(run.accelerated(pass_number, name), accelerate_id(pass_number))
+        found: NDArray[np.float32] = storage.read_array(path, memory_map=True)
+        return found
+    return _written(run, pass_number - 1, name, "training")
+
+
+def _written(run: Run, number: int, name: str, split: str) -> NDArray[np.float32] | None:
+    """Return the scores that a pass has left; of pass 0 the initial model's, None without one."""
+    path = run.scores(number, name, split)
+    if number == 0 and (run.config.initial_model is None or not storage.exists(path)):
+        return None
+    # Of the coordinate that is evaluated just now, the vector was made a moment ago.
+    run.whole(path, evaluate_id(number, name) if number > 0 else "initialize")
+    found: NDArray[np.float32] = storage.read_array(path, memory_map=True)
+    return found
 
 
 def other_scores(run: Run, step: CoordinateStep, split: str) -> ScoreSum:

@@ -30,8 +30,9 @@ from threadpoolctl import threadpool_limits
 from gdmix_core import storage
 from gdmix_core.config.coordinate import Coordinate
 from gdmix_core.data.frame import Frame
+from gdmix_core.data.scores import begun_with
 from gdmix_core.pipeline.once import once
-from gdmix_core.pipeline.plan import Step, accelerate_id, accelerated, evaluate_id, train_id, trained
+from gdmix_core.pipeline.plan import Step, accelerated, evaluate_id, train_id, trained
 from gdmix_core.pipeline.run import Run
 
 log = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ class _History:
 
     def _pieces(self, name: str) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.float64]]]:
         """Yield (first row, starts, ends) of consecutive rows, float64 [passes, rows of the piece]."""
-        starts = [_start(self._run, p, name) for p in self._passes]
+        starts = [begun_with(self._run, p, name) for p in self._passes]
         for first, end in self._ends(name, len(self._passes)):
             rows = slice(first, first + end.shape[1])
             none = np.zeros(end.shape[1])
@@ -125,7 +126,8 @@ class _History:
     def _ends(self, name: str, count: int) -> Iterator[tuple[int, NDArray[np.float64]]]:
         """Yield (first row, ends of the last `count` passes) of consecutive rows, float64 [count, rows]."""
         run, passes = self._run, self._passes[-count:]
-        ends = [_read(run, evaluate_id(p, name), run.scores(p, name, "training")) for p in passes]
+        written = (run.whole(run.scores(p, name, "training"), evaluate_id(p, name)) for p in passes)
+        ends = [storage.read_array(path, memory_map=True) for path in written]
         for first in range(0, self._rows, _ROWS_AT_A_TIME):
             rows = slice(first, min(first + _ROWS_AT_A_TIME, self._rows))
             end = np.stack([vector[rows] for vector in ends]).astype(np.float64)
@@ -177,20 +179,4 @@ def _least_squares(products: NDArray[np.float64]) -> NDArray[np.float64]:
     kept = values > _INDEPENDENT * values[-1]
     inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
     found: NDArray[np.float64] = (inverse @ (right / scale)) / scale
-    return found
-
-
-def _start(run: Run, number: int, name: str) -> NDArray[np.float32] | None:
-    """Return what a pass began with of a coordinate's scores."""
-    if name in accelerated(run.config, number):
-        return _read(run, accelerate_id(number), run.accelerated(number, name))
-    path = run.scores(number - 1, name, "training")
-    if number > 1:
-        return _read(run, evaluate_id(number - 1, name), path)
-    initial = run.config.initial_model is not None and storage.exists(path)
-    return _read(run, "initialize", path) if initial else None
-
-
-def _read(run: Run, step_id: str, path: str) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = storage.read_array(run.whole(path, step_id), memory_map=True)
     return found

@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gdmix_core.data import bags
+from gdmix_core.data.frame import from_table
 from gdmix_core.data.ragged import Bag
 from gdmix_core.text.serving.scorer import dense_rows, sparse_entries
 from gdmix_core.text.tokens.distinct_texts import DistinctTexts, distinct_texts, encode
@@ -140,7 +141,7 @@ class RowReader:
         return distinct_texts(column, lambda texts: self._network.tokenize(field, texts))
 
     def _bag(self, key: str, pieces: Sequence[pa.Table]) -> Bag:
-        parts = [bags.from_arrow(piece[f"{key}_indices"], piece[f"{key}_values"]) for piece in pieces]
+        parts = [from_table(piece, key) for piece in pieces]
         return bags.concatenate(parts, np.dtype(np.float32))
 
 

@@ -10,9 +10,8 @@ import pyarrow as pa
 
 from gdmix_core import storage
 from gdmix_core.config.text_architecture import needs_initial_scores
-from gdmix_core.data import bags
 from gdmix_core.data.feature_map import feature_map, with_features
-from gdmix_core.data.frame import Frame
+from gdmix_core.data.frame import Frame, from_table
 from gdmix_core.errors import DataError
 from gdmix_core.models.initial.network import InitialNetwork
 from gdmix_core.models.network_files import CLASSES, INPUTS, SAVED_MODEL, WEIGHTS, features_file
@@ -55,10 +54,7 @@ def write_initial_scores(run: Run, name: str, initial: InitialNetwork) -> None:
         parts = []
         for _, table in frame.stream(split, columns, ROWS_AT_A_TIME):
             texts = {field: table[field].combine_chunks().cast(pa.string()) for field in settings.fields}
-            read = {
-                bag: with_features(bags.from_arrow(table[f"{key}_indices"], table[f"{key}_values"]), maps[bag])
-                for bag, key in keys.items()
-            }
+            read = {bag: with_features(from_table(table, key), maps[bag]) for bag, key in keys.items()}
             parts.append(np.asarray(network.score(texts, read, table.num_rows), np.float32))
         storage.write_array(run.scores(0, name, split), np.concatenate(parts))
 
